@@ -1,0 +1,1 @@
+"""The client that upstream apps use to say what changed."""

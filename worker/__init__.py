@@ -1,0 +1,1 @@
+"""The worker that coalesces contact changes and delivers them."""
