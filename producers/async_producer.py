@@ -1,0 +1,184 @@
+"""``ContactProducer`` for asyncio (CONTRACT section 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import redis
+import redis.asyncio
+
+from producers.change import ContactChange
+from producers.chunk import CHUNK_SIZE, Chunk, Packer
+from producers.delivery import Delivery, Replies
+from producers.errors import NotAccepted
+from producers.exchange import connect_async, exchange_async
+from producers.intake import AsyncIntake, Item
+from producers.partitions import agree_partitions_async
+from producers.producer import resolve_settings
+from producers.stamp import Stamper
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+    from types import TracebackType
+
+    from producers.settings import ProducerSettings
+
+
+class _Waiting(NamedTuple):
+    """A single change that waits for the next round trip."""
+
+    chunk: Chunk  # of one, so that it is checked, stamped and accounted for by the one rule there is
+    entry_id: asyncio.Future[str]
+
+    def resolve(self, answer: Replies) -> None:
+        if self.entry_id.done():  # its task was cancelled meanwhile
+            return
+        delivery = Delivery()
+        delivery.record(self.chunk, answer)
+        try:
+            self.entry_id.set_result(delivery.conclude(None)[0])
+        except NotAccepted as error:
+            self.entry_id.set_exception(error)
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, Exception) and not self.entry_id.done():
+            self.entry_id.set_exception(error)
+        self.entry_id.cancel()  # does nothing to one that is done
+
+
+class AsyncContactProducer:
+    """``ContactProducer`` with ``await``: the same arguments, stamps and errors.
+
+    Single changes of many tasks share round trips: while one is under way, those that come meanwhile gather for the
+    next, on one connection. A task that is cancelled while it waits cannot know whether its change was accepted.
+    One object belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: ProducerSettings | None = None,
+        client: redis.asyncio.Redis | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = resolve_settings(url, settings)
+        self._client = connect_async(self._settings.redis_url) if client is None else client
+        self._owns_client = client is None
+        self._stamper = Stamper(clock)
+        self._packer: Packer | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def upsert(
+        self,
+        owner: str,
+        contact: str,
+        *,
+        at: int | None = None,
+        source: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """``ContactProducer.upsert`` with ``await``."""
+        change = ContactChange(owner=owner, contact=contact, op="upsert", at=at, source=source, traceparent=traceparent)
+        return await self._join_next_round_trip(change)
+
+    async def delete(
+        self,
+        owner: str,
+        contact: str,
+        *,
+        at: int | None = None,
+        source: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """``ContactProducer.delete`` with ``await``."""
+        change = ContactChange(owner=owner, contact=contact, op="delete", at=at, source=source, traceparent=traceparent)
+        return await self._join_next_round_trip(change)
+
+    async def send(self, changes: Iterable[Item] | AsyncIterable[Item]) -> list[str]:
+        """``ContactProducer.send`` with ``await``; takes asynchronous iterables too."""
+        delivery = Delivery()
+        packer = await self._agree(delivery)
+        intake = AsyncIntake(changes, self._stamper)
+        while chunk := await intake.take():
+            await self._wait_for_clock()
+            if packer is None or delivery.broken is not None:
+                delivery.refuse(chunk)
+            else:
+                delivery.record(chunk, await self._exchange(packer.pack(chunk), len(chunk)))
+        return delivery.conclude(intake.failure)
+
+    async def aclose(self) -> None:
+        """Send what waits, then close the connections, unless the client is the caller's."""
+        if self._sender is not None:
+            await self._sender
+        if self._owns_client:
+            await self._client.aclose()
+
+    close = aclose
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _join_next_round_trip(self, change: ContactChange) -> str:
+        waiting = _Waiting(Chunk(), asyncio.get_running_loop().create_future())
+        waiting.chunk.admit(change, self._stamper)
+        self._waiting.append(waiting)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_waiting())
+        return await waiting.entry_id
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(CHUNK_SIZE, len(self._waiting)))]
+            try:
+                await self._send_batch(batch)
+            except BaseException as error:
+                # Nobody may be left waiting: neither for a configuration that does not fit nor when this is cancelled.
+                for waiting in (*batch, *self._waiting):
+                    waiting.fail(error)
+                self._waiting.clear()
+                if not isinstance(error, Exception):
+                    raise
+
+    async def _send_batch(self, batch: list[_Waiting]) -> None:
+        delivery = Delivery()
+        packer = await self._agree(delivery)
+        await self._wait_for_clock()
+        if packer is None:
+            answer = Replies([], delivery.broken, written=False)
+        else:
+            commands = b"".join([packer.pack(waiting.chunk) for waiting in batch])
+            answer = await self._exchange(commands, len(batch))
+        for index, waiting in enumerate(batch):
+            waiting.resolve(answer.of(index))
+
+    async def _agree(self, delivery: Delivery) -> Packer | None:
+        packer = self._packer
+        if packer is None:
+            keys = self._settings.keys
+            try:
+                packer = Packer(keys, await agree_partitions_async(self._client, keys, self._settings.partitions))
+            except (redis.RedisError, OSError) as error:
+                delivery.broken = error
+            self._packer = packer
+        return packer
+
+    async def _exchange(self, commands: bytes, count: int) -> Replies:
+        answer = await exchange_async(self._client, commands, count)
+        if answer.broken is not None:
+            self._packer = None  # the Redis that comes back may be another, with another number of partitions
+        return answer
+
+    async def _wait_for_clock(self) -> None:
+        if seconds := self._stamper.ahead_seconds():
+            await asyncio.sleep(seconds)

@@ -1,0 +1,82 @@
+"""What became of the changes of one call: accepted, refused, or perhaps accepted. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from producers.errors import NotAccepted
+
+if TYPE_CHECKING:
+    from producers.change import ContactChange
+    from producers.chunk import Chunk
+
+
+class Replies(NamedTuple):
+    """What came back for one chunk.
+
+    Attributes:
+        replies: per command, in order: an entry id, or the error that Redis answered instead.
+        broken: what ended the exchange before all replies came, if anything did.
+        written: whether any byte of the commands may have reached Redis.
+    """
+
+    replies: list[Any]
+    broken: Exception | None = None
+    written: bool = True
+
+    def of(self, index: int) -> Replies:
+        """The same, as if that command had been the only one."""
+        answered = index < len(self.replies)
+        return Replies(self.replies[index : index + 1], None if answered else self.broken, self.written)
+
+
+class Delivery:
+    """The account of one call, chunk by chunk.
+
+    Attributes:
+        broken: the connection's failure, once there is one: from then on nothing is sent any more, because a Redis
+            that is away would be waited for once per chunk.
+    """
+
+    def __init__(self) -> None:
+        self.broken: Exception | None = None
+        self._ids: list[str] = []
+        self._unaccepted: list[tuple[ContactChange, bool]] = []
+        self._cause: Exception | None = None
+
+    def record(self, chunk: Chunk, answer: Replies) -> None:
+        """Note what came back for a chunk: with a reply it is certain, without one only if nothing was written."""
+        for index, reply in enumerate(answer.replies):
+            if isinstance(reply, Exception):
+                self._cause = self._cause or reply
+                self._unaccepted.append((chunk.stamped(index), True))
+            else:
+                self._ids.append(reply if isinstance(reply, str) else reply.decode())
+        if answer.broken is not None:
+            self.broken = answer.broken
+            self._cause = self._cause or answer.broken
+            unanswered = range(len(answer.replies), len(chunk))
+            self._unaccepted.extend((chunk.stamped(index), not answer.written) for index in unanswered)
+
+    def refuse(self, chunk: Chunk) -> None:
+        """Note a chunk that is not sent, because the connection was lost before."""
+        self._cause = self._cause or self.broken
+        self._unaccepted.extend((chunk.stamped(index), True) for index in range(len(chunk)))
+
+    def conclude(self, interrupted: Exception | None) -> list[str]:
+        """The ids of the entries, in order.
+
+        Args:
+            interrupted: what ended the iterable before its end, if anything did.
+
+        Raises:
+            NotAccepted: some changes are not in the log, or perhaps not.
+            Exception: ``interrupted`` itself, where Redis accepted all that came before it.
+        """
+        if self._cause is not None:
+            raise NotAccepted(
+                self._unaccepted, accepted=len(self._ids), cause=self._cause, interrupted=interrupted
+            ) from self._cause
+        if interrupted is not None:
+            raise interrupted
+        return self._ids

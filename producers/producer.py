@@ -1,0 +1,180 @@
+"""The client that upstream applications use to say what changed (CONTRACT section 7)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+import redis
+
+from producers.change import ContactChange
+from producers.chunk import Packer
+from producers.delivery import Delivery, Replies
+from producers.errors import InvalidChange, SettingsError
+from producers.exchange import connect, exchange
+from producers.intake import Intake, Item
+from producers.partitions import agree_partitions
+from producers.settings import ProducerSettings, load_settings
+from producers.stamp import Stamper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+
+class ContactProducer:
+    """Appends changes to the event log.
+
+    It connects at first use, which is also when the number of partitions is agreed. One object may be shared between
+    threads and used on both sides of a fork. Nothing is ever sent twice by itself: see ``NotAccepted``.
+
+    Args:
+        url: Redis, as in CONTACT_SYNC_REDIS_URL; the other settings still come from the environment.
+        settings: all settings; without it they come from the environment and ``.env``.
+        client: a Redis client to use instead of one made from the URL; it stays the caller's to close. Its timeouts
+            hold, its retries only for connecting.
+        clock: the Unix time in seconds, for stamping.
+
+    Raises:
+        SettingsError: a setting does not fit.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: ProducerSettings | None = None,
+        client: redis.Redis | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = resolve_settings(url, settings)
+        self._client = connect(self._settings.redis_url) if client is None else client
+        self._owns_client = client is None
+        self._stamper = Stamper(clock)
+        self._packer: Packer | None = None
+
+    def upsert(
+        self,
+        owner: str,
+        contact: str,
+        *,
+        at: int | None = None,
+        source: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """Say that ``contact`` is a contact of ``owner``, new or changed.
+
+        Args:
+            owner: the owner's XC user id.
+            contact: the contact's XC user id.
+            at: when it happened at its source, in Unix milliseconds; None for now.
+            source: who says so, up to 64 bytes.
+            traceparent: W3C trace context.
+
+        Returns:
+            The id of the entry in the log.
+
+        Raises:
+            InvalidChange: an argument breaks a rule of CONTRACT section 2.
+            NotAccepted: Redis did not accept it, or perhaps did not.
+            PartitionsMismatch: the log was begun with another number of partitions than configured.
+        """
+        change = ContactChange(owner=owner, contact=contact, op="upsert", at=at, source=source, traceparent=traceparent)
+        return self._send_one(change)
+
+    def delete(
+        self,
+        owner: str,
+        contact: str,
+        *,
+        at: int | None = None,
+        source: str | None = None,
+        traceparent: str | None = None,
+    ) -> str:
+        """Say that ``contact`` is no contact of ``owner`` any more; arguments and errors as in ``upsert``."""
+        change = ContactChange(owner=owner, contact=contact, op="delete", at=at, source=source, traceparent=traceparent)
+        return self._send_one(change)
+
+    def send(self, changes: Iterable[Item]) -> list[str]:
+        """Append many changes, in order, one round trip per thousand.
+
+        The iterable may be of any length: it is never held whole. Each change is stamped as it is taken, and is sent
+        when a thousand are there or the iterable ends. Where Redis is lost on the way, the rest is still taken and
+        stamped, to come back in the error; so an endless iterable is better sent in pieces.
+
+        Args:
+            changes: changes, or mappings of their fields.
+
+        Returns:
+            The ids of the entries, in order.
+
+        Raises:
+            InvalidChange: a change breaks a rule; those before it were sent, it and those after it were not taken.
+            NotAccepted: Redis did not accept some, or perhaps did not; it carries them as stamped.
+            PartitionsMismatch: the log was begun with another number of partitions than configured; nothing was taken.
+            Exception: whatever the iterable itself raised; what it gave before was sent.
+        """
+        delivery = Delivery()
+        packer = self._agree(delivery)
+        intake = Intake(changes, self._stamper)
+        while chunk := intake.take():
+            self._wait_for_clock()
+            if packer is None or delivery.broken is not None:
+                delivery.refuse(chunk)
+            else:
+                delivery.record(chunk, self._exchange(packer.pack(chunk), len(chunk)))
+        return delivery.conclude(intake.failure)
+
+    def close(self) -> None:
+        """Close the connections, unless the client is the caller's."""
+        if self._owns_client:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send_one(self, change: ContactChange) -> str:
+        try:
+            return self.send((change,))[0]
+        except InvalidChange as invalid:
+            raise InvalidChange(invalid.rule) from None  # an index says nothing of a single change
+
+    def _agree(self, delivery: Delivery) -> Packer | None:
+        # Kept in a local by the caller: another thread that loses its connection forgets the one of the object.
+        packer = self._packer
+        if packer is None:
+            keys = self._settings.keys
+            try:
+                packer = Packer(keys, agree_partitions(self._client, keys, self._settings.partitions))
+            except (redis.RedisError, OSError) as error:
+                delivery.broken = error
+            self._packer = packer
+        return packer
+
+    def _exchange(self, commands: bytes, count: int) -> Replies:
+        answer = exchange(self._client, commands, count)
+        if answer.broken is not None:
+            self._packer = None  # the Redis that comes back may be another, with another number of partitions
+        return answer
+
+    def _wait_for_clock(self) -> None:
+        if seconds := self._stamper.ahead_seconds():
+            time.sleep(seconds)
+
+
+def resolve_settings(url: str | None, settings: ProducerSettings | None) -> ProducerSettings:
+    """The settings of a producer: those given, or the environment's, with ``url`` in place of its Redis if given.
+
+    Raises:
+        SettingsError: a setting does not fit, or both are given.
+    """
+    if url is None:
+        return settings or load_settings(ProducerSettings)
+    if settings is not None:
+        raise SettingsError("a producer takes a url or settings, not both")
+    return load_settings(ProducerSettings, redis_url=url)

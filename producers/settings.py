@@ -1,0 +1,138 @@
+"""Settings from the environment or a ``.env`` file (CONTRACT section 5): how they are read, and what producers need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from redis.connection import parse_url
+
+from producers.errors import SettingsError
+from producers.keys import Keys
+from producers.partitions import MAX_PARTITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PREFIX: Final = "CONTACT_SYNC_"
+"""What every variable's name begins with; the rest is the field's name in capitals."""
+
+Settings = TypeVar("Settings", bound="ProducerSettings")
+
+
+def variable_of(field: str) -> str:
+    """The environment variable that sets a field."""
+    return PREFIX + field.upper()
+
+
+def setting(default: Any, *, description: str, rule: str, shown: bool = True, **constraints: Any) -> Any:
+    """A field of a settings model.
+
+    Args:
+        default: its value where the variable is unset or empty.
+        description: what it is for, the comment in ``.env.example``.
+        rule: what a value must be, the end of the sentence "VARIABLE must be ...".
+        shown: whether an error may repeat the value; False for all that may hold a secret.
+        constraints: pydantic's own, such as ``ge``.
+    """
+    return Field(default, description=description, json_schema_extra={"rule": rule, "shown": shown}, **constraints)
+
+
+def _check_redis_url(value: str) -> str:
+    if value.startswith(("redis+sentinel://", "redis+cluster://")):
+        # No ValueError, so pydantic lets it through as it is.
+        raise SettingsError(f"{variable_of('redis_url')} is a sentinel or cluster URL, which is not yet supported")
+    try:
+        parts: dict[str, Any] = parse_url(value)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+    except ValueError:
+        raise ValueError from None  # the field's rule says it; redis-py's words may repeat a password
+    if value.startswith("unix://") and not parts.get("path"):
+        raise ValueError
+    return value
+
+
+class ProducerSettings(BaseModel):
+    """What a producer needs to know. Immutable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    redis_url: Annotated[str, AfterValidator(_check_redis_url)] = setting(
+        "redis://localhost:6379/0",
+        description="Event log and state: redis://, rediss:// or unix://.",
+        rule="a URL such as redis://host:6379/0, rediss://host:6379/0 or unix:///path?db=0",
+        shown=False,
+    )
+    namespace: str = setting(
+        "contact-sync",
+        description="Prefix of every key in Redis, and the name of the Celery queue.",
+        rule="1 to 64 letters, digits and -_.:",
+        # Braces would move the hash tag; the rest is what shells, ACL patterns and queue names take without quoting.
+        pattern=r"^[A-Za-z0-9_.:-]{1,64}$",
+    )
+    partitions: int | None = setting(
+        None,
+        description="Number of partitions; unset takes the recorded one, or 64 at first use. It cannot change later.",
+        rule=f"a whole number from 1 to {MAX_PARTITIONS}",
+        ge=1,
+        le=MAX_PARTITIONS,
+    )
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the namespace."""
+        return Keys(self.namespace)
+
+
+def load_settings(
+    model: type[Settings],
+    environ: Mapping[str, str] | None = None,
+    dotenv: Path | None = Path(".env"),
+    **given: object,
+) -> Settings:
+    """Settings from the environment, over those from a ``.env`` file, over the defaults.
+
+    An empty value counts as unset, wherever it stands. Variables of other names are left alone.
+
+    Args:
+        model: which settings.
+        environ: the environment; None for the process's own.
+        dotenv: the ``.env`` file, which need not exist; None for none.
+        given: fields that the caller sets himself, over all of these.
+
+    Raises:
+        SettingsError: a value does not fit, in one line that names the variable and the rule.
+    """
+    variables = {**_from_file(dotenv), **_non_empty(os.environ if environ is None else environ)}
+    found = {name: variables[variable_of(name)] for name in model.model_fields if variable_of(name) in variables}
+    fields: dict[str, Any] = {**found, **given}
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_lines(model, error))) from None
+
+
+def _non_empty(variables: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if value and name.startswith(PREFIX)}
+
+
+def _from_file(dotenv: Path | None) -> dict[str, str]:
+    if dotenv is None or not dotenv.is_file():
+        return {}
+    from dotenv import dotenv_values  # noqa: PLC0415 - only who has a .env file pays for reading it
+
+    try:
+        # Without interpolation a secret may hold a dollar sign.
+        return _non_empty(dotenv_values(dotenv, interpolate=False))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{dotenv} cannot be read: {reason}") from None
+
+
+def _lines(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_url=False):
+        name = str(fault["loc"][0])
+        extra = model.model_fields[name].json_schema_extra
+        rule, shown = (extra["rule"], extra["shown"]) if isinstance(extra, dict) else ("valid", False)
+        yield f"{variable_of(name)} must be {rule}" + (f", not {fault['input']!r}" if shown else "")

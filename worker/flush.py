@@ -1,0 +1,112 @@
+"""The loop: claim, read, join, fill, send, settle. One flush is one batch, from the log to what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from worker.batch import Batch, fill
+from worker.claims import Claims, Turn
+from worker.gate import Gate, View
+from worker.lease import Lease
+from worker.partition import Asked, Partitions
+from worker.request import Requests
+from worker.settings import WorkerSettings
+from worker.settling import Settling
+from worker.stretch import Stretch, join_log
+
+ABSORB_READ: Final = 5_000
+"""Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
+
+
+class Flusher:
+    """Flushes batches while there is work. One for each process; each run has its own leases."""
+
+    def __init__(  # noqa: PLR0913 - everything the loop touches is handed in, by name
+        self,
+        settings: WorkerSettings,
+        *,
+        partitions: Partitions,
+        claims: Claims,
+        gate: Gate,
+        requests: Requests,
+        settling: Settling,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._partitions = partitions
+        self._claims = claims
+        self._gate = gate
+        self._requests = requests
+        self._settling = settling
+        self._monotonic = monotonic
+
+    def run(self, budget_seconds: float) -> int:
+        """Flushes batch after batch while something is due and the time lasts; returns how many rounds that took.
+
+        Raises:
+            redis.RedisError: Redis went away; what was in hand is in the log still, and leases expire.
+        """
+        ends = self._monotonic() + budget_seconds
+        turn = Turn()
+        rounds = 0
+        while self._monotonic() < ends:
+            looked = self._monotonic()
+            view = self._gate.look()
+            if not self._claims.take(turn, view, self._limit(view)):
+                break
+            self._flush(turn, view, looked)
+            rounds += 1
+        self._claims.give_back(turn.leases)
+        return rounds
+
+    def _flush(self, turn: Turn, view: View, looked: float) -> None:
+        """One batch, from the log to what became of it; the turn keeps the leases that have work left."""
+        self._claims.drop_short(turn, self._settings.request_timeout_seconds)
+        if not turn.leases:
+            return
+        stretches = self._read(turn, view)
+        batch = self._fill(turn.leases, stretches, view)
+        sent = self._requests.send(turn.leases, batch, view, looked)
+        fate = self._requests.report(sent, absorbed=any(self._absorbs(lease, view) for lease in turn.leases))
+        turn.leases = self._settling.settle(turn.leases, stretches, sent, fate, view, looked)
+
+    def _limit(self, view: View) -> int:
+        return min(self._settings.batch_size, view.limit or self._settings.batch_size)
+
+    def _absorbs(self, lease: Lease, view: View) -> bool:
+        """Whether the whole log is read into pending: a retry is built from the newest state of its pairs."""
+        return view.state != "ok" or lease.pending > self._limit(view)
+
+    def _read(self, turn: Turn, view: View) -> list[Stretch]:
+        """Entries, what waits and what is remembered of their pairs; joined and judged."""
+        limit = self._limit(view)
+        asked = [
+            Asked(
+                entries=ABSORB_READ if self._absorbs(lease, view) else int(limit * turn.reach),
+                pairs=limit if lease.pending and not view.closed else 0,
+                marks=limit if lease.late and lease.late_due_ms <= view.now_ms and not view.closed else 0,
+            )
+            for lease in turn.leases
+        ]
+        reads = self._partitions.read(turn.leases, asked)
+        room = limit - sum(len(read.pending) + len(read.marks) for read in reads)
+        logs = []
+        for lease, read in zip(turn.leases, reads, strict=True):
+            absorbs = self._absorbs(lease, view)
+            size = ABSORB_READ if absorbs else max(0, room)
+            logs.append(join_log(read.raw, lease.partition, self._partitions.count, size))
+            room -= 0 if absorbs else len(logs[-1].states)
+        turn.learn(logs, room)
+        stretches = self._partitions.recall(turn.leases, logs, reads)
+        for stretch in stretches:
+            stretch.judge(self._settings.readd, view.now_ms)
+        return stretches
+
+    def _fill(self, leases: Sequence[Lease], stretches: Sequence[Stretch], view: View) -> Batch:
+        """The next request's records; none while the gate is closed or a log that must be known whole is not."""
+        unread = any(
+            self._absorbs(lease, view) and lease.waiting > stretch.log.entries
+            for lease, stretch in zip(leases, stretches, strict=True)
+        )
+        return fill(stretches, 0 if view.closed or unread else self._limit(view))

@@ -1,0 +1,139 @@
+"""The gate: what the whole fleet knows of the endpoint, and who may send (DESIGN "Gate").
+
+The state lies in one Redis hash, so that eight workers in an outage make one probe at a time and not eight.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+import redis
+
+from producers.keys import Keys
+
+from worker import scripts
+
+LONE_REJECTIONS_MAX: Final = 20
+"""So many lone rejections in a row without one confirmation are no poison: the endpoint refuses everything."""
+
+LIMIT_REMEMBERED_SECONDS: Final = 600
+"""How long a batch size that was too large is remembered; afterwards a larger one is tried again."""
+
+State = Literal["ok", "backing_off", "held"]
+What = Literal["confirmed", "answered", "lone", "retry", "hold", "too_large"]
+
+
+class View(NamedTuple):
+    """The gate as it was looked at.
+
+    Attributes:
+        now_ms: when that was, by Redis' clock (Unix ms).
+        state: `ok`, `backing_off` or `held`.
+        generation: rises whenever the state moves; an outcome is reported with that of its request.
+        wait_ms: until a probe may go out, 0 where one may now (or none is needed).
+        limit: most records a request may have, None where no smaller number than configured is known.
+    """
+
+    now_ms: int
+    state: State
+    generation: int
+    wait_ms: int
+    limit: int | None
+    reason: str
+    error: str
+    not_before_ms: int
+    attempts: int
+
+    @property
+    def closed(self) -> bool:
+        """Nothing may go out now."""
+        return self.state != "ok" and self.wait_ms > 0
+
+
+class Permit(NamedTuple):
+    """The answer to one who wants to send.
+
+    Attributes:
+        go: whether the request may go out.
+        probe: it goes out to see whether the endpoint is back.
+        generation: the gate's generation, which the outcome is reported with.
+        attempts: failed attempts so far.
+        lone: lone rejections in a row so far.
+    """
+
+    go: bool
+    probe: bool
+    generation: int
+    attempts: int
+    lone: int
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")
+
+
+class Gate:
+    """The gate of one namespace."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._key = keys.gate
+
+    def look(self) -> View:
+        """The gate as it is, and the time by Redis' clock; moves nothing."""
+        fields = ["state", "generation", "not_before", "probe_until", "limit", "limit_until", "reason", "error", "attempts"]
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(self._key, fields)
+        pipe.time()
+        found, (seconds, micros) = pipe.execute()
+        state, generation, not_before, probe_until, limit, limit_until, reason, error, attempts = found
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        wait_ms = max(int(not_before or 0), int(probe_until or 0)) - now_ms
+        remembered = limit is not None and int(limit_until or 0) > now_ms
+        return View(
+            now_ms=now_ms,
+            state=_state(state),
+            generation=int(generation or 0),
+            wait_ms=max(0, wait_ms) if _state(state) != "ok" else 0,
+            limit=int(limit) if remembered and limit is not None else None,
+            reason=_text(reason),
+            error=_text(error),
+            not_before_ms=int(not_before or 0),
+            attempts=int(attempts or 0),
+        )
+
+    def enter(self, token: str, probe_seconds: float) -> Permit:
+        """Asks to send; a closed gate lets one probe at a time through.
+
+        Args:
+            token: names who asks, in the gate's hash.
+            probe_seconds: how long the right to probe lasts, if its holder dies with it.
+        """
+        call = scripts.Call(scripts.GATE_ENTER, [self._key], [token, int(probe_seconds * 1000)])
+        reply = scripts.run(self._client, [call])[0]
+        if isinstance(reply, Exception):
+            raise reply
+        answer, generation, attempts, lone, _ = reply
+        return Permit(answer != b"closed", answer == b"probe", generation, attempts, lone)
+
+    def report(  # noqa: PLR0913 - the fields of one report; all but the first two by name
+        self,
+        generation: int,
+        what: What,
+        *,
+        delay_seconds: float = 0.0,
+        reason: str = "",
+        error: str = "",
+        limit: int = 0,
+    ) -> State:
+        """Says what became of a request; moves the gate only while it is the one that the request went through."""
+        args: list[int | str] = [generation, what, int(delay_seconds * 1000), reason, error, limit]
+        args += [LIMIT_REMEMBERED_SECONDS * 1000, LONE_REJECTIONS_MAX]
+        reply = scripts.run(self._client, [scripts.Call(scripts.GATE_REPORT, [self._key], args)])[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return _state(reply)
+
+
+def _state(raw: bytes | None) -> State:
+    return "held" if raw == b"held" else "backing_off" if raw == b"backing_off" else "ok"

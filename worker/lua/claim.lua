@@ -1,0 +1,43 @@
+-- Takes the lease of one partition, if nobody holds it.
+--
+-- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 dead  7 dead:pairs
+-- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
+-- Returns nil where the lease is held, else
+--   { token, now_ms, seq, position, waiting, pending, late, late_due_ms, dead, dead_pairs, late_until_ms, late_to_ms }
+local lease, partition, events = KEYS[1], KEYS[2], KEYS[3]
+
+if redis.call('EXISTS', lease) == 1 then
+  return false
+end
+
+local held = redis.call('HMGET', partition, 'token', 'holder', 'position', 'seq', 'late_until', 'late_to', 'late_due')
+local last_token, holder = tonumber(held[1] or '0'), held[2]
+local position, seq = held[3] or '0-0', held[4] or '0'
+local late_until, late_to = tonumber(held[5] or '0'), tonumber(held[6] or '0')
+
+-- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+redis.call('XTRIM', events, 'MINID', position)
+
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now_ms = math.floor(now_us / 1000)
+-- The last token counts beside the clock, so that tokens rise even if the clock, or the whole server, went back.
+local token = string.format('%.0f', math.max(last_token + 1, now_us))
+
+if holder then
+  -- Its lease expired and was never released: it may have sent something that nobody knows of.
+  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
+  late_until = math.max(late_until, now_ms + ARGV[2])
+  late_to = now_ms
+  if last[1] then
+    late_to = math.max(late_to, tonumber(string.match(last[1][1], '^%d+')))
+  end
+  redis.call('HSET', partition, 'late_until', string.format('%.0f', late_until),
+    'late_to', string.format('%.0f', late_to))
+end
+
+redis.call('SET', lease, token, 'PX', ARGV[1])
+redis.call('HSET', partition, 'token', token, 'holder', token)
+return { token, now_ms, seq, position, redis.call('XLEN', events), redis.call('HLEN', KEYS[4]),
+  redis.call('HLEN', KEYS[5]), tonumber(held[7] or '0'), redis.call('HLEN', KEYS[6]), redis.call('HLEN', KEYS[7]),
+  late_until, late_to }

@@ -1,0 +1,21 @@
+-- Asks whether a request may go out now; while the endpoint is away, one probe at a time may.
+--
+-- KEYS  1 gate
+-- ARGV  1 token of who asks  2 probe_ms: how long the right to probe lasts
+-- Returns { 'open' | 'probe' | 'closed', generation, attempts, lone, wait_ms }
+local gate = KEYS[1]
+local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'not_before', 'probe_until')
+local generation, attempts, lone = tonumber(known[2] or '0'), tonumber(known[3] or '0'), tonumber(known[4] or '0')
+if not known[1] or known[1] == 'ok' then
+  return { 'open', generation, attempts, lone, 0 }
+end
+local time = redis.call('TIME')
+local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
+local wait_ms = math.max(tonumber(known[5] or '0'), tonumber(known[6] or '0')) - now_ms
+if wait_ms > 0 then
+  return { 'closed', generation, attempts, lone, wait_ms }
+end
+-- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+redis.call('HDEL', gate, 'probe_until')
+redis.call('HSET', gate, 'probe', ARGV[1], 'probe_until', string.format('%.0f', now_ms + ARGV[2]))
+return { 'probe', generation, attempts, lone, 0 }

@@ -1,0 +1,236 @@
+"""The partitions in Redis: who works on them, what they hold, and how they move forward.
+
+The only module that reads or writes their state; everything that moves goes through the scripts in `lua/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from producers.keys import Keys
+
+from worker import scripts
+from worker.lease import Lease
+from worker.settlement import Settlement
+from worker.stored import decode_dead_pair, decode_mark, decode_remembered, decode_state
+from worker.stretch import Log, RawEntry, Stretch
+
+DEAD_CAP: Final = 10_000
+"""Most dead letters a partition keeps; when they do not fit, the endpoint is held and nothing is dropped."""
+
+Settled = Literal["settled", "fenced", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How much of a leased partition to read: entries of its log, pairs that wait, and late marks."""
+
+    entries: int
+    pairs: int
+    marks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read first: the log as it stands, and of what waits as much as was asked for."""
+
+    raw: RawEntry
+    pending: dict[bytes, bytes]
+    marks: dict[bytes, bytes]
+
+
+class Partitions:
+    """All partitions of one namespace.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    def __init__(  # noqa: PLR0913 - three durations by name, and what is injected
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        count: int,
+        monotonic: Callable[[], float],
+        *,
+        lease_seconds: float,
+        late_seconds: float,
+        ledger_seconds: float,
+    ) -> None:
+        self.count = count
+        self._client = client
+        self._keys = keys
+        self._monotonic = monotonic
+        self._lease_seconds = lease_seconds
+        self._late_ms = int(late_seconds * 1000)
+        self._ledger_ms = int(ledger_seconds * 1000)
+
+    def now_ms(self) -> int:
+        """Redis' clock, which all times in its state are of (Unix ms)."""
+        reply: Any = self._client.time()
+        return int(reply[0]) * 1000 + int(reply[1]) // 1000
+
+    def claim(self, partitions: Sequence[int]) -> list[Lease]:
+        """Takes the leases of those that nobody holds; one whose keys are of strange types is passed over."""
+        until = self._monotonic() + self._lease_seconds  # taken before asking: never later than Redis' own
+        args = [int(self._lease_seconds * 1000), self._late_ms]
+        calls = [scripts.Call(scripts.CLAIM, self._keys_for_claim(p), args) for p in partitions]
+        leases = []
+        for partition, reply in zip(partitions, scripts.run(self._client, calls), strict=True):
+            if reply is None or _is_strange(reply):
+                continue
+            if isinstance(reply, Exception):
+                raise reply
+            token, _now, seq, position, *rest = reply
+            leases.append(Lease(partition, token, int(seq), until, position, *rest))
+        return leases
+
+    def _keys_for_claim(self, p: int) -> list[str]:
+        k = self._keys
+        return [k.lease(p), k.partition(p), k.events(p), k.pending(p), k.late(p), k.dead(p), k.dead_pairs(p)]
+
+    def read(self, leases: Sequence[Lease], asked: Sequence[Asked]) -> list[Read]:
+        """What each leased partition holds, as far as asked, in one round trip."""
+        pipe = self._client.pipeline(transaction=False)
+        for lease, want in zip(leases, asked, strict=True):
+            p = lease.partition
+            # Asked for as a bare command: its raw reply is half the cost of redis-py's pairs of dicts.
+            pipe.execute_command("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", want.entries)
+            if want.pairs:
+                pipe.hscan(self._keys.pending(p), 0, count=want.pairs)
+            if want.marks:
+                pipe.hscan(self._keys.late(p), 0, count=want.marks)
+        replies = iter(pipe.execute())
+        return [
+            Read(
+                raw=next(replies) or [],
+                pending=next(replies)[1] if want.pairs else {},
+                marks=next(replies)[1] if want.marks else {},
+            )
+            for want in asked
+        ]
+
+    def recall(self, leases: Sequence[Lease], logs: Sequence[Log], reads: Sequence[Read]) -> list[Stretch]:
+        """Each partition's stretch with what is kept of its pairs: states that wait, ledger, marks, dead letters."""
+        pipe = self._client.pipeline(transaction=False)
+        wanted: list[tuple[Stretch, str, list[bytes]]] = []
+        stretches = []
+        for lease, log, read in zip(leases, logs, reads, strict=True):
+            stretch = Stretch(lease.partition, log, late_until_ms=lease.late_until_ms, late_to_ms=lease.late_to_ms)
+            stretch.pending = {pair: decode_state(value) for pair, value in read.pending.items()}
+            stretch.marks = {pair: (value, decode_mark(value)) for pair, value in read.marks.items()}
+            stretches.append(stretch)
+            for kind, key, pairs in self._recalled(lease, log, stretch):
+                if pairs:
+                    pipe.execute_command("HMGET", key, *pairs)
+                    wanted.append((stretch, kind, pairs))
+        for (stretch, kind, pairs), values in zip(wanted, pipe.execute(), strict=True):
+            _remember(stretch, kind, zip(pairs, values, strict=True))
+        return stretches
+
+    def _recalled(self, lease: Lease, log: Log, stretch: Stretch) -> Iterable[tuple[str, str, list[bytes]]]:
+        p, k = lease.partition, self._keys
+        every = list({**log.states, **stretch.pending, **stretch.marks})
+        # The older ledger goes first, so that the newer one has the last word.
+        yield "ledger", k.ledger_old(p), every
+        yield "ledger", k.ledger_new(p), every
+        if lease.pending:
+            yield "pending", k.pending(p), [pair for pair in every if pair not in stretch.pending]
+        if lease.late:
+            yield "marks", k.late(p), [pair for pair in every if pair not in stretch.marks]
+        if lease.dead_pairs:
+            yield "dead_pairs", k.dead_pairs(p), every
+
+    def mark_late(self, marks: Sequence[tuple[int, Sequence[bytes | int]]]) -> None:
+        """Notes pairs on which a request may still act: partition, then pair and both times in turn. No lease needed.
+
+        Raises:
+            redis.RedisError: it is not certain that they are noted.
+        """
+        calls = [
+            scripts.Call(scripts.MARK_LATE, [self._keys.late(p), self._keys.partition(p), self._keys.events(p)], flat)
+            for p, flat in marks
+            if flat
+        ]
+        for reply in scripts.run(self._client, calls) if calls else ():
+            if isinstance(reply, Exception):
+                raise reply
+
+    def settle(
+        self, leases: Sequence[Lease], settlements: Sequence[Settlement], keep: Sequence[bool]
+    ) -> list[Settled]:
+        """Moves each partition forward, all of its writes or none; the leases are renewed or released with it.
+
+        Args:
+            leases: the partitions' leases; what they know is brought up to date.
+            settlements: their writes.
+            keep: for each lease whether it is renewed; else it is released.
+
+        Raises:
+            redis.RedisError: it is not certain what happened; the leases must be left to expire.
+        """
+        until = self._monotonic() + self._lease_seconds
+        calls = [
+            self._settle_call(lease, each, keep=renew)
+            for lease, each, renew in zip(leases, settlements, keep, strict=True)
+        ]
+        try:
+            replies = scripts.run(self._client, calls)
+        except (RedisConnectionError, RedisTimeoutError):
+            # The reply was lost, not necessarily the settle: asked once more, its seq tells whether it happened.
+            replies = scripts.run(self._client, calls)
+        return [
+            _settled(lease, each, reply, until) for lease, each, reply in zip(leases, settlements, replies, strict=True)
+        ]
+
+    def _settle_call(self, lease: Lease, each: Settlement, *, keep: bool) -> scripts.Call:
+        p, k = lease.partition, self._keys
+        keys = [k.lease(p), k.partition(p), k.events(p), k.pending(p), k.ledger_new(p), k.ledger_old(p)]
+        keys += [k.late(p), k.dead(p), k.dead_pairs(p), k.totals(p)]
+        totals = [item for name, number in each.totals.items() if number for item in (name, number)]
+        renew_ms = int(self._lease_seconds * 1000) if keep else 0
+        head = [lease.token, lease.seq, renew_ms, each.position, self._ledger_ms, DEAD_CAP]
+        counts = [len(each.ledger) // 2, len(each.keep) // 2, len(each.drop), len(each.clear) // 2]
+        counts += [len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
+        items = [*each.ledger, *each.keep, *each.drop, *each.clear, *each.letters, *each.know, *totals]
+        return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
+
+
+def _is_strange(reply: object) -> bool:
+    """A key of another type stands in the place of one of ours; `status` and `check` say so."""
+    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
+
+
+def _remember(stretch: Stretch, kind: str, found: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for pair, value in found:
+        if value is None:
+            continue
+        if kind == "ledger":
+            stretch.ledger[pair] = decode_remembered(value)
+        elif kind == "pending":
+            stretch.pending[pair] = decode_state(value)
+        elif kind == "marks":
+            stretch.marks[pair] = (value, decode_mark(value))
+        else:
+            stretch.dead_pairs[pair] = decode_dead_pair(value)
+
+
+def _settled(lease: Lease, each: Settlement, reply: Any, until: float) -> Settled:
+    if isinstance(reply, Exception):
+        raise reply
+    what = reply[0]
+    if what not in {b"settled", b"already"}:
+        return "full" if what == b"full" else "fenced"
+    lease.seq += 1
+    lease.until = until
+    lease.position = each.position or lease.position
+    if what == b"settled":  # what a lost reply said is not known; the next one says it
+        lease.waiting, lease.pending, lease.late, lease.late_due_ms, lease.dead, lease.dead_pairs = reply[1:]
+    return "settled"

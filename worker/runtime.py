@@ -1,0 +1,117 @@
+"""One process' worker, put together: settings in, a flusher out. Made after the fork, never shared between processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+import redis
+import structlog
+
+from producers.partitions import agree_partitions
+from worker.claims import Claims
+from worker.endpoint import Endpoint
+from worker.flush import Flusher
+from worker.gate import Gate
+from worker.log_client import connect
+from worker.partition import Partitions
+from worker.request import Requests
+from worker.server_key import read_server_key
+from worker.settings import WorkerSettings
+from worker.settling import Settling
+from worker.survey import Surveyor
+
+
+class ServerKeyHeader:
+    """The header value to send with; read anew before each probe, because a new key is why a held endpoint opens."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._value: str | None = None
+
+    def __call__(self, probe: bool) -> str:  # noqa: FBT001 - the one question there is
+        """The value of `Server-Key`.
+
+        Raises:
+            SettingsError: the key is missing, or its file cannot be read.
+        """
+        if probe or self._value is None:
+            self._value = read_server_key(self._settings).header
+        return self._value
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What one process works with.
+
+    Attributes:
+        settings: the worker's settings.
+        client: Redis, for the event log and all state.
+        partitions: how many there are.
+        gate: the endpoint as the fleet sees it.
+        flusher: flushes batches.
+    """
+
+    settings: WorkerSettings
+    client: redis.Redis
+    partitions: int
+    gate: Gate
+    flusher: Flusher
+
+
+def build(settings: WorkerSettings) -> Runtime:
+    """A runtime of this process' own.
+
+    Raises:
+        PartitionsMismatch: the log was begun with another number of partitions than configured.
+        redis.RedisError: Redis does not answer.
+    """
+    client = connect(settings.redis_url)
+    count = agree_partitions(client, settings.keys, settings.partitions)
+    monotonic, draw, log = time.monotonic, random.random, structlog.get_logger("contact_sync")
+    gate = Gate(client, settings.keys)
+    partitions = Partitions(
+        client,
+        settings.keys,
+        count,
+        monotonic,
+        lease_seconds=settings.lease_seconds,
+        late_seconds=settings.late_seconds,
+        ledger_seconds=settings.ledger_seconds,
+    )
+    requests = Requests(
+        settings,
+        gate=gate,
+        endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, monotonic),
+        server_key=ServerKeyHeader(settings),
+        monotonic=monotonic,
+        epoch=time.time,
+        draw=draw,
+    )
+    surveyor = Surveyor(client, settings.keys, count)
+    flusher = Flusher(
+        settings,
+        partitions=partitions,
+        claims=Claims(partitions, surveyor, monotonic, draw, linger_seconds=settings.linger_seconds),
+        gate=gate,
+        requests=requests,
+        settling=Settling(settings, partitions, requests, monotonic, log),
+        monotonic=monotonic,
+    )
+    return Runtime(settings, client, count, gate, flusher)
+
+
+_lock = threading.Lock()
+_runtimes: dict[int, Runtime] = {}
+
+
+def of_this_process(settings: WorkerSettings) -> Runtime:
+    """The process' runtime, built at first use: a client made before a fork would be shared by the children."""
+    pid = os.getpid()
+    with _lock:
+        if pid not in _runtimes:
+            _runtimes[pid] = build(settings)
+        return _runtimes[pid]

@@ -1,0 +1,173 @@
+"""What a worker needs to know, from the environment or a ``.env`` file (CONTRACT section 5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, SecretStr, model_validator
+
+from producers.errors import SettingsError
+from producers.settings import ProducerSettings, load_settings, setting, variable_of
+from worker.server_key import ServerKey, check_server_key_values, read_server_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ServerKey", "WorkerSettings", "load_worker_settings", "read_server_key"]
+
+LEASE_MARGIN_SECONDS: Final = 1.0
+"""By how much a lease must outlive a request: room to settle what it did before another worker takes over."""
+
+
+def _check_endpoint_url(value: str) -> str:
+    parts = urlsplit(value)
+    in_it = parts.username is not None or parts.password is not None or "?" in value or "#" in value
+    if parts.scheme not in {"http", "https"} or not parts.hostname or in_it or not value.isprintable() or " " in value:
+        raise ValueError
+    _ = parts.port  # raises ValueError where it is none
+    return value.rstrip("/")
+
+
+def _check_broker_url(value: str) -> str:
+    if not urlsplit(value).scheme or "://" not in value:
+        raise ValueError
+    return value
+
+
+def _seconds(default: float, *, description: str, rule: str, **constraints: Any) -> Any:
+    """A duration; infinity and not-a-number are no durations."""
+    return setting(
+        default, description=description, rule=f"a number of seconds, {rule}", allow_inf_nan=False, **constraints
+    )
+
+
+class WorkerSettings(ProducerSettings):
+    """Every variable there is. Immutable; durations in seconds."""
+
+    broker_url: Annotated[str, AfterValidator(_check_broker_url)] | None = setting(
+        None,
+        description="Celery's broker; unset takes the server of CONTACT_SYNC_REDIS_URL.",
+        rule="a broker URL as Celery knows them, such as redis://host:6379/1",
+        shown=False,
+    )
+    endpoint_url: Annotated[str, AfterValidator(_check_endpoint_url)] = setting(
+        "https://taptalk.io",
+        description="Base URL of the endpoint that contacts are delivered to.",
+        rule="an http:// or https:// URL without credentials, query or fragment",
+        shown=False,  # because the mistake may be a password in it
+    )
+    server_key_id: SecretStr | None = setting(
+        None,
+        description="Id of the endpoint's server key; required by workers, here or in a file.",
+        rule="text without control characters or ':'",
+        shown=False,
+    )
+    server_key_id_file: Path | None = setting(
+        None,
+        description="Path to read the id of the server key from, anew before each probe of a held endpoint.",
+        rule="a path",
+    )
+    server_key_secret: SecretStr | None = setting(
+        None,
+        description="Secret of the endpoint's server key; required by workers, here or in a file.",
+        rule="text without control characters",
+        shown=False,
+    )
+    server_key_secret_file: Path | None = setting(
+        None,
+        description="Path to read the secret of the server key from, anew before each probe of a held endpoint.",
+        rule="a path",
+    )
+    batch_size: int = setting(
+        500, description="Most records in a request.", rule="a whole number from 1 to 10000", ge=1, le=10000
+    )
+    linger_seconds: float = _seconds(
+        1.0, description="Longest that the oldest change waits for company.", rule="0 to 3600", ge=0, le=3600
+    )
+    request_timeout_seconds: float = _seconds(
+        10.0, description="A request's whole time, from connect to last byte.", rule="more than 0 to 600", gt=0, le=600
+    )
+    lease_seconds: float = _seconds(
+        15.0,
+        description="How long a worker holds a partition; must exceed the request timeout by a second at least.",
+        rule="more than 0 to 3600",
+        gt=0,
+        le=3600,
+    )
+    late_seconds: float = _seconds(
+        30.0,
+        description="How long after its deadline an unanswered request may still act at the endpoint.",
+        rule="0 or more",
+        ge=0,
+    )
+    backoff_base_seconds: float = _seconds(
+        0.5, description="Wait before the first retry, doubled for each further one.", rule="more than 0", gt=0
+    )
+    backoff_max_seconds: float = _seconds(
+        60.0, description="Longest wait between retries; not less than the base.", rule="more than 0", gt=0
+    )
+    ledger_seconds: float = _seconds(
+        3600.0, description="How long a confirmed outcome is remembered, at least.", rule="1 or more", ge=1
+    )
+    readd: Literal["resend", "absorb"] = setting(
+        "resend",
+        description="An upsert known to be later than a delete: resend it after the delete, or absorb it.",
+        rule="'resend' or 'absorb'",
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.lease_seconds < self.request_timeout_seconds + LEASE_MARGIN_SECONDS:
+            raise SettingsError(
+                f"{variable_of('lease_seconds')} ({self.lease_seconds:g}) must exceed "
+                f"{variable_of('request_timeout_seconds')} ({self.request_timeout_seconds:g}) by a second at least",
+            )
+        if self.backoff_max_seconds < self.backoff_base_seconds:
+            raise SettingsError(
+                f"{variable_of('backoff_max_seconds')} ({self.backoff_max_seconds:g}) must not be less than "
+                f"{variable_of('backoff_base_seconds')} ({self.backoff_base_seconds:g})",
+            )
+        check_server_key_values(self)
+        return self
+
+    @property
+    def celery_broker_url(self) -> str:
+        """The broker as kombu spells it, where a Redis behind a unix socket is ``redis+socket://``."""
+        return _kombu_url(self.broker_url or self.redis_url)
+
+
+def _kombu_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    # redis-py calls the database `db`, kombu calls it `virtual_host`; all other options are spelled alike.
+    options = [
+        "virtual_host=" + option[3:] if option.startswith("db=") else option for option in parts.query.split("&")
+    ]
+    return urlunsplit(("redis+socket", parts.netloc, parts.path, "&".join(options), ""))
+
+
+def load_worker_settings(
+    environ: Mapping[str, str] | None = None,
+    dotenv: Path | None = Path(".env"),
+    *,
+    require_credentials: bool,
+    **given: object,
+) -> WorkerSettings:
+    """``load_settings`` for workers and the commands beside them.
+
+    Args:
+        environ: the environment; None for the process's own.
+        dotenv: the ``.env`` file, which need not exist; None for none.
+        require_credentials: whether the server key must be there, and readable; only what sends needs it.
+        given: fields that the caller sets himself, over all of these.
+
+    Raises:
+        SettingsError: a value does not fit, in one line that names the variable and the rule.
+    """
+    settings = load_settings(WorkerSettings, environ, dotenv, **given)
+    if require_credentials:
+        read_server_key(settings)
+    return settings

@@ -1,0 +1,156 @@
+"""Where something waits: one look over all partitions, and which of them are due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis
+from redis.exceptions import ResponseError
+
+from producers.keys import Keys
+
+from worker.gate import View
+
+ABSORB_ENTRIES: Final = 1_000
+"""While the endpoint is away a log as long as this is read and joined, so that memory grows by pairs, not by events."""
+
+ABSORB_SECONDS: Final = 5.0
+"""And so is one whose oldest entry is as old as this, so that malformed entries do not wait for the endpoint."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What waits in one partition.
+
+    Attributes:
+        partition: its number.
+        leased: somebody works on it.
+        oldest_ms: time of the oldest entry in its log, 0 where it is empty.
+        entries: how many entries its log holds.
+        pending: how many pairs were read and are not confirmed.
+        late_due_ms: when its next late mark can be judged, 0 where there is none.
+    """
+
+    partition: int
+    leased: bool = False
+    oldest_ms: int = 0
+    entries: int = 0
+    pending: int = 0
+    late_due_ms: int = 0
+
+    def due_ms(self, view: View, linger_ms: int, batch_size: int) -> int | None:
+        """When the partition is due by itself (Unix ms, in the past if it is now), None while nothing makes it so.
+
+        Due is: the oldest entry is older than linger, or a full batch waits, or something is pending or to be
+        repaired and the gate is not closed; while it is closed, a log that wants to be absorbed.
+        """
+        if view.closed:
+            if not self.oldest_ms:
+                return None
+            return 0 if self.entries >= ABSORB_ENTRIES else self.oldest_ms + max(linger_ms, int(ABSORB_SECONDS * 1000))
+        times = [self.late_due_ms] if self.late_due_ms else []
+        if self.oldest_ms:
+            times.append(0 if self.entries >= batch_size else self.oldest_ms + linger_ms)
+        if self.pending:
+            times.append(0)
+        return min(times, default=None)
+
+
+@dataclass(slots=True)
+class Survey:
+    """One look over all partitions.
+
+    Attributes:
+        now_ms: when it was taken, by Redis' clock (Unix ms).
+        waiting: the partitions in which something waits.
+        strange: partitions in which a key of another type stands in the log's place.
+    """
+
+    now_ms: int
+    waiting: list[Waiting]
+    strange: list[int] = field(default_factory=list)
+
+
+class Surveyor:
+    """Looks over all partitions of one namespace; costs four commands while nothing waits."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, count: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._all = range(count)
+        self._strange: list[int] = []
+
+    def look(self, block_ms: int = 0) -> Survey:
+        """What waits where.
+
+        Args:
+            block_ms: if no log holds anything, wait as long as this for the first entry; 0 looks and returns.
+
+        Raises:
+            redis.RedisError: Redis did not answer.
+        """
+        heads = self._heads(block_ms)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.time()
+        pipe.mget([self._keys.lease(p) for p in self._all])
+        pipe.exists(*(self._keys.pending(p) for p in self._all))
+        pipe.exists(*(self._keys.late(p) for p in self._all))
+        (seconds, micros), leases, pending, late = pipe.execute()
+        found = {p: Waiting(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
+        self._measure(found, heads, pending=bool(pending), late=bool(late))
+        waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
+        return Survey(int(seconds) * 1000 + int(micros) // 1000, waiting, list(self._strange))
+
+    def _measure(self, found: dict[int, Waiting], heads: dict[int, int], *, pending: bool, late: bool) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for p in heads:
+            pipe.xlen(self._keys.events(p))
+        for p in self._all if pending else ():
+            pipe.hlen(self._keys.pending(p))
+        for p in self._all if late else ():
+            pipe.hget(self._keys.partition(p), "late_due")
+        replies = iter(pipe.execute(raise_on_error=False))
+        for p, oldest_ms in heads.items():
+            found[p].oldest_ms, found[p].entries = oldest_ms, _number(next(replies))
+        for p in self._all if pending else ():
+            found[p].pending = _number(next(replies))
+        for p in self._all if late else ():
+            found[p].late_due_ms = _number(next(replies))
+
+    def _heads(self, block_ms: int) -> dict[int, int]:
+        """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
+        logs = [p for p in self._all if p not in self._strange]
+        try:
+            return self._read_heads(logs, block_ms)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+        # One strange key fails the look at all of them: find it, and look at the others.
+        self._find_strange()
+        return self._read_heads([p for p in self._all if p not in self._strange], 0)
+
+    def _read_heads(self, logs: Sequence[int], block_ms: int) -> dict[int, int]:
+        if not logs:
+            return {}
+        block: list[Any] = ["BLOCK", block_ms] if block_ms else []
+        names = [self._keys.events(p) for p in logs]
+        reply = self._client.execute_command("XREAD", "COUNT", 1, *block, "STREAMS", *names, *(["0-0"] * len(names)))
+        by_name = {name.encode(): p for name, p in zip(names, logs, strict=True)}
+        return {by_name[name]: int(entries[0][0].partition(b"-")[0]) for name, entries in reply or ()}
+
+    def _find_strange(self) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for p in self._all:
+            pipe.type(self._keys.events(p))
+        self._strange = [p for p, kind in zip(self._all, pipe.execute(), strict=True) if kind not in {b"stream", b"none"}]
+
+    def look_again_at_strange(self) -> None:
+        """Forgets which keys were strange, so that a mended one is seen; asked for now and then."""
+        if self._strange:
+            self._find_strange()
+
+
+def _number(reply: Any) -> int:
+    return int(reply) if isinstance(reply, (int, bytes)) else 0
