@@ -41,7 +41,7 @@ class Stamper:
         """The ``at`` of a change of this pair that happens now, in Unix milliseconds."""
         pair = hash((owner, contact))
         with self._lock:
-            now_ms = self.now_ms()
+            now_ms = int(self._clock() * 1000)
             if now_ms > self._last_ms:
                 self._reached_ms = now_ms
                 self._begin(now_ms)

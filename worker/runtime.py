@@ -7,10 +7,12 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any, Final
 
 import redis
 import structlog
 
+from producers.errors import SettingsError
 from producers.partitions import agree_partitions
 from worker.claims import Claims
 from worker.endpoint import Endpoint
@@ -62,6 +64,12 @@ class Runtime:
     flusher: Flusher
 
 
+def settings_of(app: Any) -> WorkerSettings:
+    """The settings that the Celery app was made with."""
+    found: WorkerSettings = app.contact_sync_settings
+    return found
+
+
 def build(settings: WorkerSettings) -> Runtime:
     """A runtime of this process' own.
 
@@ -108,6 +116,14 @@ _lock = threading.Lock()
 _runtimes: dict[int, Runtime] = {}
 
 
+def _renew_lock() -> None:
+    global _lock  # noqa: PLW0603 - a lock that another thread held at the fork stays locked in the child for ever
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def of_this_process(settings: WorkerSettings) -> Runtime:
     """The process' runtime, built at first use: a client made before a fork would be shared by the children."""
     pid = os.getpid()
@@ -115,3 +131,33 @@ def of_this_process(settings: WorkerSettings) -> Runtime:
         if pid not in _runtimes:
             _runtimes[pid] = build(settings)
         return _runtimes[pid]
+
+
+_RETRY_SECONDS: Final = 1.0
+
+
+def wait_for_redis(settings: WorkerSettings) -> None:
+    """Waits until Redis answers, saying so once, and checks that the log may be worked on.
+
+    Raises:
+        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+        SettingsError: the server may evict keys, and with them changes.
+    """
+    client = connect(settings.redis_url)
+    log = structlog.get_logger("contact_sync")
+    said = False
+    while True:
+        try:
+            agree_partitions(client, settings.keys, settings.partitions)
+            policy = client.info("memory").get("maxmemory_policy", "noeviction")
+            break
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            if not said:
+                log.warning("redis_away", error=type(error).__name__, waits="until it is back")
+                said = True
+            time.sleep(_RETRY_SECONDS)
+    client.close()
+    if said:
+        log.info("redis_back")
+    if policy != "noeviction":
+        raise SettingsError(f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction")

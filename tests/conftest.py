@@ -1,0 +1,63 @@
+"""Fixtures of every test: a real Redis, a namespace in it, and the one way to wait."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.waiting import wait_until as wait_until_true
+from worker.embedded import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.waiting import WaitUntil
+
+# A shared machine is slow at times, which says nothing about the property: no deadline per example.
+# In CI the examples are the same in every run, so that red means that this change broke something.
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has configured for a real worker must reach no test."""
+    for name in [name for name in os.environ if name.startswith("CONTACT_SYNC_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """A real Redis for the whole run. That it cannot start is a failure: nothing is skipped for want of it."""
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    """A client of that Redis, which is empty when the test begins."""
+    with redis.Redis.from_url(
+        redis_server.url, retry=Retry(NoBackoff(), 0), socket_timeout=10, socket_connect_timeout=10
+    ) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A key prefix that no other test uses, so that what one leaves running cannot disturb the next."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """Waits for a condition with a deadline: ``wait_until(lambda: …, seconds=10, what="the log is empty")``."""
+    return wait_until_true

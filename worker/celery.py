@@ -1,0 +1,106 @@
+"""The Celery app, found by `celery -A worker`: queue, options against Celery's known traps, the flush task, the ticker.
+
+Messages are hints. Nothing here may keep a change: no arguments, no ETA, no countdown, no result backend.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import redis
+import structlog
+from celery import Celery, signals
+
+from producers.errors import ContactSyncError, SettingsError
+from worker import runtime
+from worker.bootsteps import DeafStep, TickerStep
+from worker.logs import set_up_logging
+from worker.settings import WorkerSettings, load_worker_settings
+from worker.ticker import BUDGET_SECONDS
+
+FLUSH_TASK = "contact_sync.flush"
+"""Name of the one task."""
+
+_LOG = structlog.get_logger("contact_sync")
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """One clear line on standard error and exit status 2, before anything starts."""
+    print(f"contact-sync: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet, and this is for people
+    raise SystemExit(2)
+
+
+def _settings() -> WorkerSettings:
+    try:
+        return load_worker_settings(require_credentials=False)
+    except SettingsError as error:
+        _refuse(error)
+
+
+SETTINGS = _settings()
+
+app = Celery("contact-sync")
+app.contact_sync_settings = SETTINGS
+app.conf.update(
+    broker_url=SETTINGS.celery_broker_url,
+    task_default_queue=SETTINGS.namespace,
+    # Only JSON is taken, so that nobody who reaches the broker can run code here.
+    task_serializer="json",
+    accept_content=["json"],
+    event_serializer="json",
+    result_accept_content=["json"],
+    task_ignore_result=True,
+    # A hint held back by a busy process would be no hint; one lost on a crash costs nothing.
+    worker_prefetch_multiplier=1,
+    task_acks_late=False,
+    worker_hijack_root_logger=False,
+    worker_enable_remote_control=True,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # Children do not see SIGTERM; a flush ends by its own budget, far below this.
+    worker_soft_shutdown_timeout=0.0,
+    broker_transport_options={
+        # A connection that has silently died is found within seconds, not with the next message.
+        "socket_timeout": 10.0,
+        "socket_connect_timeout": 5.0,
+        "socket_keepalive": True,
+        "health_check_interval": 5,
+        "visibility_timeout": 60,
+        "retry_on_timeout": False,
+    },
+)
+app.steps["worker"].add(TickerStep)
+app.steps["worker"].add(DeafStep)
+
+
+@app.task(name=FLUSH_TASK, ignore_result=True)
+def flush(*_args: object, **_kwargs: object) -> None:
+    """Flushes what is due. Takes nothing: whatever a message carries is ignored."""
+    try:
+        runtime.of_this_process(SETTINGS).flusher.run(BUDGET_SECONDS)
+    except redis.RedisError as error:
+        # Nothing is lost: what was in hand lies in the log, its leases expire, and the ticker hints again.
+        _LOG.warning("flush_interrupted", error=type(error).__name__)
+
+
+@signals.setup_logging.connect
+def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
+    set_up_logging(loglevel)
+
+
+@signals.celeryd_init.connect
+def _check_before_start(**_: Any) -> None:
+    """Refuses to start with settings that cannot work, or with another number of partitions than recorded."""
+    try:
+        load_worker_settings(require_credentials=True)
+        runtime.wait_for_redis(SETTINGS)
+    except ContactSyncError as error:
+        _refuse(error)
+
+
+@signals.worker_init.connect
+def _leave_out(sender: Any, **_: Any) -> None:
+    """No gossip, no mingle: nothing here needs them, and after a kill of Redis gossip has crashed workers for good."""
+    sender.options["without_gossip"] = True
+    sender.options["without_mingle"] = True
