@@ -82,6 +82,6 @@ class NotAccepted(ContactSyncError):  # noqa: N818 - a name that says what happe
         # redis-py's own words carry no ids: they name the server, or repeat what the server said of the command.
         line = (
             f"{len(self.changes)} of {len(self.changes) + accepted} changes not accepted "
-            f"({len(self.refused)} refused, {len(self.uncertain)} uncertain): {cause}"
+            f"({len(self.refused)} refused, {len(self.uncertain)} uncertain): {str(cause).rstrip('.')}"
         )
         super().__init__(line if interrupted is None else f"{line}; and the changes ended early: {interrupted}")

@@ -54,7 +54,11 @@ def _check_redis_url(value: str) -> str:
 
 
 class ProducerSettings(BaseModel):
-    """What a producer needs to know. Immutable."""
+    """What a producer needs to know. Immutable.
+
+    Raises:
+        SettingsError: a value does not fit, in one line that names the variable and the rule.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -78,6 +82,15 @@ class ProducerSettings(BaseModel):
         ge=1,
         le=MAX_PARTITIONS,
     )
+
+    if not TYPE_CHECKING:  # for the type checker the fields themselves are the signature
+
+        def __init__(self, /, **fields: Any) -> None:
+            """Check the fields, in one line where pydantic's own error takes several and may show a password."""
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise SettingsError("; ".join(_lines(type(self), error))) from None
 
     @property
     def keys(self) -> Keys:
@@ -107,10 +120,7 @@ def load_settings(
     variables = {**_from_file(dotenv), **_non_empty(os.environ if environ is None else environ)}
     found = {name: variables[variable_of(name)] for name in model.model_fields if variable_of(name) in variables}
     fields: dict[str, Any] = {**found, **given}
-    try:
-        return model(**fields)
-    except ValidationError as error:
-        raise SettingsError("; ".join(_lines(model, error))) from None
+    return model(**fields)
 
 
 def _non_empty(variables: Mapping[str, str | None]) -> dict[str, str]:

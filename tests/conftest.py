@@ -14,11 +14,13 @@ from redis.retry import Retry
 
 from tests.waiting import wait_until as wait_until_true
 from worker.embedded import EmbeddedRedis
+from worker.standin_server import StandInThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.waiting import WaitUntil
+    from worker.standin_client import StandInClient
 
 # A shared machine is slow at times, which says nothing about the property: no deadline per example.
 # In CI the examples are the same in every run, so that red means that this change broke something.
@@ -55,6 +57,13 @@ def redis_client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
 def namespace() -> str:
     """A key prefix that no other test uses, so that what one leaves running cannot disturb the next."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandInClient]:
+    """A fresh stand-in endpoint at ``stand_in.url``, which takes faults and says what reached it."""
+    with StandInThread() as client:
+        yield client
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import os
 import socket
 import threading
 import time
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from amqp.exceptions import ChannelError
 from celery import bootsteps, signals
 from celery.worker import state as worker_state
-from amqp.exceptions import ChannelError
 from kombu.exceptions import OperationalError
 
 from producers.partitions import agree_partitions
@@ -20,6 +20,11 @@ from worker.gate import Gate
 from worker.log_client import LEASE_PATH_SECONDS, connect
 from worker.survey import Surveyor
 from worker.ticker import IDLE_SECONDS, Ticker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.settings import WorkerSettings
 
 DEAF_SECONDS: Final = 30.0
 """Hints lie in the queue, this process is free and received none for so long: it does not hear any more."""
@@ -42,7 +47,7 @@ class QueueOfHints:
     def errors(self) -> tuple[type[BaseException], ...]:
         """What the broker's client raises where the broker is away or refuses."""
         connection = self._app.connection_for_write()
-        return (*connection.connection_errors, *connection.channel_errors)
+        return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
 
     def hints(self) -> int:
         """How many hints lie in the queue.
@@ -92,10 +97,18 @@ class QueueOfHints:
         return self._connection
 
 
-class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery's bootsteps have no types
+def _flush_here(settings: WorkerSettings) -> Callable[[float], int]:
+    def flush(seconds: float) -> int:
+        # Looked up at each call: the ticker's process makes a runtime of its own only if the broker is ever away.
+        return runtime.of_this_process(settings).flusher.run(seconds)
+
+    return flush
+
+
+class TickerStep(bootsteps.StartStopStep):
     """The ticker, in a thread of the process that owns the pool; started after the pool, sharing no client with it."""
 
-    requires: ClassVar[set[str]] = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_: Any) -> None:
         self._app = worker.app
@@ -114,8 +127,8 @@ class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery's boot
             surveyor=Surveyor(client, settings.keys, agree_partitions(client, settings.keys, settings.partitions)),
             gate=Gate(client, settings.keys),
             broker=queue,
-            broker_errors=(OperationalError, OSError, *queue.errors),
-            flush=lambda seconds: runtime.of_this_process(settings).flusher.run(seconds),
+            broker_errors=queue.errors,
+            flush=_flush_here(settings),
             token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",
             monotonic=time.monotonic,
             log=_LOG,
@@ -130,14 +143,14 @@ class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery's boot
             self._thread.join(IDLE_SECONDS + 2 * LEASE_PATH_SECONDS)
 
 
-class DeafStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery's bootsteps have no types
+class DeafStep(bootsteps.StartStopStep):
     """Ends a process that consumes no more although hints lie in the queue: Celery's most reported fault.
 
     It can lose its connection to the broker in ways that look healthy from inside. Whoever started the process
     starts it anew; its exit status says that something was wrong.
     """
 
-    requires: ClassVar[set[str]] = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **_: Any) -> None:
         self._worker = worker
@@ -173,12 +186,12 @@ class DeafStep(bootsteps.StartStopStep):  # type: ignore[misc] # celery's bootst
         busy = len(worker_state.reserved_requests) >= self._worker.concurrency
         try:
             return not busy and queue.hints() > 0
-        except (OperationalError, OSError, *queue.errors):
+        except queue.errors:
             return False  # a broker that is away is no fault of this process' hearing
 
     def _end(self) -> None:
         _LOG.error("worker_deaf", seconds=DEAF_SECONDS, exit_status=EXIT_DEAF)
-        worker_state.should_stop = EXIT_DEAF
+        worker_state.should_stop = EXIT_DEAF  # type: ignore[assignment] # a status, as its own code reads it
         # Asked to stop, it may hang in the very thing that made it deaf.
         self._stop.wait(runtime.settings_of(self._app).request_timeout_seconds)
         os._exit(EXIT_DEAF)

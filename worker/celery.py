@@ -41,7 +41,7 @@ def _settings() -> WorkerSettings:
 SETTINGS = _settings()
 
 app = Celery("contact-sync")
-app.contact_sync_settings = SETTINGS
+app.contact_sync_settings = SETTINGS  # type: ignore[attr-defined] # for the bootsteps, which are given the app alone
 app.conf.update(
     broker_url=SETTINGS.celery_broker_url,
     task_default_queue=SETTINGS.namespace,

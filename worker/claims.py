@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from worker.gate import View
-from worker.lease import Lease
-from worker.partition import Partitions
 from worker.settlement import Settlement
-from worker.stretch import Log
-from worker.survey import Surveyor, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from worker.gate import View
+    from worker.lease import Lease
+    from worker.partition import Partitions
+    from worker.stretch import Log
+    from worker.survey import Surveyor, Waiting
 
 TURN_SECONDS: Final = 1.0
 """Longest that a flush stays with the same partitions while others may be due."""

@@ -23,6 +23,8 @@ from worker.redis_binary import find_redis_binary
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = ["EmbeddedRedis", "EmbeddedRedisError"]
+
 READY_SECONDS = 15.0
 """Longest that a server may give no sign of life after its start; it takes 0.02 s on an idle machine."""
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from worker.batch import Batch, fill
 from worker.claims import Claims, Turn
-from worker.gate import Gate, View
-from worker.lease import Lease
 from worker.partition import Asked, Partitions
-from worker.request import Requests
-from worker.settings import WorkerSettings
-from worker.settling import Settling
+from worker.round import Round
 from worker.stretch import Stretch, join_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.gate import Gate, View
+    from worker.lease import Lease
+    from worker.request import Requests
+    from worker.settings import WorkerSettings
+    from worker.settling import Settling
 
 ABSORB_READ: Final = 5_000
 """Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
@@ -65,11 +69,10 @@ class Flusher:
         self._claims.drop_short(turn, self._settings.request_timeout_seconds)
         if not turn.leases:
             return
-        stretches = self._read(turn, view)
-        batch = self._fill(turn.leases, stretches, view)
-        sent = self._requests.send(turn.leases, batch, view, looked)
+        this = Round(view, looked, turn.leases, self._read(turn, view))
+        sent = self._requests.send(this, self._fill(this))
         fate = self._requests.report(sent, absorbed=any(self._absorbs(lease, view) for lease in turn.leases))
-        turn.leases = self._settling.settle(turn.leases, stretches, sent, fate, view, looked)
+        turn.leases = self._settling.settle(this, sent, fate)
 
     def _limit(self, view: View) -> int:
         return min(self._settings.batch_size, view.limit or self._settings.batch_size)
@@ -103,10 +106,10 @@ class Flusher:
             stretch.judge(self._settings.readd, view.now_ms)
         return stretches
 
-    def _fill(self, leases: Sequence[Lease], stretches: Sequence[Stretch], view: View) -> Batch:
+    def _fill(self, this: Round) -> Batch:
         """The next request's records; none while the gate is closed or a log that must be known whole is not."""
         unread = any(
-            self._absorbs(lease, view) and lease.waiting > stretch.log.entries
-            for lease, stretch in zip(leases, stretches, strict=True)
+            self._absorbs(lease, this.view) and lease.waiting > stretch.log.entries
+            for lease, stretch in zip(this.leases, this.stretches, strict=True)
         )
-        return fill(stretches, 0 if view.closed or unread else self._limit(view))
+        return fill(this.stretches, 0 if this.view.closed or unread else self._limit(this.view))

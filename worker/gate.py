@@ -5,19 +5,25 @@ The state lies in one Redis hash, so that eight workers in an outage make one pr
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
-
-import redis
-
-from producers.keys import Keys
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from worker import scripts
+
+if TYPE_CHECKING:
+    import redis
+
+    from producers.keys import Keys
 
 LONE_REJECTIONS_MAX: Final = 20
 """So many lone rejections in a row without one confirmation are no poison: the endpoint refuses everything."""
 
 LIMIT_REMEMBERED_SECONDS: Final = 600
 """How long a batch size that was too large is remembered; afterwards a larger one is tried again."""
+
+_FIELDS: Final = (
+    *("state", "generation", "attempts", "not_before", "probe_until"),
+    *("limit", "limit_until", "reason", "error"),
+)
 
 State = Literal["ok", "backing_off", "held"]
 What = Literal["confirmed", "answered", "lone", "retry", "hold", "too_large"]
@@ -81,12 +87,11 @@ class Gate:
 
     def look(self) -> View:
         """The gate as it is, and the time by Redis' clock; moves nothing."""
-        fields = ["state", "generation", "not_before", "probe_until", "limit", "limit_until", "reason", "error", "attempts"]
         pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(self._key, fields)
+        pipe.hmget(self._key, _FIELDS)
         pipe.time()
         found, (seconds, micros) = pipe.execute()
-        state, generation, not_before, probe_until, limit, limit_until, reason, error, attempts = found
+        state, generation, attempts, not_before, probe_until, limit, limit_until, reason, error = found
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         wait_ms = max(int(not_before or 0), int(probe_until or 0)) - now_ms
         remembered = limit is not None and int(limit_until or 0) > now_ms

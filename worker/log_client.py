@@ -20,6 +20,11 @@ def _raw(reply: Any, **_options: Any) -> Any:
     return reply
 
 
+def command(client: redis.Redis, *args: Any) -> Any:
+    """Runs one command as it stands, or queues it in a pipeline; its reply is what the client's callbacks give."""
+    return client.execute_command(*args)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+
+
 def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> redis.Redis:
     """A client that answers in bytes, with stream replies as Redis gives them.
 

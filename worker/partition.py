@@ -5,22 +5,26 @@ The only module that reads or writes their state; everything that moves goes thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from producers.keys import Keys
-
 from worker import scripts
 from worker.lease import Lease
-from worker.settlement import Settlement
+from worker.log_client import command
 from worker.stored import decode_dead_pair, decode_mark, decode_remembered, decode_state
 from worker.stretch import Log, RawEntry, Stretch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import redis
+
+    from producers.keys import Keys
+    from worker.settlement import Settlement
 
 DEAD_CAP: Final = 10_000
 """Most dead letters a partition keeps; when they do not fit, the endpoint is held and nothing is dropped."""
@@ -102,7 +106,7 @@ class Partitions:
         for lease, want in zip(leases, asked, strict=True):
             p = lease.partition
             # Asked for as a bare command: its raw reply is half the cost of redis-py's pairs of dicts.
-            pipe.execute_command("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", want.entries)
+            command(pipe, "XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", want.entries)
             if want.pairs:
                 pipe.hscan(self._keys.pending(p), 0, count=want.pairs)
             if want.marks:
@@ -129,7 +133,7 @@ class Partitions:
             stretches.append(stretch)
             for kind, key, pairs in self._recalled(lease, log, stretch):
                 if pairs:
-                    pipe.execute_command("HMGET", key, *pairs)
+                    command(pipe, "HMGET", key, *pairs)
                     wanted.append((stretch, kind, pairs))
         for (stretch, kind, pairs), values in zip(wanted, pipe.execute(), strict=True):
             _remember(stretch, kind, zip(pairs, values, strict=True))
@@ -163,9 +167,7 @@ class Partitions:
             if isinstance(reply, Exception):
                 raise reply
 
-    def settle(
-        self, leases: Sequence[Lease], settlements: Sequence[Settlement], keep: Sequence[bool]
-    ) -> list[Settled]:
+    def settle(self, leases: Sequence[Lease], settlements: Sequence[Settlement], keep: Sequence[bool]) -> list[Settled]:
         """Moves each partition forward, all of its writes or none; the leases are renewed or released with it.
 
         Args:

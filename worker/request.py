@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from producers.errors import SettingsError
-
 from worker.backoff import full_jitter
-from worker.batch import Batch
-from worker.gate import Gate, View
-from worker.lease import Lease
 from worker.outcome import Answer, Confirmed, Hold, NoAnswer, Outcome, Rejected, Retry, TooLarge, decide
-from worker.settings import WorkerSettings
-from worker.settlement import Fate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.batch import Batch
+    from worker.gate import Gate, View
+    from worker.round import Round
+    from worker.settings import WorkerSettings
+    from worker.settlement import Fate
 
 HOLD_SECONDS: Final = 15.0
 """Time between two probes of an endpoint that is held, unless the longest backoff is shorter."""
@@ -78,19 +80,17 @@ class Requests:
         self._epoch = epoch
         self._draw = draw
 
-    def send(self, leases: Sequence[Lease], batch: Batch, view: View, looked: float) -> Sent:
+    def send(self, this: Round, batch: Batch) -> Sent:
         """Sends the batch, if the gate lets it through and every lease outlives its deadline.
 
         Args:
-            leases: of the partitions whose records are in it.
+            this: the round, whose leases are those of the partitions in the batch.
             batch: the records; none sends nothing.
-            view: the gate as this round found it.
-            looked: when that was (monotonic, seconds).
         """
-        nothing = Sent(batch, view.now_ms + int((self._monotonic() - looked) * 1000))
+        nothing = Sent(batch, this.at_ms(self._monotonic()))
         if not batch.records:
             return nothing
-        permit = self._gate.enter(leases[0].token.decode(), self._settings.lease_seconds)
+        permit = self._gate.enter(this.leases[0].token.decode(), self._settings.lease_seconds)
         if not permit.go:
             return nothing
         clears = permit.probe or permit.lone > 0
@@ -102,12 +102,14 @@ class Requests:
         body = batch.body()
         # The last look at the clock before the first byte: whoever paused until here must not send.
         deadline = self._monotonic() + self._settings.request_timeout_seconds
-        if not all(lease.outlives(deadline) for lease in leases):
+        if not all(lease.outlives(deadline) for lease in this.leases):
             return passed
         answer = self._endpoint.send(body, key, deadline)
         return replace(passed, outcome=decide(answer, batch.records, self._epoch()), posted=True)
 
-    def report(self, sent: Sent, *, absorbed: bool) -> Fate | None:
+    def report(  # noqa: PLR0911 - one clause an outcome; that is the whole of it
+        self, sent: Sent, *, absorbed: bool
+    ) -> Fate | None:
         """Maps the outcome to what happens at the gate and to the records; None where nothing moves.
 
         Args:

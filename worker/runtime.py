@@ -1,4 +1,4 @@
-"""One process' worker, put together: settings in, a flusher out. Made after the fork, never shared between processes."""
+"""One process' worker, put together: settings in, a flusher out. Made after the fork, never shared by processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 import structlog
@@ -22,9 +22,11 @@ from worker.log_client import connect
 from worker.partition import Partitions
 from worker.request import Requests
 from worker.server_key import read_server_key
-from worker.settings import WorkerSettings
 from worker.settling import Settling
 from worker.survey import Surveyor
+
+if TYPE_CHECKING:
+    from worker.settings import WorkerSettings
 
 
 class ServerKeyHeader:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import redis
 from redis.exceptions import NoScriptError
+
+from worker.log_client import command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
 
 _NAMES: Final = ("claim", "settle", "mark_late", "gate_enter", "gate_report")
 
@@ -58,5 +63,5 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
 def _pipelined(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     pipe = client.pipeline(transaction=False)
     for script, keys, args in calls:
-        pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+        command(pipe, "EVALSHA", script.sha, len(keys), *keys, *args)
     return list(pipe.execute(raise_on_error=False))

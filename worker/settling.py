@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from worker.gate import View
-from worker.lease import Lease
 from worker.outcome import Confirmed, Hold, Rejected, Retry, TooLarge
 from worker.partition import DEAD_CAP, Partitions
-from worker.request import Requests, Sent
-from worker.settings import WorkerSettings
 from worker.settlement import Act, Fate, Refusal, Settlement, settlement
-from worker.stretch import Stretch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from worker.gate import View
+    from worker.lease import Lease
+    from worker.request import Requests, Sent
+    from worker.round import Round
+    from worker.settings import WorkerSettings
+    from worker.stretch import Stretch
 
 
 class Log(Protocol):
@@ -45,17 +49,9 @@ class Settling:
         self._monotonic = monotonic
         self._log = log
 
-    def settle(  # noqa: PLR0913 - the parts of one round
-        self,
-        leases: Sequence[Lease],
-        stretches: Sequence[Stretch],
-        sent: Sent,
-        fate: Fate | None,
-        view: View,
-        looked: float,
-    ) -> list[Lease]:
+    def settle(self, this: Round, sent: Sent, fate: Fate | None) -> list[Lease]:
         """Settles every partition of the round; returns the leases that have work left."""
-        now_ms = view.now_ms + int((self._monotonic() - looked) * 1000)
+        leases, stretches, now_ms = this.leases, this.stretches, this.at_ms(self._monotonic())
         settlements = _settlements(stretches, sent, fate, now_ms)
         _count(settlements, sent)
         late = [each.late for each in settlements]
@@ -65,7 +61,7 @@ class Settling:
             late = [_marks(stretch, sent, i, until_ms) for i, stretch in enumerate(stretches)]
         self._partitions.mark_late([(each.partition, flat) for each, flat in zip(stretches, late, strict=True)])
         renew = [
-            not sent.stopped and _has_more(lease, stretch, each, closed=view.closed)
+            not sent.stopped and _has_more(lease, stretch, each, closed=this.view.closed)
             for lease, stretch, each in zip(leases, stretches, settlements, strict=True)
         ]
         results = self._partitions.settle(leases, settlements, renew)
@@ -75,7 +71,7 @@ class Settling:
                 # Whoever holds the partition now does not know of this request; it has been answered, so it is over.
                 self._partitions.mark_late([(stretches[i].partition, _marks(stretches[i], sent, i, now_ms))])
         if "full" in results:
-            self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"], view)
+            self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"], this.view)
         return [lease for lease, stays, each in zip(leases, renew, results, strict=True) if stays and each == "settled"]
 
     @property

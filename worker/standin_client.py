@@ -60,7 +60,8 @@ class StandInClient:
         Raises:
             StandInControlError: an order does not fit; none was queued.
         """
-        answer = self._call("POST", "faults", orders) if orders else self._call("GET", "faults")
+        body = orders[0] if len(orders) == 1 else orders
+        answer = self._call("POST", "faults", body) if orders else self._call("GET", "faults")
         return cast("list[dict[str, Any]]", answer["faults"])
 
     def remove_faults(self, number: int | None = None) -> int:

@@ -6,7 +6,7 @@ answered with HTTP 400 and `{"error": "<field>: <rule>"}`.
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from worker.standin_faults import Fault
+from worker.standin_faults import KINDS, Fault
 from worker.standin_settings import StandInSettings
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ CONTROL_PATH = "/_stand-in"
 
 _ITEMS_IN_A_STRETCH = 5_000
 
+_FAULT: TypeAdapter[Fault] = TypeAdapter(Fault)
 _FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 _SETTINGS = TypeAdapter(StandInSettings)
 
@@ -92,7 +93,7 @@ class _Control:
 
     async def order_faults(self, request: Request) -> Response:
         parsed = await _parsed(request)
-        ordered = _valid(_FAULTS, parsed if isinstance(parsed, list) else [parsed])
+        ordered = _valid(_FAULTS, parsed) if isinstance(parsed, list) else [_valid(_FAULT, parsed)]
         orders = [self._stand_in.era.faults.add(fault) for fault in ordered]
         return _json({"faults": [order.view() for order in orders]}, status=201)
 
@@ -134,13 +135,15 @@ def _valid(adapter: TypeAdapter[Value], parsed: object) -> Value:
 
 
 def _line(fault: ErrorDetails) -> str:
-    steps = list(fault["loc"])
-    if steps and isinstance(steps[0], int):
-        # Of a list of faults; the second step is the kind, by which pydantic chose the model.
-        del steps[1:2]
+    """One line that names field and rule; in a list of faults the field has the place in the list before it."""
+    # Between the place and the field stands the kind, by which pydantic chose the model: it is no field.
+    place = list(takewhile(lambda step: isinstance(step, int), fault["loc"]))
+    field = list(fault["loc"][len(place) :])
+    if field[:1] and field[0] in KINDS:
+        del field[0]
     if fault["type"].startswith("union_tag"):
-        steps.append("kind")
-    return ".".join(map(str, steps or ["body"])) + ": " + fault["msg"].removeprefix("Value error, ")
+        field.append("kind")
+    return ".".join(map(str, [*place, *field] or ["body"])) + ": " + fault["msg"].removeprefix("Value error, ")
 
 
 async def _parsed(request: Request) -> object:

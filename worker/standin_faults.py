@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -148,6 +148,9 @@ Fault: TypeAlias = Annotated[
     | RedirectFault,
     Field(discriminator="kind"),
 ]
+
+KINDS = frozenset(get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(Fault)[0]))
+"""Every kind of fault there is."""
 
 
 @dataclass(slots=True, eq=False)  # two orders are never the same one, however alike

@@ -55,7 +55,7 @@ class StandInSettings(BaseModel):
     rate_limit_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     poisoned: tuple[str | Pair, ...] = ()
 
-    @field_validator("poisoned", mode="plain")
+    @field_validator("poisoned", mode="before")
     @classmethod
     def _ids_or_pairs(cls, given: object) -> tuple[str | Pair, ...]:
         """Says in one line what pydantic would say in several, one for each type that an entry is not."""

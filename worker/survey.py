@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import redis
 from redis.exceptions import ResponseError
 
-from producers.keys import Keys
+from worker.log_client import command
 
-from worker.gate import View
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from producers.keys import Keys
+    from worker.gate import View
 
 ABSORB_ENTRIES: Final = 1_000
 """While the endpoint is away a log as long as this is read and joined, so that memory grows by pairs, not by events."""
@@ -139,7 +143,7 @@ class Surveyor:
             return {}
         block: list[Any] = ["BLOCK", block_ms] if block_ms else []
         names = [self._keys.events(p) for p in logs]
-        reply = self._client.execute_command("XREAD", "COUNT", 1, *block, "STREAMS", *names, *(["0-0"] * len(names)))
+        reply = command(self._client, "XREAD", "COUNT", 1, *block, "STREAMS", *names, *(["0-0"] * len(names)))
         by_name = {name.encode(): p for name, p in zip(names, logs, strict=True)}
         return {by_name[name]: int(entries[0][0].partition(b"-")[0]) for name, entries in reply or ()}
 
@@ -147,7 +151,8 @@ class Surveyor:
         pipe = self._client.pipeline(transaction=False)
         for p in self._all:
             pipe.type(self._keys.events(p))
-        self._strange = [p for p, kind in zip(self._all, pipe.execute(), strict=True) if kind not in {b"stream", b"none"}]
+        kinds = zip(self._all, pipe.execute(), strict=True)
+        self._strange = [p for p, kind in kinds if kind not in {b"stream", b"none"}]
 
     def look_again_at_strange(self) -> None:
         """Forgets which keys were strange, so that a mended one is seen; asked for now and then."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import redis
 
-from producers.keys import Keys
-from worker.gate import Gate, View
-from worker.settings import WorkerSettings
-from worker.settling import Log
-from worker.survey import Survey, Surveyor
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producers.keys import Keys
+    from worker.gate import Gate, View
+    from worker.settings import WorkerSettings
+    from worker.settling import Log
+    from worker.survey import Survey, Surveyor
 
 LEASE_SECONDS: Final = 4.0
 """How long the fleet is without a ticker after the death of the one that had it."""

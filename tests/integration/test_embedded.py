@@ -17,9 +17,8 @@ import pytest
 import redis
 
 from tests.processes import parent_of, runs
-from worker import embedded
-from worker.embedded import EmbeddedRedis
-from worker.embedded_place import EmbeddedRedisError
+from worker.embedded import EmbeddedRedis, EmbeddedRedisError
+from worker.embedded_place import free_port
 
 if TYPE_CHECKING:
     from tests.waiting import WaitUntil
@@ -100,9 +99,9 @@ def test_its_socket_has_a_short_path_where_the_temporary_directory_has_a_long_on
 
 def test_it_takes_another_port_than_a_redis_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedRedis(tcp=True) as theirs, client_of(theirs) as client:
-        taken, free = urlsplit(theirs.url).port, embedded.free_port()
+        taken, free = urlsplit(theirs.url).port, free_port()
         ports = [taken, free]  # as if the other had taken the port after we found it free
-        monkeypatch.setattr(embedded, "free_port", lambda: ports.pop(0))
+        monkeypatch.setattr("worker.embedded.free_port", lambda: ports.pop(0))
         connections = client.info("stats")["total_connections_received"]
         with EmbeddedRedis(tcp=True) as server:
             assert urlsplit(server.url).port == free

@@ -1,0 +1,52 @@
+# What a person types here is what CI runs. Every target first brings .venv in step with the lock:
+# with uv where it is installed, else with Python's own venv and pip, from the same exact versions and hashes.
+
+PYTHON ?= python3
+UV ?= $(shell command -v uv 2>/dev/null)
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports check lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Show the whole system at work on this machine; ends by itself
+	$(BIN)/contact-sync demo
+
+test: $(INSTALLED) ## Run the whole test suite
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## Check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED) ## Check types
+	$(BIN)/mypy
+
+imports: $(INSTALLED) ## Check which module may import which
+	$(BIN)/lint-imports --no-logo
+
+check: lint types imports test ## All four checks
+
+lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
+	uv lock --upgrade
+	uv export --frozen --quiet --no-default-groups --no-emit-project --output-file requirements.txt
+	uv export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file requirements-dev.txt
+
+clean: ## Remove the environment, caches and builds
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find producers worker tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml uv.lock requirements-dev.txt
+ifneq ($(UV),)
+	$(UV) sync --frozen
+else
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("contact-sync needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make PYTHON=python3.11, for instance" % v[:2])'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+endif
+	@touch $@
