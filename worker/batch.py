@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
 from worker.entry import split_pair
-from worker.stretch import Stretch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.stretch import Stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +77,7 @@ def fill(stretches: Sequence[Stretch], limit: int) -> Batch:
     return _batch(stretches, waiting[:room], repairs)
 
 
-def _batch(
-    stretches: Sequence[Stretch], chosen: list[tuple[int, bytes]], repairs: list[tuple[int, bytes]]
-) -> Batch:
+def _batch(stretches: Sequence[Stretch], chosen: list[tuple[int, bytes]], repairs: list[tuple[int, bytes]]) -> Batch:
     upserts: list[bytes] = []
     deletes: list[bytes] = []
     for i, pair in chosen:

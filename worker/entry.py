@@ -13,7 +13,7 @@ from producers.keys import PAIR_SEPARATOR
 
 _OPS: Final[dict[bytes, Op]] = {b"upsert": "upsert", b"delete": "delete"}
 _AT_DIGITS: Final = 20  # more digits than any time has; spares turning a megabyte of digits into a number
-_KNOWN: Final = (b"owner", b"contact", b"op", b"at", b"source")
+_KNOWN: Final[tuple[bytes, ...]] = (b"owner", b"contact", b"op", b"at", b"source")
 
 
 class Change(NamedTuple):
@@ -106,8 +106,8 @@ def read_entry(entry_id: bytes, flat: list[bytes], partition: int, partitions: i
         partition: the partition whose log holds it.
         partitions: how many there are.
     """
-    # Producers write owner, contact, op, at in this order and most ids are letters and digits: that shape needs no dict.
-    if len(flat) == 8 and flat[0] == b"owner" and flat[2] == b"contact" and flat[4] == b"op" and flat[6] == b"at":  # noqa: PLR0916 - one shape, tested in one place
+    # Producers write owner, contact, op, at in this order, and most ids are letters and digits: that needs no dict.
+    if len(flat) == 8 and flat[0] == b"owner" and flat[2] == b"contact" and flat[4] == b"op" and flat[6] == b"at":
         owner, contact, op, at = flat[1], flat[3], _OPS.get(flat[5]), flat[7]
         entry_ms = int(entry_id[: entry_id.index(b"-")])
         plain = owner.isalnum() and contact.isalnum() and len(owner) <= 256 and len(contact) <= 256

@@ -7,9 +7,10 @@ The rules are CONTRACT section 3's; why the state looks as it does is told in do
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from producers.change import Op
+if TYPE_CHECKING:
+    from producers.change import Op
 
 Readd = Literal["resend", "absorb"]
 

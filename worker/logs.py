@@ -40,6 +40,10 @@ def set_up_logging(level: int | str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper() if isinstance(level, str) else level)
+    if root.level > logging.DEBUG:
+        # Hints come by the hundred and mean nothing; what a flush did is said by its batches.
+        for name in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 
 def _rendering(renderer: Any) -> list[Any]:

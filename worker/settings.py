@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr, model_validator
 
@@ -146,7 +146,7 @@ def _kombu_url(url: str) -> str:
     options = [
         "virtual_host=" + option[3:] if option.startswith("db=") else option for option in parts.query.split("&")
     ]
-    return urlunsplit(("redis+socket", parts.netloc, parts.path, "&".join(options), ""))
+    return f"redis+socket://{parts.netloc}{parts.path}" + ("?" + "&".join(options) if parts.query else "")
 
 
 def load_worker_settings(

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 
 from worker.entry import Malformed, entry_time_ms, split_pair
-from worker.join import Verdict, confirm
+from worker.join import confirm
 from worker.stored import encode_remembered, encode_state
-from worker.stretch import Stretch
+
+if TYPE_CHECKING:
+    from worker.join import Verdict
+    from worker.stretch import Stretch
 
 Fate = Literal["confirmed", "refused", "suspect", "kept"]
 """What became of the chosen pairs: confirmed; refused for good; to be tried in smaller company; still waiting."""
@@ -81,7 +84,7 @@ def settlement(stretch: Stretch, chosen: frozenset[bytes], repairs: frozenset[by
     into = Settlement(position=stretch.log.position)
     joined = 0
     for pair, reached in stretch.verdicts.items():
-        joined += _live(stretch, pair, reached)
+        joined += _live(reached)
         into.totals["stale"] += reached.stale
         if reached.op is None:
             _leave(into, stretch, pair, None)
@@ -103,7 +106,7 @@ def settlement(stretch: Stretch, chosen: frozenset[bytes], repairs: frozenset[by
     return into
 
 
-def _live(stretch: Stretch, pair: bytes, reached: Verdict) -> int:
+def _live(reached: Verdict) -> int:
     """How many changes the pair's joined state stands for, before anything stale dropped out."""
     left = reached.state.live if reached.state is not None else 0
     return left + reached.stale

@@ -11,11 +11,12 @@ Pure. The forms are short text: an outage keeps one of them per pair, and a pers
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from producers.change import Op
+from worker.join import PairState, Remembered, Side
 
-from worker.join import Remembered, PairState, Side
+if TYPE_CHECKING:
+    from producers.change import Op
 
 _PART: Final = b"\x1f"  # no source holds a control character
 _OPS: Final[dict[bytes, Op]] = {b"d": "delete", b"u": "upsert"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-from producers.change import Op
+from typing import TYPE_CHECKING, NamedTuple
 
 from worker.entry import Malformed, read_entry
 from worker.join import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
-from worker.stored import DeadPair, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from producers.change import Op
+    from worker.stored import DeadPair, Mark
 
 RawEntry = Sequence[tuple[bytes, list[bytes]]]
 """XRANGE's raw reply: id, then fields and values in turn."""
@@ -102,10 +105,8 @@ class Stretch:
         states, pending = self.log.states, self.pending
         for pair in self.pairs:
             state, waiting = states.get(pair), pending.get(pair)
-            if state is None or waiting is None:
-                state = state or waiting
-            else:
-                state = join(waiting, state)
+            if waiting is not None:
+                state = waiting if state is None else join(waiting, state)
             if state is not None:
                 self.verdicts[pair] = verdict(state, self.remembered(pair), readd)
         for pair, (_, mark) in self.marks.items():

@@ -36,7 +36,7 @@ PACE_SECONDS: Final = 0.05
 BUDGET_SECONDS: Final = 5.0
 """Longest that one flush task works on; with a request's time, below any stop grace (children see no SIGTERM)."""
 
-HINTS_MAX: Final = 64  # beyond this many, hints would only wait for each other
+HINTS_MAX: Final = 16  # left at once; the next look, 50 ms later, leaves more if they were taken
 
 
 class Broker(Protocol):

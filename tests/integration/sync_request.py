@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import base64
-import time
-from typing import TYPE_CHECKING
 
 import httpx
 
 from worker.standin_rules import SYNC_PATH
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DEADLINE_SECONDS = 10.0
 
@@ -34,10 +29,3 @@ def sync(client: httpx.Client, *records: object, timeout_seconds: float = DEADLI
 
 def client_of(url: str, headers: dict[str, str] | None = None) -> httpx.Client:
     return httpx.Client(base_url=url, headers=key() if headers is None else headers, trust_env=False)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Asks again and again: each condition here is a request over a socket, which gives way by itself."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {DEADLINE_SECONDS} s in vain until {what}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fakeredis
 import pytest
@@ -125,20 +124,26 @@ def test_a_line_of_any_length_takes_little_memory_and_costs_only_itself() -> Non
     assert LINE_MAX_BYTES < len(lines[1]) <= 3 * LINE_MAX_BYTES
 
 
+class PausingPipe(io.RawIOBase):
+    """A pipe whose writer pauses after each block; notes how long the log is whenever more is asked for."""
+
+    def __init__(self, emission: Emission, *blocks: bytes) -> None:
+        super().__init__()
+        self.lengths: list[int] = []
+        self._emission = emission
+        self._blocks = iter(blocks)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.lengths.append(self._emission.length)
+        block = next(self._blocks, b"")
+        buffer[: len(block)] = block
+        return len(block)
+
+
 def test_a_pipe_that_pauses_holds_nothing_back(emission: Emission) -> None:
-    reading, writing = os.pipe()
-    lengths: list[int] = []
-
-    def piped() -> Iterator[bytes | None]:
-        with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor, no path
-            os.write(writing, GOOD + GOOD.replace(b'"2"', b'"3"')[:10])
-            for line in read_lines(pipe):
-                yield line
-                if line is None:
-                    lengths.append(emission.length)
-                    if len(lengths) == 1:
-                        os.write(writing, GOOD.replace(b'"2"', b'"3"')[10:])
-                        os.close(writing)
-
-    assert emission.run(piped()).sent == 2
-    assert lengths == [1, 2]
+    pipe = PausingPipe(emission, GOOD + GOOD[:10], GOOD[10:])
+    assert emission.run(read_lines(io.BufferedReader(pipe))).sent == 2
+    assert pipe.lengths == [0, 1, 2]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from producers import ProducerSettings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def load(environ: dict[str, str] | None = None, dotenv: Path | None = None, **given: object) -> ProducerSettings:

@@ -17,12 +17,12 @@ EXAMPLE = Path(__file__).parents[3] / ".env.example"
 KEY = {"server_key_id": "id", "server_key_secret": "hunter2"}
 
 
-def load(require_credentials: bool = False, **variables: object) -> WorkerSettings:  # noqa: FBT001, FBT002 - a switch
+def load(require_credentials: bool = False, /, **variables: object) -> WorkerSettings:  # noqa: FBT001, FBT002 - a switch
     environ = {variable_of(name): str(value) for name, value in variables.items()}
     return load_worker_settings(environ, None, require_credentials=require_credentials)
 
 
-def refusal(require_credentials: bool = False, **variables: object) -> str:  # noqa: FBT001, FBT002 - the same switch
+def refusal(require_credentials: bool = False, /, **variables: object) -> str:  # noqa: FBT001, FBT002 - the same switch
     with pytest.raises(SettingsError) as caught:
         load(require_credentials, **variables)
     assert "\n" not in str(caught.value)
@@ -74,7 +74,7 @@ def test_an_endpoint_url_loses_its_last_slash() -> None:
 
 
 def test_a_lease_outlives_a_request_by_a_second() -> None:
-    assert load(lease_seconds=11, request_timeout_seconds=10)
+    assert load(lease_seconds=11, request_timeout_seconds=10).lease_seconds == 11
     assert refusal(lease_seconds=10.9, request_timeout_seconds=10) == (
         "CONTACT_SYNC_LEASE_SECONDS (10.9) must exceed CONTACT_SYNC_REQUEST_TIMEOUT_SECONDS (10) by a second at least"
     )
@@ -109,7 +109,7 @@ def header(key_id: str, secret: str) -> str:
 
 
 def test_the_server_key_is_sent_as_the_contract_says_and_never_shown() -> None:
-    settings = load(require_credentials=True, **KEY)
+    settings = load(True, **KEY)
     key = read_server_key(settings)
     assert key.header == header("id", "hunter2")
     assert not re.search(f"hunter2|{re.escape(key.header)}", f"{key!r} {key} {settings!r} {settings}")

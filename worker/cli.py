@@ -1,0 +1,88 @@
+"""The command ``contact-sync``: which commands there are, and how any of them ends (CONTRACT section 6).
+
+A command's module is loaded when the command is called: `status` starts in a fraction of the time that Celery,
+httpx or the stand-in's web server take to load, and so does `--help`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import click
+
+from producers.errors import ContactSyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Place(NamedTuple):
+    """Where a command is found, and what it is for in one line, so that ``--help`` need not load it."""
+
+    module: str
+    name: str
+    summary: str
+
+
+COMMANDS: Final[Mapping[str, Place]] = {
+    "demo": Place("worker.demo", "demo", "Show the whole system at work on this machine; ends by itself."),
+    "worker": Place("worker.commands.worker", "worker", "Run a worker with good defaults for this machine."),
+    "endpoint": Place("worker.standin_cli", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."),
+    "emit": Place("worker.commands.emit", "emit", "Append changes to the log from JSON lines."),
+    "status": Place("worker.commands.status", "status", "What waits, since when, what was done, and the endpoint."),
+    "drain": Place("worker.commands.drain", "drain", "Wait until nothing waits or is in flight."),
+    "explain": Place("worker.commands.explain", "explain", "All that is known of a pair, and why."),
+    "dead-letters": Place("worker.commands.dead_letters", "dead_letters", "What could not be delivered."),
+    "check": Place("worker.commands.check", "check", "Is everything there and right? One line each."),
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are loaded when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names of all commands, in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        """Loads a command."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        command: click.Command = getattr(import_module(place.module), place.name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
+        """Writes the list of commands without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; what its user can mend is one line and an exit status, never a traceback."""
+        from worker.commands.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure  # noqa: PLC0415 - not for --help
+
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo(err=True)  # ends the line that the terminal's ^C stands in
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except ContactSyncError as error:  # a setting, or another number of partitions than recorded
+            raise Failure(str(error), EXIT_USAGE) from None
+
+
+_EPILOG = """\b
+Example:
+  contact-sync demo
+  echo '{"owner": "1", "contact": "2", "op": "upsert"}' | contact-sync emit
+  contact-sync status
+
+Settings come from the environment (CONTACT_SYNC_...) or a .env file. Exit status: 0 done, 1 failed, 2 wrong usage or
+configuration, 130 Ctrl-C.
+"""
+
+
+@click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="contact-sync", message="%(package)s %(version)s")
+def main() -> None:
+    """Deliver contact changes to the chat platform: joined per pair, delete wins, until confirmed."""

@@ -1,0 +1,167 @@
+"""The demo's traffic, and the oracle that knows what the endpoint must end up with. Pure: no clock, chance is handed in.
+
+The oracle shares nothing with the worker's own joining: it reads CONTRACT section 3 anew, in four lines.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from producers.change import ContactChange
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterable
+
+    from producers.change import Op
+
+Pair: TypeAlias = tuple[str, str]
+"""Owner and contact."""
+
+SOURCE: Final = "demo"
+
+CONTACTS_PER_OWNER: Final = 4
+
+TAIL: Final = 1 / 6
+"""The part of the whole time that a change may arrive late by; nothing else begins in the last such part."""
+
+
+class Step(NamedTuple):
+    """One change of the traffic, with its times counted from the beginning.
+
+    Attributes:
+        due_seconds: when it is emitted.
+        pair: whom it is about.
+        op: what it says.
+        at_ms: when it happened at its source; less than `due_seconds` says where it arrives late, negative too.
+    """
+
+    due_seconds: float
+    pair: Pair
+    op: Op
+    at_ms: int
+
+    def change(self, start_ms: int) -> ContactChange:
+        """The change as a producer says it, if the traffic began at this Unix time in milliseconds."""
+        owner, contact = self.pair
+        return ContactChange(owner=owner, contact=contact, op=self.op, at=start_ms + self.at_ms, source=SOURCE)
+
+
+class Story(NamedTuple):
+    """The traffic.
+
+    Attributes:
+        steps: every change, in the order of emission.
+        kinds: how often each kind of flurry occurs in it.
+    """
+
+    steps: list[Step]
+    kinds: Counter[str]
+
+
+class _Move(NamedTuple):
+    """One change within a flurry; times in seconds, from the flurry's moment."""
+
+    op: Op
+    happens: float
+    arrives: float
+
+
+def _flicker(rng: random.Random, _late_by: float) -> list[_Move]:
+    """Somebody changes their mind a few times: the last word counts, whatever it is."""
+    moves: list[_Move] = []
+    at = 0.0
+    for _ in range(rng.randint(1, 8)):
+        moves.append(_Move(_any_op(rng), at, at))
+        at += rng.uniform(0.005, 0.04)
+    return moves
+
+
+def _readd(rng: random.Random, _late_by: float) -> list[_Move]:
+    """Deleted, and then added again: a delete, and an upsert known to be later."""
+    again = rng.uniform(0.002, 0.3)
+    return [_Move("delete", 0.0, 0.0), _Move("upsert", again, again)]
+
+
+def _late(rng: random.Random, late_by: float) -> list[_Move]:
+    """Two changes, of which the older one arrives after the newer one, which may long be confirmed by then."""
+    delay = rng.uniform(0.1, 1.0) * late_by
+    return [_Move(_any_op(rng), 0.0, 0.0), _Move(_any_op(rng), -rng.uniform(0.05, 1.0), delay)]
+
+
+def _doubled(rng: random.Random, late_by: float) -> list[_Move]:
+    """The same change twice, as a producer sends it that did not hear whether the first was accepted."""
+    op = _any_op(rng)
+    return [_Move(op, 0.0, 0.0), _Move(op, 0.0, rng.uniform(0.0, 1.0) * late_by)]
+
+
+def _tie(rng: random.Random, _late_by: float) -> list[_Move]:
+    """An upsert and a delete of the same millisecond, in either order: the delete wins."""
+    moves = [_Move("upsert", 0.0, 0.0), _Move("delete", 0.0, 0.0)]
+    rng.shuffle(moves)
+    return moves
+
+
+def _any_op(rng: random.Random) -> Op:
+    return "upsert" if rng.random() < 0.6 else "delete"
+
+
+_FLURRIES: Final[dict[str, tuple[int, Callable[[random.Random, float], list[_Move]]]]] = {
+    "flickers": (50, _flicker),
+    "re-adds": (18, _readd),
+    "late changes": (14, _late),
+    "doubled changes": (14, _doubled),
+    "ties": (4, _tie),
+}
+"""Every kind of flurry, with its weight: few changes of one pair that come close together."""
+
+KINDS: Final = tuple(_FLURRIES)
+
+
+def tell(rng: random.Random, *, changes: int, pairs: int, seconds: float) -> Story:
+    """Makes up the traffic.
+
+    Args:
+        rng: the chance; the same seed tells the same story.
+        changes: how many there are, at least as many as pairs.
+        pairs: how many pairs they are about; each has one change at least, some have many.
+        seconds: how long it takes to emit them.
+    """
+    late_by = seconds * TAIL
+    told: list[Step] = []
+    kinds: Counter[str] = Counter()
+    names, weights = list(_FLURRIES), [weight for weight, _ in _FLURRIES.values()]
+    flurries = 0
+    while room := changes - len(told):
+        # Each pair in turn at first, so that none is left out; then some far more often than others.
+        index = flurries if flurries < pairs else int(pairs * rng.random() ** 2)
+        unheard = max(0, pairs - flurries - 1)
+        kind = rng.choices(names, weights)[0]
+        moves = _FLURRIES[kind][1](rng, late_by)
+        if len(moves) > room - unheard:
+            kind, moves = "flickers", [_Move(_any_op(rng), 0.0, 0.0)]
+        moment = rng.uniform(0.0, seconds - late_by)
+        told += [_step(index, moment, move, seconds) for move in moves]
+        kinds[kind] += 1
+        flurries += 1
+    # Stable: what arrives at the same moment keeps the order that its flurry gave it.
+    return Story(sorted(told, key=lambda step: step.due_seconds), kinds)
+
+
+def _step(index: int, moment: float, move: _Move, seconds: float) -> Step:
+    pair = (f"owner-{index // CONTACTS_PER_OWNER}", f"contact-{index}")
+    due_seconds = min(moment + move.arrives, seconds)
+    return Step(due_seconds, pair, move.op, int((min(moment + move.happens, due_seconds)) * 1000))
+
+
+def contacts_after(changes: Iterable[ContactChange]) -> set[Pair]:
+    """The contacts there must be once these changes, which all carry `at`, are delivered (CONTRACT section 3).
+
+    Of each pair the change with the greatest `at` counts, a delete where two are equal; their order is nothing.
+    """
+    last: dict[Pair, tuple[int, bool]] = {}
+    for change in changes:
+        pair, said = (change.owner, change.contact), (change.at or 0, change.op == "delete")
+        last[pair] = max(last.get(pair, said), said)
+    return {pair for pair, (_, deleted) in last.items() if not deleted}

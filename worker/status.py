@@ -1,0 +1,183 @@
+"""What waits, since when, what was done, and the endpoint's health: one look at all of it, which moves nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import ResponseError
+
+from worker.gate import Gate
+from worker.log_client import command
+from worker.times import iso_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import redis
+
+    from producers.keys import Keys
+    from worker.gate import View
+
+TOTALS: Final = (
+    *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
+    *("upserts_confirmed", "deletes_confirmed", "inserted", "deleted", "dead_lettered"),
+)
+"""The counters of CONTRACT section 6, in its order."""
+
+_ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
+"""Each accepted entry ends in exactly one of these, or waits."""
+
+_AT_ONCE: Final = 64  # partitions looked at in one transaction, which Redis does nothing else beside
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One look at a namespace.
+
+    Attributes:
+        partitions: how many there are.
+        backlog_events: entries in the streams.
+        pending_pairs: pairs that were read and are not confirmed.
+        in_flight: partitions that a worker holds right now.
+        oldest_ms: when Redis accepted the oldest unconfirmed change (Unix ms), None if none waits.
+        dead_letters: how many there are.
+        worker_awake: whether the ticker of some worker is alive.
+        gate: the endpoint as the fleet sees it, and the time by Redis' clock.
+        totals: the counters; `events` includes the entries that are still in the streams.
+        strange_partitions: those in which a key of another type stands in the place of one of ours.
+    """
+
+    partitions: int
+    backlog_events: int
+    pending_pairs: int
+    in_flight: int
+    oldest_ms: int | None
+    dead_letters: int
+    worker_awake: bool
+    gate: View
+    totals: Mapping[str, int]
+    strange_partitions: Sequence[int]
+
+    @property
+    def waiting_changes(self) -> int:
+        """Changes that were accepted and have not ended yet; several of one pair and op count as one."""
+        return self.totals["events"] - sum(self.totals[name] for name in _ENDS)
+
+    @property
+    def oldest_seconds(self) -> float | None:
+        """Time since Redis accepted the oldest unconfirmed change, None if none waits."""
+        return None if self.oldest_ms is None else max(0, self.gate.now_ms - self.oldest_ms) / 1000
+
+    @property
+    def retry_at_ms(self) -> int | None:
+        """When the next probe may go out (Unix ms), None while the endpoint is well."""
+        if self.gate.state == "ok":
+            return None
+        return self.gate.now_ms + self.gate.wait_ms if self.gate.wait_ms else self.gate.not_before_ms or None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return not (self.backlog_events or self.pending_pairs or self.in_flight)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of CONTRACT section 6, and some more."""
+        gate, retry_at = self.gate, self.retry_at_ms
+        return {
+            "at": iso_utc(gate.now_ms),
+            "partitions": self.partitions,
+            "oldest_seconds": self.oldest_seconds,
+            "waiting_changes": self.waiting_changes,
+            "backlog_events": self.backlog_events,
+            "pending_pairs": self.pending_pairs,
+            "partitions_in_flight": self.in_flight,
+            "dead_letters": self.dead_letters,
+            "endpoint": {
+                "state": gate.state,
+                "reason": gate.reason or None,
+                "attempts": gate.attempts,
+                "retry_at": None if retry_at is None else iso_utc(retry_at),
+                "last_error": gate.error or None,
+            },
+            "worker_awake": self.worker_awake,
+            "totals": dict(self.totals),
+            "strange_partitions": list(self.strange_partitions),
+        }
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What the partitions looked at so far come to."""
+
+    backlog: int = 0
+    pending: int = 0
+    in_flight: int = 0
+    dead: int = 0
+    oldest_ms: int | None = None
+
+    def add(self, found: Sequence[Any]) -> None:
+        backlog, head, pending, dead, oldest, leased, _ = found
+        self.backlog += backlog
+        self.pending += pending
+        self.dead += dead
+        self.in_flight += leased
+        for since in [int(entry_id.partition(b"-")[0]) for entry_id, _ in head] + ([int(oldest)] if oldest else []):
+            self.oldest_ms = since if self.oldest_ms is None else min(self.oldest_ms, since)
+
+
+def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
+    """Looks at all partitions, each of them at one moment, so that its numbers add up.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    found = _Sum()
+    totals: Counter[str] = Counter()
+    strange = []
+    for p, replies in _look(client, keys, partitions):
+        fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
+        if fits != replies:
+            strange.append(p)
+        # What stands in the place of one key hides that one, not the others.
+        found.add([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)])
+        totals.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
+    totals["events"] += found.backlog  # the scripts count an entry when they read it
+    return Status(
+        partitions=partitions,
+        backlog_events=found.backlog,
+        pending_pairs=found.pending,
+        in_flight=found.in_flight,
+        oldest_ms=found.oldest_ms,
+        dead_letters=found.dead,
+        worker_awake=bool(client.exists(keys.ticker)),
+        gate=Gate(client, keys).look(),
+        totals={name: totals[name] for name in TOTALS},
+        strange_partitions=strange,
+    )
+
+
+_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, b"", 0, {})
+
+
+def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, list[Any]]]:
+    looked = []
+    for first in range(0, partitions, _AT_ONCE):
+        several = range(first, min(first + _AT_ONCE, partitions))
+        pipe = client.pipeline(transaction=True)
+        for p in several:
+            pipe.xlen(keys.events(p))
+            command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", 1)
+            pipe.hlen(keys.pending(p))
+            pipe.hlen(keys.dead(p))
+            pipe.hget(keys.partition(p), "oldest")
+            pipe.exists(keys.lease(p))
+            pipe.hgetall(keys.totals(p))
+        replies = pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+                raise reply
+        width = len(_EMPTY)
+        looked += [(p, replies[i * width : (i + 1) * width]) for i, p in enumerate(several)]
+    return looked
