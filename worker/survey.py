@@ -128,6 +128,8 @@ class Surveyor:
 
     def _heads(self, block_ms: int) -> dict[int, int]:
         """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
+        if self._strange:
+            self._find_strange()  # a mended key is a log again
         logs = [p for p in self._all if p not in self._strange]
         try:
             return self._read_heads(logs, block_ms)
@@ -153,11 +155,6 @@ class Surveyor:
             pipe.type(self._keys.events(p))
         kinds = zip(self._all, pipe.execute(), strict=True)
         self._strange = [p for p, kind in kinds if kind not in {b"stream", b"none"}]
-
-    def look_again_at_strange(self) -> None:
-        """Forgets which keys were strange, so that a mended one is seen; asked for now and then."""
-        if self._strange:
-            self._find_strange()
 
 
 def _number(reply: Any) -> int:

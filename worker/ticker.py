@@ -126,7 +126,6 @@ class Ticker:
         """One look; returns how long to wait before the next, in seconds."""
         survey = self._surveyor.look(block_ms=int(IDLE_SECONDS * 1000))
         if not survey.waiting:
-            self._surveyor.look_again_at_strange()
             return 0.0
         view = self._gate.look()
         batch_size = min(self._settings.batch_size, view.limit or self._settings.batch_size)

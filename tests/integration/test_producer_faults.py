@@ -107,25 +107,6 @@ def test_a_redis_that_is_away_refuses_everything(own_redis: EmbeddedRedis) -> No
     assert all(change.at for change in caught.value.changes)
 
 
-def test_nothing_is_uncertain_where_the_connection_was_lost_before(
-    own_redis: EmbeddedRedis, wait_until: WaitUntil
-) -> None:
-    async def scenario() -> None:
-        async with AsyncContactProducer(settings=settings(own_redis)) as producer:
-            await producer.upsert("1", "2")
-            await asyncio.to_thread(_kill, own_redis, wait_until)  # so that the loop sees the connection end
-            with pytest.raises(NotAccepted) as caught:
-                await producer.upsert("1", "3")
-            assert caught.value.uncertain == ()
-
-    with ContactProducer(settings=settings(own_redis)) as producer:
-        producer.upsert("1", "2")
-        asyncio.run(asyncio.wait_for(scenario(), timeout=30))
-        with pytest.raises(NotAccepted) as caught:
-            producer.send(changes(1500))
-    assert (len(caught.value.refused), caught.value.uncertain) == (1500, ())
-
-
 def test_a_producer_goes_on_when_redis_is_back(own_redis: EmbeddedRedis) -> None:
     with ContactProducer(settings=settings(own_redis)) as producer:
         producer.upsert("1", "2")

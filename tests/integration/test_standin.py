@@ -211,7 +211,7 @@ def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements(
     began = time.monotonic()
     for number in range(100):
         sync(client, upsert("1", str(number)))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 3
     assert len(stand_in.contacts()) == 100
 
 

@@ -161,7 +161,7 @@ def test_a_hanging_request_whose_client_gave_up_is_never_applied(stand_in: Stand
 
 
 def test_a_delayed_request_is_applied_though_its_client_gave_up(stand_in: StandInClient, client: httpx.Client) -> None:
-    stand_in.faults({"kind": "delay", "seconds": 0.3})
+    stand_in.faults({"kind": "delay", "seconds": 1})
     with pytest.raises(httpx.ReadTimeout):
         sync(client, upsert("1", "2"), timeout_seconds=0.05)
     assert not applied(stand_in)
@@ -170,7 +170,7 @@ def test_a_delayed_request_is_applied_though_its_client_gave_up(stand_in: StandI
 
 @pytest.mark.parametrize("hold", [False, True])
 def test_a_late_request_acts_after_its_connection_was_given_up(stand_in: StandInClient, *, hold: bool) -> None:
-    stand_in.faults({"kind": "late", "seconds": 0.5, "hold": hold, "times": 1})
+    stand_in.faults({"kind": "late", "seconds": 1, "hold": hold, "times": 1})
     began = time.monotonic()
     with raw_request(stand_in.url) as connection:
         if hold:
@@ -185,7 +185,7 @@ def test_a_late_request_acts_after_its_connection_was_given_up(stand_in: StandIn
     wait_until(lambda: applied(stand_in), what="the late request acts")
     record = stand_in.applied()[-1]
     assert (record["request"], record["op"]) == (1, "upsert")
-    assert record["at"] - began >= 0.5
+    assert record["at"] - began >= 1
 
 
 def test_a_reset_of_the_stand_in_calls_late_requests_off(stand_in: StandInClient) -> None:
@@ -217,22 +217,16 @@ def test_a_reset_of_the_stand_in_lets_go_what_waits(stand_in: StandInClient, fau
 def test_a_dripped_answer_comes_a_byte_at_a_time(stand_in: StandInClient, kind: str) -> None:
     stand_in.faults({"kind": kind, "seconds": 0.002})
     came = bytearray()
-    largest = 0
+    began = time.monotonic()
     with raw_request(stand_in.url) as connection:
-        if kind == "drip_body":
-            while b"\r\n\r\n" not in came:
-                came += connection.recv(1)
-        began = time.monotonic()
-        dripped = 0
         while part := connection.recv(65536):
             came += part
-            dripped += len(part)
-            largest = max(largest, len(part))
-        took = time.monotonic() - began
-    assert took >= 0.002 * (dripped - 2)
-    assert came.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert came.endswith(b'"data":{"countInserted":1,"countDeleted":0}}')
-    assert largest < 20  # a slow machine may join a few, but never all
+    took_seconds = time.monotonic() - began
+    head, _, body = bytes(came).partition(b"\r\n\r\n")
+    dripped = body if kind == "drip_body" else came
+    assert took_seconds >= 0.002 * (len(dripped) - 2)
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert body.endswith(b'"data":{"countInserted":1,"countDeleted":0}}')
     assert applied(stand_in)
 
 
