@@ -139,7 +139,7 @@ class ContactChange(BaseModel):
         def __init__(self, /, **fields: Any) -> None:
             """Check the fields, in one line where pydantic's own error takes several."""
             try:
-                # What BaseModel's own does, less two calls: a third of the time it takes to build a change.
+                # What BaseModel's own does, less two calls, which are a fifth of the time it takes.
                 self.__pydantic_validator__.validate_python(fields, self_instance=self)
             except ValidationError as error:
                 raise InvalidChange(_one_line(error)) from None

@@ -66,8 +66,8 @@ def _from_mapping(item: object) -> ContactChange:
 class Packer:
     """Packs changes as XADD commands of the Redis protocol.
 
-    By hand, since all of a command but the values is known beforehand: a third of the time that hiredis takes, a
-    twentieth of redis-py's pipeline. Values are length-prefixed bytes, so there is nothing to escape.
+    By hand, since all of a command but the values is known beforehand: three fifths of the time that hiredis takes for
+    it, which a producer need not have. Values are length-prefixed bytes, so there is nothing to escape.
     """
 
     def __init__(self, keys: Keys, partitions: int) -> None:

@@ -132,9 +132,9 @@ class DeadLetters:
         for each in stated:
             if each is not None:
                 home = self._home(each)
-                pipe.hget(self._keys.dead_pairs(home), each.pair)  # type: ignore[arg-type] # redis-py's types know str only
-                pipe.hget(self._keys.ledger_new(home), each.pair)  # type: ignore[arg-type] # the same
-                pipe.hget(self._keys.ledger_old(home), each.pair)  # type: ignore[arg-type] # the same
+                pipe.hget(self._keys.dead_pairs(home), each.pair)
+                pipe.hget(self._keys.ledger_new(home), each.pair)
+                pipe.hget(self._keys.ledger_old(home), each.pair)
         replies = iter(pipe.execute())
         return [
             letter
@@ -152,9 +152,7 @@ class DeadLetters:
         stated = [(letter, letter.stated) for letter in page]
         calls = [self._redrive_call(letter, each, ledger_ms) for letter, each in stated if each is not None]
         replies = iter(_checked(scripts.run(self._client, calls)) if calls else ())
-        ends: list[Redriven] = [
-            "malformed" if each is None else next(replies)[0].decode() for _, each in stated
-        ]
+        ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in stated]
         self.purge(
             letter
             for (letter, each), end in zip(stated, ends, strict=True)

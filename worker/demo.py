@@ -12,11 +12,12 @@ import orjson
 import redis
 
 from producers.errors import ContactSyncError
+from worker.commands.session import EXIT_FAILED, EXIT_INTERRUPTED
 from worker.demo_run import Demo
 from worker.demo_screen import screen_for
 from worker.demo_system import DemoFailedError, System
 from worker.embedded import EmbeddedRedisError
-from worker.ending import INTERRUPTED, ending_on_sigterm
+from worker.ending import ending_on_sigterm
 from worker.kept import NotKeptError
 from worker.redis_binary import RedisNotFoundError
 
@@ -80,14 +81,14 @@ def run_demo(
             return _run(sys.stderr if as_json else sys.stdout, seconds, deadline_seconds, as_json=as_json)
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; nothing is left behind", err=True)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     except (RedisNotFoundError, EmbeddedRedisError, NotKeptError, DemoFailedError, ContactSyncError) as error:
         click.echo(f"contact-sync: {error}", err=True)
     except redis.RedisError as error:
         click.echo(f"contact-sync: the demo's Redis went away: {type(error).__name__}", err=True)
     except httpx.HTTPError as error:
         click.echo(f"contact-sync: the demo's endpoint went away: {type(error).__name__}", err=True)
-    return 1
+    return EXIT_FAILED
 
 
 def _run(stream: IO[str], seconds: float, deadline_seconds: float, *, as_json: bool) -> int:
@@ -97,11 +98,11 @@ def _run(stream: IO[str], seconds: float, deadline_seconds: float, *, as_json: b
         screen.say("Starting a Redis and a stand-in endpoint, on this machine alone")
         with System() as system:
             summary = Demo(system, screen, seconds=seconds, began=began, ends=ends).run()
-        screen.conclude(summary)
+            screen.conclude(summary)
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(summary.as_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     for line in summary.unfinished:
         click.echo(f"contact-sync: when time was up: {line}", err=True)
     if not as_json and summary.ok:
         click.echo(_NEXT.rstrip())
-    return 0 if summary.ok else 1
+    return 0 if summary.ok else EXIT_FAILED

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from worker.status import read_status
 
 if TYPE_CHECKING:
     import redis
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from producers.keys import Keys
     from worker.standin_client import StandInClient
     from worker.standin_views import Counts
+    from worker.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,41 +22,32 @@ class Numbers:
 
     Attributes:
         emitted: changes that the log accepted.
-        backlog: entries in the log.
-        pending: pairs that were read and are not confirmed.
+        status: what `contact-sync status` would say.
         late: pairs that an unanswered request may still change, and that are looked at again.
-        totals: the worker's counters, as `contact-sync status` names them.
         counts: the endpoint's counters.
     """
 
     emitted: int
-    backlog: int
-    pending: int
+    status: Status
     late: int
-    totals: Counter[str]
     counts: Counts
-
-    @property
-    def waiting(self) -> int:
-        """Changes and pairs that wait."""
-        return self.backlog + self.pending
 
     @property
     def joined(self) -> int:
         """Changes that needed no record of their own, because another one of the same pair says it all."""
-        return self.totals["coalesced"] + self.totals["superseded"]
+        return self.status.totals["coalesced"] + self.status.totals["superseded"]
 
     @property
     def unaccounted(self) -> int:
         """Changes that neither wait nor ended in one of the ways there are (CONTRACT section 6)."""
         ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
-        return self.emitted - sum(self.totals[end] for end in ends)
+        return self.emitted - sum(self.status.totals[end] for end in ends) - self.status.waiting_changes
 
     def unfinished(self) -> list[str]:
         """What is still to be done until all is delivered, in words; nothing if all is."""
         left = {
-            "changes wait in the log": self.backlog,
-            "pairs are not confirmed": self.pending,
+            "changes wait in the log": self.status.backlog_events,
+            "pairs are not confirmed": self.status.pending_pairs,
             "pairs may still be changed by an unanswered request": self.late,
             "requests are not answered yet": self.counts["in_flight"],
             "requests will still act late": self.counts["late"],
@@ -68,32 +61,21 @@ class Reader:
     def __init__(self, client: redis.Redis, keys: Keys, partitions: int, stand_in: StandInClient) -> None:
         self._client = client
         self._keys = keys
-        self._partitions = range(partitions)
+        self._partitions = partitions
         self._stand_in = stand_in
 
     def read(self, emitted: int) -> Numbers:
-        """One look, in one round trip to each.
+        """One look; the late pairs are counted after the rest, so that none on its way from it to them is missed.
+
+        Args:
+            emitted: how many changes the log has accepted.
 
         Raises:
             redis.RedisError: Redis does not answer.
             httpx.HTTPError: the stand-in does not answer.
         """
-        keys = self._keys
-        pipe = self._client.pipeline(transaction=True)  # else a change on its way from one to the other is missed
-        for partition in self._partitions:
-            pipe.xlen(keys.events(partition))
-            pipe.hlen(keys.pending(partition))
-            pipe.hlen(keys.late(partition))
-            pipe.hgetall(keys.totals(partition))
-        replies: list[Any] = pipe.execute()
-        totals: Counter[str] = Counter()
-        for counted in replies[3::4]:
-            totals.update({name.decode(): int(number) for name, number in counted.items()})
-        return Numbers(
-            emitted=emitted,
-            backlog=sum(replies[0::4]),
-            pending=sum(replies[1::4]),
-            late=sum(replies[2::4]),
-            totals=totals,
-            counts=self._stand_in.counts(),
-        )
+        status = read_status(self._client, self._keys, self._partitions)
+        pipe = self._client.pipeline(transaction=False)
+        for partition in range(self._partitions):
+            pipe.hlen(self._keys.late(partition))
+        return Numbers(emitted, status, sum(pipe.execute()), self._stand_in.counts())

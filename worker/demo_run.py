@@ -75,7 +75,6 @@ class Demo:
         self._sent: list[ContactChange] = []
         settings = system.settings
         self._client = connect(settings.redis_url)
-        self._ticker_key = settings.keys.ticker
         partitions = agree_partitions(self._client, settings.keys, settings.partitions)
         self._reader = Reader(self._client, settings.keys, partitions, system.stand_in)
         # Settings made here, not read: what the environment says of another Redis must not matter.
@@ -108,7 +107,7 @@ class Demo:
         """Starts the worker and waits until it looks for work; returns what was not reached in time."""
         self._screen.say("Redis and the endpoint are up; starting a worker")
         self._system.start_worker()
-        while not self._client.exists(self._ticker_key):
+        while not self._look().status.worker_awake:
             if self._time_is_up():
                 return ["the worker did not get ready"]
             self._pause()

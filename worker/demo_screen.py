@@ -154,9 +154,9 @@ def _values(numbers: Numbers, rate: float) -> list[tuple[str, str]]:
     """What every view shows, in this order."""
     return [
         ("emitted", f"{numbers.emitted:,}"),
-        ("waiting", f"{numbers.waiting:,}"),
+        ("waiting", f"{numbers.status.waiting_changes:,}"),
         ("coalesced", f"{numbers.joined:,}"),
         ("requests", f"{numbers.counts['requests']:,}"),
         ("requests/s", f"{rate:.1f}"),
-        ("confirmed", f"{numbers.totals['records_confirmed']:,}"),
+        ("confirmed", f"{numbers.status.totals['records_confirmed']:,}"),
     ]

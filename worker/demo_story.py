@@ -1,4 +1,4 @@
-"""The demo's traffic, and the oracle that knows what the endpoint must end up with. Pure: no clock, chance is handed in.
+"""The demo's traffic, and the oracle that knows what the endpoint must end up with. Pure: chance is handed in.
 
 The oracle shares nothing with the worker's own joining: it reads CONTRACT section 3 anew, in four lines.
 """
@@ -115,8 +115,6 @@ _FLURRIES: Final[dict[str, tuple[int, Callable[[random.Random, float], list[_Mov
     "ties": (4, _tie),
 }
 """Every kind of flurry, with its weight: few changes of one pair that come close together."""
-
-KINDS: Final = tuple(_FLURRIES)
 
 
 def tell(rng: random.Random, *, changes: int, pairs: int, seconds: float) -> Story:

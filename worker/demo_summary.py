@@ -120,7 +120,7 @@ def summarize(  # noqa: PLR0913 - all that the judgement rests on, by name
         workers_killed: how many were killed.
         unfinished: what was not done when time was up.
     """
-    counts, totals = numbers.counts, numbers.totals
+    counts, totals = numbers.counts, numbers.status.totals
     return Summary(
         seconds=round(seconds, 1),
         changes=numbers.emitted,
@@ -135,8 +135,7 @@ def summarize(  # noqa: PLR0913 - all that the judgement rests on, by name
         retries=totals["retries"],
         repairs=totals["repairs"],
         dead_letters=totals["dead_lettered"],
-        # What still waits, where time was up, is no loss: it is said among the unfinished.
-        unaccounted=0 if unfinished else numbers.unaccounted,
+        unaccounted=numbers.unaccounted,
         faults={**counts["faults"], "worker_killed": workers_killed},
         broken_requests=counts["pair_twice"] + counts["upsert_after_delete"],
         contacts=len(expected),

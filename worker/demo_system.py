@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import SecretStr
 
@@ -15,6 +15,9 @@ from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from worker.standin_client import StandInClient
+
+GRACE_SECONDS: Final = 1.0
+"""How long its worker may take to end: by then all is delivered, or nobody waits for it any more."""
 
 
 class DemoFailedError(RuntimeError):
@@ -65,7 +68,7 @@ class System:
 
     def start_worker(self) -> None:
         """Starts the worker, or another after one that was killed; returns before it is ready."""
-        self._worker = KeptWorker(self.settings, log=self._log)
+        self._worker = KeptWorker(self.settings, log=self._log, grace_seconds=GRACE_SECONDS)
 
     def kill_worker(self) -> None:
         """Kills it in the middle of what it does."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-INTERRUPTED: Final = 128 + signal.SIGINT
-"""Exit status after Ctrl-C, as a shell has it: 130."""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Final, Self
 
 from worker.kept import Kept, NotKeptError
 from worker.kept_worker import last_line
@@ -46,9 +46,7 @@ class KeptStandIn:
             command = [sys.executable, "-P", "-m", "worker.kept_standin"]
             kept = Kept(command, grace_seconds=GRACE_SECONDS, stdout=subprocess.PIPE, stderr=log)
             try:
-                self.url = _first_line(kept)
-                if not self.url:
-                    raise NotKeptError(f"the stand-in endpoint did not start: {last_line(log)}")
+                self.url = _first_line(kept, log)
             except BaseException:  # Ctrl-C too: nobody will hold it, so nobody else will close it
                 kept.close()
                 raise
@@ -63,11 +61,14 @@ class KeptStandIn:
         self._kept.close()
 
 
-def _first_line(kept: Kept) -> str:
-    """Its URL, or nothing where it ended or took too long."""
+def _first_line(kept: Kept, log: IO[bytes]) -> str:
+    """Its URL, which is all it ever says on standard output."""
     assert kept.stdout is not None  # noqa: S101 - it was asked for as a pipe; this tells mypy so
     readable, _, _ = select.select([kept.stdout], [], [], START_SECONDS)
-    return os.read(kept.stdout.fileno(), 1024).decode().strip() if readable else ""
+    line = os.read(kept.stdout.fileno(), 1024).decode().strip() if readable else ""
+    if not line:
+        raise NotKeptError(f"the stand-in endpoint did not start: {last_line(log)}")
+    return line
 
 
 def main() -> None:

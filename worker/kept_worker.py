@@ -26,7 +26,7 @@ PASSED_ON_PREFIXES: Final = ("LC_", "LD_", "DYLD_", "PYTHON", "SSL_CERT_")
 worker connects, but also Celery's own, such as CELERY_BROKER_URL, BROKER_URL or CONFIG_MODULE."""
 
 GRACE_SECONDS: Final = 10.0
-"""How long a worker may take to finish what it sends before it is killed."""
+"""How long a worker may take to finish what it sends before it is killed: as long as a request takes by default."""
 
 
 def environment_of(settings: WorkerSettings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -60,13 +60,21 @@ class KeptWorker:
         pid: process id of the worker.
     """
 
-    def __init__(self, settings: WorkerSettings, *, concurrency: int = 8, log: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        concurrency: int = 8,
+        log: IO[bytes] | None = None,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
         """Starts it, and returns before it is ready.
 
         Args:
             settings: what it works with.
             concurrency: how many threads it has.
             log: file that takes all it says; None passes its log on to our standard error.
+            grace_seconds: how long it may take to finish what it sends, once it is closed or we are gone.
 
         Raises:
             NotKeptError: it cannot be started.
@@ -78,7 +86,7 @@ class KeptWorker:
         self._kept = Kept(
             [*command, *options],
             env=environment_of(settings, os.environ),
-            grace_seconds=GRACE_SECONDS,
+            grace_seconds=grace_seconds,
             remove=[directory],
             stdout=subprocess.DEVNULL if log is None else log,  # Celery's banner
             stderr=log,

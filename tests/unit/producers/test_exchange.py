@@ -89,7 +89,8 @@ def server(tmp_path: Path) -> Iterator[OneConnection]:
     server.close()
 
 
-def test_every_reply_before_a_loss_counts(one_round_trip: Exchange, server: OneConnection, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server")
+def test_every_reply_before_a_loss_counts(one_round_trip: Exchange, tmp_path: Path) -> None:
     answer = one_round_trip(f"unix://{tmp_path}/redis.sock", COMMANDS, 4)
     assert answer.replies[0] == b"1-1"
     # A refusal is an answer to its own command, even where redis-py counts it as a failure of the connection.

@@ -120,7 +120,9 @@ def _settled(kept: Kept, into: Settlement) -> Kept:
 
 def _check_totals(before: Kept, into: Settlement, after: Kept) -> None:
     """CONTRACT section 6: each entry ends in exactly one total, or waits."""
-    ended = sum(into.totals[name] for name in ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered"))
+    ended = sum(
+        into.totals[name] for name in ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
+    )
     waited, waits = (decode_state(each.pending).live if each.pending else 0 for each in (before, after))
     assert into.totals["events"] == len(before.log)
     assert waited + len(before.log) == ended + waits, f"totals do not add up: {dict(into.totals)}"
@@ -206,7 +208,10 @@ def _rounds(world: World, readd: Readd) -> Iterator[tuple[str, World]]:
             yield f"{what} unanswered, log absorbed", lost._replace(kept=absorbed, known=known)
         taken = kept._replace(late_until_ms=max(kept.late_until_ms, now_ms + LATE_MS), late_to_ms=now_ms)
         ghost = (*world.flying, Flying(op, now_ms + LATE_MS, ghost=True))
-        yield f"{what} sent by a holder that loses its lease", lost._replace(now_ms=now_ms + 1, kept=taken, flying=ghost)
+        yield (
+            f"{what} sent by a holder that loses its lease",
+            lost._replace(now_ms=now_ms + 1, kept=taken, flying=ghost),
+        )
 
 
 def _time_passes(world: World) -> Iterator[tuple[str, World]]:

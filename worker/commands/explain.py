@@ -1,0 +1,192 @@
+"""``contact-sync explain``: all that is known of a pair, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from producers.change import ID_MAX_BYTES, id_fault
+from worker.commands.session import echo_json, printable, session
+from worker.entry import Malformed
+from worker.explain import SCAN_ENTRIES
+from worker.explain import explain as look_up
+from worker.settings import load_worker_settings
+from worker.times import in_words, iso_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.explain import Entry, Explanation
+    from worker.join import PairState, Side
+    from worker.letter import Letter
+
+_EPILOG = """\b
+Example:
+  contact-sync explain 1 9
+  contact-sync explain 1 9 --json
+"""
+
+
+def _check_id(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
+    # A shell may hand over bytes that are no UTF-8: Python keeps them as surrogates, which encode to what is no id.
+    if id_fault(given.encode("utf-8", "surrogateescape")) is not None:
+        raise click.BadParameter(f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8 without control characters")
+    return given
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("owner", callback=_check_id)
+@click.argument("contact", callback=_check_id)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def explain(*, owner: str, contact: str, as_json: bool) -> None:
+    """Tell all that is known of the pair of OWNER and CONTACT: waiting, confirmed, late, dead, and why."""
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as (client, keys, partitions):
+        found = look_up(client, keys, partitions, owner, contact, readd=settings.readd)
+    if as_json:
+        echo_json({"owner": owner, "contact": contact, **_as_json(found)})
+        return
+    click.echo(f"owner {printable(owner)}, contact {printable(contact)}: partition {found.partition}")
+    for line in explanation_lines(found):
+        click.echo(printable(line))
+
+
+def explanation_lines(found: Explanation) -> Iterator[str]:
+    """The explanation for people."""
+    yield from (f"in the log: {_entry(entry)}" for entry in found.entries)
+    if found.cut:
+        yield f"in the log: {found.cut:,} entries after the first {SCAN_ENTRIES:,} were not looked through"
+    if found.pending is not None:
+        yield from (f"pending: {line}" for line in _state(found.pending))
+    if found.known is not None:
+        yield f"confirmed: {found.known.op}" + _as_of(found)
+    if found.mark is not None:
+        for op, until in (("upsert", found.mark.upsert_until_ms), ("delete", found.mark.delete_until_ms)):
+            if until:
+                yield f"late: a request without an answer may still {op} it until {iso_utc(until)}; then it is repaired"
+    yield from (f"dead: {_letter(letter)}" for letter in found.letters)
+    yield f"next: {'; '.join(next_steps(found))}"
+
+
+def next_steps(found: Explanation) -> Iterator[str]:
+    """What happens to the pair next, and why."""
+    reached = found.next
+    if reached is None:
+        known = bool(found.known or found.letters or found.entries or found.mark)
+        yield "nothing: no change of it waits" if known else "nothing: nothing is known of this pair"
+        return
+    if reached.stale:
+        yield f"{reached.stale} dropped as stale: newer knowledge was confirmed"
+    if reached.op is None:
+        yield "nothing is sent"
+        return
+    yield f"a request says {reached.op}"
+    if reached.superseded:
+        yield "the upsert ends with it: a delete wins over what is not known to be later"
+    if reached.rest is not None:
+        yield "the upsert, known to be later, follows in a request after the delete was confirmed"
+    if reached.state is not None and reached.state.suspect:
+        yield "a batch with it was refused, so it is tried in smaller company"
+    yield _when(found)
+
+
+def _when(found: Explanation) -> str:
+    gate = found.gate
+    if gate.state != "ok":
+        why = "; ".join(filter(None, [gate.reason, gate.error]))
+        when = f"is tried in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "is tried now"
+        return f"the endpoint is {gate.state.replace('_', ' ')} ({why}) and {when}"
+    return "a worker is at its partition" if found.leased else "as soon as a worker takes its partition"
+
+
+def _at(at: int) -> str:
+    return f"at {iso_utc(at)}" if at else "without `at`"
+
+
+def _from(source: str) -> str:
+    return f", from {source}" if source else ""
+
+
+def _entry(entry: Entry) -> str:
+    came = f"entry {entry.id}, accepted {iso_utc(entry.time_ms)}"
+    if isinstance(entry.says, Malformed):
+        return f"{came}: becomes a dead letter ({entry.says.reason})"
+    source = entry.says.source.decode("utf-8", "replace")
+    return f"{entry.says.op} {_at(entry.says.at)}, {came}{_from(source)}"
+
+
+def _state(state: PairState) -> Iterator[str]:
+    sides: tuple[tuple[str, Side | None], ...] = (("delete", state.delete), ("upsert", state.upsert))
+    for op, side in sides:
+        if side is not None:
+            when = " and ".join(filter(None, [_at(side.at) if side.at else "", _at(0) if side.entry_ms else ""]))
+            source = side.source.decode("utf-8", "replace")
+            yield f"{op} {when}, waiting since {iso_utc(side.first_ms)}{_from(source)}"
+
+
+def _as_of(found: Explanation) -> str:
+    known = found.known
+    if known is None:
+        return ""
+    parts = [
+        f"{op}s up to {iso_utc(at)} are settled"
+        for op, at in (("delete", known.delete_at), ("upsert", known.upsert_at))
+        if at
+    ]
+    return "".join(f"; {part}" for part in parts)
+
+
+def _letter(letter: Letter) -> str:
+    said = ", ".join(filter(None, [letter.reason, letter.code, letter.field, letter.message]))
+    outdated = "; outdated by what was confirmed since" if letter.outdated else ""
+    return f"{letter.id}: {letter.op or '?'} {_at(letter.at or 0)}, since {iso_utc(letter.since_ms)}: {said}{outdated}"
+
+
+def _as_json(found: Explanation) -> dict[str, Any]:
+    gate, reached, known, mark = found.gate, found.next, found.known, found.mark
+    return {
+        "partition": found.partition,
+        "waiting": [_entry_json(entry) for entry in found.entries],
+        "not_scanned": found.cut,
+        "pending": None if found.pending is None else _state_json(found.pending),
+        "confirmed": None
+        if known is None
+        else {"op": known.op, "delete_at": known.delete_at or None, "upsert_at": known.upsert_at or None},
+        "late": None
+        if mark is None
+        else {"upsert_until_ms": mark.upsert_until_ms or None, "delete_until_ms": mark.delete_until_ms or None},
+        "dead_letters": [letter.as_json() for letter in found.letters],
+        "next": None
+        if reached is None
+        else {
+            "op": reached.op,
+            "then": None if reached.rest is None else "upsert",
+            "superseded": reached.superseded,
+            "stale": reached.stale,
+        },
+        "why": list(next_steps(found)),
+        "endpoint": {"state": gate.state, "reason": gate.reason or None, "last_error": gate.error or None},
+    }
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    says = entry.says
+    if isinstance(says, Malformed):
+        return {"entry": entry.id, "op": None, "at": None, "source": None, "reason": says.reason}
+    source = says.source.decode("utf-8", "replace") or None
+    return {"entry": entry.id, "op": says.op, "at": says.at or None, "source": source, "reason": None}
+
+
+def _state_json(state: PairState) -> dict[str, Any]:
+    return {
+        op: None
+        if side is None
+        else {
+            "at": side.at or None,
+            "without_at": bool(side.entry_ms),
+            "since_ms": side.first_ms,
+            "source": side.source.decode("utf-8", "replace") or None,
+        }
+        for op, side in (("delete", state.delete), ("upsert", state.upsert))
+    }
