@@ -105,7 +105,7 @@ class Demo:
 
     def _wait_for_worker(self) -> list[str]:
         """Starts the worker and waits until it looks for work; returns what was not reached in time."""
-        self._screen.say("Redis and the endpoint are up; starting a worker")
+        self._screen.say(f"They are up, the endpoint at {self._system.stand_in.url}; starting a worker")
         self._system.start_worker()
         while not self._look().status.worker_awake:
             if self._time_is_up():

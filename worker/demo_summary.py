@@ -15,7 +15,7 @@ FAULT_WORDS = {
     "drop_after": "answers lost",
     "status": "answers 503",
     "late": "requests that acted late",
-    "worker_killed": "workers killed",
+    "worker_killed": "workers killed in mid-request",
 }
 """What each fault is called; those of the stand-in by their kind."""
 
@@ -79,7 +79,7 @@ class Summary:
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """For people: what, how many, and what there is to say of it."""
         told = ", ".join(f"{number:,} {kind}" for kind, number in self.flurries.items())
-        struck = ", ".join(f"{number:,} {FAULT_WORDS.get(kind, kind)}" for kind, number in self.faults.items())
+        struck = ", ".join(f"{FAULT_WORDS.get(kind, kind)}: {number:,}" for kind, number in self.faults.items())
         yield "changes", f"{self.changes:,}", told
         yield "pairs", f"{self.pairs:,}", f"{self.contacts:,} of them contacts in the end"
         yield "requests", f"{self.requests:,}", f"{self.changes_per_request:,.0f} changes a request"

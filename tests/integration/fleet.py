@@ -13,7 +13,7 @@ from producers.change import partition_of
 from producers.keys import PAIR_SEPARATOR, Keys
 from producers.settings import variable_of
 from tests.waiting import wait_until
-from worker import runtime
+from worker import runtime, scripts
 from worker.settings import WorkerSettings
 from worker.standin_settings import DEFAULT_KEY
 from worker.stored import decode_mark, decode_remembered, decode_state
@@ -144,6 +144,12 @@ class Fleet:
             fields = {"owner": owner, "contact": contact, "op": op} | ({} if at is None else {"at": str(at)})
             pipe.xadd(self.keys.events(self.partition(owner)), dict(fields))
         pipe.execute()
+
+    def mark_late(self, partition: int, pair: bytes, upsert_until_ms: int, delete_until_ms: int) -> None:
+        """Notes that a request may still act on a pair, as a worker does that got no answer."""
+        keys = [self.keys.late(partition), self.keys.partition(partition), self.keys.events(partition)]
+        call = scripts.Call(scripts.MARK_LATE, keys, [pair, upsert_until_ms, delete_until_ms])
+        assert scripts.run(self.client, [call]) == [1]
 
     def partition(self, owner: str) -> int:
         return partition_of(owner, int(self._given["partitions"]))

@@ -41,10 +41,12 @@ def test_the_ledger_remembers_an_outcome_for_at_least_its_time(fleet: Fleet) -> 
 def test_the_ledger_forgets_after_twice_its_time_so_that_memory_is_bounded(fleet: Fleet) -> None:
     fleet.change(ledger_seconds=1.0, batch_size=1)
     start = fleet.now_ms()
-    for i in range(8):
-        fleet.append("1", str(i), "upsert", T, entry=f"{start + 2_500 * i}-1")
+    for i in range(20):
+        fleet.append("1", str(i), "upsert", T, entry=f"{start + 700 * i}-1")
         fleet.deliver()
-    assert set(fleet.remembered()) == {("1", "6"), ("1", "7")}
+    remembered = set(fleet.remembered())
+    assert {("1", "18"), ("1", "19")} <= remembered
+    assert len(remembered) <= 4
 
 
 def test_an_outcome_counts_for_the_ledger_from_its_confirmation_on_and_not_from_its_entry(fleet: Fleet) -> None:
@@ -181,12 +183,3 @@ def test_settled_entries_leave_the_log_and_the_position_stays(fleet: Fleet) -> N
     p = fleet.partition("1")
     assert fleet.backlog() == 0
     assert fleet.client.hget(fleet.keys.partition(p), "position") == last.encode()
-
-
-def test_lost_pending_state_of_other_pairs_is_left_alone_by_a_settle(fleet: Fleet) -> None:
-    fleet.stand_in.faults({"kind": "status", "status": 503, "times": 1})
-    fleet.append("1", "2", "upsert", T)
-    fleet.flush_once()
-    fleet.append("1", "3", "upsert", T)
-    fleet.deliver()
-    assert fleet.stand_in.contacts() == {("1", "2"), ("1", "3")}

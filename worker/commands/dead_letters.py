@@ -112,7 +112,10 @@ def list_letters(*, as_json: bool, **selection: Any) -> None:
 @dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters show 17-3\n")
 @_selecting
 def show(*, as_json: bool, **selection: Any) -> None:
-    """Show dead letters with all that is known of them; --json is a list, as in `list`."""
+    """Show all that is known of dead letters.
+
+    With --json it is a list, as that of `list`.
+    """
     with _finding(selection) as (_, found, _settings):
         if as_json:
             _echo_array(found)

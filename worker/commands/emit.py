@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, Final, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 import click
 
@@ -20,12 +20,9 @@ from worker.commands.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_fail
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from producers import ContactChange, NotAccepted
-
-    Lines = Iterable[bytes | None]
-    Counting: TypeAlias = Callable[[Lines], Lines]
 
 _EPILOG = """\b
 Example:
@@ -53,17 +50,21 @@ def emit(*, file: BinaryIO, unsent: Path | None) -> None:
     whole input, whose lines would be stamped anew.
     """
     settings = load_settings(ProducerSettings)
-    with _opened(unsent, file) as rest_file, ContactProducer(settings=settings) as producer, _progress(file) as counted:
-        lines = iter(counted(read_lines(cast("io.BufferedReader", file))))
+    read = read_lines(cast("io.BufferedReader", file))
+    with (
+        _opened(unsent, file) as rest_file,
+        ContactProducer(settings=settings) as producer,
+        _progress(read, file) as lines,
+    ):
         result = emit_lines(lines, producer, _say_bad, lambda _: None)
         if result.not_accepted is None:
-            click.echo(f"contact-sync: {result.sent:,} changes accepted, {result.bad:,} bad lines", err=True)
+            click.echo(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}", err=True)
         else:
             failure = redis_failure(settings.redis_url, result.not_accepted.cause)
-            click.echo(f"contact-sync: {failure}: {result.sent:,} changes accepted", err=True)
+            click.echo(f"contact-sync: {failure}; changes accepted: {result.sent:,}", err=True)
             left = _write_rest(rest_file, result.not_accepted, lines, result.lines)
             where = "standard output" if unsent is None else str(unsent)
-            raise Failure(f"{left:,} changes not accepted, or perhaps not: written to {where}, to be emitted again")
+            raise Failure(f"changes not accepted, or perhaps not: {left:,}, written to {where} to be emitted again")
     if result.bad:
         raise click.exceptions.Exit(EXIT_FAILED)
 
@@ -76,7 +77,7 @@ def _say_bad(number: int, rule: str) -> None:
 def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
     """Where to write what was not accepted: opened before anything is sent, so that it cannot fail afterwards."""
     if unsent is None:
-        yield click.get_binary_stream("stdout")
+        yield sys.stdout.buffer
         return
     try:
         opened = unsent.open("ab")  # appended: what an earlier run left there is in no log yet
@@ -95,7 +96,7 @@ def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:
         return False
 
 
-def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Lines, number: int) -> int:
+def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> int:
     """Writes what was not accepted and every change after it, each with its `at`; returns how many."""
     count = 0
     for change in chain(lost.changes, _stamped_rest(lost, lines, number)):
@@ -108,7 +109,7 @@ def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Lines, number: int) ->
     return count
 
 
-def _stamped_rest(lost: NotAccepted, lines: Lines, number: int) -> Iterator[ContactChange | None]:
+def _stamped_rest(lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> Iterator[ContactChange | None]:
     """The changes that the lines after ``number`` say, None where a pipe pauses; bad lines are said."""
     # Later than any stamp so far, so that two changes of one pair keep their order.
     after = (max((change.at or 0 for change in lost.changes), default=0) + 1.5) / 1000
@@ -128,10 +129,10 @@ def _stamped_rest(lost: NotAccepted, lines: Lines, number: int) -> Iterator[Cont
 
 
 @contextmanager
-def _progress(file: IO[bytes]) -> Iterator[Counting]:
-    """Counts the lines as they are read, on standard error, if that is a terminal and nobody types there."""
+def _progress(lines: Iterator[bytes | None], file: IO[bytes]) -> Iterator[Iterator[bytes | None]]:
+    """The same lines, counted as they are read, on standard error, if that is a terminal and nobody types there."""
     if not sys.stderr.isatty() or file.isatty():
-        yield lambda lines: lines
+        yield lines
         return
     from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
@@ -140,7 +141,7 @@ def _progress(file: IO[bytes]) -> Iterator[Counting]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("emit", total=_size(file), count=0)
 
-        def counted(lines: Lines) -> Iterator[bytes | None]:
+        def counted() -> Iterator[bytes | None]:
             count = size = 0
             for line in lines:
                 if line is not None:
@@ -150,7 +151,7 @@ def _progress(file: IO[bytes]) -> Iterator[Counting]:
                 yield line
             progress.update(task, completed=size, count=count)
 
-        yield counted
+        yield counted()
 
 
 def _size(file: IO[bytes]) -> int | None:

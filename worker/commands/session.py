@@ -89,7 +89,7 @@ def partitions_of(client: redis.Redis, settings: ProducerSettings) -> int:
 
 def redis_failure(url: str, error: Exception) -> str:
     """One line that says which Redis failed, and how."""
-    return f"Redis at {shown_url(url)}: {error}"
+    return f"Redis at {shown_url(url)}: {str(error).rstrip('.')}"
 
 
 def shown_url(url: str) -> str:

@@ -1,0 +1,136 @@
+"""The gate's two scripts: who may send, and how an outcome moves the gate (DESIGN: generation, attempts, hold)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.waiting import wait_until
+from worker.gate import LIMIT_REMEMBERED_SECONDS, LONE_REJECTIONS_MAX, Gate
+
+if TYPE_CHECKING:
+    from tests.integration.fleet import Fleet
+    from worker.gate import What
+
+
+@pytest.fixture
+def gate(fleet: Fleet) -> Gate:
+    return fleet.first.gate
+
+
+def closed_by(gate: Gate, what: What, delay_seconds: float = 60.0) -> None:
+    gate.report(gate.look().generation, what, delay_seconds=delay_seconds, reason="a reason", error="HTTP 503")
+
+
+def test_a_gate_that_nobody_has_moved_is_open_to_all(gate: Gate) -> None:
+    assert [gate.enter(token, 10.0)[:2] for token in "ab"] == [(True, False), (True, False)]
+    assert (gate.look().state, gate.look().closed, gate.look().attempts) == ("ok", False, 0)
+
+
+@pytest.mark.parametrize(("what", "state"), [("retry", "backing_off"), ("hold", "held")])
+def test_a_closed_gate_lets_nobody_through_until_its_wait_is_over(gate: Gate, what: What, state: str) -> None:
+    closed_by(gate, what)
+    view = gate.look()
+    assert (view.state, view.closed, view.error) == (state, True, "HTTP 503")
+    assert 59_000 < view.wait_ms <= 60_000
+    assert not gate.enter("a", 10.0).go
+
+
+def test_after_the_wait_one_probe_goes_out_and_the_others_wait_for_it(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    assert not gate.look().closed
+    assert gate.enter("a", 10.0)[:2] == (True, True)
+    assert gate.enter("b", 10.0).go is False
+    assert gate.look().closed
+
+
+def test_the_right_to_probe_ends_by_itself(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    assert gate.enter("a worker that dies now", 0.05).probe
+    wait_until(lambda: gate.enter("b", 10.0).probe, what="another may probe")
+
+
+def test_every_failed_probe_is_one_attempt_more(gate: Gate) -> None:
+    for attempt in range(1, 4):
+        closed_by(gate, "retry", delay_seconds=0.0)
+        assert gate.look().attempts == attempt
+        assert gate.enter("a", 10.0).attempts == attempt
+
+
+def test_of_outcomes_of_one_generation_the_first_alone_counts(gate: Gate) -> None:
+    generation = gate.enter("a", 10.0).generation
+    for _ in range(8):
+        gate.report(generation, "retry", delay_seconds=60, error="HTTP 503")
+    assert gate.look().attempts == 1
+
+
+def test_a_late_success_of_an_earlier_generation_reopens_nothing(gate: Gate) -> None:
+    generation = gate.enter("a", 10.0).generation
+    closed_by(gate, "retry")
+    assert gate.report(generation, "confirmed") == "backing_off"
+    assert gate.look().closed
+
+
+def test_a_late_failure_of_an_earlier_generation_closes_nothing(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    earlier = gate.look().generation
+    gate.report(gate.enter("a", 10.0).generation, "confirmed")
+    assert gate.report(earlier, "retry", delay_seconds=60, error="HTTP 503") == "ok"
+
+
+@pytest.mark.parametrize("what", ["confirmed", "answered", "lone", "too_large"])
+def test_a_probe_that_the_endpoint_answers_as_it_should_opens_the_gate(gate: Gate, what: What) -> None:
+    closed_by(gate, "hold", delay_seconds=0.0)
+    assert gate.report(gate.enter("a", 10.0).generation, what, limit=5) == "ok"
+    view = gate.look()
+    assert (view.state, view.attempts, view.reason, view.closed) == ("ok", 0, "", False)
+
+
+def test_a_hold_burns_no_attempt(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    closed_by(gate, "hold", delay_seconds=0.0)
+    assert (gate.look().attempts, gate.look().reason) == (1, "a reason")
+
+
+def test_lone_rejections_hold_the_endpoint_at_the_largest_number_in_a_row(gate: Gate) -> None:
+    for _ in range(LONE_REJECTIONS_MAX - 1):
+        assert gate.report(gate.look().generation, "lone", error="code 40002") == "ok"
+    assert gate.enter("a", 10.0).lone == LONE_REJECTIONS_MAX - 1
+    assert gate.report(gate.look().generation, "lone", delay_seconds=60, error="code 40002") == "held"
+    assert gate.look().reason == "every_record_rejected"
+
+
+def test_a_confirmation_begins_the_count_of_lone_rejections_anew(gate: Gate) -> None:
+    for _ in range(LONE_REJECTIONS_MAX - 1):
+        gate.report(gate.look().generation, "lone")
+    gate.report(gate.look().generation, "confirmed")
+    assert gate.report(gate.look().generation, "lone") == "ok"
+
+
+def test_another_rejected_batch_does_not_open_an_endpoint_that_refuses_everything(gate: Gate) -> None:
+    for _ in range(LONE_REJECTIONS_MAX):
+        gate.report(gate.look().generation, "lone", delay_seconds=0)
+    assert gate.report(gate.enter("a", 10.0).generation, "answered", delay_seconds=0) == "held"
+    assert gate.report(gate.enter("a", 10.0).generation, "lone", delay_seconds=0) == "held"
+    assert gate.report(gate.enter("a", 10.0).generation, "confirmed") == "ok"
+
+
+def test_a_size_that_was_too_large_is_remembered_for_a_time(fleet: Fleet, gate: Gate) -> None:
+    gate.report(0, "too_large", limit=25)
+    assert (gate.look().limit, gate.look().state) == (25, "ok")
+    until_ms = int(fleet.client.hget(fleet.keys.gate, "limit_until") or 0)
+    assert abs(until_ms - fleet.now_ms() - LIMIT_REMEMBERED_SECONDS * 1000) < 5_000
+    fleet.client.hset(fleet.keys.gate, "limit_until", fleet.now_ms() - 1)
+    assert gate.look().limit is None
+
+
+def test_since_says_when_the_state_changed_and_not_when_it_was_confirmed(fleet: Fleet, gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    since = fleet.client.hget(fleet.keys.gate, "since")
+    first_ms = fleet.now_ms()
+    wait_until(lambda: fleet.now_ms() > first_ms, what="the clock moves")
+    closed_by(gate, "retry", delay_seconds=0.0)
+    assert fleet.client.hget(fleet.keys.gate, "since") == since
+    closed_by(gate, "hold", delay_seconds=0.0)
+    assert fleet.client.hget(fleet.keys.gate, "since") != since

@@ -1,0 +1,265 @@
+"""What moves in one partition by what became of a batch, and that no change is ever lost from the totals."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.batch import fill
+from worker.entry import pair_of
+from worker.join import PairState, Remembered, join, state_of
+from worker.settlement import Act, Refusal, Settlement, settlement
+from worker.stored import DeadPair, Mark, decode_remembered, decode_state
+from worker.stretch import Log, Stretch, join_log
+
+if TYPE_CHECKING:
+    from producers.change import Op
+    from worker.join import Readd
+    from worker.settlement import Fate
+
+T = 1_795_460_847_757
+PAIR = pair_of(b"1", b"2")
+REFUSAL = Refusal("40002", "103", "Param 'contactXCUserID' is invalid")
+
+ops: list[Op] = ["upsert", "delete"]
+fates: list[Fate] = ["confirmed", "refused", "suspect", "kept"]
+modes: list[Readd] = ["resend", "absorb"]
+stamps = st.one_of(st.just(0), st.integers(T, T + 4))
+contacts = st.sampled_from([b"2", b"3", b"4", b"\x01"])  # the last is no id, so that its entry is malformed
+entries = st.lists(st.tuples(contacts, st.sampled_from([b"upsert", b"delete", b"no"]), stamps), max_size=8)
+singles = st.builds(state_of, st.sampled_from(ops), stamps, st.integers(T, T + 4))
+waiting = st.builds(lambda a, b, suspect: join(a, b)._replace(suspect=suspect), singles, singles, st.integers(0, 2))
+known = st.builds(Remembered, st.sampled_from(ops), stamps, stamps)
+pairs = st.sampled_from([pair_of(b"1", contact) for contact in (b"2", b"3", b"4", b"5")])
+marks = st.builds(Mark, stamps, stamps).map(lambda mark: (b"%d,%d" % mark, mark))
+acts = st.builds(
+    Act, st.sampled_from(fates), st.integers(T, T + 4), st.just(T + 9), suspect=st.just(3), refusal=st.just(REFUSAL)
+)
+
+
+@st.composite
+def stretches(draw: st.DrawFn) -> Stretch:
+    """One partition in one round: anything read, waiting, remembered, marked, taken over."""
+    raw = [
+        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, *([b"at", b"%d" % at] if at else [])])
+        for i, (contact, op, at) in enumerate(draw(entries))
+    ]
+    stretch = Stretch(
+        0,
+        join_log(raw, 0, 1, draw(st.integers(0, 4))),
+        pending=draw(st.dictionaries(pairs, waiting, max_size=3)),
+        ledger=draw(st.dictionaries(pairs, known, max_size=3)),
+        dead_pairs=draw(st.dictionaries(pairs, st.builds(DeadPair, st.just(1), known), max_size=1)),
+        marks=draw(st.dictionaries(pairs, marks, max_size=3)),
+        late_until_ms=draw(stamps),
+        late_to_ms=draw(stamps),
+    )
+    stretch.judge(draw(st.sampled_from(modes)), T + 2)
+    return stretch
+
+
+def settled(stretch: Stretch, act: Act, limit: int) -> Settlement:
+    batch = fill([stretch], limit)
+    return settlement(stretch, batch.chosen[0], batch.repairs[0], act)
+
+
+def pending_after(stretch: Stretch, into: Settlement) -> dict[bytes, PairState]:
+    """What waits once `settle.lua` has written it."""
+    after = dict(stretch.pending)
+    after |= {pair: decode_state(state) for pair, state in zip(into.keep[::2], into.keep[1::2], strict=True)}
+    return {pair: state for pair, state in after.items() if pair not in into.drop}
+
+
+@given(stretches(), acts, st.integers(0, 6))
+def test_each_entry_ends_in_exactly_one_total_or_waits(stretch: Stretch, act: Act, limit: int) -> None:
+    before = sum(state.live for state in stretch.pending.values())
+    into = settled(stretch, act, limit)
+    after = sum(state.live for state in pending_after(stretch, into).values())
+    ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
+    assert into.totals["events"] == stretch.log.entries
+    assert before + stretch.log.entries == sum(into.totals[name] for name in ends) + after
+    assert all(number >= 0 for number in into.totals.values())
+    assert into.totals["records_confirmed"] == into.totals["upserts_confirmed"] + into.totals["deletes_confirmed"]
+
+
+@given(stretches(), acts, st.integers(0, 6))
+def test_there_is_a_letter_for_each_change_that_is_counted_as_dead(stretch: Stretch, act: Act, limit: int) -> None:
+    into = settled(stretch, act, limit)
+    letters = [json.loads(letter) for letter in into.letters[2::3]]
+    assert len(letters) == into.totals["dead_lettered"]
+    assert [letter["since"] for letter in letters] == [act.now_ms] * len(letters)
+    malformed = [letter for letter in letters if letter["entry"] is not None]
+    assert [letter["reason"] for letter in malformed] == [each.reason for each in stretch.log.malformed]
+
+
+@given(stretches(), acts, st.integers(0, 6))
+def test_only_a_confirmation_writes_the_ledger_and_it_says_what_was_sent(
+    stretch: Stretch, act: Act, limit: int
+) -> None:
+    batch = fill([stretch], limit)
+    into = settlement(stretch, batch.chosen[0], batch.repairs[0], act)
+    written = {pair: decode_remembered(value) for pair, value in zip(into.ledger[::2], into.ledger[1::2], strict=True)}
+    assert set(written) == (set(batch.chosen[0]) if act.fate == "confirmed" else set())
+    for pair, remembered in written.items():
+        assert remembered.op == stretch.verdicts[pair].op
+        before = stretch.remembered(pair) or Remembered(remembered.op, 0, 0)
+        assert remembered.delete_at >= before.delete_at
+        assert remembered.upsert_at >= before.upsert_at
+
+
+@given(stretches(), acts, st.integers(0, 6))
+def test_a_mark_is_never_cleared_while_a_request_that_may_undo_the_outcome_may_act(
+    stretch: Stretch, act: Act, limit: int
+) -> None:
+    into = settled(stretch, act, limit)
+    for pair, value in zip(into.clear[::2], into.clear[1::2], strict=True):
+        stored, mark = stretch.marks[pair]
+        assert value == stored
+        assert mark.until_ms <= max(act.begun_ms, T + 2)  # the time at which it was judged
+    assert not set(into.clear[::2]) & set(into.late[::3])
+
+
+def read(*changes: tuple[bytes, int]) -> Log:
+    """Changes of one pair as they were read: op, and `at` or 0."""
+    raw = [
+        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", b"2", b"op", op, *([b"at", b"%d" % at] if at else [])])
+        for i, (op, at) in enumerate(changes)
+    ]
+    return join_log(raw, 0, 1, 500)
+
+
+def judged(log: Log, **parts: object) -> Stretch:
+    stretch = Stretch(0, log)
+    for name, value in parts.items():
+        setattr(stretch, name, value)
+    stretch.judge("resend", T)
+    return stretch
+
+
+def counted(into: Settlement) -> dict[str, int]:
+    return {name: number for name, number in into.totals.items() if number}
+
+
+def test_a_confirmed_delete_leaves_the_later_upsert_waiting() -> None:
+    stretch = judged(read((b"upsert", T), (b"delete", T + 1), (b"upsert", T + 2)))
+    into = settled(stretch, Act("confirmed", T, T), 500)
+    assert into.position == b"%d-2" % T
+    assert into.ledger == [PAIR, b"d%d," % (T + 1)]
+    assert pending_after(stretch, into) == {PAIR: state_of("upsert", T + 2, T)}
+    assert counted(into) == {"events": 3, "coalesced": 1, "records_confirmed": 1, "deletes_confirmed": 1}
+
+
+def test_a_refused_delete_is_dead_and_the_later_upsert_is_tried_on_its_own() -> None:
+    log = read((b"delete", T + 1), (b"upsert", T + 2))
+    stretch = judged(log, pending={PAIR: state_of("delete", T, T)._replace(suspect=1)})
+    into = settled(stretch, Act("refused", T, T + 5, refusal=REFUSAL), 500)
+    assert pending_after(stretch, into) == {PAIR: state_of("upsert", T + 2, T)}
+    assert counted(into) == {"events": 2, "coalesced": 1, "dead_lettered": 1}
+    assert into.letters[:2] == [PAIR, b""]
+    assert json.loads(into.letters[2]) == {
+        "owner": "1",
+        "contact": "2",
+        "op": "delete",
+        "at": T + 1,
+        "source": None,
+        "reason": "refused",
+        "code": REFUSAL.code,
+        "field": REFUSAL.field,
+        "message": REFUSAL.message,
+        "since": T + 5,
+        "entry": None,
+        "entry_ms": T,
+    }
+
+
+def test_what_is_refused_by_a_batch_is_kept_to_be_tried_in_smaller_company() -> None:
+    stretch = judged(read((b"upsert", T)))
+    into = settled(stretch, Act("suspect", T, T, suspect=3), 500)
+    assert pending_after(stretch, into) == {PAIR: state_of("upsert", T, T)._replace(suspect=3)}
+
+
+def test_what_waits_already_and_has_not_changed_is_not_written_again() -> None:
+    stretch = judged(read(), pending={PAIR: state_of("upsert", T, T)})
+    into = settled(stretch, Act("kept", T, T), 500)
+    assert (into.keep, into.drop, into.position) == ([], [], b"")
+
+
+def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
+    stretch = judged(read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: Remembered("delete", T, 0)})
+    into = settled(stretch, Act("kept", T, T), 500)
+    assert into.drop == [PAIR]
+    assert counted(into) == {"stale": 1}
+
+
+def test_a_malformed_entry_is_dead_with_what_of_it_was_readable() -> None:
+    log = join_log([(b"%d-7" % T, [b"owner", b"\xff1", b"op", b"upsert", b"at", b"12"])], 0, 1, 500)
+    into = settled(judged(log), Act("kept", T, T + 5), 500)
+    assert into.letters[:2] == [b"", b""]
+    letter = json.loads(into.letters[2])
+    assert (letter["owner"], letter["contact"], letter["op"], letter["at"]) == ("\\xff1", None, "upsert", 12)
+    assert (letter["reason"], letter["entry"], letter["since"]) == ("bad_owner", f"{T}-7", T + 5)
+    assert counted(into) == {"events": 1, "dead_lettered": 1}
+
+
+@pytest.mark.parametrize(("until_ms", "cleared"), [(T, True), (T + 1, False)])
+def test_a_mark_goes_only_with_a_confirmation_of_a_request_begun_after_its_time(
+    until_ms: int, *, cleared: bool
+) -> None:
+    stretch = judged(read((b"delete", T)), marks={PAIR: (b"as stored", Mark(until_ms, 0))})
+    into = settled(stretch, Act("confirmed", T, T + 60_000), 500)
+    assert into.clear == ([PAIR, b"as stored"] if cleared else [])
+
+
+def test_a_confirmed_repair_is_counted_clears_its_mark_and_confirms_no_record() -> None:
+    parts = {"marks": {PAIR: (b"as stored", Mark(T, 0))}, "ledger": {PAIR: Remembered("delete", T, 0)}}
+    into = settled(judged(read(), **parts), Act("confirmed", T, T), 500)
+    assert into.clear == [PAIR, b"as stored"]
+    assert counted(into) == {"repairs": 1}
+
+
+@pytest.mark.parametrize(("fate", "cleared"), [("refused", True), ("suspect", False), ("kept", False)])
+def test_a_repair_that_was_not_confirmed_stays_due_unless_the_endpoint_refuses_it(fate: Fate, *, cleared: bool) -> None:
+    parts = {"marks": {PAIR: (b"as stored", Mark(T, 0))}, "ledger": {PAIR: Remembered("delete", T, 0)}}
+    into = settled(judged(read(), **parts), Act(fate, T, T), 500)
+    assert into.clear == ([PAIR, b"as stored"] if cleared else [])
+    assert counted(into) == {}
+
+
+@pytest.mark.parametrize(
+    ("late_until_ms", "late_to_ms", "marked"),
+    [
+        pytest.param(T + 1, T, True, id="its-holder-may-have-sent-it"),
+        pytest.param(T, T, False, id="it-can-act-no-more"),
+        pytest.param(T + 1, T - 1, False, id="its-holder-cannot-have-known-it"),
+    ],
+)
+def test_after_a_lost_lease_what_its_holder_may_have_sent_is_marked_both_ways(
+    late_until_ms: int, late_to_ms: int, *, marked: bool
+) -> None:
+    stretch = judged(read((b"delete", T)), late_until_ms=late_until_ms, late_to_ms=late_to_ms)
+    into = settled(stretch, Act("confirmed", T, T), 500)
+    assert into.late == ([PAIR, late_until_ms, late_until_ms] if marked else [])
+
+
+def test_a_repair_that_a_lost_holder_may_have_sent_too_is_marked_again() -> None:
+    parts = {"marks": {PAIR: (b"as stored", Mark(T, 0))}, "ledger": {PAIR: Remembered("delete", T, 0)}}
+    into = settled(judged(read(), late_until_ms=T + 5, **parts), Act("confirmed", T, T), 500)
+    assert into.late == [PAIR, T + 5, T + 5]
+    assert into.clear == []
+
+
+def test_what_is_confirmed_of_a_pair_with_dead_letters_is_remembered_with_its_entrys_time() -> None:
+    stretch = judged(read((b"upsert", 0)), dead_pairs={PAIR: DeadPair(1, None)})
+    into = settled(stretch, Act("confirmed", T, T), 500)
+    assert into.ledger == [PAIR, b"u,"]
+    assert into.know == [PAIR, b"u,%d" % T]
+
+
+def test_a_letter_carries_what_is_known_to_be_confirmed_of_its_pair() -> None:
+    stretch = judged(read((b"upsert", T + 1)), ledger={PAIR: Remembered("delete", T, 0)})
+    into = settled(stretch, Act("refused", T, T, refusal=REFUSAL), 500)
+    assert into.letters[:2] == [PAIR, b"d%d," % T]
