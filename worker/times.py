@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 _LAST_MS: Final = 253_402_300_799_999  # the end of the year 9999, the last that ISO 8601 can write without agreement
 
 
 def iso_utc(unix_ms: int) -> str:
     """The moment in ISO 8601, UTC, to the millisecond: ``2026-11-23T22:07:27.757Z``."""
-    moment = datetime.fromtimestamp(min(max(unix_ms, 0), _LAST_MS) / 1000, tz=UTC)
+    moment = _EPOCH + timedelta(milliseconds=min(max(unix_ms, 0), _LAST_MS))  # exact, where a float may lose one
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

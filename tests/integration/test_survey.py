@@ -120,6 +120,5 @@ def test_a_key_of_another_type_is_told_apart_until_it_is_mended(fleet: Fleet, su
     assert (survey.strange, [each.partition for each in survey.waiting]) == ([3], [5])
     fleet.client.delete(fleet.keys.events(3))
     fleet.append_raw(3, {"n": "1"})
-    surveyor.look_again_at_strange()
     survey = surveyor.look()
     assert (survey.strange, [each.partition for each in survey.waiting]) == ([], [3, 5])

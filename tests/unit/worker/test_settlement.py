@@ -41,16 +41,21 @@ acts = st.builds(
 )
 
 
+def log_of(changes: list[tuple[bytes, bytes, int]], room: int = 500) -> Log:
+    """These changes of owner 1 as they were read: contact, op, and `at` or 0."""
+    raw = [
+        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, *([b"at", b"%d" % at] if at else [])])
+        for i, (contact, op, at) in enumerate(changes)
+    ]
+    return join_log(raw, 0, 1, room)
+
+
 @st.composite
 def stretches(draw: st.DrawFn) -> Stretch:
     """One partition in one round: anything read, waiting, remembered, marked, taken over."""
-    raw = [
-        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, *([b"at", b"%d" % at] if at else [])])
-        for i, (contact, op, at) in enumerate(draw(entries))
-    ]
     stretch = Stretch(
         0,
-        join_log(raw, 0, 1, draw(st.integers(0, 4))),
+        log_of(draw(entries), room=draw(st.integers(0, 4))),
         pending=draw(st.dictionaries(pairs, waiting, max_size=3)),
         ledger=draw(st.dictionaries(pairs, known, max_size=3)),
         dead_pairs=draw(st.dictionaries(pairs, st.builds(DeadPair, st.just(1), known), max_size=1)),
@@ -67,18 +72,21 @@ def settled(stretch: Stretch, act: Act, limit: int) -> Settlement:
     return settlement(stretch, batch.chosen[0], batch.repairs[0], act)
 
 
+def in_twos(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
 def pending_after(stretch: Stretch, into: Settlement) -> dict[bytes, PairState]:
     """What waits once `settle.lua` has written it."""
     after = dict(stretch.pending)
-    after |= {pair: decode_state(state) for pair, state in zip(into.keep[::2], into.keep[1::2], strict=True)}
+    after |= {pair: decode_state(state) for pair, state in in_twos(into.keep)}
     return {pair: state for pair, state in after.items() if pair not in into.drop}
 
 
 @given(stretches(), acts, st.integers(0, 6))
 def test_each_entry_ends_in_exactly_one_total_or_waits(stretch: Stretch, act: Act, limit: int) -> None:
-    before = sum(state.live for state in stretch.pending.values())
     into = settled(stretch, act, limit)
-    after = sum(state.live for state in pending_after(stretch, into).values())
+    before, after = (sum(s.live for s in each.values()) for each in (stretch.pending, pending_after(stretch, into)))
     ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
     assert into.totals["events"] == stretch.log.entries
     assert before + stretch.log.entries == sum(into.totals[name] for name in ends) + after
@@ -92,18 +100,18 @@ def test_there_is_a_letter_for_each_change_that_is_counted_as_dead(stretch: Stre
     letters = [json.loads(letter) for letter in into.letters[2::3]]
     assert len(letters) == into.totals["dead_lettered"]
     assert [letter["since"] for letter in letters] == [act.now_ms] * len(letters)
-    malformed = [letter for letter in letters if letter["entry"] is not None]
-    assert [letter["reason"] for letter in malformed] == [each.reason for each in stretch.log.malformed]
+    assert [letter["reason"] for letter in letters if letter["entry"] is not None] == [
+        each.reason for each in stretch.log.malformed
+    ]
 
 
 @given(stretches(), acts, st.integers(0, 6))
 def test_only_a_confirmation_writes_the_ledger_and_it_says_what_was_sent(
     stretch: Stretch, act: Act, limit: int
 ) -> None:
-    batch = fill([stretch], limit)
-    into = settlement(stretch, batch.chosen[0], batch.repairs[0], act)
-    written = {pair: decode_remembered(value) for pair, value in zip(into.ledger[::2], into.ledger[1::2], strict=True)}
-    assert set(written) == (set(batch.chosen[0]) if act.fate == "confirmed" else set())
+    into = settled(stretch, act, limit)
+    written = {pair: decode_remembered(value) for pair, value in in_twos(into.ledger)}
+    assert set(written) == (set(fill([stretch], limit).chosen[0]) if act.fate == "confirmed" else set())
     for pair, remembered in written.items():
         assert remembered.op == stretch.verdicts[pair].op
         before = stretch.remembered(pair) or Remembered(remembered.op, 0, 0)
@@ -116,7 +124,7 @@ def test_a_mark_is_never_cleared_while_a_request_that_may_undo_the_outcome_may_a
     stretch: Stretch, act: Act, limit: int
 ) -> None:
     into = settled(stretch, act, limit)
-    for pair, value in zip(into.clear[::2], into.clear[1::2], strict=True):
+    for pair, value in in_twos(into.clear):
         stored, mark = stretch.marks[pair]
         assert value == stored
         assert mark.until_ms <= max(act.begun_ms, T + 2)  # the time at which it was judged
@@ -124,12 +132,7 @@ def test_a_mark_is_never_cleared_while_a_request_that_may_undo_the_outcome_may_a
 
 
 def read(*changes: tuple[bytes, int]) -> Log:
-    """Changes of one pair as they were read: op, and `at` or 0."""
-    raw = [
-        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", b"2", b"op", op, *([b"at", b"%d" % at] if at else [])])
-        for i, (op, at) in enumerate(changes)
-    ]
-    return join_log(raw, 0, 1, 500)
+    return log_of([(b"2", op, at) for op, at in changes])
 
 
 def judged(log: Log, **parts: object) -> Stretch:
@@ -138,6 +141,11 @@ def judged(log: Log, **parts: object) -> Stretch:
         setattr(stretch, name, value)
     stretch.judge("resend", T)
     return stretch
+
+
+def due_for_repair(**parts: object) -> Stretch:
+    mark, remembered = (b"as stored", Mark(T, 0)), Remembered("delete", T, 0)
+    return judged(read(), marks={PAIR: mark}, ledger={PAIR: remembered}, **parts)
 
 
 def counted(into: Settlement) -> dict[str, int]:
@@ -155,25 +163,16 @@ def test_a_confirmed_delete_leaves_the_later_upsert_waiting() -> None:
 
 def test_a_refused_delete_is_dead_and_the_later_upsert_is_tried_on_its_own() -> None:
     log = read((b"delete", T + 1), (b"upsert", T + 2))
-    stretch = judged(log, pending={PAIR: state_of("delete", T, T)._replace(suspect=1)})
+    suspect = {PAIR: state_of("delete", T, T)._replace(suspect=1)}
+    stretch = judged(log, pending=suspect, ledger={PAIR: Remembered("upsert", 0, T - 5)})
     into = settled(stretch, Act("refused", T, T + 5, refusal=REFUSAL), 500)
     assert pending_after(stretch, into) == {PAIR: state_of("upsert", T + 2, T)}
     assert counted(into) == {"events": 2, "coalesced": 1, "dead_lettered": 1}
-    assert into.letters[:2] == [PAIR, b""]
-    assert json.loads(into.letters[2]) == {
-        "owner": "1",
-        "contact": "2",
-        "op": "delete",
-        "at": T + 1,
-        "source": None,
-        "reason": "refused",
-        "code": REFUSAL.code,
-        "field": REFUSAL.field,
-        "message": REFUSAL.message,
-        "since": T + 5,
-        "entry": None,
-        "entry_ms": T,
-    }
+    assert into.letters[:2] == [PAIR, b"u,%d" % (T - 5)]  # what is known to be confirmed goes with it
+    letter = json.loads(into.letters[2])
+    assert (letter["owner"], letter["contact"], letter["op"], letter["at"]) == ("1", "2", "delete", T + 1)
+    assert (letter["code"], letter["field"], letter["message"]) == (REFUSAL.code, REFUSAL.field, REFUSAL.message)
+    assert (letter["reason"], letter["since"], letter["entry_ms"]) == ("refused", T + 5, T)
 
 
 def test_what_is_refused_by_a_batch_is_kept_to_be_tried_in_smaller_company() -> None:
@@ -215,27 +214,22 @@ def test_a_mark_goes_only_with_a_confirmation_of_a_request_begun_after_its_time(
 
 
 def test_a_confirmed_repair_is_counted_clears_its_mark_and_confirms_no_record() -> None:
-    parts = {"marks": {PAIR: (b"as stored", Mark(T, 0))}, "ledger": {PAIR: Remembered("delete", T, 0)}}
-    into = settled(judged(read(), **parts), Act("confirmed", T, T), 500)
+    into = settled(due_for_repair(), Act("confirmed", T, T), 500)
     assert into.clear == [PAIR, b"as stored"]
     assert counted(into) == {"repairs": 1}
 
 
 @pytest.mark.parametrize(("fate", "cleared"), [("refused", True), ("suspect", False), ("kept", False)])
 def test_a_repair_that_was_not_confirmed_stays_due_unless_the_endpoint_refuses_it(fate: Fate, *, cleared: bool) -> None:
-    parts = {"marks": {PAIR: (b"as stored", Mark(T, 0))}, "ledger": {PAIR: Remembered("delete", T, 0)}}
-    into = settled(judged(read(), **parts), Act(fate, T, T), 500)
+    into = settled(due_for_repair(), Act(fate, T, T), 500)
     assert into.clear == ([PAIR, b"as stored"] if cleared else [])
     assert counted(into) == {}
 
 
 @pytest.mark.parametrize(
     ("late_until_ms", "late_to_ms", "marked"),
-    [
-        pytest.param(T + 1, T, True, id="its-holder-may-have-sent-it"),
-        pytest.param(T, T, False, id="it-can-act-no-more"),
-        pytest.param(T + 1, T - 1, False, id="its-holder-cannot-have-known-it"),
-    ],
+    [(T + 1, T, True), (T, T, False), (T + 1, T - 1, False)],
+    ids=["its-holder-may-have-sent-it", "it-can-act-no-more", "its-holder-cannot-have-known-it"],
 )
 def test_after_a_lost_lease_what_its_holder_may_have_sent_is_marked_both_ways(
     late_until_ms: int, late_to_ms: int, *, marked: bool
@@ -246,8 +240,7 @@ def test_after_a_lost_lease_what_its_holder_may_have_sent_is_marked_both_ways(
 
 
 def test_a_repair_that_a_lost_holder_may_have_sent_too_is_marked_again() -> None:
-    parts = {"marks": {PAIR: (b"as stored", Mark(T, 0))}, "ledger": {PAIR: Remembered("delete", T, 0)}}
-    into = settled(judged(read(), late_until_ms=T + 5, **parts), Act("confirmed", T, T), 500)
+    into = settled(due_for_repair(late_until_ms=T + 5), Act("confirmed", T, T), 500)
     assert into.late == [PAIR, T + 5, T + 5]
     assert into.clear == []
 
@@ -257,9 +250,3 @@ def test_what_is_confirmed_of_a_pair_with_dead_letters_is_remembered_with_its_en
     into = settled(stretch, Act("confirmed", T, T), 500)
     assert into.ledger == [PAIR, b"u,"]
     assert into.know == [PAIR, b"u,%d" % T]
-
-
-def test_a_letter_carries_what_is_known_to_be_confirmed_of_its_pair() -> None:
-    stretch = judged(read((b"upsert", T + 1)), ledger={PAIR: Remembered("delete", T, 0)})
-    into = settled(stretch, Act("refused", T, T, refusal=REFUSAL), 500)
-    assert into.letters[:2] == [PAIR, b"d%d," % T]
