@@ -136,7 +136,9 @@ class LiveScreen:
             grid.add_column(justify="right")
         grid.add_row(*(Text(value, style="bold") for _, value in values))
         grid.add_row(*(Text(name, style="dim") for name, _ in values))
-        self._live.update(Group(Text(), ProgressBar(total=1.0, completed=done), grid), refresh=True)
+        bar = Table.grid(expand=True)  # a bar alone ends no line, so what follows it would be cut off
+        bar.add_row(ProgressBar(total=1.0, completed=done))
+        self._live.update(Group(Text(), bar, grid), refresh=True)
 
     def conclude(self, summary: Summary) -> None:
         """Puts the summary in the view's place."""

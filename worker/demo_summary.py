@@ -15,7 +15,7 @@ FAULT_WORDS = {
     "drop_after": "answers lost",
     "status": "answers 503",
     "late": "requests that acted late",
-    "worker_killed": "workers killed in mid-request",
+    "worker_killed": "workers killed",
 }
 """What each fault is called; those of the stand-in by their kind."""
 

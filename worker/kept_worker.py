@@ -81,7 +81,7 @@ class KeptWorker:
         """
         directory = Path(tempfile.mkdtemp(prefix="contact-sync-worker-"))
         # -P: what lies in the current directory is never imported, not even before Celery changes to another.
-        command = [sys.executable, "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
+        command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
         options = ["-P", "threads", "-c", str(concurrency), "-n", f"{directory.name}@%h", "--loglevel", "WARNING"]
         self._kept = Kept(
             [*command, *options],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.fleet import Fleet
+from tests.integration.worker_process import PROCESS, broker_url
 from worker.standin_server import StandInThread
 
 if TYPE_CHECKING:
@@ -34,4 +35,11 @@ def stand_in(running_stand_in: StandInClient) -> StandInClient:
 def fleet(redis_server: EmbeddedRedis, namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
     """Workers of a namespace that is this test's own."""
     with Fleet(redis_server.url, namespace, stand_in) as made:
+        yield made
+
+
+@pytest.fixture
+def process_fleet(redis_server: EmbeddedRedis, namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
+    """A fleet without a worker yet, for tests that start and kill their own."""
+    with Fleet(redis_server.url, namespace, stand_in, broker_url=broker_url(redis_server.url), **PROCESS) as made:
         yield made

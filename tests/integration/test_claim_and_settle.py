@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import PARTITIONS
+from tests.integration.partition_zero import OTHER, PAIR, claim, partitions_of, settle, state_of, stored
 from tests.waiting import wait_until
-from worker import scripts
-from worker.gate import Gate
 from worker.log_client import connect
 from worker.partition import DEAD_CAP, Partitions
-from worker.settlement import Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
     import redis
 
     from tests.integration.fleet import Fleet
-    from worker.lease import Lease
-
-PAIR, OTHER = b"1\x1f2", b"1\x1f3"
 
 
 @pytest.fixture
@@ -34,30 +29,9 @@ def client(fleet: Fleet) -> Iterator[redis.Redis]:
         yield made
 
 
-def partitions_of(fleet: Fleet, client: redis.Redis, **durations: float) -> Partitions:
-    durations = {"lease_seconds": 30.0, "late_seconds": 30.0, "ledger_seconds": 3600.0} | durations
-    return Partitions(client, fleet.keys, PARTITIONS, time.monotonic, **durations)
-
-
 @pytest.fixture
 def partitions(fleet: Fleet, client: redis.Redis) -> Partitions:
     return partitions_of(fleet, client)
-
-
-def claim(partitions: Partitions) -> Lease:
-    (lease,) = partitions.claim([0])
-    return lease
-
-
-def settle(partitions: Partitions, lease: Lease, *, renew: bool = True, **writes: Any) -> str:
-    (result,) = partitions.settle([lease], [Settlement(**writes)], [renew])
-    return result
-
-
-def stored(fleet: Fleet, name: str) -> dict[str, str]:
-    """A hash of partition 0."""
-    found: Any = fleet.client.hgetall(getattr(fleet.keys, name)(0))
-    return {key.decode(): value.decode() for key, value in found.items()}
 
 
 # Leases
@@ -183,14 +157,10 @@ def test_a_fenced_settle_moves_nothing(fleet: Fleet, partitions: Partitions, why
         claim(partitions)
     before = state_of(fleet)
     letters = [PAIR, b"", b"{}"]
-    writes = {"position": entry.encode(), "ledger": [PAIR, b"u5,"], "letters": letters, "totals": {"events": 1}}
-    assert settle(partitions, lease, **writes) == "fenced"
+    ledger = [PAIR, b"u5,"]
+    result = settle(partitions, lease, position=entry.encode(), ledger=ledger, letters=letters, totals={"events": 1})
+    assert result == "fenced"
     assert state_of(fleet) == before
-
-
-def state_of(fleet: Fleet) -> list[Any]:
-    """All that lies in partition 0, byte by byte."""
-    return [(key, fleet.client.dump(key)) for key in sorted(fleet.client.keys(fleet.keys.partition(0)[:-9] + "*"))]
 
 
 def test_a_settle_that_is_asked_for_twice_is_done_once(fleet: Fleet, partitions: Partitions) -> None:
@@ -211,92 +181,3 @@ def test_dead_letters_that_do_not_fit_leave_everything_as_it_was(fleet: Fleet, p
     assert settle(partitions, lease, letters=two, totals={"dead_lettered": 2}) == "full"
     assert state_of(fleet) == before
     assert settle(partitions, lease, letters=two[:3]) == "settled"
-
-
-def test_a_mark_that_was_renewed_meanwhile_is_not_cleared(fleet: Fleet, partitions: Partitions) -> None:
-    partitions.mark_late([(0, (PAIR, 5, 0))])
-    lease = claim(partitions)
-    partitions.mark_late([(0, (PAIR, 8, 0))])
-    settle(partitions, lease, clear=[PAIR, b"5,0"])
-    assert stored(fleet, "late") == {PAIR.decode(): "8,0"}
-
-
-def test_marks_join_by_the_later_time_of_each_op(fleet: Fleet, partitions: Partitions) -> None:
-    for mark in ((PAIR, 5, 0), (PAIR, 3, 9), (PAIR, 0, 2)):
-        partitions.mark_late([(0, mark)])
-    assert stored(fleet, "late") == {PAIR.decode(): "5,9"}
-
-
-def test_the_next_mark_to_be_judged_is_known_without_reading_all(fleet: Fleet, partitions: Partitions) -> None:
-    partitions.mark_late([(0, (PAIR, 50, 0, OTHER, 20, 30))])
-    lease = claim(partitions)
-    assert (lease.late, lease.late_due_ms) == (2, 30)
-    settle(partitions, lease, clear=[OTHER, b"20,30"])
-    assert (lease.late, lease.late_due_ms) == (1, 50)
-    settle(partitions, lease, clear=[PAIR, b"50,0"])
-    assert (lease.late, lease.late_due_ms) == (0, 0)
-    assert "late_due" not in stored(fleet, "partition")
-
-
-def test_the_oldest_that_waits_is_known_without_reading_all(fleet: Fleet, partitions: Partitions) -> None:
-    lease = claim(partitions)
-    settle(partitions, lease, keep=[PAIR, b"d500,-3\x1fu400", OTHER, b"u450"])
-    assert stored(fleet, "partition")["oldest"] == "400"
-    settle(partitions, lease, drop=[PAIR])
-    assert stored(fleet, "partition")["oldest"] == "450"
-    settle(partitions, lease, drop=[OTHER])
-    assert "oldest" not in stored(fleet, "partition")
-
-
-def test_what_is_known_of_a_pair_whose_letters_are_gone_is_not_kept(fleet: Fleet, partitions: Partitions) -> None:
-    lease = claim(partitions)
-    settle(partitions, lease, letters=[PAIR, b"", b"{}", PAIR, b"u5,", b"{}"])
-    assert stored(fleet, "dead_pairs") == {PAIR.decode(): "2;u5,"}
-    settle(partitions, lease, know=[PAIR, b"d9,", OTHER, b"d9,"])
-    assert stored(fleet, "dead_pairs") == {PAIR.decode(): "2;d9,"}
-
-
-def test_the_ledger_rotates_by_log_time_and_not_while_older_pairs_or_marks_wait(
-    fleet: Fleet, client: redis.Redis
-) -> None:
-    partitions = partitions_of(fleet, client, ledger_seconds=1.0)
-    lease = claim(partitions)
-    start = fleet.now_ms()
-    settle(partitions, lease, position=b"%d-0" % start, ledger=[PAIR, b"u5,"], keep=[OTHER, b"u%d" % start])
-
-    def settle_at(offset_ms: int, **writes: Any) -> bool:
-        settle(partitions, lease, position=b"%d-0" % (start + offset_ms), **writes)
-        return bool(stored(fleet, "ledger_old"))
-
-    assert not settle_at(5_000)  # an older pair waits
-    partitions.mark_late([(0, (PAIR, 5, 0))])
-    assert not settle_at(6_000, drop=[OTHER])  # a mark is to be judged
-    assert settle_at(7_000, clear=[PAIR, b"5,0"])
-    assert stored(fleet, "ledger_old") == {PAIR.decode(): "u5,"}
-    assert settle_at(7_500)  # not for another second
-    assert not settle_at(8_001)
-
-
-# A server that is full
-
-
-def test_the_scripts_that_drain_a_full_server_run_there(
-    fleet: Fleet, client: redis.Redis, partitions: Partitions
-) -> None:
-    entry = fleet.append_raw(0, {"owner": "1", "filling": "x" * 100_000})
-    fleet.client.config_set("maxmemory", "1")
-    try:
-        lease = claim(partitions)
-        partitions.mark_late([(0, (PAIR, 5, 0))])
-        assert settle(partitions, lease, position=entry.encode(), keep=[PAIR, b"d7"], ledger=[PAIR, b"u5,"]) == "settled"
-        assert Gate(client, fleet.keys).report(0, "retry", error="HTTP 503") == "backing_off"
-        assert Gate(client, fleet.keys).enter("a", 1.0).probe
-    finally:
-        fleet.client.config_set("maxmemory", "0")
-    assert fleet.backlog() == 0
-
-
-def test_scripts_are_found_again_after_redis_forgot_them(fleet: Fleet, client: redis.Redis) -> None:
-    call = scripts.Call(scripts.GATE_ENTER, [fleet.keys.gate], ["a", 1000])
-    fleet.client.script_flush()
-    assert scripts.run(client, [call, call]) == [[b"open", 0, 0, 0, 0]] * 2

@@ -140,7 +140,7 @@ def test_draining_ends_at_the_timeout_with_what_is_left(fleet: Fleet) -> None:
 def test_draining_ends_at_once_with_the_reason_where_the_endpoint_is_held(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert")
     fleet.worker(server_key_secret="wrong").flusher.run(0.2)
-    ran = run(fleet, "drain")
+    ran = run(fleet, "drain", "--timeout", "5")
     assert ran.exit_code == 1
     assert "not drained: the endpoint is held (credentials" in ran.stderr
 

@@ -163,7 +163,7 @@ def test_taking_over_an_expired_lease_notes_what_its_holder_may_have_sent(fleet:
     late_until, late_to = (int(each or 0) for each in held)
     assert late_until >= before_ms + 300
     assert late_to >= known
-    # Nobody knows what was sent, so what is confirmed counts as marked both ways, and is said once more when it is over.
+    # Nobody knows what was sent: what is confirmed counts as marked both ways, and is said once more when it is over.
     mark = fleet.marks()["1", "2"]
     assert (mark.upsert_until_ms, mark.delete_until_ms) == (late_until, late_until)
     fleet.deliver()

@@ -13,6 +13,7 @@ from worker.survey import ABSORB_ENTRIES
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
+    from worker.gate import What
 
 
 def close_gate(fleet: Fleet, seconds: float = 600.0) -> None:
@@ -117,14 +118,13 @@ def test_requests_that_fail_at_once_are_one_attempt(fleet: Fleet) -> None:
     assert fleet.totals()["retries"] == PARTITIONS
 
 
-@pytest.mark.parametrize("after", ["retry", "hold"])
-def test_a_request_that_was_sent_before_the_gate_closed_does_not_reopen_it(fleet: Fleet, after: str) -> None:
+@pytest.mark.parametrize("what", ["retry", "hold"])
+def test_a_request_that_was_sent_before_the_gate_closed_does_not_reopen_it(fleet: Fleet, what: What) -> None:
     fleet.stand_in.faults({"kind": "hang", "times": 1})
     fleet.append("1", "2", "upsert", T)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(fleet.first.flusher.run, ONCE_SECONDS)
         wait_until(lambda: fleet.stand_in.counts()["in_flight"] == 1, what="the request is out")
-        what = "retry" if after == "retry" else "hold"
         fleet.worker().gate.report(0, what, delay_seconds=60, reason="endpoint_refuses", error="HTTP 404")
         fleet.stand_in.remove_faults()
         run.result()

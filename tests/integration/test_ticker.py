@@ -64,7 +64,8 @@ class Hall:
         )
 
     def hints(self) -> int:
-        return self._fleet.client.llen(self._fleet.keys.namespace)
+        length: int = self._fleet.client.llen(self._fleet.keys.namespace)
+        return length
 
     def leader(self) -> bytes | None:
         """Token of the ticker that the fleet has."""

@@ -46,7 +46,7 @@ def test_it_starts_without_loading_what_the_command_does_not_need(args: list[str
 
 def test_help_lists_every_command_of_the_contract() -> None:
     listed = CliRunner().invoke(main, ["--help"]).stdout
-    for name in ("worker", "demo", "endpoint", "emit", "status", "drain", "explain", "dead-letters", "check"):
+    for name in ("worker", "demo", "up", "endpoint", "emit", "status", "drain", "explain", "dead-letters", "check"):
         assert f"\n  {name} " in listed
 
 

@@ -93,10 +93,10 @@ def test_the_default_concurrency_suits_any_machine() -> None:
 
 
 def drained(*looks: Status, timeout_seconds: float | None = None) -> tuple[str, int, float]:
-    """How it ended, after how many looks, and when; the last look repeats itself for ever."""
+    """How it ended, after how many looks, and when; the last look repeats itself, but not for ever."""
     now = 0.0
     seen = 0
-    rest = itertools.chain(looks, itertools.repeat(looks[-1]))
+    rest = itertools.chain(looks, itertools.repeat(looks[-1], 100))
 
     def sleep(seconds: float) -> None:
         nonlocal now

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from worker.batch import fill
 from worker.entry import pair_of
-from worker.join import PairState, Remembered, join, state_of
+from worker.join import PairState, Remembered, join, join_remembered, state_of
 from worker.settlement import Act, Refusal, Settlement, settlement
 from worker.stored import DeadPair, Mark, decode_remembered, decode_state
 from worker.stretch import Log, Stretch, join_log
@@ -114,9 +114,7 @@ def test_only_a_confirmation_writes_the_ledger_and_it_says_what_was_sent(
     assert set(written) == (set(fill([stretch], limit).chosen[0]) if act.fate == "confirmed" else set())
     for pair, remembered in written.items():
         assert remembered.op == stretch.verdicts[pair].op
-        before = stretch.remembered(pair) or Remembered(remembered.op, 0, 0)
-        assert remembered.delete_at >= before.delete_at
-        assert remembered.upsert_at >= before.upsert_at
+        assert join_remembered(remembered, stretch.remembered(pair)) == remembered, "it forgot what was known"
 
 
 @given(stretches(), acts, st.integers(0, 6))
