@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from redis.connection import parse_url
+from redis.connection import ConnectionPool, parse_url
 
 from producers.errors import SettingsError
 from producers.keys import Keys
@@ -50,6 +50,11 @@ def _check_redis_url(value: str) -> str:
         raise ValueError from None  # the field's rule says it; redis-py's words may repeat a password
     if value.startswith("unix://") and not parts.get("path"):
         raise ValueError
+    try:
+        # Made but not connected: an option that redis-py does not know would fail only at the first command.
+        ConnectionPool.from_url(value).make_connection()
+    except (TypeError, ValueError):
+        raise ValueError from None
     return value
 
 

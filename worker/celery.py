@@ -5,6 +5,7 @@ Messages are hints. Nothing here may keep a change: no arguments, no ETA, no cou
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -39,6 +40,10 @@ def _settings() -> WorkerSettings:
 
 
 SETTINGS = _settings()
+
+# Celery takes these over any app's own settings; a variable meant for another app must not send our hints elsewhere.
+for _variable in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
+    os.environ.pop(_variable, None)
 
 app = Celery("contact-sync")
 app.contact_sync_settings = SETTINGS  # type: ignore[attr-defined] # for the bootsteps, which are given the app alone

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 
@@ -19,6 +19,8 @@ from worker.stored import encode_remembered, encode_state
 if TYPE_CHECKING:
     from worker.join import Verdict
     from worker.stretch import Stretch
+
+_NUMBER_DIGITS: Final = 20  # leading zeros are legal; what has more digits is no time
 
 Fate = Literal["confirmed", "refused", "suspect", "kept"]
 """What became of the chosen pairs: confirmed; refused for good; to be tried in smaller company; still waiting."""
@@ -205,7 +207,8 @@ def _refused_letter(pair: bytes, reached: Verdict, act: Act) -> bytes:
             "owner": owner.decode(),
             "contact": contact.decode(),
             "op": reached.op,
-            "at": side.at or None if side else None,
+            # Where the newest of them carries no time, the letter has that of its entry: a redrive counts from it.
+            "at": (max(side.at, side.entry_ms) if side.at else None) if side else None,
             "source": _readable(side.source) or None if side else None,
             "reason": "refused",
             "code": refusal.code or None,
@@ -224,4 +227,5 @@ def _readable(raw: bytes) -> str:
 
 
 def _number(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() and len(raw) < 16 else None
+    number = int(raw) if raw is not None and raw.isdigit() and len(raw) <= _NUMBER_DIGITS else None
+    return number if number is None or number < 2**63 else None

@@ -136,6 +136,22 @@ def test_what_a_fenced_worker_does_after_the_others_confirmation_is_repaired(fle
     assert fleet.totals()["repairs"] >= 1
 
 
+def test_what_a_fenced_worker_does_long_after_the_takeover_is_repaired_by_its_own_word(fleet: Fleet) -> None:
+    fleet.change(late_seconds=0.0)  # so that the takeover itself expects nothing of the former holder any more
+    fleet.append("1", "2", "upsert", T)
+    with in_flight(fleet, fleet.first) as run:
+        expire(fleet)
+        other = fleet.worker()
+        fleet.append("1", "2", "delete", T + 1)
+        wait_until(lambda: other.flusher.run(1.0), what="the other worker has the partition")
+        assert (fleet.applied()[-1][3], fleet.marks()) == ("delete", {})
+        fleet.stand_in.remove_faults()
+        run.result()
+    assert fleet.stand_in.contacts() == {("1", "2")}
+    fleet.deliver(other)
+    assert fleet.stand_in.contacts() == set()
+
+
 def test_a_partition_that_is_fenced_does_not_fail_the_others_of_its_request(fleet: Fleet) -> None:
     owners = {fleet.partition(str(i)): str(i) for i in range(100)}
     for owner in owners.values():

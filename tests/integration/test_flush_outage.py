@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.fleet import ONCE_SECONDS, PARTITIONS, T
 from tests.waiting import wait_until
+from worker.flush import ABSORB_READ
 from worker.survey import ABSORB_ENTRIES
 
 if TYPE_CHECKING:
@@ -65,17 +66,17 @@ def test_what_was_read_in_an_outage_and_what_came_later_end_as_one_record(fleet:
     assert fleet.requests() == [[(owner, "2", "delete")]]
 
 
-def test_a_delete_that_lies_beyond_a_batch_of_entries_still_wins_before_a_retry_goes_out(fleet: Fleet) -> None:
-    fleet.change(batch_size=2)
+@pytest.mark.parametrize("between", [40, ABSORB_READ + 40], ids=["beyond a batch", "beyond what is read at once"])
+def test_a_delete_far_behind_in_the_log_still_wins_before_a_retry_goes_out(fleet: Fleet, between: int) -> None:
+    fleet.change(batch_size=20)
     fleet.stand_in.faults({"kind": "status", "status": 503, "times": 1})
-    owner = "1"
-    fleet.append(owner, "0", "upsert", T)
+    fleet.append("1", "0", "upsert", T)
     fleet.flush_once()
-    fleet.append_many((owner, str(i), "upsert", T) for i in range(1, 40))
-    fleet.append(owner, "0", "delete", T + 1)
+    fleet.append_many(("1", str(1 + i % 40), "upsert", T + i) for i in range(between))
+    fleet.append("1", "0", "delete", T + 1)
     fleet.stand_in.clear_history()
     fleet.deliver()
-    assert (owner, "0", "upsert") not in [record for records in fleet.requests() for record in records]
+    assert ("1", "0", "upsert") not in [record for records in fleet.requests() for record in records]
 
 
 def test_an_idle_backlog_in_an_outage_keeps_no_worker_busy(fleet: Fleet) -> None:

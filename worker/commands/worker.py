@@ -73,4 +73,6 @@ def worker(*, concurrency: int | None, pool: str, loglevel: str, further: tuple[
     line = worker_command(concurrency or default_concurrency(), pool, loglevel.upper(), further)
     sys.stdout.flush()
     sys.stderr.flush()
+    if "NO_COLOR" in os.environ:
+        os.environ["NO_COLOR"] = "1"  # any value means it, but Celery takes it for a switch and refuses most
     os.execv(line[0], line)  # noqa: S606 - no shell: the process becomes the worker, so signals and status are its own

@@ -2,7 +2,7 @@
 
 A history is an order in which things happen: changes are appended (the same one twice too), rounds read whatever
 waits by then, requests are confirmed, stay unanswered or are sent by a holder that loses its lease, act late or
-never, and time passes. Worlds that are alike are visited once, so that hundreds of millions of histories fit in a
+never, and time passes. Worlds that are alike are visited once, so that more than thirty million histories fit in a
 minute. At each round the record must be the one that the contract names, and the totals must add up; wherever a
 history may end, the endpoint must hold what the contract allows.
 """
