@@ -35,8 +35,8 @@ class Malformed(NamedTuple):
 
 
 def entry_time_ms(entry_id: bytes) -> int:
-    """The time Redis gave an entry: the first part of its id."""
-    return int(entry_id.partition(b"-")[0])
+    """The time Redis gave an entry: the first part of its id, 1 at least, because 0 stands for none."""
+    return max(1, int(entry_id.partition(b"-")[0]))
 
 
 def pair_of(owner: bytes, contact: bytes) -> bytes:

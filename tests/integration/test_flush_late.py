@@ -78,6 +78,19 @@ def test_a_mark_stays_until_a_request_begun_after_its_time_was_confirmed(fleet: 
     assert set(fleet.marks()) == {("1", "2")}
 
 
+def test_a_stale_change_of_a_marked_pair_brings_its_repair_no_earlier(fleet: Fleet) -> None:
+    fleet.stand_in.faults({"kind": "late", "seconds": 0.6, "times": 1})
+    fleet.append("1", "2", "upsert", T)
+    fleet.flush_once()
+    fleet.append("1", "2", "delete", T + 1)
+    wait_until(lambda: fleet.flush() >= 0 and fleet.totals().get("records_confirmed"), what="the delete is confirmed")
+    fleet.append("1", "2", "delete", T + 1)
+    fleet.flush()
+    assert fleet.totals()["stale"] == 1
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == set()
+
+
 def test_a_repair_that_fails_is_tried_again(fleet: Fleet) -> None:
     fleet.stand_in.faults({"kind": "late", "seconds": 0.5, "times": 1})
     fleet.append("1", "2", "upsert", T)
