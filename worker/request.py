@@ -128,10 +128,6 @@ class Requests:
             case Retry(after_seconds=after, error=error):
                 report(sent.generation, "retry", delay_seconds=self._backoff(sent.attempts + 1, after), error=error)
                 return kept
-            case Rejected() if sent.batch.records > 1 and not any(sent.batch.chosen):
-                # Nothing but repairs, which have no state to be suspect in: fewer at once, until the culprit is alone.
-                report(sent.generation, "too_large", limit=sent.batch.records // 2)
-                return kept
             case Rejected() if sent.batch.records > 1:
                 report(sent.generation, "answered", delay_seconds=hold)
                 return "suspect"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from worker.outcome import Confirmed, Hold, Rejected, Retry, TooLarge
 from worker.partition import DEAD_CAP, Partitions
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from worker.round import Round
     from worker.settings import WorkerSettings
     from worker.stretch import Stretch
+
+
+_PUT_OFF_MS: Final = 500  # by then the other half of a rejected batch of repairs has been tried
 
 
 class Log(Protocol):
@@ -59,6 +62,8 @@ class Settling:
             # Marked before anything else moves: whatever happens from here on, the request may still act.
             until_ms = sent.begun_ms + self._acting_ms
             late = [_marks(stretch, sent, i, until_ms) for i, stretch in enumerate(stretches)]
+        elif isinstance(sent.outcome, Rejected) and not any(sent.batch.chosen):
+            late = _put_off(stretches, sent, now_ms + _PUT_OFF_MS)
         self._partitions.mark_late([(each.partition, flat) for each, flat in zip(stretches, late, strict=True)])
         renew = [
             not sent.stopped and _has_more(lease, stretch, each, closed=this.view.closed)
@@ -142,6 +147,19 @@ def _marks(stretch: Stretch, sent: Sent, i: int, until_ms: int) -> list[bytes | 
     for pair in sent.batch.repairs[i]:
         flat += (pair, until_ms, 0) if stretch.repairs[pair] == "upsert" else (pair, 0, until_ms)
     return flat
+
+
+def _put_off(stretches: Sequence[Stretch], sent: Sent, until_ms: int) -> list[list[bytes | int]]:
+    """Late marks that let half of a rejected batch of repairs wait, so that its culprit ends up alone.
+
+    Repairs have no state to be suspect in; their marks are moved instead, each for the ops it is of.
+    """
+    waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
+    late: list[list[bytes | int]] = [[] for _ in stretches]
+    for i, pair in waiting[(len(waiting) + 1) // 2 :]:
+        mark = stretches[i].marks[pair][1]
+        late[i] += (pair, until_ms if mark.upsert_until_ms else 0, until_ms if mark.delete_until_ms else 0)
+    return late
 
 
 def _has_more(lease: Lease, stretch: Stretch, each: Settlement, *, closed: bool) -> bool:

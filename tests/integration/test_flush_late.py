@@ -88,6 +88,7 @@ def test_a_stale_change_of_a_marked_pair_brings_its_repair_no_earlier(fleet: Fle
     fleet.flush()
     assert fleet.totals()["stale"] == 1
     fleet.deliver()
+    wait_until(lambda: not fleet.stand_in.counts()["late"], what="the first request has acted")
     assert fleet.stand_in.contacts() == set()
 
 
