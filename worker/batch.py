@@ -50,11 +50,17 @@ class Batch:
         return orjson.dumps({"contacts": contacts})
 
 
-def fill(stretches: Sequence[Stretch], limit: int) -> Batch:
+def fill(stretches: Sequence[Stretch], limit: int, *, doubtful: bool = False) -> Batch:
     """Chooses the records of the next request, `limit` at most.
 
     Where suspects wait (pairs of a batch that was rejected) only they are chosen, in groups as small as was found
     necessary, so that the poisonous record ends up alone and the healthy ones are confirmed on the way.
+
+    Args:
+        stretches: judged.
+        limit: most records.
+        doubtful: many suspects in a row were rejected, so that others go first where there are any: their
+            confirmation tells poison from an endpoint that rejects everything, and they are not kept waiting by it.
     """
     suspects = [
         (reached.state.suspect, i, pair)
@@ -63,7 +69,10 @@ def fill(stretches: Sequence[Stretch], limit: int) -> Batch:
         for pair, reached in stretch.verdicts.items()
         if reached.op is not None and reached.state is not None and reached.state.suspect
     ]
-    if suspects:
+    fresh = doubtful and len(suspects) < sum(
+        reached.op is not None for stretch in stretches for reached in stretch.verdicts.values()
+    )
+    if suspects and not fresh:
         size = min(suspects)[0]
         return _batch(stretches, [(i, pair) for group, i, pair in suspects if group == size][: min(size, limit)], [])
     repairs = [(i, pair) for i, stretch in enumerate(stretches) for pair in stretch.repairs][:limit]
@@ -72,7 +81,7 @@ def fill(stretches: Sequence[Stretch], limit: int) -> Batch:
         (i, pair)
         for i, stretch in enumerate(stretches)
         for pair, reached in stretch.verdicts.items()
-        if reached.op is not None
+        if reached.op is not None and reached.state is not None and not reached.state.suspect
     ]
     return _batch(stretches, waiting[:room], repairs)
 

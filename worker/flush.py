@@ -88,6 +88,7 @@ class Flusher:
             Asked(
                 entries=ABSORB_READ if self._absorbs(lease, view) else int(limit * turn.reach),
                 pairs=limit if lease.pending and not view.closed else 0,
+                now_ms=view.now_ms,
                 marks=limit if lease.late and lease.late_due_ms <= view.now_ms and not view.closed else 0,
             )
             for lease in turn.leases
@@ -112,4 +113,5 @@ class Flusher:
             self._absorbs(lease, this.view) and lease.waiting > stretch.log.entries
             for lease, stretch in zip(this.leases, this.stretches, strict=True)
         )
-        return fill(this.stretches, 0 if this.view.closed or unread else self._limit(this.view))
+        limit = 0 if this.view.closed or unread else self._limit(this.view)
+        return fill(this.stretches, limit, doubtful=this.view.doubtful)

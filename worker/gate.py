@@ -22,7 +22,7 @@ LIMIT_REMEMBERED_SECONDS: Final = 600
 
 _FIELDS: Final = (
     *("state", "generation", "attempts", "not_before", "probe_until"),
-    *("limit", "limit_until", "reason", "error"),
+    *("limit", "limit_until", "reason", "error", "lone"),
 )
 
 State = Literal["ok", "backing_off", "held"]
@@ -49,6 +49,12 @@ class View(NamedTuple):
     error: str
     not_before_ms: int
     attempts: int
+    lone: int = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """So many records were rejected one after another that a confirmation must be sought elsewhere first."""
+        return self.lone >= LONE_REJECTIONS_MAX // 2
 
     @property
     def closed(self) -> bool:
@@ -91,7 +97,7 @@ class Gate:
         pipe.hmget(self._key, _FIELDS)
         pipe.time()
         found, (seconds, micros) = pipe.execute()
-        state, generation, attempts, not_before, probe_until, limit, limit_until, reason, error = found
+        state, generation, attempts, not_before, probe_until, limit, limit_until, reason, error, lone = found
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         wait_ms = max(int(not_before or 0), int(probe_until or 0)) - now_ms
         remembered = limit is not None and int(limit_until or 0) > now_ms
@@ -105,6 +111,7 @@ class Gate:
             error=_text(error),
             not_before_ms=int(not_before or 0),
             attempts=int(attempts or 0),
+            lone=int(lone or 0),
         )
 
     def enter(self, token: str, probe_seconds: float) -> Permit:

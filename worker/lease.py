@@ -25,6 +25,8 @@ class Lease:
         late_until_ms: until when an earlier holder, whose lease expired, may still act.
         late_to_ms: the newest entry time that it can have known.
         position: the last entry that was settled.
+        pending_cursor: from where to look on for pairs that wait.
+        late_cursor: from where to look on for late marks.
     """
 
     partition: int
@@ -40,6 +42,8 @@ class Lease:
     dead_pairs: int
     late_until_ms: int
     late_to_ms: int
+    pending_cursor: int = 0
+    late_cursor: int = 0
 
     def outlives(self, monotonic_seconds: float) -> bool:
         """Whether the lease still holds at that time."""

@@ -19,7 +19,7 @@ from worker.stored import decode_dead_pair, decode_mark, decode_remembered, deco
 from worker.stretch import Log, RawEntry, Stretch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import redis
 
@@ -34,11 +34,12 @@ Settled = Literal["settled", "fenced", "full"]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """How much of a leased partition to read: entries of its log, pairs that wait, and late marks."""
+    """How much of a leased partition to read: entries of its log, pairs that wait, late marks due at a time (ms)."""
 
     entries: int
     pairs: int
     marks: int
+    now_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +109,44 @@ class Partitions:
             # Asked for as a bare command: its raw reply is half the cost of redis-py's pairs of dicts.
             command(pipe, "XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", want.entries)
             if want.pairs:
-                pipe.hscan(self._keys.pending(p), 0, count=want.pairs)
+                pipe.hscan(self._keys.pending(p), lease.pending_cursor, count=want.pairs)
             if want.marks:
-                pipe.hscan(self._keys.late(p), 0, count=want.marks)
+                pipe.hscan(self._keys.late(p), lease.late_cursor, count=want.marks)
         replies = iter(pipe.execute())
-        return [
-            Read(
-                raw=next(replies) or [],
-                pending=next(replies)[1] if want.pairs else {},
-                marks=next(replies)[1] if want.marks else {},
-            )
-            for want in asked
-        ]
+        return [self._read_on(lease, want, replies) for lease, want in zip(leases, asked, strict=True)]
+
+    def _read_on(self, lease: Lease, want: Asked, replies: Iterator[Any]) -> Read:
+        raw = next(replies) or []
+        pending: dict[bytes, bytes] = {}
+        marks: dict[bytes, bytes] = {}
+        if want.pairs:
+            key = self._keys.pending(lease.partition)
+            pending, lease.pending_cursor = self._scan_on(key, lease.pending_cursor, next(replies), want.pairs, _any)
+        if want.marks:
+
+            def due(value: bytes) -> bool:
+                return decode_mark(value).until_ms <= want.now_ms
+
+            key = self._keys.late(lease.partition)
+            marks, lease.late_cursor = self._scan_on(key, lease.late_cursor, next(replies), want.marks, due)
+        return Read(raw, pending, marks)
+
+    def _scan_on(
+        self, key: str, begun: int, reply: Any, want: int, wanted: Callable[[bytes], bool]
+    ) -> tuple[dict[bytes, bytes], int]:
+        """Fields of a hash until enough are found or all were looked at; and the cursor to go on from.
+
+        One HSCAN looks at a number of places, not of fields: where many fields have gone it may find none at all.
+        """
+        found: dict[bytes, bytes] = {}
+        whole = begun == 0
+        while True:
+            cursor, fields = int(reply[0]), reply[1]
+            found |= {field: value for field, value in fields.items() if wanted(value)}
+            if len(found) >= want or (cursor == 0 and whole):
+                return found, cursor
+            whole = whole or cursor == 0
+            reply = self._client.hscan(key, cursor, count=want)
 
     def recall(self, leases: Sequence[Lease], logs: Sequence[Log], reads: Sequence[Read]) -> list[Stretch]:
         """Each partition's stretch with what is kept of its pairs: states that wait, ledger, marks, dead letters."""
@@ -203,6 +230,10 @@ class Partitions:
         counts += [len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
         items = [*each.ledger, *each.keep, *each.drop, *each.clear, *each.letters, *each.know, *totals]
         return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
+
+
+def _any(_value: bytes) -> bool:
+    return True
 
 
 def _is_strange(reply: object) -> bool:

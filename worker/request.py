@@ -67,7 +67,7 @@ class Requests:
         *,
         gate: Gate,
         endpoint: Sender,
-        server_key: Callable[[bool], str],
+        server_key: Callable[[int], str],
         monotonic: Callable[[], float],
         epoch: Callable[[], float],
         draw: Callable[[], float],
@@ -96,7 +96,7 @@ class Requests:
         clears = permit.probe or permit.lone > 0
         passed = replace(nothing, generation=permit.generation, attempts=permit.attempts, clears=clears)
         try:
-            key = self._server_key(permit.probe)
+            key = self._server_key(permit.generation)
         except SettingsError as error:
             return replace(passed, outcome=Hold("credentials", str(error)))
         body = batch.body()

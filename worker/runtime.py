@@ -30,21 +30,26 @@ if TYPE_CHECKING:
 
 
 class ServerKeyHeader:
-    """The header value to send with; read anew before each probe, because a new key is why a held endpoint opens."""
+    """The header value to send with.
+
+    Read anew for each generation of the gate, so before each probe, and in every process once another's probe has
+    opened the gate: a process that kept an old key would close it again.
+    """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._value: str | None = None
+        self._read: tuple[int, str] | None = None
 
-    def __call__(self, probe: bool) -> str:  # noqa: FBT001 - the one question there is
-        """The value of `Server-Key`.
+    def __call__(self, generation: int) -> str:
+        """The value of `Server-Key`, for a request that goes out under this generation of the gate.
 
         Raises:
             SettingsError: the key is missing, or its file cannot be read.
         """
-        if probe or self._value is None:
-            self._value = read_server_key(self._settings).header
-        return self._value
+        read = self._read  # threads share this object: each goes by what it saw
+        if read is None or read[0] != generation:
+            read = self._read = (generation, read_server_key(self._settings).header)
+        return read[1]
 
 
 @dataclass(frozen=True, slots=True)

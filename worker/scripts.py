@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import redis
 
-_NAMES: Final = ("claim", "settle", "mark_late", "gate_enter", "gate_report", "redrive", "purge")
+_NAMES: Final = ("claim", "settle", "mark_late", "gate_enter", "gate_report", "redrive", "purge", "ticker")
 
 
 class Script(NamedTuple):
@@ -38,7 +38,7 @@ def _load(name: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-CLAIM, SETTLE, MARK_LATE, GATE_ENTER, GATE_REPORT, REDRIVE, PURGE = (_load(name) for name in _NAMES)
+CLAIM, SETTLE, MARK_LATE, GATE_ENTER, GATE_REPORT, REDRIVE, PURGE, TICKER = (_load(name) for name in _NAMES)
 
 
 def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:

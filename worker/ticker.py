@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import redis
 
+from worker import scripts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,6 +39,9 @@ BUDGET_SECONDS: Final = 5.0
 """Longest that one flush task works on; with a request's time, below any stop grace (children see no SIGTERM)."""
 
 HINTS_MAX: Final = 16  # left at once; the next look, 50 ms later, leaves more if they were taken
+
+
+_TAKEN: Final = 2  # as ticker.lua says it
 
 
 class Broker(Protocol):
@@ -103,13 +108,13 @@ class Ticker:
         now, lease_ms = self._monotonic(), int(LEASE_SECONDS * 1000)
         if now - self._renewed < LEASE_SECONDS / 3:
             return True  # it cannot have expired; asking each time would cost more than all the rest of an idle fleet
-        if self._client.set(self._key, self._token, nx=True, px=lease_ms):
+        call = scripts.Call(scripts.TICKER, [self._key], [self._token, lease_ms])
+        reply = scripts.run(self._client, [call])[0]
+        if isinstance(reply, Exception):
+            raise reply
+        if reply == _TAKEN:
             self._log.info("ticker_started")
-        elif self._client.get(self._key) == self._token:
-            # Not compared and renewed in one step: if it expired in between, two tickers leave hints for a while,
-            # which costs nothing.
-            self._client.pexpire(self._key, lease_ms)
-        else:
+        elif not reply:
             self._renewed = -math.inf
             return False
         self._renewed = now

@@ -8,11 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from celery import Celery
 
 from tests.integration.fleet import Fleet
 from tests.integration.redis_proxy import RedisProxy
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
+from worker.bootsteps import EXIT_DEAF
 from worker.embedded import EmbeddedRedis
 from worker.embedded_place import free_port
 from worker.standin_server import StandInThread
@@ -133,3 +135,18 @@ def test_a_worker_delivers_once_an_endpoint_that_refused_connections_is_there(
             wait_until_delivered(process_fleet)
             assert endpoint.contacts() == {("1", "2")}
         assert worker.end() == 0
+
+
+def test_a_worker_that_consumes_no_more_ends_with_a_status_so_that_it_is_started_anew(
+    process_fleet: Fleet, tmp_path: Path
+) -> None:
+    settings = process_fleet.settings()
+    with (
+        WorkerProcess(process_fleet.environment(), tmp_path) as worker,
+        Celery("control", broker=settings.celery_broker_url) as app,
+    ):
+        worker.wait_until_ready()
+        app.control.cancel_consumer(settings.namespace)
+        process_fleet.append("1", "2", "upsert")
+        wait_until(lambda: worker.process.poll() is not None, seconds=60, what="the worker has ended")
+        assert (worker.exit_status(), "worker_deaf" in worker.said()) == (EXIT_DEAF, True)

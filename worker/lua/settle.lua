@@ -120,10 +120,14 @@ end
 -- The time at which the next late mark can be judged.
 local marks = redis.call('HLEN', late)
 local late_due = tonumber(known[5] or '0')
+local cleared = clear_last >= clear_first
+local time = redis.call('TIME')
+local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
 if marks == 0 and known[5] then
   late_due = 0
   redis.call('HDEL', partition, 'late_due')
-elseif clear_last >= clear_first then
+elseif marks > 0 and (cleared and marks <= 1000 or not cleared and late_due <= now_ms) then
+  -- Where many are cleared one batch after another, the next batch finds what is due without this look at all of them.
   late_due = math.huge
   for _, mark in ipairs(redis.call('HVALS', late)) do
     local upsert, delete = string.match(mark, '^(%d+),(%d+)$')
@@ -137,8 +141,6 @@ if position_ms then
   local ledger_ms = tonumber(ARGV[5])
   local rotated = tonumber(known[3] or '0')
   if not known[3] or (position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0) then
-    local time = redis.call('TIME')
-    local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
     redis.call('HSET', partition, 'rotated', string.format('%.0f', math.max(now_ms, position_ms)))
     if known[3] then
       redis.call('UNLINK', KEYS[6])
