@@ -91,7 +91,7 @@ class Ticker:
         """Ticks until told to stop; whatever is away is said once and waited for."""
         while not self._stop.is_set():
             try:
-                wait = self._tick() if self._lead() else STANDBY_SECONDS
+                wait = self._tick() if self.lead() else STANDBY_SECONDS
                 self._said("redis", away=False)
             except redis.RedisError as error:
                 self._said("redis", away=True, error=type(error).__name__)
@@ -103,7 +103,7 @@ class Ticker:
         """Ends `run` soon."""
         self._stop.set()
 
-    def _lead(self) -> bool:
+    def lead(self) -> bool:
         """Whether this ticker is the fleet's: it takes the lease if it is free, and renews its own."""
         now, lease_ms = self._monotonic(), int(LEASE_SECONDS * 1000)
         if now - self._renewed < LEASE_SECONDS / 3:

@@ -1,0 +1,111 @@
+"""What waits by the thousand, or waits behind what cannot be delivered, is found and delivered all the same."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+import structlog
+
+from tests.integration.fleet import Fleet, T
+from worker.embedded import EmbeddedRedis
+from worker.gate import Gate
+from worker.log_client import connect
+from worker.survey import Surveyor
+from worker.ticker import Ticker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.standin_client import StandInClient
+
+
+class NoBroker:
+    """Nobody is woken here: the test flushes by itself."""
+
+    def hints(self) -> int:
+        return 0
+
+    def leave(self, hints: int) -> None:
+        """Takes them, and gives them to nobody."""
+
+
+def test_an_outage_of_thousands_of_pairs_in_one_partition_drains(fleet: Fleet) -> None:
+    fleet.change(partitions=1)
+    fleet.stand_in.faults({"kind": "status", "status": 503, "times": 1})
+    fleet.append_many([(f"o{i}", "c", "upsert", T) for i in range(12_000)])
+    fleet.deliver(seconds=60)
+    assert len(fleet.stand_in.contacts()) == 12_000
+    assert fleet.totals()["records_confirmed"] == 12_000
+
+
+def test_thousands_of_late_marks_in_one_partition_are_judged(fleet: Fleet) -> None:
+    fleet.change(partitions=1)
+    fleet.append_many([(f"o{i}", "c", "upsert", T) for i in range(8_000)])
+    fleet.deliver(seconds=60)
+    now_ms = fleet.now_ms()
+    for i in range(8_000):
+        fleet.mark_late(0, f"o{i}\x1fc".encode(), 0, now_ms)
+    fleet.deliver(seconds=60)
+    assert fleet.marks() == {}
+    assert fleet.totals()["repairs"] == 8_000
+
+
+def test_the_poison_of_one_owner_does_not_hold_up_the_others(fleet: Fleet) -> None:
+    fleet.change(partitions=8)
+    fleet.stand_in.settings(poisoned=["bad"])
+    poison = [("bad", f"c{i}", "upsert", T) for i in range(25)]
+    fleet.append_many([*poison, *((f"o{i}", "c", "upsert", T) for i in range(1000))])
+    fleet.flush(20.0)
+    assert len(fleet.stand_in.contacts()) == 1000
+    assert len(fleet.dead_letters()) == 25
+    assert fleet.first.gate.look().state == "ok"
+
+
+def test_every_worker_follows_a_key_that_was_replaced_once_a_probe_has_passed(fleet: Fleet, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("stand-in")
+    fleet.change(server_key_secret=None, server_key_secret_file=secret)
+    workers = [fleet.worker() for _ in range(3)]
+    for number, worker in enumerate(workers):
+        fleet.append(f"before{number}", "c", "upsert", T)
+        fleet.deliver(worker)
+    fleet.stand_in.settings(key_secret="new")
+    secret.write_text("new")
+    fleet.append("held", "c", "upsert", T)
+    fleet.deliver(workers[0])
+    generation = fleet.first.gate.look().generation
+    for number, worker in enumerate(workers):
+        fleet.append(f"after{number}", "c", "upsert", T)
+        fleet.deliver(worker)
+    assert fleet.first.gate.look().generation == generation  # nobody closed it again with the old key
+
+
+def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
+    with EmbeddedRedis() as server, Fleet(server.url, "full", stand_in, partitions=8) as fleet:
+        assert fleet.first.partitions == 8
+        fleet.append_many([(f"o{i}", "c" * 200, "upsert", T) for i in range(5_000)])
+        used = int(fleet.client.info("memory")["used_memory"])
+        fleet.client.config_set("maxmemory", used - 100_000)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            fleet.append("one", "more", "upsert", T)
+        client = connect(server.url, timeout_seconds=3.0)
+        ticker = Ticker(
+            fleet.settings(),
+            client=client,
+            keys=fleet.keys,
+            surveyor=Surveyor(client, fleet.keys, 8),
+            gate=Gate(client, fleet.keys),
+            broker=NoBroker(),
+            broker_errors=(OSError,),
+            flush=lambda _: 0,
+            token="t",
+            monotonic=time.monotonic,
+            log=structlog.get_logger(),
+        )
+        assert ticker.lead()
+        fleet.deliver()
+        assert len(stand_in.contacts()) == 5_000
+        client.close()
