@@ -99,7 +99,8 @@ class Partitions:
 
     def _keys_for_claim(self, p: int) -> list[str]:
         k = self._keys
-        return [k.lease(p), k.partition(p), k.events(p), k.pending(p), k.late(p), k.dead(p), k.dead_pairs(p)]
+        counted = [k.pending(p), k.late(p), k.dead(p), k.dead_pairs(p)]
+        return [k.lease(p), k.partition(p), k.events(p), *counted, k.ledger_new(p), k.ledger_old(p), k.totals(p)]
 
     def read(self, leases: Sequence[Lease], asked: Sequence[Asked]) -> list[Read]:
         """What each leased partition holds, as far as asked, in one round trip."""

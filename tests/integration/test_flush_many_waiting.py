@@ -109,3 +109,15 @@ def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
         fleet.deliver()
         assert len(stand_in.contacts()) == 5_000
         client.close()
+
+
+@pytest.mark.parametrize("kind", ["pending", "late", "dead", "dead_pairs", "ledger_new", "ledger_old", "totals"])
+def test_a_strange_key_in_the_place_of_any_hash_stops_its_own_partition_alone(fleet: Fleet, kind: str) -> None:
+    fleet.change(partitions=4)
+    strange = fleet.first.partitions - 1
+    fleet.client.set(getattr(fleet.keys, kind)(strange), "no hash")
+    owners = [f"o{i}" for i in range(40)]
+    fleet.append_many([(owner, "c", "upsert", T) for owner in owners])
+    fleet.flush(2.0)
+    assert {owner for owner, _ in fleet.stand_in.contacts()} == {o for o in owners if fleet.partition(o) != strange}
+    assert fleet.leases() == []

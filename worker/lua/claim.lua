@@ -1,6 +1,6 @@
 -- Takes the lease of one partition, if nobody holds it.
 --
--- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 dead  7 dead:pairs
+-- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 dead  7 dead:pairs  and any others that settling writes
 -- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
 -- Returns nil where the lease is held, else
 --   { token, now_ms, seq, position, waiting, pending, late, late_due_ms, dead, dead_pairs, late_until_ms, late_to_ms }
@@ -8,6 +8,12 @@ local lease, partition, events = KEYS[1], KEYS[2], KEYS[3]
 
 if redis.call('EXISTS', lease) == 1 then
   return false
+end
+
+-- A key of a strange type fails here, before anything is written: the partition is passed over, the others go on.
+local sizes = {}
+for i = 4, #KEYS do
+  sizes[i] = redis.call('HLEN', KEYS[i])
 end
 
 local held = redis.call('HMGET', partition, 'token', 'holder', 'position', 'seq', 'late_until', 'late_to', 'late_due')
@@ -38,6 +44,5 @@ end
 
 redis.call('SET', lease, token, 'PX', ARGV[1])
 redis.call('HSET', partition, 'token', token, 'holder', token)
-return { token, now_ms, seq, position, redis.call('XLEN', events), redis.call('HLEN', KEYS[4]),
-  redis.call('HLEN', KEYS[5]), tonumber(held[7] or '0'), redis.call('HLEN', KEYS[6]), redis.call('HLEN', KEYS[7]),
-  late_until, late_to }
+return { token, now_ms, seq, position, redis.call('XLEN', events), sizes[4], sizes[5], tonumber(held[7] or '0'),
+  sizes[6], sizes[7], late_until, late_to }
