@@ -26,12 +26,13 @@ OWNER = """
 import os, signal, sys
 from pathlib import Path
 from worker.kept import Kept
-signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+# Not print: the signal may come while the line below is being printed, and a stream must not be entered twice.
+signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\\n"))
 kept = Kept([sys.executable, "-c", sys.argv[1]], remove=[Path(sys.argv[2])])
 forked = os.fork() if "fork" in sys.argv else 0
 if forked or "fork" not in sys.argv:
-    print(kept.pid, forked, flush=True)
-while True: signal.pause()
+    os.write(1, f"{kept.pid} {forked}\\n".encode())
+while True: signal.sigtimedwait([], 0.1)  # a pause could miss the signal that comes just before it
 """
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process whose parent was killed")
