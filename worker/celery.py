@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import redis
 import structlog
 from celery import Celery, signals
+from kombu.transport.redis import Transport
 
 from producers.errors import ContactSyncError, SettingsError
 from worker import runtime
@@ -44,6 +45,10 @@ SETTINGS = _settings()
 # Celery takes these over any app's own settings; a variable meant for another app must not send our hints elsewhere.
 for _variable in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"):
     os.environ.pop(_variable, None)
+
+# READONLY and OOM are weather, to be waited out by connecting again; kombu takes them for the channel's own faults,
+# and its consumer ends the whole process for them.
+Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
 app = Celery("contact-sync")
 app.contact_sync_settings = SETTINGS  # type: ignore[attr-defined] # for the bootsteps, which are given the app alone

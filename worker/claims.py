@@ -87,11 +87,12 @@ class Claims:
         turn.leases = [lease for lease in turn.leases if lease.outlives(deadline)]
 
     def _choose(self, view: View, limit: int, room: int) -> list[int]:
-        """Those that are due, the oldest first; then what else waits, for company: it makes the request no dearer."""
+        """Those that are due, drawn by lot; then what else waits, for company: it makes the request no dearer."""
         survey = self._surveyor.look()
         free = [each for each in survey.waiting if not each.leased]
+        # What is due is due alike: ranked by size or age, a quiet partition would wait for as long as others are full.
         # Tasks that look at the same moment would all want the same ones: a draw parts those that are alike.
-        ranked = sorted(free, key=lambda each: (self._due_ms(each, view, limit), self._draw()))
+        ranked = sorted(free, key=lambda each: (max(self._due_ms(each, view, limit), survey.now_ms), self._draw()))
         due = [each for each in ranked if self._due_ms(each, view, limit) <= survey.now_ms]
         chosen: list[int] = []
         company = [] if view.closed or not due else [each for each in ranked if each not in due and each.oldest_ms]
