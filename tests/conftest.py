@@ -13,14 +13,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.waiting import wait_until as wait_until_true
-from worker.embedded import EmbeddedRedis
-from worker.standin_server import StandInThread
+from worker.kept.redis import EmbeddedRedis
+from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.waiting import WaitUntil
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
 
 # A shared machine is slow at times, which says nothing about the property: no deadline per example.
 # In CI the examples are the same in every run, so that red means that this change broke something.

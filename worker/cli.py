@@ -26,10 +26,10 @@ class Place(NamedTuple):
 
 
 COMMANDS: Final[Mapping[str, Place]] = {
-    "demo": Place("worker.demo", "demo", "Show the whole system at work on this machine; ends by itself."),
-    "up": Place("worker.up", "up", "Run Redis, a worker and, if asked, the stand-in, until Ctrl-C."),
+    "demo": Place("worker.demo.command", "demo", "Show the whole system at work on this machine; ends by itself."),
+    "up": Place("worker.kept.up", "up", "Run Redis, a worker and, if asked, the stand-in, until Ctrl-C."),
     "worker": Place("worker.commands.worker", "worker", "Run a worker with good defaults for this machine."),
-    "endpoint": Place("worker.standin_cli", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."),
+    "endpoint": Place("worker.standin.cli", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."),
     "emit": Place("worker.commands.emit", "emit", "Append changes to the log from JSON lines."),
     "status": Place("worker.commands.status", "status", "What waits, since when, what was done, and the endpoint."),
     "drain": Place("worker.commands.drain", "drain", "Wait until nothing waits or is in flight."),

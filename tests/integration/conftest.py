@@ -8,13 +8,13 @@ import pytest
 
 from tests.integration.fleet import Fleet
 from tests.integration.worker_process import PROCESS, broker_url
-from worker.standin_server import StandInThread
+from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.embedded import EmbeddedRedis
-    from worker.standin_client import StandInClient
+    from worker.kept.redis import EmbeddedRedis
+    from worker.standin.client import StandInClient
 
 
 @pytest.fixture(scope="session")

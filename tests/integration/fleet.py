@@ -15,7 +15,7 @@ from producers.settings import variable_of
 from tests.waiting import wait_until
 from worker import runtime, scripts
 from worker.settings import WorkerSettings
-from worker.standin_settings import DEFAULT_KEY
+from worker.standin.settings import DEFAULT_KEY
 from worker.stored import decode_mark, decode_remembered, decode_state
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from worker.join import PairState, Remembered
     from worker.runtime import Runtime
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
     from worker.stored import Mark
 
 T = 1_795_460_000_000

@@ -6,7 +6,7 @@ import base64
 
 import httpx
 
-from worker.standin_rules import SYNC_PATH
+from worker.standin.rules import SYNC_PATH
 
 DEADLINE_SECONDS = 10.0
 

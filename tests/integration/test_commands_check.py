@@ -8,10 +8,10 @@ import pytest
 
 from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet
-from worker.embedded import EmbeddedRedis
+from worker.kept.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
 
 
 def checks(fleet: Fleet, **overrides: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
-from worker.embedded import EmbeddedRedis
+from worker.kept.redis import EmbeddedRedis
 from worker.log_client import connect
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import redis
 import structlog
 
 from tests.integration.fleet import Fleet, T
-from worker.embedded import EmbeddedRedis
 from worker.gate import Gate
+from worker.kept.redis import EmbeddedRedis
 from worker.log_client import connect
 from worker.survey import Surveyor
 from worker.ticker import Ticker
@@ -19,7 +19,7 @@ from worker.ticker import Ticker
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
 
 
 class NoBroker:

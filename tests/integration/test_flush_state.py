@@ -16,7 +16,7 @@ from worker.scripts import CLAIM, GATE_REPORT, MARK_LATE, SETTLE
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
-    from worker.embedded import EmbeddedRedis
+    from worker.kept.redis import EmbeddedRedis
     from worker.scripts import Script
 
 

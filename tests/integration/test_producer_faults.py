@@ -14,7 +14,7 @@ from producers import AsyncContactProducer, ContactChange, ContactProducer, NotA
 from producers.keys import Keys
 from producers.partitions import agree_partitions
 from tests.processes import runs
-from worker.embedded import EmbeddedRedis
+from worker.kept.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

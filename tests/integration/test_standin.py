@@ -11,14 +11,14 @@ import pytest
 
 from tests.integration.sync_request import client_of, delete, key, sync, upsert
 from tests.waiting import wait_until
-from worker.standin_client import StandInControlError
-from worker.standin_rules import BODY_LIMIT_BYTES, SYNC_PATH
-from worker.standin_server import StandInThread
+from worker.standin.client import StandInControlError
+from worker.standin.rules import BODY_LIMIT_BYTES, SYNC_PATH
+from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
 
 
 @pytest.fixture(scope="module")

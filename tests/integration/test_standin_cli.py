@@ -14,13 +14,13 @@ import pytest
 
 from tests.integration.sync_request import client_of, key, sync, upsert
 from tests.waiting import wait_until
-from worker.standin_client import StandInClient
+from worker.standin.client import StandInClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMAND = (sys.executable, "-m", "worker.standin_cli")
+COMMAND = (sys.executable, "-m", "worker.standin.cli")
 KEY_ID, KEY_SECRET = "CONTACT_SYNC_SERVER_KEY_ID", "CONTACT_SYNC_SERVER_KEY_SECRET"
 
 

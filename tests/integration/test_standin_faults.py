@@ -13,15 +13,15 @@ import pytest
 
 from tests.integration.sync_request import client_of, delete, key, sync, upsert
 from tests.waiting import wait_until
-from worker.standin_client import StandInControlError
-from worker.standin_faults import KINDS
-from worker.standin_rules import SYNC_PATH
-from worker.standin_server import StandInThread
+from worker.standin.client import StandInControlError
+from worker.standin.faults import KINDS
+from worker.standin.rules import SYNC_PATH
+from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
 
 
 @pytest.fixture(scope="module")

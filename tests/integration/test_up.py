@@ -17,14 +17,14 @@ import redis
 
 from producers import ContactProducer
 from tests.processes import parent_of, runs
-from worker.standin_client import StandInClient
+from worker.standin.client import StandInClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.waiting import WaitUntil
 
-UP = [sys.executable, "-P", "-c", "from worker.up import up; up()"]
+UP = [sys.executable, "-P", "-c", "from worker.kept.up import up; up()"]
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
 

@@ -15,14 +15,14 @@ from tests.integration.redis_proxy import RedisProxy
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
 from worker.bootsteps import EXIT_DEAF
-from worker.embedded import EmbeddedRedis
-from worker.embedded_place import free_port
-from worker.standin_server import StandInThread
+from worker.kept.place import free_port
+from worker.kept.redis import EmbeddedRedis
+from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
 
 # Processes start slowly: a whole scenario may take its time.
 pytestmark = pytest.mark.timeout(120)

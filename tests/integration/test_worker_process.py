@@ -22,13 +22,13 @@ from tests.integration.worker_process import (
     wait_until_delivered,
 )
 from tests.waiting import wait_until
-from worker.embedded import EmbeddedRedis
+from worker.kept.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from worker.standin_client import StandInClient
+    from worker.standin.client import StandInClient
 
 # Two processes start slower than anything else here: a whole scenario may take its time.
 pytestmark = pytest.mark.timeout(120)

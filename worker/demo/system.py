@@ -1,0 +1,105 @@
+"""All that runs in a demo: a Redis, a stand-in endpoint and a worker of its own, which leave nothing behind."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+from pydantic import SecretStr
+
+from worker.kept.redis import EmbeddedRedis
+from worker.kept.standin import KeptStandIn
+from worker.kept.worker import KeptWorker, last_line
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from worker.standin.client import StandInClient
+
+GRACE_SECONDS: Final = 1.0
+"""How long its worker may take to end: by then all is delivered, or nobody waits for it any more."""
+
+
+class DemoFailedError(RuntimeError):
+    """The demo cannot go on; the message is one line that says why."""
+
+
+class System:
+    """The system on this machine, as a context manager.
+
+    Nothing outside of it decides what it connects to: its settings are made here, and neither the environment nor a
+    `.env` file is asked.
+
+    Attributes:
+        workers_killed: how many were killed so far.
+        settings: what its worker works with; there once it is entered.
+    """
+
+    def __init__(self) -> None:
+        self.workers_killed = 0
+        self._redis = EmbeddedRedis()
+        self._stand_in = KeptStandIn()
+        self._worker: KeptWorker | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Starts Redis and the endpoint; no worker yet.
+
+        Raises:
+            RedisNotFoundError: this machine has no Redis server that fits.
+            EmbeddedRedisError, NotKeptError: one of them does not start.
+        """
+        with ExitStack() as undo:
+            self._log = undo.enter_context(tempfile.TemporaryFile())
+            undo.enter_context(self._redis)
+            undo.enter_context(self._stand_in)
+            undo.callback(self._close_worker)
+            self.settings = self._short_times()
+            self._stack = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def stand_in(self) -> StandInClient:
+        """Control of the endpoint."""
+        return self._stand_in.client
+
+    def start_worker(self) -> None:
+        """Starts the worker, or another after one that was killed; returns before it is ready."""
+        self._worker = KeptWorker(self.settings, log=self._log, grace_seconds=GRACE_SECONDS)
+
+    def kill_worker(self) -> None:
+        """Kills it in the middle of what it does."""
+        if self._worker is not None:
+            self._worker.kill()
+            self.workers_killed += 1
+
+    def check_worker(self) -> None:
+        """Makes sure that it runs.
+
+        Raises:
+            DemoFailedError: it ended, and nobody asked it to.
+        """
+        if self._worker is not None and (status := self._worker.poll()) is not None:
+            raise DemoFailedError(f"the worker ended with status {status}: {last_line(self._log)}")
+
+    def _close_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+    def _short_times(self) -> WorkerSettings:
+        """Settings under which what takes minutes elsewhere fits into a demo."""
+        return WorkerSettings(
+            redis_url=self._redis.url,
+            endpoint_url=self._stand_in.url,
+            server_key_id=SecretStr(self._stand_in.key_id),
+            server_key_secret=SecretStr(self._stand_in.key_secret),
+            linger_seconds=0.2,
+            request_timeout_seconds=2,
+            lease_seconds=3.5,
+            late_seconds=2,
+            backoff_base_seconds=0.1,
+            backoff_max_seconds=1,
+        )

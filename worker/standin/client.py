@@ -1,0 +1,101 @@
+"""A client that controls a running stand-in endpoint and reads what it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from worker.standin.rules import Pair
+    from worker.standin.views import AppliedView, Counts, RequestView
+
+_TIMEOUT_SECONDS = 30.0
+"""For each step of a control request; long, as all contacts may be many."""
+
+
+class StandInControlError(Exception):
+    """The stand-in refused a control request; the text is its reason, one line that names field and rule."""
+
+
+class StandInClient:
+    """Control of one stand-in endpoint, over HTTP.
+
+    Attributes:
+        url: base URL of the endpoint, for CONTACT_SYNC_ENDPOINT_URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # The environment's proxies are none of this client's: it talks to a machine nearby.
+        self._http = httpx.Client(base_url=f"{url}/_stand-in/", timeout=_TIMEOUT_SECONDS, trust_env=False)
+
+    def contacts(self, owner: str | None = None) -> set[Pair]:
+        """The contacts there are, as (owner, contact); those of one owner if one is named."""
+        query = {} if owner is None else {"owner": owner}
+        return {(of, to) for of, to in self._call("GET", "contacts", query=query)}
+
+    def counts(self) -> Counts:
+        """The counters since the last reset."""
+        return cast("Counts", self._call("GET", "counts"))
+
+    def requests(self, since: int = 0) -> list[RequestView]:
+        """The remembered requests numbered above `since`, oldest first."""
+        return cast("list[RequestView]", self._call("GET", "requests", query={"since": str(since)}))
+
+    def applied(self, since: int = 0) -> list[AppliedView]:
+        """The remembered records that took effect with a sequence number above `since`, in that order."""
+        return cast("list[AppliedView]", self._call("GET", "applied", query={"since": str(since)}))
+
+    def clear_history(self) -> None:
+        """Lets it forget requests and applied records; contacts, counts and numbering stay."""
+        self._call("DELETE", "history")
+
+    def faults(self, *orders: Mapping[str, object]) -> list[dict[str, Any]]:
+        """Orders faults, and returns them as they were queued; with none given, returns those in the queue.
+
+        Raises:
+            StandInControlError: an order does not fit; none was queued.
+        """
+        body = orders[0] if len(orders) == 1 else orders
+        answer = self._call("POST", "faults", body) if orders else self._call("GET", "faults")
+        return cast("list[dict[str, Any]]", answer["faults"])
+
+    def remove_faults(self, number: int | None = None) -> int:
+        """Removes one order by its `id`, or all, lets go what hangs on them, and returns how many there were."""
+        query = {} if number is None else {"id": str(number)}
+        return cast("int", self._call("DELETE", "faults", query=query)["removed"])
+
+    def settings(self, **changes: object) -> dict[str, Any]:
+        """Changes the standing settings that are named, and returns all; the key's secret is not shown.
+
+        Raises:
+            StandInControlError: a value does not fit; nothing was changed.
+        """
+        answer = self._call("POST", "settings", changes) if changes else self._call("GET", "settings")
+        return cast("dict[str, Any]", answer)
+
+    def reset(self) -> None:
+        """Takes it back to the beginning: no contacts, no history, no faults, the first settings."""
+        self._call("POST", "reset")
+
+    def close(self) -> None:
+        """Closes the connections of this client; the stand-in goes on."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, name: str, body: object = None, *, query: Mapping[str, str] | None = None) -> Any:
+        answer = self._http.request(method, name, json=body, params=query)
+        if answer.status_code == httpx.codes.BAD_REQUEST:
+            raise StandInControlError(answer.json()["error"])
+        return answer.raise_for_status().json()

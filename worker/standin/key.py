@@ -1,0 +1,59 @@
+"""Which key a stand-in endpoint started by hand accepts: the one its workers have (CONTRACT section 5)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+from worker.standin.settings import DEFAULT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY_ID = "CONTACT_SYNC_SERVER_KEY_ID"
+KEY_SECRET = "CONTACT_SYNC_SERVER_KEY_SECRET"  # noqa: S105 - the name of a variable, not a secret
+
+
+class KeyInputError(Exception):
+    """A key that cannot be used; its text is one line that names variable and rule, and never the key."""
+
+
+def stand_in_key(key_id: str | None, key_secret_file: Path | None) -> tuple[str, str]:
+    """Id and secret to accept: what is given, else the environment's, else those of `.env`, else the default.
+
+    Args:
+        key_id: the id, if an option gave it.
+        key_secret_file: path of a file that holds the secret, if an option gave it.
+
+    Raises:
+        KeyInputError: a file cannot be read, a value is empty or does not fit, or is given in two ways.
+    """
+    variables = {**dotenv_values(".env", interpolate=False), **os.environ}
+    identifier = key_id if key_id is not None else _configured(variables, KEY_ID)
+    if ":" in identifier:
+        raise KeyInputError(f"{KEY_ID}: must not hold a colon, which stands between id and secret")
+    if key_secret_file is not None:
+        return identifier, _read("--key-secret-file", key_secret_file)
+    return identifier, _configured(variables, KEY_SECRET)
+
+
+def _configured(variables: Mapping[str, str | None], name: str) -> str:
+    value, path = variables.get(name), variables.get(f"{name}_FILE")
+    if value and path:
+        raise KeyInputError(f"{name} and {name}_FILE: only one of them may be set")
+    return value or (_read(f"{name}_FILE", Path(path)) if path else DEFAULT_KEY)
+
+
+def _read(name: str, path: Path) -> str:
+    try:
+        value = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise KeyInputError(f"{name}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeyInputError(f"{name}: {path} must be UTF-8") from None
+    if not value:
+        raise KeyInputError(f"{name}: {path} must not be empty")
+    return value

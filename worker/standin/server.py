@@ -1,0 +1,150 @@
+"""Serves a stand-in endpoint: in the foreground for people, in a thread for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+from pydantic import SecretStr
+
+from worker.standin.app import build_app
+from worker.standin.client import StandInClient
+from worker.standin.settings import DEFAULT_KEY, StandInSettings
+from worker.standin.stand_in import StandIn
+from worker.standin.wire import ConnectionProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+LOCALHOST = "127.0.0.1"
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays open: as long as most proxies in front of an endpoint keep one."""
+
+_STOP_SECONDS = 10.0
+
+
+class StandInServer(uvicorn.Server):
+    """uvicorn with the stand-in's own protocol, which stops at once whatever its clients wait for."""
+
+    def __init__(self, stand_in: StandIn) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(stand_in),
+                http=ConnectionProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            )
+        )
+        self._stand_in = stand_in
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends every wait and every connection, then stops as uvicorn does."""
+        self._stand_in.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+def serve(  # noqa: PLR0913 - each is an option of the command
+    host: str = LOCALHOST,
+    port: int = 8080,
+    key_id: str = DEFAULT_KEY,
+    key_secret: str = DEFAULT_KEY,
+    *,
+    latency_seconds: float = 0.0,
+    announce: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serves a stand-in endpoint until Ctrl-C or SIGTERM.
+
+    Returns after Ctrl-C. SIGTERM ends the process by that signal, after the same clean stop.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+        key_id: id of the Server-Key it accepts; empty accepts any.
+        key_secret: secret of the Server-Key it accepts; empty accepts any.
+        latency_seconds: how long every request waits before anything is done with it.
+        announce: called with the URL as soon as clients may connect.
+
+    Raises:
+        OSError: the address cannot be listened on.
+        pydantic.ValidationError: a key or the latency does not fit.
+    """
+    settings = StandInSettings(key_id=key_id, key_secret=SecretStr(key_secret), latency_seconds=latency_seconds)
+    with _listen(host, port) as listener:
+        announce(_url(listener))
+        with contextlib.suppress(KeyboardInterrupt):
+            StandInServer(StandIn(settings)).run(sockets=[listener])
+
+
+class StandInThread:
+    """A stand-in endpoint in a thread of this process, as a context manager.
+
+    ```python
+    with StandInThread() as stand_in:
+        deliver_to(stand_in.url)
+        assert stand_in.contacts() == {("1", "2")}
+    ```
+
+    Args:
+        settings: the settings to begin with, and to return to at a reset.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+    """
+
+    def __init__(self, settings: StandInSettings | None = None, *, host: str = LOCALHOST, port: int = 0) -> None:
+        self._stand_in = StandIn(settings)
+        self._server = StandInServer(self._stand_in)
+        self._address = (host, port)
+
+    def __enter__(self) -> StandInClient:
+        """Starts serving, and gives the client that controls it; its `url` is where to deliver to.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        # Who connects before the loop runs waits in the listener's backlog: there is nothing to wait for here.
+        self._listener = _listen(*self._address)
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="stand-in", daemon=True)
+        self._thread.start()
+        self._client = StandInClient(_url(self._listener))
+        return self._client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops serving; whoever waits for an answer loses the connection."""
+        self._client.close()
+        self._server.should_exit = True
+        self._thread.join(_STOP_SECONDS)
+        self._listener.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named, as asyncio switches Nagle's algorithm off for sockets that name it, and for no others:
+    # with it, every answer on a kept connection came 40 ms late.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

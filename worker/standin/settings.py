@@ -1,0 +1,138 @@
+"""Standing settings of the stand-in endpoint, and the limit of requests a second.
+
+Unlike a fault, a setting has no end: it holds for every request until it is set anew or all is reset.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from worker.standin.rules import (
+    CONTACT_FIELD,
+    CONTACTS_FIELD,
+    OWNER_FIELD,
+    Pair,
+    Refusal,
+    refused_parameter,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.standin.rules import Record
+
+DEFAULT_KEY = "stand-in"
+"""Id and secret of the key that is accepted unless another is configured."""
+
+LONGEST_SECONDS = 3600.0
+
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
+
+
+class StandInSettings(BaseModel):
+    """How the stand-in endpoint stands, for all requests.
+
+    Attributes:
+        key_id: id of the Server-Key it accepts; empty accepts any.
+        key_secret: secret of the Server-Key it accepts; empty accepts any.
+        latency_seconds: how long every request waits before anything is done with it.
+        largest_batch: most records it accepts in one request; None is no limit.
+        largest_batch_refusal: how it refuses more: HTTP 413, or HTTP 400 with code 40002 and field 101.
+        rate_limit_per_second: requests a second before HTTP 429 with Retry-After; None is no limit.
+        poisoned: owner ids, contact ids or [owner, contact] pairs; a request with any is refused whole.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    key_id: str = Field(default=DEFAULT_KEY, pattern="^[^:]*$")
+    key_secret: SecretStr = SecretStr(DEFAULT_KEY)
+    latency_seconds: Seconds = 0.0
+    largest_batch: Annotated[int, Field(ge=1)] | None = None
+    largest_batch_refusal: Literal["413", "40002"] = "413"
+    rate_limit_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    poisoned: tuple[str | Pair, ...] = ()
+
+    @field_validator("poisoned", mode="before")
+    @classmethod
+    def _ids_or_pairs(cls, given: object) -> tuple[str | Pair, ...]:
+        """Says in one line what pydantic would say in several, one for each type that an entry is not."""
+        if not isinstance(given, list | tuple):
+            raise ValueError("must be a list")  # noqa: TRY004 - pydantic turns a ValueError into its own
+        return tuple(_id_or_pair(entry) for entry in given)
+
+    def changed_by(self, other: StandInSettings) -> StandInSettings:
+        """These settings with those of `other` that were named when it was made."""
+        return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
+
+
+class Limits:
+    """What the settings refuse in requests whose key and body are right."""
+
+    def __init__(self, settings: StandInSettings, clock: Callable[[], float]) -> None:
+        self._largest_batch = settings.largest_batch
+        self._too_many = _too_many(settings)
+        self._ids = {entry for entry in settings.poisoned if isinstance(entry, str)}
+        self._pairs = {entry for entry in settings.poisoned if not isinstance(entry, str)}
+        rate = settings.rate_limit_per_second
+        self._rate = None if rate is None else RateLimit(rate, clock)
+
+    def rate_refusal(self) -> Refusal | None:
+        """Why no further request is accepted now, if so."""
+        wait_seconds = 0 if self._rate is None else self._rate.take()
+        if wait_seconds == 0:
+            return None
+        return Refusal(429, "", "Too many requests", retry_after=str(wait_seconds))
+
+    def records_refusal(self, records: list[Record]) -> Refusal | None:
+        """Why these records are refused, if so: too many, or the first of them that is poisoned."""
+        if self._largest_batch is not None and len(records) > self._largest_batch:
+            return self._too_many
+        if not self._ids and not self._pairs:
+            return None
+        for owner, contact, _ in records:
+            if owner in self._ids:
+                return refused_parameter(OWNER_FIELD, "Param 'ownerXCUserID' is not a known user")
+            if contact in self._ids or (owner, contact) in self._pairs:
+                return refused_parameter(CONTACT_FIELD, "Param 'contactXCUserID' is not a known user")
+        return None
+
+
+class RateLimit:
+    """A bucket of permits that fills with time, a second's worth at most (one at least)."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._room = max(1.0, per_second)
+        self._permits = self._room
+        self._filled_at = clock()
+
+    def take(self) -> int:
+        """Takes one permit and returns 0, or returns the whole seconds until there is one again."""
+        now = self._clock()
+        self._permits = min(self._room, self._permits + (now - self._filled_at) * self._per_second)
+        self._filled_at = now
+        if self._permits >= 1:
+            self._permits -= 1
+            return 0
+        return math.ceil((1 - self._permits) / self._per_second)
+
+
+def _id_or_pair(entry: object) -> str | Pair:
+    match entry:
+        case str() if entry:
+            return entry
+        case [str(owner), str(contact)] if owner and contact:
+            return (owner, contact)
+        case _:
+            raise ValueError("each entry must be an id, or a list of an owner's and a contact's id")
+
+
+def _too_many(settings: StandInSettings) -> Refusal:
+    message = f"Param 'contacts' cannot hold more than {settings.largest_batch}"
+    if settings.largest_batch_refusal == "413":
+        return Refusal(413, "", message)
+    return refused_parameter(CONTACTS_FIELD, message)
