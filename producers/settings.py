@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from redis.connection import ConnectionPool, parse_url
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "CONTACT_SYNC_"
 """What every variable's name begins with; the rest is the field's name in capitals."""
+
+_DATABASE: Final = re.compile(r"/?[0-9]*/?")
 
 Settings = TypeVar("Settings", bound="ProducerSettings")
 
@@ -40,7 +44,13 @@ def setting(default: Any, *, description: str, rule: str, shown: bool = True, **
     return Field(default, description=description, json_schema_extra={"rule": rule, "shown": shown}, **constraints)
 
 
-def _check_redis_url(value: str) -> str:
+def check_redis_url(value: str) -> str:
+    """The URL, if redis-py can connect with it.
+
+    Raises:
+        ValueError: it cannot.
+        SettingsError: it names a sentinel or a cluster, which is not yet supported.
+    """
     if value.startswith(("redis+sentinel://", "redis+cluster://")):
         # No ValueError, so pydantic lets it through as it is.
         raise SettingsError(f"{variable_of('redis_url')} is a sentinel or cluster URL, which is not yet supported")
@@ -50,6 +60,8 @@ def _check_redis_url(value: str) -> str:
         raise ValueError from None  # the field's rule says it; redis-py's words may repeat a password
     if value.startswith("unix://") and not parts.get("path"):
         raise ValueError
+    if not value.startswith("unix://") and not _DATABASE.fullmatch(urlsplit(value).path):
+        raise ValueError  # redis-py would take database 0, in silence
     try:
         # Made but not connected: an option that redis-py does not know would fail only at the first command.
         ConnectionPool.from_url(value).make_connection()
@@ -67,7 +79,7 @@ class ProducerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: Annotated[str, AfterValidator(_check_redis_url)] = setting(
+    redis_url: Annotated[str, AfterValidator(check_redis_url)] = setting(
         "redis://localhost:6379/0",
         description="Event log and state: redis://, rediss:// or unix://.",
         rule="a URL such as redis://host:6379/0, rediss://host:6379/0 or unix:///path?db=0",

@@ -15,6 +15,7 @@ from celery import Celery, signals
 from kombu.transport.redis import Transport
 
 from producers.errors import ContactSyncError, SettingsError
+from producers.settings import variable_of
 from worker import runtime
 from worker.bootsteps import DeafStep, TickerStep
 from worker.logs import set_up_logging
@@ -104,9 +105,21 @@ def _check_before_start(**_: Any) -> None:
     """Refuses to start with settings that cannot work, or with another number of partitions than recorded."""
     try:
         load_worker_settings(require_credentials=True)
+        _check_broker()
         runtime.wait_for_redis(SETTINGS)
     except ContactSyncError as error:
         _refuse(error)
+    except Exception as error:  # noqa: BLE001 - Celery would log it and start all the same, unchecked
+        _refuse(SettingsError(f"cannot start, for a reason that has no name yet: {type(error).__name__}"))
+
+
+def _check_broker() -> None:
+    """Loads what speaks to the broker, so that a missing package is one line here and no traceback later."""
+    try:
+        _ = app.connection_for_write().transport
+    except Exception as error:  # noqa: BLE001 - each transport raises its own; their words may repeat a password
+        name = variable_of("broker_url")
+        raise SettingsError(f"{name}: Celery cannot use such a broker here ({type(error).__name__})") from None
 
 
 @signals.worker_init.connect

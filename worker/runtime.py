@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 import structlog
+from redis.exceptions import NoPermissionError
 
 from producers.errors import SettingsError
 from producers.partitions import agree_partitions
+from producers.settings import variable_of
 from worker.claims import Claims
 from worker.endpoint import Endpoint
 from worker.flush import Flusher
@@ -148,7 +150,7 @@ def wait_for_redis(settings: WorkerSettings) -> None:
 
     Raises:
         PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
-        SettingsError: the server may evict keys, and with them changes.
+        SettingsError: the server may evict keys, and with them changes; or it refuses us for good.
     """
     client = connect(settings.redis_url)
     log = structlog.get_logger("contact_sync")
@@ -158,7 +160,8 @@ def wait_for_redis(settings: WorkerSettings) -> None:
             agree_partitions(client, settings.keys, settings.partitions)
             policy = client.info("memory").get("maxmemory_policy", "noeviction")
             break
-        except (redis.ConnectionError, redis.TimeoutError) as error:
+        except redis.RedisError as error:
+            _refuse_what_no_waiting_mends(settings, error)
             if not said:
                 log.warning("redis_away", error=type(error).__name__, waits="until it is back")
                 said = True
@@ -168,3 +171,12 @@ def wait_for_redis(settings: WorkerSettings) -> None:
         log.info("redis_back")
     if policy != "noeviction":
         raise SettingsError(f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction")
+
+
+def _refuse_what_no_waiting_mends(settings: WorkerSettings, error: redis.RedisError) -> None:
+    if isinstance(error, redis.AuthenticationError):
+        raise SettingsError(f"{variable_of('redis_url')}: Redis refuses its user or password") from None
+    if isinstance(error, NoPermissionError) or "unknown command" in str(error):
+        raise SettingsError(f"Redis refuses what a worker must do: {error}") from None
+    if "WRONGTYPE" in str(error):
+        raise SettingsError(f"the key {settings.keys.config} in Redis is none of ours: it is of another type") from None

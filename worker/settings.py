@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, SecretStr, model_validator
 
 from producers.errors import SettingsError
-from producers.settings import ProducerSettings, load_settings, setting, variable_of
+from producers.settings import ProducerSettings, check_redis_url, load_settings, setting, variable_of
 from worker.server_key import ServerKey, check_server_key_values, read_server_key
 
 if TYPE_CHECKING:
@@ -21,18 +22,43 @@ LEASE_MARGIN_SECONDS: Final = 1.0
 """By how much a lease must outlive a request: room to settle what it did before another worker takes over."""
 
 
+LONGEST_SECONDS: Final = 3_153_600_000
+"""A hundred years: whoever means "for ever" may say so, and no duration overflows a time that Redis can hold."""
+
+_PLAIN_HOST: Final = re.compile(r"(?!.*xn--)(?=.*[a-z])[a-z0-9_.-]+")
+
+
 def _check_endpoint_url(value: str) -> str:
     parts = urlsplit(value)
     in_it = parts.username is not None or parts.password is not None or "?" in value or "#" in value
     if parts.scheme not in {"http", "https"} or not parts.hostname or in_it or not value.isprintable() or " " in value:
         raise ValueError
     _ = parts.port  # raises ValueError where it is none
+    if not _PLAIN_HOST.fullmatch(parts.hostname):
+        _check_unusual_host(value)
     return value.rstrip("/")
 
 
+def _check_unusual_host(url: str) -> None:
+    """An address, or an international name: what sends to it must be able to read it."""
+    import httpx  # noqa: PLC0415 - dear to load, and most hosts are plain
+
+    try:
+        _ = httpx.URL(url).host
+    except (httpx.InvalidURL, UnicodeError):  # idna's own errors are UnicodeErrors
+        raise ValueError from None
+
+
 def _check_broker_url(value: str) -> str:
-    if not urlsplit(value).scheme or "://" not in value:
-        raise ValueError
+    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - dear to load, and mostly the broker is the log's
+
+    for url in value.split(";"):  # several, tried in turn, are Celery's own way of naming a broker that fails over
+        scheme = urlsplit(url).scheme
+        if "://" not in url or (scheme != "unix" and scheme.partition("+")[0] not in TRANSPORT_ALIASES):
+            raise ValueError
+        _ = urlsplit(url).port  # raises ValueError where it is none
+        if scheme in {"redis", "rediss", "unix"}:
+            check_redis_url(url)
     return value
 
 
@@ -99,17 +125,30 @@ class WorkerSettings(ProducerSettings):
     late_seconds: float = _seconds(
         30.0,
         description="How long after its deadline an unanswered request may still act at the endpoint.",
-        rule="0 or more",
+        rule=f"0 to {LONGEST_SECONDS}",
         ge=0,
+        le=LONGEST_SECONDS,
     )
     backoff_base_seconds: float = _seconds(
-        0.5, description="Wait before the first retry, doubled for each further one.", rule="more than 0", gt=0
+        0.5,
+        description="Wait before the first retry, doubled for each further one.",
+        rule=f"more than 0 to {LONGEST_SECONDS}",
+        gt=0,
+        le=LONGEST_SECONDS,
     )
     backoff_max_seconds: float = _seconds(
-        60.0, description="Longest wait between retries; not less than the base.", rule="more than 0", gt=0
+        60.0,
+        description="Longest wait between retries; not less than the base.",
+        rule=f"more than 0 to {LONGEST_SECONDS}",
+        gt=0,
+        le=LONGEST_SECONDS,
     )
     ledger_seconds: float = _seconds(
-        3600.0, description="How long a confirmed outcome is remembered, at least.", rule="1 or more", ge=1
+        3600.0,
+        description="How long a confirmed outcome is remembered, at least.",
+        rule=f"1 to {LONGEST_SECONDS}",
+        ge=1,
+        le=LONGEST_SECONDS,
     )
     readd: Literal["resend", "absorb"] = setting(
         "resend",

@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 from worker.kept.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from worker.standin.client import StandInClient
@@ -158,6 +158,7 @@ def test_sigterm_lets_the_request_in_hand_end_and_leaves_nothing_behind(
         pytest.param({"server_key_secret": None}, "CONTACT_SYNC_SERVER_KEY_SECRET is required", id="no secret"),
         pytest.param({"batch_size": "many"}, "CONTACT_SYNC_BATCH_SIZE must be", id="no number"),
         pytest.param({"lease_seconds": 1.5}, "CONTACT_SYNC_LEASE_SECONDS", id="a lease too short"),
+        pytest.param({"broker_url": "sqs://a:hunter2@"}, "CONTACT_SYNC_BROKER_URL: Celery cannot use", id="no package"),
         pytest.param({"partitions": 16}, rf"\b(16\b.*\b{PARTITIONS}|{PARTITIONS}\b.*\b16)\b", id="other partitions"),
     ],
 )
@@ -181,6 +182,39 @@ def test_a_server_that_may_evict_keys_is_refused(tmp_path: Path, namespace: str,
         assert worker.exit_status() == 2
         assert "noeviction" in worker.said()
         assert len(worker.said().splitlines()) == 1
+
+
+def _of_another_type(client: redis.Redis, fleet: Fleet) -> str:
+    client.delete(fleet.keys.config)
+    client.set(fleet.keys.config, "not ours")
+    return fleet.keys.config
+
+
+def _wrong_password(client: redis.Redis, _fleet: Fleet) -> str:
+    client.config_set("requirepass", "hunter2")
+    return "CONTACT_SYNC_REDIS_URL: Redis refuses its user or password"
+
+
+def _no_info(client: redis.Redis, _fleet: Fleet) -> str:
+    # Without it the policy is not known, under which Redis may drop changes.
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["-info"], categories=["+@all"], keys="*")
+    return "Redis refuses what a worker must do"
+
+
+@pytest.mark.parametrize("break_it", [_of_another_type, _wrong_password, _no_info])
+def test_a_redis_that_no_waiting_mends_is_one_line_and_status_2(
+    break_it: Callable[[redis.Redis, Fleet], str], tmp_path: Path, namespace: str, stand_in: StandInClient
+) -> None:
+    with EmbeddedRedis() as server, Fleet(server.url, namespace, stand_in, **PROCESS) as fleet:
+        assert fleet.first.partitions == PARTITIONS
+        with redis.Redis.from_url(server.url) as client:
+            says = break_it(client, fleet)
+        with WorkerProcess(fleet.environment(), tmp_path) as worker:
+            assert worker.exit_status() == 2
+            (line,) = worker.said().splitlines()
+    assert line.startswith("contact-sync: ")
+    assert says in line
+    assert "hunter2" not in line
 
 
 def test_the_secret_is_neither_in_what_a_worker_says_nor_in_what_it_leaves_in_redis(

@@ -90,7 +90,15 @@ def test_urls_of_a_single_redis_are_taken(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://:hunter2@h", "redis://:hunter2@h:port", "unix://?p=hunter2", "redis://:hunter2@h?db=x", "hunter2"]
+    "url",
+    [
+        "http://:hunter2@h",
+        "redis://:hunter2@h:port",
+        "unix://?p=hunter2",
+        "redis://:hunter2@h?db=x",
+        "redis://:hunter2@h/first",
+        "hunter2",
+    ],
 )
 def test_a_password_in_a_url_that_does_not_fit_stays_hidden(url: str) -> None:
     with pytest.raises(SettingsError, match=r"^CONTACT_SYNC_REDIS_URL must be a URL such as [^\n]*$") as caught:

@@ -40,16 +40,23 @@ def refusal(require_credentials: bool = False, /, **variables: object) -> str:  
         ("linger_seconds", ["0", "3600"], ["-1", "3601", "nan"]),
         ("request_timeout_seconds", ["0.1", "14"], ["0", "601", "inf"]),
         ("lease_seconds", ["11", "3600"], ["0", "3601"]),
-        ("late_seconds", ["0", "1e6"], ["-0.1", "inf"]),
-        ("backoff_base_seconds", ["0.001", "60"], ["0", "nan"]),
-        ("backoff_max_seconds", ["0.5"], ["0", "inf"]),
-        ("ledger_seconds", ["1"], ["0.5", "inf"]),
+        ("late_seconds", ["0", "1e6"], ["-0.1", "inf", "1e306"]),
+        ("backoff_base_seconds", ["0.001", "60"], ["0", "nan", "1e306"]),
+        ("backoff_max_seconds", ["0.5"], ["0", "inf", "1e306"]),
+        ("ledger_seconds", ["1"], ["0.5", "inf", "1e306"]),
         ("readd", ["resend", "absorb"], ["Resend", "drop"]),
-        ("broker_url", ["redis://h/1", "memory://", "amqp://u:p@h//"], ["host:6379"]),
+        (
+            "broker_url",
+            ["redis://h/1", "memory://", "amqp://u:p@h//", "redis://a/1;redis://b/1", "redis+socket:///run/r.sock"],
+            ["host:6379", "foo://bar", "redis://h:port/0", "redis://h/first", "redis://a/1;b", "unix://"],
+        ),
         (
             "endpoint_url",
-            ["http://h", "https://h:8443/base"],
-            ["ftp://h", "h", "https://", "http://h:port", "http://a b"],
+            ["http://h", "https://h:8443/base", "http://127.0.0.1:80", "http://[::1]:80", "https://bücher.de"],
+            [
+                *("ftp://h", "h", "https://", "http://h:port", "http://a b"),
+                *("http://xn--a.com", "http://1.2.3.999", "http://[::zz]"),
+            ],
         ),
     ],
 )
@@ -93,7 +100,10 @@ def test_the_longest_backoff_is_not_less_than_the_first() -> None:
         ({"redis_url": "rediss://h/3"}, "rediss://h/3"),
         ({"redis_url": "unix:///run/r.sock"}, "redis+socket:///run/r.sock"),
         ({"redis_url": "unix:///run/r.sock?db=2"}, "redis+socket:///run/r.sock?virtual_host=2"),
-        ({"broker_url": "unix://u:p@/run/r.sock?a=b&db=2"}, "redis+socket://u:p@/run/r.sock?a=b&virtual_host=2"),
+        (
+            {"broker_url": "unix://u:p@/run/r.sock?socket_timeout=5&db=2"},
+            "redis+socket://u:p@/run/r.sock?socket_timeout=5&virtual_host=2",
+        ),
         ({"redis_url": "redis://a", "broker_url": "redis://b"}, "redis://b"),
     ],
 )
