@@ -76,14 +76,16 @@ def fill(stretches: Sequence[Stretch], limit: int, *, doubtful: bool = False) ->
         size = min(suspects)[0]
         return _batch(stretches, [(i, pair) for group, i, pair in suspects if group == size][: min(size, limit)], [])
     repairs = [(i, pair) for i, stretch in enumerate(stretches) for pair in stretch.repairs][:limit]
-    room = limit - len(repairs)
+    if repairs:
+        # Alone, so that one that is refused can be found by halving while other records come and go.
+        return _batch(stretches, [], repairs)
     waiting = [
         (i, pair)
         for i, stretch in enumerate(stretches)
         for pair, reached in stretch.verdicts.items()
         if reached.op is not None and reached.state is not None and not reached.state.suspect
     ]
-    return _batch(stretches, waiting[:room], repairs)
+    return _batch(stretches, waiting[:limit], [])
 
 
 def _batch(stretches: Sequence[Stretch], chosen: list[tuple[int, bytes]], repairs: list[tuple[int, bytes]]) -> Batch:

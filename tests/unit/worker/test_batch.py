@@ -79,9 +79,16 @@ def test_each_partition_knows_which_of_its_pairs_were_chosen(stretches: list[Str
 
 @given(partitions(), st.integers(1, 12))
 def test_a_batch_is_as_full_as_what_waits_allows(stretches: list[Stretch], limit: int) -> None:
-    waiting = sum(len(stretch.verdicts) + len(stretch.repairs) for stretch in stretches)
+    repairs = sum(len(stretch.repairs) for stretch in stretches)
+    waiting = sum(len(stretch.verdicts) for stretch in stretches)
     assume(not suspects_of(stretches))
-    assert fill(stretches, limit).records == min(limit, waiting)
+    assert fill(stretches, limit).records == min(limit, repairs or waiting)
+
+
+@given(partitions(), st.integers(1, 12))
+def test_repairs_go_alone_so_that_one_that_is_refused_can_be_found(stretches: list[Stretch], limit: int) -> None:
+    batch = fill(stretches, limit)
+    assert not (any(batch.chosen) and any(batch.repairs))
 
 
 @given(partitions(), st.integers(1, 12))
