@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from worker.batch import Batch, fill
 from worker.claims import Claims, Turn
 from worker.partition import Asked, Partitions
 from worker.round import Round
 from worker.stretch import Stretch, join_log
+from worker.survey import ABSORB_READ
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from worker.request import Requests
     from worker.settings import WorkerSettings
     from worker.settling import Settling
-
-ABSORB_READ: Final = 5_000
-"""Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
 
 
 class Flusher:
@@ -36,6 +34,7 @@ class Flusher:
         requests: Requests,
         settling: Settling,
         monotonic: Callable[[], float],
+        stopping: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._partitions = partitions
@@ -44,9 +43,12 @@ class Flusher:
         self._requests = requests
         self._settling = settling
         self._monotonic = monotonic
+        self._stopping = stopping
 
     def run(self, budget_seconds: float) -> int:
         """Flushes batch after batch while something is due and the time lasts; returns how many rounds that took.
+
+        A process that stops begins no further round: what it sent is settled, and its leases are given back.
 
         Raises:
             redis.RedisError: Redis went away; what was in hand is in the log still, and leases expire.
@@ -54,7 +56,7 @@ class Flusher:
         ends = self._monotonic() + budget_seconds
         turn = Turn()
         rounds = 0
-        while self._monotonic() < ends:
+        while self._monotonic() < ends and not self._stopping():
             looked = self._monotonic()
             view = self._gate.look()
             if not self._claims.take(turn, view, self._limit(view)):

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 LONE_REJECTIONS_MAX: Final = 20
 """So many lone rejections in a row without one confirmation are no poison: the endpoint refuses everything."""
 
+DEAD_LETTERS_FULL: Final = "dead_letters_full"
+"""Reason of a hold: a partition has no room for another dead letter, and none may be dropped."""
+
 LIMIT_REMEMBERED_SECONDS: Final = 600
 """How long a batch size that was too large is remembered; afterwards a larger one is tried again."""
 
+CLOCK_BACK_MS: Final = 1_000
+"""Redis' clock went back, if the gate moved so far ahead of it: what was to be waited for is not known any more."""
+
 _FIELDS: Final = (
-    *("state", "generation", "attempts", "not_before", "probe_until"),
+    *("state", "generation", "attempts", "not_before", "probe_until", "moved"),
     *("limit", "limit_until", "reason", "error", "lone"),
 )
 
@@ -97,9 +103,11 @@ class Gate:
         pipe.hmget(self._key, _FIELDS)
         pipe.time()
         found, (seconds, micros) = pipe.execute()
-        state, generation, attempts, not_before, probe_until, limit, limit_until, reason, error, lone = found
+        state, generation, attempts, not_before, probe_until, moved, limit, limit_until, reason, error, lone = found
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         wait_ms = max(int(not_before or 0), int(probe_until or 0)) - now_ms
+        if int(moved or 0) > now_ms + CLOCK_BACK_MS:
+            wait_ms = 0
         remembered = limit is not None and int(limit_until or 0) > now_ms
         return View(
             now_ms=now_ms,
@@ -121,7 +129,7 @@ class Gate:
             token: names who asks, in the gate's hash.
             probe_seconds: how long the right to probe lasts, if its holder dies with it.
         """
-        call = scripts.Call(scripts.GATE_ENTER, [self._key], [token, int(probe_seconds * 1000)])
+        call = scripts.Call(scripts.GATE_ENTER, [self._key], [token, int(probe_seconds * 1000), CLOCK_BACK_MS])
         reply = scripts.run(self._client, [call])[0]
         if isinstance(reply, Exception):
             raise reply

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.batch import Batch
-    from worker.gate import Gate, View
+    from worker.gate import Gate
     from worker.round import Round
     from worker.settings import WorkerSettings
     from worker.settlement import Fate
@@ -141,10 +141,10 @@ class Requests:
                 report(sent.generation, "too_large", limit=max(1, sent.batch.records // 2))
                 return kept
 
-    def hold(self, view: View, reason: str, error: str) -> None:
-        """Closes the gate for a reason that lies on our side."""
+    def hold(self, reason: str, error: str) -> None:
+        """Closes the gate for a reason that lies on our side, whoever has moved it meanwhile: a probe may just have."""
         delay = min(HOLD_SECONDS, self._settings.backoff_max_seconds)
-        self._gate.report(view.generation, "hold", delay_seconds=delay, reason=reason, error=error)
+        self._gate.report(self._gate.look().generation, "hold", delay_seconds=delay, reason=reason, error=error)
 
     def _backoff(self, attempt: int, after_seconds: float | None) -> float:
         """Full jitter; what the endpoint asked for is a floor, capped as every wait is."""

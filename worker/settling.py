@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from worker.gate import DEAD_LETTERS_FULL
 from worker.outcome import Confirmed, Hold, Rejected, Retry, TooLarge
 from worker.partition import DEAD_CAP, Partitions
 from worker.settlement import Act, Fate, Refusal, Settlement, settlement
@@ -11,7 +12,6 @@ from worker.settlement import Act, Fate, Refusal, Settlement, settlement
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.gate import View
     from worker.lease import Lease
     from worker.request import Requests, Sent
     from worker.round import Round
@@ -80,7 +80,7 @@ class Settling:
                 # Whoever holds the partition now does not know of this request; it has been answered, so it is over.
                 self._partitions.mark_late([(stretches[i].partition, _marks(stretches[i], sent, i, now_ms))])
         if "full" in results:
-            self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"], this.view)
+            self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
         return [lease for lease, stays, each in zip(leases, renew, results, strict=True) if stays and each == "settled"]
 
     @property
@@ -88,8 +88,8 @@ class Settling:
         """How long after its begin a request that nobody answered may still act."""
         return int((self._settings.request_timeout_seconds + self._settings.late_seconds) * 1000)
 
-    def _hold_full(self, leases: list[Lease], view: View) -> None:
-        self._requests.hold(view, "dead_letters_full", f"a partition has no room for more than {DEAD_CAP} dead letters")
+    def _hold_full(self, leases: list[Lease]) -> None:
+        self._requests.hold(DEAD_LETTERS_FULL, f"a partition has no room for more than {DEAD_CAP} dead letters")
         self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))
 
     def _say(self, sent: Sent, stretches: Sequence[Stretch], settlements: Sequence[Settlement], fenced: int) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
 
+from worker.gate import DEAD_LETTERS_FULL
 from worker.log_client import command
+from worker.partition import DEAD_CAP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +26,10 @@ ABSORB_SECONDS: Final = 5.0
 """And so is one whose oldest entry is as old as this, so that malformed entries do not wait for the endpoint."""
 
 
+ABSORB_READ: Final = 5_000
+"""Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
+
+
 @dataclass(slots=True)
 class Waiting:
     """What waits in one partition.
@@ -31,9 +37,10 @@ class Waiting:
     Attributes:
         partition: its number.
         leased: somebody works on it.
-        oldest_ms: time of the oldest entry in its log, 0 where it is empty.
+        oldest_ms: time of the oldest entry in its log, 0 where it is empty; 1 where the clock went back behind it.
         entries: how many entries its log holds.
         pending: how many pairs were read and are not confirmed.
+        dead: how many dead letters it has, as far as entries wait that may become more.
         late_due_ms: when its next late mark can be judged, 0 where there is none.
     """
 
@@ -42,6 +49,7 @@ class Waiting:
     oldest_ms: int = 0
     entries: int = 0
     pending: int = 0
+    dead: int = 0
     late_due_ms: int = 0
 
     def due_ms(self, view: View, linger_ms: int, batch_size: int) -> int | None:
@@ -51,8 +59,9 @@ class Waiting:
         repaired and the gate is not closed; while it is closed, a log that wants to be absorbed.
         """
         if view.closed:
-            if not self.oldest_ms:
-                return None
+            full = view.reason == DEAD_LETTERS_FULL and self.dead > DEAD_CAP - ABSORB_READ
+            if full or not self.oldest_ms:
+                return None  # where a read might not fit into the dead letters, only probes find out
             return 0 if self.entries >= ABSORB_ENTRIES else self.oldest_ms + max(linger_ms, int(ABSORB_SECONDS * 1000))
         times = [self.late_due_ms] if self.late_due_ms else []
         if self.oldest_ms:
@@ -108,12 +117,17 @@ class Surveyor:
         found = {p: Waiting(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
         self._measure(found, heads, pending=bool(pending), late=bool(late))
         waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
-        return Survey(int(seconds) * 1000 + int(micros) // 1000, waiting, list(self._strange))
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        for each in waiting:
+            if each.oldest_ms > now_ms:  # how long it has waited is not known: not for as long as the clock went back
+                each.oldest_ms = 1
+        return Survey(now_ms, waiting, list(self._strange))
 
     def _measure(self, found: dict[int, Waiting], heads: dict[int, int], *, pending: bool, late: bool) -> None:
         pipe = self._client.pipeline(transaction=False)
         for p in heads:
             pipe.xlen(self._keys.events(p))
+            pipe.hlen(self._keys.dead(p))
         for p in self._all if pending else ():
             pipe.hlen(self._keys.pending(p))
         for p in self._all if late else ():
@@ -121,6 +135,7 @@ class Surveyor:
         replies = iter(pipe.execute(raise_on_error=False))
         for p, oldest_ms in heads.items():
             found[p].oldest_ms, found[p].entries = oldest_ms, _number(next(replies))
+            found[p].dead = _number(next(replies))
         for p in self._all if pending else ():
             found[p].pending = _number(next(replies))
         for p in self._all if late else ():

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.fleet import ONCE_SECONDS, PARTITIONS, T
 from tests.waiting import wait_until
-from worker.flush import ABSORB_READ
+from worker.survey import ABSORB_READ
 from worker.survey import ABSORB_ENTRIES
 
 if TYPE_CHECKING:

@@ -135,6 +135,29 @@ def test_dead_letters_that_do_not_fit_hold_the_endpoint_and_nothing_is_dropped(f
     assert fleet.client.hlen(fleet.keys.dead(p)) == DEAD_CAP - 9
 
 
+def test_where_dead_letters_do_not_fit_only_probes_go_on(fleet: Fleet) -> None:
+    fleet.change(partitions=1, backoff_max_seconds=60.0)
+    filling: dict[Any, Any] = {f"0-{1_000_000 + i}": b"{}" for i in range(DEAD_CAP)}
+    fleet.client.hset(fleet.keys.dead(0), mapping=filling)
+    fleet.append("1", "2", "upsert", T, entry=f"{fleet.now_ms() - 60_000}-0")  # so old that an outage would absorb it
+    fleet.append_raw(0, {"op": "upsert"})
+    fleet.flush(0.5)
+    held = fleet.first.gate.look()
+    assert (held.state, held.reason) == ("held", "dead_letters_full")
+    assert len(fleet.requests()) == 1
+    assert fleet.flush(0.5) == 0
+    assert fleet.first.gate.look().not_before_ms == held.not_before_ms
+    # The probe is confirmed, and still the letter does not fit: held again, instead of sent again and again.
+    fleet.client.hset(fleet.keys.gate, "not_before", 0)
+    fleet.flush(0.5)
+    assert len(fleet.requests()) == 2
+    assert fleet.first.gate.look().reason == "dead_letters_full"
+    fleet.client.hdel(fleet.keys.dead(0), "0-1000000")
+    fleet.client.hset(fleet.keys.gate, "not_before", 0)
+    fleet.deliver()
+    assert [letter["reason"] for letter in fleet.dead_letters() if "reason" in letter] == ["missing_owner"]
+
+
 # Too large
 
 

@@ -125,6 +125,17 @@ def test_a_size_that_was_too_large_is_remembered_for_a_time(fleet: Fleet, gate: 
     assert gate.look().limit is None
 
 
+def test_a_wait_is_over_where_the_clock_went_back_behind_its_begin(fleet: Fleet, gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=30.0)
+    hour_ms = 3_600_000
+    for field in ("moved", "not_before"):
+        fleet.client.hincrby(fleet.keys.gate, field, hour_ms)  # as an hour later; then the clock went back
+    assert (gate.look().state, gate.look().wait_ms) == ("backing_off", 0)
+    assert gate.enter("a", 10.0).probe
+    assert not gate.enter("b", 10.0).go
+    assert 0 < gate.look().wait_ms <= 10_000  # from here on by the new time
+
+
 def test_since_says_when_the_state_changed_and_not_when_it_was_confirmed(fleet: Fleet, gate: Gate) -> None:
     closed_by(gate, "retry", delay_seconds=0.0)
     since = fleet.client.hget(fleet.keys.gate, "since")

@@ -85,6 +85,11 @@ def test_an_entry_older_than_linger_is_due(fleet: Fleet, surveyor: Surveyor) -> 
     assert (due_in_ms(fleet, surveyor) or 0) <= 0
 
 
+def test_an_entry_from_ahead_of_the_clock_is_due_at_once(fleet: Fleet, surveyor: Surveyor) -> None:
+    fleet.append("1", "2", "upsert", T, entry=f"{fleet.now_ms() + 3_600_000}-0")  # since then the clock went back
+    assert (due_in_ms(fleet, surveyor) or 0) < 0
+
+
 def test_a_full_batch_is_due_at_once(fleet: Fleet, surveyor: Surveyor) -> None:
     fleet.append_many(("1", str(i), "upsert", T) for i in range(BATCH))
     assert (due_in_ms(fleet, surveyor) or 0) < 0

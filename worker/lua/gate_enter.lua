@@ -2,9 +2,10 @@
 --
 -- KEYS  1 gate
 -- ARGV  1 token of who asks  2 probe_ms: how long the right to probe lasts
+--       3 clock_back_ms: the clock went back, if the gate moved so far ahead of it, and no wait is known any more
 -- Returns { 'open' | 'probe' | 'closed', generation, attempts, lone, wait_ms }
 local gate = KEYS[1]
-local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'not_before', 'probe_until')
+local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'not_before', 'probe_until', 'moved')
 local generation, attempts, lone = tonumber(known[2] or '0'), tonumber(known[3] or '0'), tonumber(known[4] or '0')
 if not known[1] or known[1] == 'ok' then
   return { 'open', generation, attempts, lone, 0 }
@@ -12,10 +13,11 @@ end
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
 local wait_ms = math.max(tonumber(known[5] or '0'), tonumber(known[6] or '0')) - now_ms
-if wait_ms > 0 then
+if wait_ms > 0 and tonumber(known[7] or '0') <= now_ms + ARGV[3] then
   return { 'closed', generation, attempts, lone, wait_ms }
 end
 -- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
-redis.call('HDEL', gate, 'probe_until')
-redis.call('HSET', gate, 'probe', ARGV[1], 'probe_until', string.format('%.0f', now_ms + ARGV[2]))
+redis.call('HDEL', gate, 'probe_until', 'not_before')
+redis.call('HSET', gate, 'probe', ARGV[1], 'probe_until', string.format('%.0f', now_ms + ARGV[2]),
+  'moved', string.format('%.0f', now_ms))
 return { 'probe', generation, attempts, lone, 0 }

@@ -31,7 +31,8 @@ end
 
 local function close(as, reason, attempts)
   redis.call('HSET', gate, 'state', as, 'reason', reason, 'error', ARGV[5], 'attempts', attempts,
-    'not_before', string.format('%.0f', now_ms + ARGV[3]), 'generation', string.format('%.0f', generation + 1))
+    'not_before', string.format('%.0f', now_ms + ARGV[3]), 'moved', string.format('%.0f', now_ms),
+    'generation', string.format('%.0f', generation + 1))
   if state ~= as then
     redis.call('HSET', gate, 'since', string.format('%.0f', now_ms))
   end
