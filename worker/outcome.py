@@ -230,6 +230,11 @@ def _describe(answer: Answer, envelope: Envelope | None) -> str:
         if envelope.status != answer.status:
             parts.append(f"envelope {envelope.status}")
         for name, value in (("code", envelope.error.code), ("field", envelope.error.field)):
-            if value:  # a value that is no small number is not one of theirs and might be anything, an id too
-                parts.append(f"{name} {value if _STATED_CODE.fullmatch(value) else 'unknown'}")
+            if value:
+                parts.append(f"{name} {stated(value)}")
     return ", ".join(parts)
+
+
+def stated(value: str) -> str:
+    """A code or field as it may be logged: no small number is none of theirs, and might be anything, an id too."""
+    return value if not value or _STATED_CODE.fullmatch(value) else "unknown"

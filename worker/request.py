@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from producers.errors import SettingsError
 from worker.backoff import full_jitter
-from worker.outcome import Answer, Confirmed, Hold, NoAnswer, Outcome, Rejected, Retry, TooLarge, decide
+from worker.outcome import Answer, Confirmed, Hold, NoAnswer, Outcome, Rejected, Retry, TooLarge, decide, stated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,8 @@ class Sent:
 
     Attributes:
         batch: its records.
-        begun_ms: when it began (Unix ms, Redis' clock).
+        begun_ms: when it began, if not a little later (Unix ms, Redis' clock).
+        deadline_ms: when it was over for us, if not a little earlier; 0 where no request went out.
         outcome: None where there was nothing to send, or nothing was let through.
         generation: of the gate it passed.
         attempts: failed attempts before it.
@@ -45,6 +46,7 @@ class Sent:
 
     batch: Batch
     begun_ms: int
+    deadline_ms: int = 0
     outcome: Outcome | None = None
     generation: int = 0
     attempts: int = 0
@@ -87,7 +89,7 @@ class Requests:
             this: the round, whose leases are those of the partitions in the batch.
             batch: the records; none sends nothing.
         """
-        nothing = Sent(batch, this.at_ms(self._monotonic()))
+        nothing = Sent(batch, this.at_least_ms(self._monotonic()))
         if not batch.records:
             return nothing
         permit = self._gate.enter(this.leases[0].token.decode(), self._settings.lease_seconds)
@@ -105,7 +107,8 @@ class Requests:
         if not all(lease.outlives(deadline) for lease in this.leases):
             return passed
         answer = self._endpoint.send(body, key, deadline)
-        return replace(passed, outcome=decide(answer, batch.records, self._epoch()), posted=True)
+        outcome = decide(answer, batch.records, self._epoch())
+        return replace(passed, outcome=outcome, posted=True, deadline_ms=this.at_ms(deadline))
 
     def report(  # noqa: PLR0911 - one clause an outcome; that is the whole of it
         self, sent: Sent, *, absorbed: bool
@@ -132,7 +135,8 @@ class Requests:
                 report(sent.generation, "answered", delay_seconds=hold)
                 return "suspect"
             case Rejected(code=code, field=field):
-                state = report(sent.generation, "lone", delay_seconds=hold, error=f"code {code}, field {field}")
+                error = f"code {stated(code)}, field {stated(field)}"
+                state = report(sent.generation, "lone", delay_seconds=hold, error=error)
                 return "refused" if state != "held" else kept
             case Hold(reason=reason, error=error):
                 report(sent.generation, "hold", delay_seconds=hold, reason=reason, error=error)

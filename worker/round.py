@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,22 @@ class Round:
 
     Attributes:
         view: the gate as this round found it, with the time by Redis' clock.
-        looked: when that was (monotonic, seconds).
+        looked: when it was asked for (monotonic, seconds).
+        seen: when the answer was there; Redis' clock was read at some moment between the two.
         leases: of the partitions in it.
         stretches: what they hold, in the same order.
     """
 
     view: View
     looked: float
+    seen: float
     leases: list[Lease]
     stretches: list[Stretch]
 
     def at_ms(self, monotonic: float) -> int:
-        """Redis' clock (Unix ms) at a time of this process' monotonic clock, in seconds."""
-        return self.view.now_ms + int((monotonic - self.looked) * 1000)
+        """Redis' clock (Unix ms) at a time of this process' monotonic clock, in seconds: that or up to a look later."""
+        return self.view.now_ms + math.ceil((monotonic - self.looked) * 1000) + 1
+
+    def at_least_ms(self, monotonic: float) -> int:
+        """The same, but that or up to a look earlier."""
+        return self.view.now_ms + int((monotonic - self.seen) * 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from worker.gate import DEAD_LETTERS_FULL
-from worker.outcome import Confirmed, Hold, Rejected, Retry, TooLarge
+from worker.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, stated
 from worker.partition import DEAD_CAP, Partitions
 from worker.settlement import Act, Fate, Refusal, Settlement, settlement
 
@@ -63,7 +63,7 @@ class Settling:
         late = [each.late for each in settlements]
         if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:
             # Marked before anything else moves: whatever happens from here on, the request may still act.
-            until_ms = sent.begun_ms + self._acting_ms
+            until_ms = sent.deadline_ms + int(self._settings.late_seconds * 1000)
             late = [_marks(stretch, sent, i, until_ms) for i, stretch in enumerate(stretches)]
         elif isinstance(sent.outcome, Rejected) and not any(sent.batch.chosen):
             wait_ms = max(_PUT_OFF_MS, _PUT_OFF_REQUESTS * (now_ms - sent.begun_ms))
@@ -82,11 +82,6 @@ class Settling:
         if "full" in results:
             self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
         return [lease for lease, stays, each in zip(leases, renew, results, strict=True) if stays and each == "settled"]
-
-    @property
-    def _acting_ms(self) -> int:
-        """How long after its begin a request that nobody answered may still act."""
-        return int((self._settings.request_timeout_seconds + self._settings.late_seconds) * 1000)
 
     def _hold_full(self, leases: list[Lease]) -> None:
         self._requests.hold(DEAD_LETTERS_FULL, f"a partition has no room for more than {DEAD_CAP} dead letters")
@@ -113,7 +108,7 @@ class Settling:
                 attempt = sent.attempts + 1
                 self._log.warning("batch_retry", **fields, error=error, ambiguous=ambiguous, attempt=attempt)
             case Rejected(code=code, field=field):
-                self._log.warning("batch_rejected", **fields, code=code, field=field)
+                self._log.warning("batch_rejected", **fields, code=stated(code), field=stated(field))
             case Hold(reason=reason, error=error):
                 self._log.error("endpoint_held", **fields, reason=reason, error=error)
             case TooLarge(error=error):

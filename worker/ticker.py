@@ -96,6 +96,9 @@ class Ticker:
             except redis.RedisError as error:
                 self._said("redis", away=True, error=type(error).__name__)
                 wait = IDLE_SECONDS
+            except Exception as error:  # noqa: BLE001 - whatever it is: without a ticker nothing is delivered any more
+                self._log.error("ticker_failed", error=type(error).__name__, waits=IDLE_SECONDS)
+                wait = IDLE_SECONDS
             self._stop.wait(wait)
         self._step_down()
 

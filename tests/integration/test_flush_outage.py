@@ -9,8 +9,7 @@ import pytest
 
 from tests.integration.fleet import ONCE_SECONDS, PARTITIONS, T
 from tests.waiting import wait_until
-from worker.survey import ABSORB_READ
-from worker.survey import ABSORB_ENTRIES
+from worker.survey import ABSORB_ENTRIES, ABSORB_READ
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet

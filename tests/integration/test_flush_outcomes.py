@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import T
+from worker.gate import LONE_REJECTIONS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,3 +227,18 @@ def test_neither_the_secret_nor_an_id_is_logged(fleet: Fleet, capfd: pytest.Capt
     assert "batch_retry" in said
     for secret in ("s3cret-of-ours", "owner-of-a-contact", "contact-of-an-owner"):
         assert secret not in said
+
+
+def test_an_id_that_the_endpoint_repeats_is_neither_logged_nor_kept_by_the_gate(
+    fleet: Fleet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    owner = "owner-of-a-contact"
+    echo = {"kind": "status", "status": 422, "code": f"40002 {owner}", "field": owner, "message": owner}
+    fleet.append(owner, "0", "upsert", T)
+    fleet.stand_in.faults({**echo, "times": LONE_REJECTIONS_MAX + 1})
+    for times in range(LONE_REJECTIONS_MAX):
+        fleet.append(owner, str(times), "upsert", T + 1)
+        fleet.flush(0.5)
+    assert fleet.dead_letters()
+    assert owner not in "".join(capfd.readouterr())
+    assert not any(owner in value.decode() for value in fleet.client.hvals(fleet.keys.gate))

@@ -46,7 +46,7 @@ class Hall:
         app.conf.update(broker_url=settings.celery_broker_url, task_default_queue=settings.namespace)
         app.task(name="contact_sync.flush")(flush)
         app.finalize()
-        queue = QueueOfHints(app)
+        queue = QueueOfHints(app, settings.namespace)
         client = self._undo.enter_context(connect(settings.redis_url, timeout_seconds=5))
         self._undo.callback(queue.close)
         return Ticker(
@@ -171,6 +171,25 @@ def test_a_broker_that_is_away_makes_the_ticker_flush_by_itself(
             wait_until(lambda: not fleet.backlog(), what="it was delivered without the broker")
     assert len(fleet.stand_in.contacts()) == 2
     assert "".join(capfd.readouterr()).count("broker_away") == 1
+
+
+def test_what_nobody_foresaw_does_not_end_the_ticker(
+    fleet: Fleet, hall: Hall, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fleet.client.hset(fleet.keys.gate, mapping={"limit": "no number", "limit_until": fleet.now_ms() + 60_000})
+    fleet.append("1", "2", "upsert", T)
+    said = ""
+
+    def failed() -> bool:
+        nonlocal said
+        said += "".join(capfd.readouterr())
+        return "ticker_failed" in said
+
+    with ticking(hall.ticker("a")):
+        wait_until(failed, what="it says that it failed")
+        assert hall.hints() == 0
+        fleet.client.hdel(fleet.keys.gate, "limit")
+        wait_until(hall.hints, what="a hint lies in the queue")
 
 
 def test_an_idle_ticker_asks_redis_little(fleet: Fleet, hall: Hall) -> None:
