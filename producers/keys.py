@@ -73,6 +73,11 @@ class Keys:
         return f"{self.namespace}:ticker"
 
     @property
+    def hearing(self) -> str:
+        """String with a time to live: the name of the worker process that heard a hint last."""
+        return f"{self.namespace}:hearing"
+
+    @property
     def config(self) -> str:
         """Hash of what may not change under a running log: number of partitions, format version."""
         return f"{self.namespace}:config"

@@ -1,4 +1,4 @@
-"""What runs in each worker process beside Celery's pool: the ticker, and a watch over the process' own hearing."""
+"""What runs in each worker process beside Celery's pool: the ticker, and the queue that it leaves hints in."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from amqp.exceptions import ChannelError
-from celery import bootsteps, signals
-from celery.worker import state as worker_state
+from celery import bootsteps
 from kombu.exceptions import OperationalError
 
 from producers.partitions import agree_partitions
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 
     from worker.settings import WorkerSettings
 
-DEAF_SECONDS: Final = 30.0
-"""Hints lie in the queue, this process is free and received none for so long: it does not hear any more."""
-
-EXIT_DEAF: Final = 70  # EX_SOFTWARE: something is wrong with this process; whoever started it starts it anew
-
-_LISTEN_SECONDS: Final = 5.0  # between two looks at the queue
-
 _LOG = structlog.get_logger("contact_sync")
+
+_QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout": LEASE_PATH_SECONDS}
+"""A broker that swallows what it is sent must not hold up the ticker for longer than its lease."""
 
 
 class QueueOfHints:
-    """The fleet's queue, through Celery's own connection settings."""
+    """One queue of the broker, through Celery's own connection settings.
 
-    def __init__(self, app: Any) -> None:
+    Attributes:
+        name: of the queue.
+    """
+
+    def __init__(self, app: Any, name: str) -> None:
+        self.name = name
         self._app = app
         self._connection: Any = None
 
@@ -57,8 +58,7 @@ class QueueOfHints:
         """
         connection = self._connected()
         try:
-            queue = self._app.conf.task_default_queue
-            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            return int(connection.default_channel.queue_declare(self.name, passive=True).message_count)
         except ChannelError:
             return 0  # no queue yet, so nothing in it
         except Exception:
@@ -74,10 +74,16 @@ class QueueOfHints:
         task = self._app.tasks["contact_sync.flush"]
         try:
             for _ in range(hints):
-                task.apply_async(connection=self._connected(), retry=False)
+                task.apply_async(queue=self.name, connection=self._connected(), retry=False)
         except Exception:
             self.close()
             raise
+
+    def purge(self) -> None:
+        """Takes back what lies in it, if the broker is there."""
+        with suppress(*self.errors):
+            self._connected().default_channel.queue_purge(self.name)
+        self.close()
 
     def close(self) -> None:
         """Gives the connection back; the next call makes another."""
@@ -87,7 +93,7 @@ class QueueOfHints:
 
     def _connected(self) -> Any:
         if self._connection is None:
-            connection = self._app.connection_for_write()
+            connection = self._app.connection_for_write(transport_options=_QUICK)
             try:
                 connection.ensure_connection(max_retries=1, timeout=LEASE_PATH_SECONDS)
             except BaseException:
@@ -119,7 +125,7 @@ class TickerStep(bootsteps.StartStopStep):
         """Starts ticking."""
         settings = runtime.settings_of(self._app)
         client = connect(settings.redis_url, timeout_seconds=IDLE_SECONDS + LEASE_PATH_SECONDS)
-        queue = QueueOfHints(self._app)
+        queue = QueueOfHints(self._app, settings.namespace)
         self._ticker = Ticker(
             settings,
             client=client,
@@ -136,62 +142,13 @@ class TickerStep(bootsteps.StartStopStep):
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()
 
-    def stop(self, _worker: Any) -> None:
-        """Stops ticking, so that another process' ticker takes over at once."""
-        if self._ticker is not None and self._thread is not None:
+    def close(self, _worker: Any) -> None:
+        """Stops ticking, so that another process' ticker takes over while this one finishes what it has in hand."""
+        if self._ticker is not None:
             self._ticker.stop()
-            self._thread.join(IDLE_SECONDS + 2 * LEASE_PATH_SECONDS)
 
-
-class DeafStep(bootsteps.StartStopStep):
-    """Ends a process that consumes no more although hints lie in the queue: Celery's most reported fault.
-
-    It can lose its connection to the broker in ways that look healthy from inside. Whoever started the process
-    starts it anew; its exit status says that something was wrong.
-    """
-
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, worker: Any, **_: Any) -> None:
-        self._worker = worker
-        self._app = worker.app
-        self._stop = threading.Event()
-        self._received = 0
-
-    def start(self, _worker: Any) -> None:
-        """Starts listening to whether anything is heard."""
-        signals.task_received.connect(self._hear, weak=False)
-        threading.Thread(target=self._watch, name="deaf-watch", daemon=True).start()
-
-    def stop(self, _worker: Any) -> None:
-        """Stops watching."""
-        self._stop.set()
-        signals.task_received.disconnect(self._hear)
-
-    def _hear(self, **_: Any) -> None:
-        self._received += 1
-
-    def _watch(self) -> None:
-        queue = QueueOfHints(self._app)
-        deaf, received = 0.0, 0
-        while not self._stop.wait(_LISTEN_SECONDS):
-            heard, received = received != self._received, self._received
-            deaf = 0.0 if heard or not self._overhears(queue) else deaf + _LISTEN_SECONDS
-            if deaf >= DEAF_SECONDS:
-                self._end()
-                return
-
-    def _overhears(self, queue: QueueOfHints) -> bool:
-        """Whether hints lie in the queue that this process is free to take."""
-        busy = len(worker_state.reserved_requests) >= self._worker.concurrency
-        try:
-            return not busy and queue.hints() > 0
-        except queue.errors:
-            return False  # a broker that is away is no fault of this process' hearing
-
-    def _end(self) -> None:
-        _LOG.error("worker_deaf", seconds=DEAF_SECONDS, exit_status=EXIT_DEAF)
-        worker_state.should_stop = EXIT_DEAF  # type: ignore[assignment] # a status, as its own code reads it
-        # Asked to stop, it may hang in the very thing that made it deaf.
-        self._stop.wait(runtime.settings_of(self._app).request_timeout_seconds)
-        os._exit(EXIT_DEAF)
+    def stop(self, worker: Any) -> None:
+        """Waits until it has stopped: it may have a request in hand itself, where the broker is away."""
+        if self._thread is not None:
+            request_seconds = runtime.settings_of(worker.app).request_timeout_seconds
+            self._thread.join(IDLE_SECONDS + 2 * LEASE_PATH_SECONDS + request_seconds)

@@ -17,9 +17,12 @@ from kombu.transport.redis import Transport
 from producers.errors import ContactSyncError, SettingsError
 from producers.settings import variable_of
 from worker import runtime
-from worker.bootsteps import DeafStep, TickerStep
+from worker.bootsteps import TickerStep
+from worker.hearing import DeafStep
 from worker.logs import set_up_logging
 from worker.settings import WorkerSettings, load_worker_settings
+from worker.signals import SignalStep, end_before_start
+from worker.stopping import sigterm_waits
 from worker.ticker import BUDGET_SECONDS
 
 FLUSH_TASK = "contact_sync.flush"
@@ -78,18 +81,24 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 5,
         "visibility_timeout": 60,
+        # Every app has these keys in common unless it is told otherwise: in a database that another app shares, our
+        # visibility timeout would put that app's tasks back into its queue while they are worked on.
+        "unacked_key": f"{SETTINGS.namespace}:unacked",
+        "unacked_index_key": f"{SETTINGS.namespace}:unacked_index",
+        "unacked_mutex_key": f"{SETTINGS.namespace}:unacked_mutex",
         "retry_on_timeout": False,
     },
 )
-app.steps["worker"].add(TickerStep)
-app.steps["worker"].add(DeafStep)
+for _step in (SignalStep, TickerStep, DeafStep):
+    app.steps["worker"].add(_step)
 
 
 @app.task(name=FLUSH_TASK, ignore_result=True)
 def flush(*_args: object, **_kwargs: object) -> None:
     """Flushes what is due. Takes nothing: whatever a message carries is ignored."""
     try:
-        runtime.of_this_process(SETTINGS).flusher.run(BUDGET_SECONDS)
+        with sigterm_waits():
+            runtime.of_this_process(SETTINGS).flusher.run(BUDGET_SECONDS)
     except redis.RedisError as error:
         # Nothing is lost: what was in hand lies in the log, its leases expire, and the ticker hints again.
         _LOG.warning("flush_interrupted", error=type(error).__name__)
@@ -103,6 +112,7 @@ def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
 @signals.celeryd_init.connect
 def _check_before_start(**_: Any) -> None:
     """Refuses to start with settings that cannot work, or with another number of partitions than recorded."""
+    end_before_start()
     try:
         load_worker_settings(require_credentials=True)
         _check_broker()

@@ -72,7 +72,9 @@ class Claims:
             turn.ends = self._monotonic() + TURN_SECONDS
         filled = sum(lease.waiting + lease.pending for lease in turn.leases)
         if filled < limit and not (turn.leases and view.closed):
-            turn.leases += self._partitions.claim(self._choose(view, limit, limit - filled))
+            held = {lease.partition for lease in turn.leases}  # one that Redis lost before its time looks free
+            chosen = [p for p in self._choose(view, limit, limit - filled) if p not in held]
+            turn.leases += self._partitions.claim(chosen)
         return bool(turn.leases)
 
     def give_back(self, leases: Sequence[Lease]) -> None:

@@ -59,19 +59,20 @@ class Flusher:
         while self._monotonic() < ends and not self._stopping():
             looked = self._monotonic()
             view = self._gate.look()
+            seen = self._monotonic()
             if not self._claims.take(turn, view, self._limit(view)):
                 break
-            self._flush(turn, view, looked)
+            self._flush(turn, view, looked, seen)
             rounds += 1
         self._claims.give_back(turn.leases)
         return rounds
 
-    def _flush(self, turn: Turn, view: View, looked: float) -> None:
+    def _flush(self, turn: Turn, view: View, looked: float, seen: float) -> None:
         """One batch, from the log to what became of it; the turn keeps the leases that have work left."""
         self._claims.drop_short(turn, self._settings.request_timeout_seconds)
         if not turn.leases:
             return
-        this = Round(view, looked, turn.leases, self._read(turn, view))
+        this = Round(view, looked, seen, turn.leases, self._read(turn, view))
         sent = self._requests.send(this, self._fill(this))
         fate = self._requests.report(sent, absorbed=any(self._absorbs(lease, view) for lease in turn.leases))
         turn.leases = self._settling.settle(this, sent, fate)

@@ -25,9 +25,12 @@ from worker.partition import Partitions
 from worker.request import Requests
 from worker.server_key import read_server_key
 from worker.settling import Settling
+from worker.stopping import STOPPING
 from worker.survey import Surveyor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.settings import WorkerSettings
 
 
@@ -79,8 +82,12 @@ def settings_of(app: Any) -> WorkerSettings:
     return found
 
 
-def build(settings: WorkerSettings) -> Runtime:
+def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> Runtime:
     """A runtime of this process' own.
+
+    Args:
+        settings: the worker's settings.
+        stopping: whether the process is about to end.
 
     Raises:
         PartitionsMismatch: the log was begun with another number of partitions than configured.
@@ -117,6 +124,7 @@ def build(settings: WorkerSettings) -> Runtime:
         requests=requests,
         settling=Settling(settings, partitions, requests, monotonic, log),
         monotonic=monotonic,
+        stopping=stopping,
     )
     return Runtime(settings, client, count, gate, flusher)
 

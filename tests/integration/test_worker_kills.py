@@ -14,7 +14,7 @@ from tests.integration.fleet import Fleet
 from tests.integration.redis_proxy import RedisProxy
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
-from worker.bootsteps import EXIT_DEAF
+from worker.hearing import EXIT_DEAF
 from worker.kept.place import free_port
 from worker.kept.redis import EmbeddedRedis
 from worker.standin.server import StandInThread

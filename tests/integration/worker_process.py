@@ -1,4 +1,4 @@
-"""Worker processes as Celery users start them: `celery -A worker worker`."""
+"""Worker processes as their users start them: `celery -A worker worker`, or `contact-sync worker`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 THREADS = ("-P", "threads", "-c", "8")
 PREFORK = ("-P", "prefork", "-c", "2")
+
+CELERY = (sys.executable, "-m", "celery", "-A", "worker", "worker", "-l", "INFO")
+CONTACT_SYNC = (str(Path(sys.executable).with_name("contact-sync")), "worker")
 
 PROCESS: dict[str, Any] = {
     "linger_seconds": 0.05,
@@ -49,20 +52,27 @@ class WorkerProcess:
         environment: its settings; of this process' own environment it gets what a shell needs.
         directory: where it runs and writes what it says.
         options: for `celery worker`, such as the pool.
+        command: what starts it.
     """
 
-    def __init__(self, environment: Mapping[str, str], directory: Path, options: tuple[str, ...] = THREADS) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        directory: Path,
+        options: tuple[str, ...] = THREADS,
+        command: tuple[str, ...] = CELERY,
+    ) -> None:
         self._environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self._environment |= environment
         self._directory = directory
-        self._options = options
+        self._command = (*command, *options)
 
     def __enter__(self) -> Self:
         self._directory.mkdir(exist_ok=True)
         self._log = self._directory / f"worker-{len(list(self._directory.glob('worker-*')))}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "worker", "worker", "-l", "INFO", *self._options],
+                self._command,
                 env=self._environment,
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
@@ -100,6 +110,20 @@ class WorkerProcess:
     def end(self) -> int:
         """Asks it to end, as a service manager does, and returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
+        return self.exit_status()
+
+    def signal_all(self, number: int) -> None:
+        """Sends a signal to it and its children, as a terminal does."""
+        os.killpg(self.process.pid, number)
+
+    def insist(self, number: int) -> int:
+        """Sends a signal again and again, as an impatient person does, and returns its exit status."""
+
+        def ended() -> bool:
+            self.process.send_signal(number)  # does nothing to one that has ended
+            return self.process.poll() is not None
+
+        wait_until(ended, seconds=GRACE_SECONDS, what="the worker has ended")
         return self.exit_status()
 
     def exit_status(self) -> int:

@@ -25,8 +25,8 @@ PASSED_ON_PREFIXES: Final = ("LC_", "LD_", "DYLD_", "PYTHON", "SSL_CERT_")
 """What of our environment a kept worker gets. All else stays behind: not only CONTACT_SYNC_ variables decide where a
 worker connects, but also Celery's own, such as CELERY_BROKER_URL, BROKER_URL or CONFIG_MODULE."""
 
-GRACE_SECONDS: Final = 10.0
-"""How long a worker may take to finish what it sends before it is killed: as long as a request takes by default."""
+MARGIN_SECONDS: Final = 10.0
+"""What a worker may take to end before it is killed, beside the time of the request that it has in hand."""
 
 
 def environment_of(settings: WorkerSettings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -66,7 +66,7 @@ class KeptWorker:
         *,
         concurrency: int = 8,
         log: IO[bytes] | None = None,
-        grace_seconds: float = GRACE_SECONDS,
+        grace_seconds: float | None = None,
     ) -> None:
         """Starts it, and returns before it is ready.
 
@@ -74,7 +74,8 @@ class KeptWorker:
             settings: what it works with.
             concurrency: how many threads it has.
             log: file that takes all it says; None passes its log on to our standard error.
-            grace_seconds: how long it may take to finish what it sends, once it is closed or we are gone.
+            grace_seconds: how long it may take to finish what it sends, once it is closed or we are gone; None gives
+                it time for a whole request.
 
         Raises:
             NotKeptError: it cannot be started.
@@ -86,7 +87,7 @@ class KeptWorker:
         self._kept = Kept(
             [*command, *options],
             env=environment_of(settings, os.environ),
-            grace_seconds=grace_seconds,
+            grace_seconds=settings.request_timeout_seconds + MARGIN_SECONDS if grace_seconds is None else grace_seconds,
             remove=[directory],
             stdout=subprocess.DEVNULL if log is None else log,  # Celery's banner
             stderr=log,

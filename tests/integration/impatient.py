@@ -1,0 +1,18 @@
+"""The worker's Celery app with a hearing that loses its patience soon, for processes under test."""
+
+from __future__ import annotations
+
+from worker.celery import app
+from worker.hearing import DeafStep
+
+
+class ImpatientStep(DeafStep):
+    """Far shorter than what it takes to end or to restart anything else here."""
+
+    listen_seconds = 0.25
+    deaf_seconds = 3.0
+    reconnect_seconds = 12.0
+
+
+app.steps["worker"].discard(DeafStep)
+app.steps["worker"].add(ImpatientStep)
