@@ -6,7 +6,12 @@ httpx or the stand-in's web server take to load, and so does `--help`.
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -32,11 +37,16 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "endpoint": Place("worker.standin.cli", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."),
     "emit": Place("worker.commands.emit", "emit", "Append changes to the log from JSON lines."),
     "status": Place("worker.commands.status", "status", "What waits, since when, what was done, and the endpoint."),
+    "health": Place("worker.commands.health", "health", "Does the fleet make progress? By exit status."),
     "drain": Place("worker.commands.drain", "drain", "Wait until nothing waits or is in flight."),
     "explain": Place("worker.commands.explain", "explain", "All that is known of a pair, and why."),
     "dead-letters": Place("worker.commands.dead_letters", "dead_letters", "What could not be delivered."),
     "check": Place("worker.commands.check", "check", "Is everything there and right? One line each."),
 }
+
+
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing fails of that whoever runs us can mend; of a reader that has gone click itself takes care."""
 
 
 class Commands(click.Group):
@@ -58,6 +68,23 @@ class Commands(click.Group):
         """Writes the list of commands without loading any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Runs the program; where what it says cannot be written, that is one line too."""
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is None:  # it was closed before we began
+                setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it lasts as we do
+            elif isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # ids are of any script, terminals are not
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is left goes nowhere
+            click.echo(f"contact-sync: standard output cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; what its user can mend is one line and an exit status, never a traceback."""
