@@ -55,6 +55,15 @@ class AsyncContactProducer:
     Single changes of many tasks share round trips: while one is under way, those that come meanwhile gather for the
     next, on one connection. A task that is cancelled while it waits cannot know whether its change was accepted.
     One object belongs to one event loop.
+
+    Args:
+        url: Redis, as in CONTACT_SYNC_REDIS_URL; the other settings still come from the environment.
+        settings: all settings; without it they come from the environment and ``.env``.
+        client: an asyncio client of Redis to use instead of one made from the URL; it stays the caller's to close.
+        clock: the Unix time in seconds, for stamping.
+
+    Raises:
+        SettingsError: a setting does not fit.
     """
 
     def __init__(
@@ -82,7 +91,23 @@ class AsyncContactProducer:
         source: str | None = None,
         traceparent: str | None = None,
     ) -> str:
-        """``ContactProducer.upsert`` with ``await``."""
+        """Say that ``contact`` is a contact of ``owner``, new or changed; ``ContactProducer.upsert`` with ``await``.
+
+        Args:
+            owner: the owner's XC user id.
+            contact: the contact's XC user id.
+            at: when it happened at its source, in Unix milliseconds; None for now.
+            source: who says so, up to 64 bytes.
+            traceparent: W3C trace context.
+
+        Returns:
+            The id of the entry in the log.
+
+        Raises:
+            InvalidChange: an argument breaks a rule of CONTRACT section 2.
+            NotAccepted: Redis did not accept it, or perhaps did not.
+            PartitionsMismatch: the log was begun with another number of partitions than configured.
+        """
         change = ContactChange(owner=owner, contact=contact, op="upsert", at=at, source=source, traceparent=traceparent)
         return await self._join_next_round_trip(change)
 
@@ -95,12 +120,25 @@ class AsyncContactProducer:
         source: str | None = None,
         traceparent: str | None = None,
     ) -> str:
-        """``ContactProducer.delete`` with ``await``."""
+        """Say that ``contact`` is no contact of ``owner`` any more; arguments and errors as in ``upsert``."""
         change = ContactChange(owner=owner, contact=contact, op="delete", at=at, source=source, traceparent=traceparent)
         return await self._join_next_round_trip(change)
 
     async def send(self, changes: Iterable[Item] | AsyncIterable[Item]) -> list[str]:
-        """``ContactProducer.send`` with ``await``; takes asynchronous iterables too."""
+        """Append many changes, in order, one round trip per thousand; ``ContactProducer.send`` with ``await``.
+
+        Args:
+            changes: changes, or mappings of their fields; an asynchronous iterable of them serves as well.
+
+        Returns:
+            The ids of the entries, in order.
+
+        Raises:
+            InvalidChange: a change breaks a rule; those before it were sent, it and those after it were not taken.
+            NotAccepted: Redis did not accept some, or perhaps did not; it carries them as stamped.
+            PartitionsMismatch: the log was begun with another number of partitions than configured; nothing was taken.
+            Exception: whatever the iterable itself raised; what it gave before was sent.
+        """
         delivery = Delivery()
         packer = await self._agree(delivery)
         intake = AsyncIntake(changes, self._stamper)

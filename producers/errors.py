@@ -18,6 +18,7 @@ class InvalidChange(ContactSyncError, ValueError):  # noqa: N818 - a name that s
     """A change breaks a rule of CONTRACT section 2; the line names the field and the rule, never an id.
 
     Attributes:
+        rule: the field and the rule, without the index.
         index: where ``send`` met it, counted from 0; None outside of ``send``. Every change before it was sent,
             it and everything after it was not, and nothing after it was taken from the iterable.
     """
@@ -33,7 +34,12 @@ class SettingsError(ContactSyncError):
 
 
 class PartitionsMismatch(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """The configured number of partitions is not the one that the log was begun with (CONTRACT section 2)."""
+    """The configured number of partitions is not the one that the log was begun with (CONTRACT section 2).
+
+    Attributes:
+        configured: the number in CONTACT_SYNC_PARTITIONS.
+        recorded: the number that Redis has of the namespace.
+    """
 
     def __init__(self, configured: int, recorded: int, namespace: str) -> None:
         super().__init__(

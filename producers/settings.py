@@ -73,6 +73,12 @@ def check_redis_url(value: str) -> str:
 class ProducerSettings(BaseModel):
     """What a producer needs to know. Immutable.
 
+    Attributes:
+        redis_url: Redis with the event log: ``redis://``, ``rediss://`` or ``unix://`` (CONTACT_SYNC_REDIS_URL).
+        namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
+        partitions: how many the log must have; None takes the recorded number, 64 at first use
+            (CONTACT_SYNC_PARTITIONS).
+
     Raises:
         SettingsError: a value does not fit, in one line that names the variable and the rule.
     """

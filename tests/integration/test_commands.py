@@ -198,6 +198,19 @@ def test_explain_of_an_unknown_pair_says_so(fleet: Fleet) -> None:
 # worker
 
 
+def test_the_worker_command_takes_nothing_for_its_own_that_is_meant_for_another_app(
+    fleet: Fleet, wait_until: WaitUntil, tmp_path: Path
+) -> None:
+    for name in ("worker", "celery", "producers", "redis"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is another project')\n")
+    theirs = {"BROKER_URL": "redis://127.0.0.1:1/0", "CONFIG_MODULE": "no_such", "LOADER": "no_such", "WORKDIR": "/no"}
+    environ = fleet.environment() | theirs | {f"CELERY_{name}": value for name, value in theirs.items()}
+    with running(environ, "worker", "-c", "2", cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: told(fleet, "status")["worker_awake"], seconds=30, what="the worker is awake")
+        process.terminate()
+        assert process.wait(30) == 0
+
+
 def test_the_worker_command_delivers_and_ends_when_told_to(fleet: Fleet, wait_until: WaitUntil, tmp_path: Path) -> None:
     fleet.append("1", "2", "upsert")
     log = (tmp_path / "log").open("w+")

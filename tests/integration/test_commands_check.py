@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.commands import run, told
+from tests.integration.commands import bury, run, told
 from tests.integration.fleet import PARTITIONS, Fleet
+from worker.check import check_variables
+from worker.check_server import USED_COMMANDS
 from worker.kept.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.standin.client import StandInClient
 
 
@@ -71,3 +76,98 @@ def test_check_warns_where_broker_and_log_share_a_bounded_memory(fleet: Fleet) -
 def test_check_finds_a_policy_that_evicts_wrong(fleet: Fleet) -> None:
     with EmbeddedRedis(config={"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}) as evicting:
         assert checks(fleet, redis_url=evicting.url)["eviction"] == "wrong"
+
+
+# Access rules
+
+
+def url_of(fleet: Fleet, *rules: str) -> str:
+    """The fleet's Redis, as a user to whom these access rules apply."""
+    fleet.client.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass-word", *rules)
+    url = urlsplit(fleet.environment()["CONTACT_SYNC_REDIS_URL"])
+    return f"unix://limited:pass-word@{url.path}?{url.query}"
+
+
+def test_the_commands_that_check_asks_for_are_all_that_it_takes(fleet: Fleet) -> None:
+    allowed = [f"+{name}" for name in (*USED_COMMANDS, "rename", "xread", "evalsha", "script|load", "multi", "exec")]
+    url = url_of(fleet, f"~{fleet.keys.namespace}:*", *allowed, "+@connection", "+time", "+info", "+eval")
+    assert checks(fleet, redis_url=url)["permissions"] == "ok"
+    fleet.change(redis_url=url)
+    fleet.producer().upsert("1", "2")
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "2")}
+    bury(fleet)
+    assert run(fleet, "dead-letters", "redrive").exit_code == 0
+    fleet.deliver()
+    assert ("1", "9") in fleet.stand_in.contacts()
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (("~*", "+@all", "-xtrim", "-hset"), "HSET, XTRIM"),
+        (("~*", "+@all", "-evalsha"), "EVALSHA"),
+        (("~*", "+@all", "-eval"), "scripts do all the work"),
+        (("~foreign:*", "+@all"), "No permissions to access a key"),
+    ],
+)
+def test_check_says_what_access_rules_refuse(fleet: Fleet, rules: tuple[str, ...], said: str) -> None:
+    ran = run(fleet, "check", redis_url=url_of(fleet, *rules))
+    assert ran.exit_code == 1
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("wrong")]
+    assert line.startswith("wrong  permissions")
+    assert said in line
+
+
+# The broker
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "verdict", "said"),
+    [
+        ("redis://127.0.0.1:1/0", "warn", "until it answers, workers look for work by themselves"),
+        ("amqp://127.0.0.1:1//", "warn", "until it answers, workers look for work by themselves"),
+        ("sqs://", "wrong", "No module named"),
+        ("memory://", "ok", "apart from the log"),
+    ],
+)
+def test_check_asks_the_broker_whatever_it_is(fleet: Fleet, broker_url: str, verdict: str, said: str) -> None:
+    found = {each["name"]: each for each in told(fleet, "check", broker_url=broker_url)["checks"]}
+    assert found["broker"]["verdict"] == verdict
+    assert said in found["broker"]["message"]
+    assert "broker tls" not in found
+
+
+@pytest.mark.parametrize(("query", "warns"), [("", True), ("?ssl_cert_reqs=required", False)])
+def test_check_says_that_celery_does_not_verify_certificates(fleet: Fleet, query: str, *, warns: bool) -> None:
+    found = checks(fleet, broker_url=f"rediss://127.0.0.1:1/0{query}")
+    assert ("broker tls" in found) is warns
+
+
+# Settings
+
+
+def test_check_names_variables_that_nothing_reads(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("CONTACT_SYNC_PARTITION=8\nOTHER=1\n")
+    first = run(fleet, "check").stdout.splitlines()[0]
+    assert first.endswith("CONTACT_SYNC_PARTITION is none that anything here reads: is CONTACT_SYNC_PARTITIONS meant?")
+
+
+def test_the_variables_of_others_and_our_own_are_nothing_to_speak_of(fleet: Fleet) -> None:
+    assert list(check_variables([*fleet.environment(), "PATH", "CELERY_BROKER_URL"])) == []
+    (found,) = check_variables(["CONTACT_SYNC_NO_SUCH_THING"])
+    assert found.message.endswith("reads")
+
+
+def test_check_says_that_the_config_key_is_none_of_ours(fleet: Fleet) -> None:
+    fleet.client.set(fleet.keys.config, "no hash")
+    assert checks(fleet)["partitions"] == "wrong"
+
+
+def test_check_names_the_url_that_is_not_right_and_its_variable(fleet: Fleet) -> None:
+    lines = run(fleet, "check", endpoint_url="http://127.0.0.1:1").stdout.splitlines()
+    assert lines[-1].startswith("wrong  endpoint     http://127.0.0.1:1: no connection")
+    assert lines[-1].endswith("; is CONTACT_SYNC_ENDPOINT_URL right?")

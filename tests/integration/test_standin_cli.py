@@ -67,7 +67,7 @@ def test_it_serves_until_ctrl_c_whatever_its_clients_wait_for() -> None:
         with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as waiting:
             waiting.sendall(b"POST /v1/server/contact/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=10) == 130
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
@@ -108,7 +108,8 @@ def test_options_win_over_the_environment(tmp_path: Path) -> None:
 def test_a_key_that_does_not_fit_is_wrong_usage_and_never_shown(environment: dict[str, str], reason: str) -> None:
     ended = run("--port", "0", **environment)
     assert ended.returncode == 2
-    assert reason in ended.stderr
+    assert ended.stderr.startswith(f"contact-sync: {reason}")
+    assert ended.stderr.count("\n") == 1
     assert "hush" not in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -118,7 +119,7 @@ def test_a_port_in_use_is_one_line_and_exit_status_1() -> None:
         port = taken.getsockname()[1]
         ended = run("--port", str(port))
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert ended.stderr == f"contact-sync: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
 def accepts(port: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -106,6 +107,50 @@ def test_what_is_produced_to_it_is_delivered_and_it_goes_on_with_its_data(
         assert up.process.returncode == 130
         assert "Traceback" not in stderr
         assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [(), ("--tcp",)])
+def test_a_change_that_waited_is_delivered_after_a_restart_at_the_same_url(
+    temporary: Path, wait_until: WaitUntil, options: tuple[str, ...]
+) -> None:
+    away = {"CONTACT_SYNC_ENDPOINT_URL": "http://127.0.0.1:1", "CONTACT_SYNC_BACKOFF_MAX_SECONDS": "0.5"}
+    key = {"CONTACT_SYNC_SERVER_KEY_ID": "id", "CONTACT_SYNC_SERVER_KEY_SECRET": "secret"}
+    options = ("--data", "data", *options)
+    with running(temporary, *options, **away, **key) as first:
+        with ContactProducer(first.redis_url) as contacts:
+            contacts.upsert("1", "2")
+        wait_until(lambda: events_of(first.redis_url) == 1, seconds=30, what="the worker has read the change")
+        first.process.send_signal(signal.SIGINT)
+        first.process.wait(60)
+    with running(temporary, *options, "--stand-in") as second, StandInClient(second.endpoint_url) as stand_in:
+        assert second.redis_url == first.redis_url
+        wait_until(lambda: stand_in.contacts() == {("1", "2")}, seconds=30, what="what waited is delivered")
+
+
+def test_a_path_too_long_for_a_socket_is_said_and_works_all_the_same(temporary: Path, wait_until: WaitUntil) -> None:
+    with running(temporary, "--stand-in", "--data", "d" * 100) as up:
+        deliver(up, "2", wait_until)
+        up.process.send_signal(signal.SIGINT)
+        _, stderr = up.process.communicate(timeout=60)
+    assert stderr.startswith("contact-sync: a socket does not fit into --data")
+
+
+def test_a_port_that_was_taken_meanwhile_is_one_line_with_what_to_do(temporary: Path) -> None:
+    (temporary / "data").mkdir()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        (temporary / "data" / "contact-sync.port").write_text(f"{other.getsockname()[1]}\n")
+        run = subprocess.run(
+            [*UP, "--stand-in", "--tcp", "--data", "data"],
+            cwd=temporary,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert run.returncode == 1
+    assert re.fullmatch(r"contact-sync: .* on port \d+ .*; end what uses that port, or remove .*\n", run.stderr)
 
 
 def test_with_tcp_it_is_reached_at_a_port(temporary: Path, wait_until: WaitUntil) -> None:

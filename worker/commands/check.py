@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
+from itertools import chain
 from typing import Final
 
 import click
+from dotenv import dotenv_values
 
-from worker.check import check_all
+from worker.check import check_all, check_variables
 from worker.commands.session import EXIT_FAILED, echo_json, painted, printable, shown_url
 from worker.settings import load_worker_settings
 
@@ -29,7 +32,7 @@ def check(*, as_json: bool) -> None:
     """
     settings = load_worker_settings(require_credentials=False)
     findings = []
-    for finding in check_all(settings, shown_url, time.time):
+    for finding in chain(check_variables(_set_variables()), check_all(settings, shown_url, time.time)):
         findings.append(finding)
         if not as_json:
             verdict = painted(f"{finding.verdict:<6}", _COLORS[finding.verdict])
@@ -39,3 +42,8 @@ def check(*, as_json: bool) -> None:
         echo_json({"ok": not wrong, "checks": [finding._asdict() for finding in findings]})
     if wrong:
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _set_variables() -> set[str]:
+    """The names that are set, in the environment or in ``.env``."""
+    return {*os.environ, *dotenv_values(".env", interpolate=False)}

@@ -30,9 +30,10 @@ Example:
 
 def _check_id(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     # A shell may hand over bytes that are no UTF-8: Python keeps them as surrogates, which encode to what is no id.
-    if id_fault(given.encode("utf-8", "surrogateescape")) is not None:
+    raw = given.encode("utf-8", "surrogateescape")
+    if id_fault(raw) is not None:
         raise click.BadParameter(f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8 without control characters")
-    return given
+    return raw.decode()
 
 
 @click.command(epilog=_EPILOG)

@@ -13,6 +13,7 @@ import orjson
 import redis
 
 from producers.partitions import DEFAULT_PARTITIONS, agree_partitions
+from producers.settings import variable_of
 from worker.log_client import connect
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def partitions_of(client: redis.Redis, settings: ProducerSettings) -> int:
 
 def redis_failure(url: str, error: Exception) -> str:
     """One line that says which Redis failed, and how."""
-    return f"Redis at {shown_url(url)}: {str(error).rstrip('.')}"
+    return f"Redis at {shown_url(url)} ({variable_of('redis_url')}): {str(error).rstrip('.')}"
 
 
 def shown_url(url: str) -> str:

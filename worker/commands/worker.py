@@ -35,7 +35,8 @@ def default_concurrency() -> int:
 def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence[str]) -> list[str]:
     """The command line of Celery that this stands for."""
     return [
-        *(sys.executable, "-m", "celery", "-A", "worker", "worker"),
+        # -P: what lies in the current directory is never imported, not even where it is called `worker`.
+        *(sys.executable, "-P", "-m", "worker", "-A", "worker", "worker"),
         *("--pool", pool, "--concurrency", str(concurrency), "--loglevel", loglevel),
         # Nothing here needs them, and after a kill of Redis gossip has crashed workers for good.
         *("--without-gossip", "--without-mingle"),

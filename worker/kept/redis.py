@@ -17,7 +17,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.kept.binary import find_redis_binary
-from worker.kept.place import EmbeddedRedisError, free_port, locked, private_directory
+from worker.kept.place import (
+    PORT_FILE,
+    EmbeddedRedisError,
+    free_port,
+    keep_port,
+    kept_port,
+    locked,
+    private_directory,
+    short_enough,
+)
 from worker.kept.process import Kept
 
 if TYPE_CHECKING:
@@ -47,7 +56,8 @@ class EmbeddedRedis:
     It listens on a Unix socket in a private directory. On exit, on an exception, on any signal and
     even on a SIGKILL of this process the server ends and the directory goes (:mod:`worker.kept.process`).
     With a data directory every change is appended there and synced once a second: an end of this
-    process loses nothing, a crash of the machine or of Redis the last second or so.
+    process loses nothing, a crash of the machine or of Redis the last second or so. The socket is in
+    that directory then, or the port is noted there, so that the URL is the same at every start.
     """
 
     def __init__(
@@ -84,8 +94,16 @@ class EmbeddedRedis:
         return self._kept
 
     @property
+    def keeps_url(self) -> bool:
+        """Whether the next start has the same URL: with a data directory, unless a socket does not fit into it."""
+        return self._data_dir is not None and (self._tcp or short_enough(self._data_dir))
+
+    @property
     def _socket(self) -> Path:
-        return self._private / "redis.sock"
+        # With a port, that is the URL, and the data directory need not be on a file system that takes sockets.
+        if self._data_dir is None or self._tcp or not self.keeps_url:
+            return self._private / "redis.sock"
+        return self._data_dir / "redis.sock"
 
     def __enter__(self) -> Self:
         """Starts the server and returns when it answers.
@@ -95,12 +113,16 @@ class EmbeddedRedis:
             EmbeddedRedisError: it did not start, or ``data_dir`` cannot be used.
         """
         self._binary = find_redis_binary()
-        for attempts_left in reversed(range(PORT_ATTEMPTS if self._tcp else 1)):
+        noted = kept_port(self._data_dir) if self._tcp and self._data_dir is not None else 0
+        for attempts_left in reversed(range(PORT_ATTEMPTS if self._tcp and not noted else 1)):
             self._private = private_directory()
-            self._port = free_port() if self._tcp else 0
+            self._port = (noted or free_port()) if self._tcp else 0
             try:
                 self._start()
-            except EmbeddedRedisError:
+            except EmbeddedRedisError as error:
+                if noted and str(noted) in str(error) and self._data_dir is not None:
+                    advice = f"end what uses that port, or remove {self._data_dir / PORT_FILE} to have another"
+                    raise EmbeddedRedisError(f"{str(error).rstrip('.')}; {advice}") from None
                 if not attempts_left:
                     raise
             else:
@@ -144,6 +166,8 @@ class EmbeddedRedis:
             )
             undo.callback(kept.close)
             wait_until_ready(kept, self._socket, log)
+            if self._tcp and self._data_dir is not None:
+                keep_port(self._data_dir, self._port)
             self._kept = kept
             undo.pop_all()
 

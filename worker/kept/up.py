@@ -39,6 +39,8 @@ RESTARTS_MAX: Final = 3
 STEADY_SECONDS: Final = 60.0
 """A worker that ran so long was well: what ended it is no reason to give up the next one."""
 
+_CHANGE: Final = '{"owner": "1", "contact": "2", "op": "upsert"}'
+
 _EPILOG = """\b
 Example:
   contact-sync up --stand-in
@@ -59,7 +61,8 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
     """Run a Redis and a worker on this machine until Ctrl-C.
 
     Settings come from the environment or a .env file, but for the Redis, which is always the one started here. It
-    listens on a socket that only this user can reach, unless --tcp is given.
+    listens on a socket that only this user can reach, unless --tcp is given. With --data its URL is the same at every
+    start: the socket is in DIR, or the port is noted there.
     """
     try:
         with ending_on_sigterm(), ExitStack() as stack:
@@ -85,6 +88,9 @@ def _keep_up(stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: b
     agree_partitions(client, settings.keys, settings.partitions)  # a worker would say so too, but only in its log
     worker = Restarted(lambda: KeptWorker(settings))
     stack.callback(worker.close)
+    if data is not None and not server.keeps_url:
+        long = "contact-sync: a socket does not fit into --data, whose path is too long: the URL is new at each start"
+        click.echo(long, err=True)
     _announce(settings, data, with_stand_in=with_stand_in)
     while True:
         client.ping()
@@ -115,8 +121,10 @@ def _announce(settings: WorkerSettings, data: Path | None, *, with_stand_in: boo
     click.echo(f"endpoint  {settings.endpoint_url}{'  (stand-in)' if with_stand_in else ''}")
     click.echo("worker    8 threads; what it has to say follows here")
     click.echo()
-    click.echo(f"produce:  {variables} contact-sync emit changes.jsonl")
+    click.echo(f"produce:  echo '{_CHANGE}' | {variables} contact-sync emit")
     click.echo(f"status:   {variables} contact-sync status --watch")
+    if with_stand_in:
+        click.echo(f"look:     curl -s {settings.endpoint_url}/_stand-in/contacts")
     click.echo("Ctrl-C ends all of it.")
 
 

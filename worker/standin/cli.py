@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from worker.commands.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
 from worker.standin.key import KEY_ID, KEY_SECRET, KeyInputError, stand_in_key
 from worker.standin.server import LOCALHOST, serve
 from worker.standin.settings import DEFAULT_KEY, LONGEST_SECONDS
@@ -52,12 +53,13 @@ def endpoint(  # noqa: PLR0913 - each is an option
     try:
         key_id, key_secret = stand_in_key(key_id, key_secret_file)
     except KeyInputError as error:
-        raise click.UsageError(str(error)) from None
+        raise Failure(str(error), EXIT_USAGE) from None
     try:
         serve(host, port, key_id, key_secret, latency_seconds=latency_seconds, announce=announce)
     except OSError as error:
         # Only the address may be at fault here: it is listened on before anything is served.
-        raise click.ClickException(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    raise click.exceptions.Exit(EXIT_INTERRUPTED)  # nothing but Ctrl-C lets it return
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_a_setting_that_does_not_fit_is_one_line_and_exit_status_2(name: str) ->
 def test_a_redis_that_is_away_is_one_line_without_its_password_and_exit_status_1(args: list[str]) -> None:
     ran = CliRunner().invoke(main, args, env={"CONTACT_SYNC_REDIS_URL": "redis://me:pass-word@127.0.0.1:1/0?db=1"})
     assert ran.exit_code == 1
-    assert ran.stderr.startswith("contact-sync: Redis at redis://127.0.0.1:1/0: ")
+    assert ran.stderr.startswith("contact-sync: Redis at redis://127.0.0.1:1/0 (CONTACT_SYNC_REDIS_URL): ")
     assert ran.stderr.count("\n") == 1
     assert "pass-word" not in ran.stderr
 

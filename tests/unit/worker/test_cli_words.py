@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.check import check_persistence, check_server
+from worker.check_server import check_persistence, check_server
 from worker.commands.session import printable, shown_url
 from worker.commands.worker import default_concurrency, worker_command
 from worker.drain import drain
@@ -79,7 +79,7 @@ def test_what_others_wrote_cannot_steer_a_terminal() -> None:
 
 def test_the_worker_is_celery_itself_with_gossip_and_mingle_off() -> None:
     assert worker_command(8, "threads", "INFO", ["--events"]) == [
-        *(sys.executable, "-m", "celery", "-A", "worker", "worker"),
+        *(sys.executable, "-P", "-m", "worker", "-A", "worker", "worker"),
         *("--pool", "threads", "--concurrency", "8", "--loglevel", "INFO"),
         *("--without-gossip", "--without-mingle", "--events"),
     ]

@@ -1,0 +1,21 @@
+"""What ``contact-sync check`` finds: one answer to one question (pure)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Verdict = Literal["ok", "warn", "wrong"]
+
+
+class Finding(NamedTuple):
+    """One answer.
+
+    Attributes:
+        name: what was looked at.
+        verdict: `ok`; `warn`, it works, but not as well or as safely as it might; `wrong`, it does not work.
+        message: what was found, without secrets.
+    """
+
+    name: str
+    verdict: Verdict
+    message: str
