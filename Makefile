@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check lock clean
+.PHONY: help demo test lint types imports check simulate soak lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ imports: $(INSTALLED) ## Check which module may import which
 	$(BIN)/lint-imports --no-logo
 
 check: lint types imports test ## All four checks
+
+simulate: $(INSTALLED) ## Live SEEDS (10000) simulated worlds from FIRST (0) on, and judge each
+	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
+
+soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0) decides them
+	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0)
 
 lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade

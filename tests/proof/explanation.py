@@ -1,0 +1,256 @@
+"""Whether CONTRACT section 3 explains what was sent of one pair, and how it must have ended (pure).
+
+The contract leaves open how much of the log a worker had read when it built a request, and a crash leaves open whether
+a confirmation was settled. So all that can be true is followed at once: each `Possible` is one reading of the past
+that explains every record so far. A record that none of them explains breaks the rules, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from tests.unit.worker.pair_oracle import Known, Said, confirm, is_stale, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from producers.change import Op
+    from tests.proof.history import Change, DeadLetter, Sent
+    from worker.join import Readd
+
+_FOREVER = 1 << 62
+
+
+class Possible(NamedTuple):
+    """One reading of the past.
+
+    Attributes:
+        read: how many of the pair's entries were read.
+        known: what the contract lets anybody know by then.
+        confirmed_ms: when its record was confirmed last.
+        buried: how many of its records became dead letters.
+    """
+
+    read: int = 0
+    known: Known = Known()
+    confirmed_ms: int = 0
+    buried: int = 0
+
+
+class Delivery(NamedTuple):
+    """A request as one pair sees it.
+
+    Attributes:
+        sent: the request.
+        op: of its record.
+        settled: whether its outcome moved the pair's partition forward, if that is known.
+        least: how many entries of the pair had certainly been settled when its log was read.
+        settled_to: how many are since, None where that is not known.
+    """
+
+    sent: Sent
+    op: Op
+    settled: bool | None
+    least: int = 0
+    settled_to: int | None = None
+
+
+class Unexplained(Exception):  # noqa: N818 - a name that says what happened needs no suffix
+    """No reading of the past explains this record.
+
+    Attributes:
+        delivery: the record.
+        instead: what the readings would have said: a record, or None for nothing.
+        ended: the ops that any of them had confirmed.
+    """
+
+    def __init__(self, delivery: Delivery, before: Iterable[Possible]) -> None:
+        self.delivery = delivery
+        self.instead = {record(each.known) for each in before}
+        self.ended = {each.known.confirmed for each in before}
+        super().__init__(f"request {delivery.sent.number} says {delivery.op}")
+
+
+@dataclass(frozen=True, slots=True)
+class PairPast:
+    """What is known of one pair from outside.
+
+    Attributes:
+        changes: its entries in the order of the log, malformed ones left out.
+        perhaps: changes of which further copies may lie in the log.
+        deliveries: by begin.
+        letters: its refused dead letters.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    perhaps: list[Change] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+
+class Explainer:
+    """Follows every reading of one pair's past.
+
+    Raises (from `explain`):
+        Unexplained: at the first record that breaks the rules.
+    """
+
+    def __init__(self, past: PairPast, readd: Readd, ledger_ms: int) -> None:
+        self._past = past
+        self._readd = readd
+        self._ledger_ms = ledger_ms
+        self._said = [Said(cast("Op", each.op), each.at, max(1, each.order[0])) for each in past.changes]
+        self._times = [each.time_ms for each in past.changes]
+        self._perhaps = [
+            (each.perhaps_since_ms, Said(cast("Op", each.op), each.at, each.perhaps_since_ms))
+            for each in past.perhaps
+            if each.perhaps_since_ms is not None
+        ]
+        self._before: list[tuple[Delivery, set[Possible]]] = []  # what was possible before each delivery
+
+    def explain(self) -> set[Possible]:
+        """Every reading that explains all deliveries, with all entries read."""
+        now = {Possible()}
+        for delivery in self._past.deliveries:
+            self._before.append((delivery, now))
+            now = self._after(now, delivery)
+        return {each for each in self._ahead(now, _FOREVER) if each.read == len(self._said)}
+
+    def _after(self, now: set[Possible], delivery: Delivery) -> set[Possible]:
+        sent = delivery.sent
+        least = delivery.least
+        if sent.whole:
+            least = max(least, bisect_left(self._times, sent.built_ms))
+        then: set[Possible] = set()
+        for origin in self._at_least(now, delivery.least):
+            says = [
+                each
+                for each in self._ahead({origin}, sent.reads_until_ms)
+                if each.read >= least and self._explains(each, delivery.op)
+            ]
+            if says:
+                then |= self._moved(origin, says, delivery)
+        if self._overlaps(delivery) and self._was_true_once(delivery):
+            then |= now  # its worker had lost the lease: it moves nothing, and its act is repaired
+        if not then:
+            raise Unexplained(delivery, self._ahead(now, sent.reads_until_ms))
+        return then
+
+    def _moved(self, origin: Possible, says: Iterable[Possible], delivery: Delivery) -> set[Possible]:
+        """What the readings that say the record become by its outcome, and what its worker read but did not settle."""
+        to = delivery.settled_to
+        if delivery.settled is False:
+            return {origin}
+        then: set[Possible] = set()
+        for each in says:
+            if to is None or each.read == to:
+                then |= self._outcomes(each, delivery)
+        # A refusal too may move nothing: one of very many in a row is taken for the endpoint's own fault.
+        stays = delivery.settled is None or delivery.sent.outcome != "confirmed"
+        if stays and (to is None or origin.read == to):
+            then.add(origin)
+        return then
+
+    def _at_least(self, now: set[Possible], least: int) -> set[Possible]:
+        """The same, once so many entries were read."""
+        behind = {each for each in now if each.read < least}
+        if not behind:
+            return now
+        return (now - behind) | {each for each in self._ahead(behind, _FOREVER, least) if each.read == least}
+
+    def _ahead(self, now: set[Possible], until_ms: int, last: int = _FOREVER) -> set[Possible]:
+        """What they become by reading on, up to entries of this time, and no more than so many."""
+        last = min(last, bisect_right(self._times, until_ms))
+        seen = set(now)
+        front = list(now)
+        while front:
+            for further in self._next(front.pop(), last, until_ms):
+                if further not in seen:
+                    seen.add(further)
+                    front.append(further)
+        return seen
+
+    def _next(self, each: Possible, last: int, until_ms: int) -> Iterable[Possible]:
+        at, known, confirmed_ms, buried = each
+        if at < last:
+            said = self._said[at]
+            yield Possible(at + 1, _heard(known, said), confirmed_ms, buried)
+            if self._may_be_forgotten(each, self._times[at]):
+                yield Possible(at + 1, _heard(known._replace(ended=frozenset()), said), confirmed_ms, buried)
+        for since_ms, said in self._perhaps:
+            if since_ms <= until_ms:
+                yield Possible(at, _heard(known, said), confirmed_ms, buried)
+
+    def _may_be_forgotten(self, each: Possible, entry_ms: int) -> bool:
+        """CONTRACT 3.3: what was confirmed is certainly known for LEDGER_SECONDS, and while it has dead letters."""
+        if not each.known.ended or entry_ms - each.confirmed_ms <= self._ledger_ms:
+            return False
+        return not self._dead_at(entry_ms)
+
+    def _dead_at(self, ms: int) -> bool:
+        return any(each.since_ms <= ms and (each.gone_ms is None or ms <= each.gone_ms) for each in self._past.letters)
+
+    def _explains(self, each: Possible, op: Op) -> bool:
+        says = record(each.known)
+        # Nothing waits, and it says once more what was confirmed: a repair.
+        return says == op or (says is None and each.known.confirmed == op)
+
+    def _outcomes(self, each: Possible, delivery: Delivery) -> set[Possible]:
+        """What the reading can be after the delivery that it explains."""
+        outcome, settled = delivery.sent.outcome, delivery.settled
+        if record(each.known) is None:  # a repair moves nothing that the contract knows of
+            return {each}
+        then = set()
+        if outcome != "confirmed" or settled is not True:
+            then.add(each)
+        if outcome in {"confirmed", None} and settled is not False:
+            confirmed_ms = delivery.sent.begun_ms if delivery.sent.ended_ms is None else delivery.sent.ended_ms
+            known = confirm(each.known, self._readd)
+            then.add(each._replace(known=known, confirmed_ms=confirmed_ms))
+            unstamped = [one.entry_ms for one in each.known.waiting if one.op == "upsert" and one.at is None]
+            if unstamped and delivery.op == "upsert" and self._dead_at(confirmed_ms):
+                # A redriven change counts as of the time of its entry, so beside dead letters an upsert does too.
+                ended = _ended({*known.ended, (max(unstamped), "upsert")})
+                then.add(each._replace(known=known._replace(ended=ended), confirmed_ms=confirmed_ms))
+        if outcome in {"refused", None} and settled is not False and self._past.letters:
+            # It becomes a dead letter, and what is known to be later than it is tried on its own.
+            waiting = confirm(each.known, self._readd).waiting
+            then.add(each._replace(known=each.known._replace(waiting=waiting), buried=each.buried + 1))
+        return then
+
+    def _overlaps(self, delivery: Delivery) -> bool:
+        """Whether an earlier request was still under way when this one's log may have been read: one lease is lost."""
+        if delivery.settled:
+            return False
+        return any(
+            each.sent.ended_ms is not None and each.sent.ended_ms >= delivery.sent.built_ms
+            for each, _ in self._before[:-1]
+        )
+
+    def _was_true_once(self, delivery: Delivery) -> bool:
+        """Whether it was explained at any time since its log was read."""
+        for i in range(len(self._before) - 1, -1, -1):
+            earlier, possible = self._before[i]
+            for each in self._ahead(possible, delivery.sent.reads_until_ms):
+                if self._explains(each, delivery.op):
+                    return True
+            if earlier.sent.ended_ms is not None and earlier.sent.ended_ms < delivery.sent.built_ms:
+                return False
+        return False
+
+
+def _heard(known: Known, said: Said) -> Known:
+    """A change is read. Of each op the newest with `at` and the newest without are kept: no rule asks for others."""
+    if is_stale(said, known):
+        return known
+    for each in known.waiting:
+        if each.op == said.op and (each.at is None) == (said.at is None):
+            newer = (said.at or said.entry_ms) > (each.at or each.entry_ms)
+            return known._replace(waiting=known.waiting - {each} | {said}) if newer else known
+    return known._replace(waiting=known.waiting | {said})
+
+
+def _ended(every: set[tuple[int, Op]]) -> frozenset[tuple[int, Op]]:
+    return frozenset({op: (at, op) for at, op in sorted(every)}.values())

@@ -1,0 +1,198 @@
+"""What a run leaves behind for the oracle: what was accepted, sent, refused, and what remains (pure values).
+
+All times are Unix milliseconds of Redis' clock, or of one that agrees with it. Whoever sees a run only from outside
+gives bounds: `built_ms` and `begun_ms` of a request may be too early and too late, and what is None is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from producers.change import Op
+    from worker.join import Readd
+
+Pair = tuple[str, str]
+"""Owner's and contact's XC user id."""
+
+Record = tuple[str, str, "Op"]
+"""One line of a request: owner, contact, op."""
+
+Outcome = Literal["confirmed", "refused", "failed"]
+"""What the worker learned of its request: all of it was done; its only record was refused for good; neither."""
+
+
+def order_of(entry_id: str) -> tuple[int, int]:
+    """An entry's place in its log."""
+    ms, _, n = entry_id.partition("-")
+    return int(ms), int(n)
+
+
+class Change(NamedTuple):
+    """One entry that Redis accepted, or perhaps did.
+
+    Attributes:
+        entry_id: its id in the log, `<ms>-<n>`; empty where only lost replies speak of it.
+        partition: the log that it lies in.
+        owner, contact, op: as it says; empty or any text where it is malformed.
+        at: its `at`, None where it carries none.
+        malformed: the reason of CONTRACT section 2 that makes it a dead letter, None where it is a change.
+        perhaps_since_ms: from when on further copies of it may lie in the log, because a reply was lost; None: none.
+        perhaps: how many such copies there may be.
+        accepted_ms: when it was accepted, None where its id says so: a clock that went back leaves ids ahead of it.
+    """
+
+    entry_id: str
+    partition: int
+    owner: str
+    contact: str
+    op: str
+    at: int | None = None
+    malformed: str | None = None
+    perhaps_since_ms: int | None = None
+    perhaps: int = 0
+    accepted_ms: int | None = None
+
+    @property
+    def time_ms(self) -> int:
+        """When it was accepted."""
+        return self.order[0] if self.accepted_ms is None else self.accepted_ms
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Its place in its log."""
+        return order_of(self.entry_id)
+
+
+class Sent(NamedTuple):
+    """One request that left a worker, in whole.
+
+    Attributes:
+        number: names it in stories.
+        records: in the order of its body.
+        built_ms: the earliest time at which the log can have been read for it (begin less lease, if unknown).
+        begun_ms: the latest time at which it can have begun.
+        ended_ms: the latest time at which its worker can have settled it, None if it died before.
+        outcome: what the worker learned, None where that is not known (it may have died, or lost the answer).
+        applied: its place among the requests that took effect, None if it never did.
+        settled: the partitions that its outcome moved forward; None where that is not known.
+        whole: it was a probe, so that all entries older than `built_ms` must have been read for it (CONTRACT 3.6).
+        beyond: it took effect later than the promise covers (deadline and LATE_SECONDS).
+        read_by_ms: the latest time at which the log can have been read for it, None where only its begin bounds it.
+        read_from: of each partition the last entry that had been settled when its log was read, None where not known.
+        settled_to: of each partition in `settled` the last entry that is settled since, None where not known.
+    """
+
+    number: int
+    records: tuple[Record, ...]
+    built_ms: int
+    begun_ms: int
+    ended_ms: int | None = None
+    outcome: Outcome | None = None
+    applied: int | None = None
+    settled: frozenset[int] | None = None
+    whole: bool = False
+    beyond: bool = False
+    read_by_ms: int | None = None
+    read_from: Mapping[int, str] | None = None
+    settled_to: Mapping[int, str] | None = None
+
+    @property
+    def reads_until_ms(self) -> int:
+        """No entry that was accepted later can have been read for it."""
+        return self.begun_ms if self.read_by_ms is None else self.read_by_ms
+
+
+class DeadLetter(NamedTuple):
+    """A dead letter that there was at any time.
+
+    Attributes:
+        id: as `dead-letters list` shows it.
+        partition: where it lies.
+        reason: `refused`, or the rule that its entry breaks.
+        entry: id of the malformed entry, None where the endpoint refused a record.
+        since_ms: when it came to be.
+        gone_ms: when it was redriven or purged, None while it lies there.
+    """
+
+    id: str
+    partition: int
+    owner: str | None
+    contact: str | None
+    op: str | None
+    at: int | None
+    reason: str
+    entry: str | None
+    since_ms: int
+    gone_ms: int | None = None
+
+
+class Left(NamedTuple):
+    """What waits when the history ends: entries, pending pairs, late marks, partitions that somebody holds."""
+
+    entries: int = 0
+    pending: int = 0
+    marks: int = 0
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A run, from first change to last word.
+
+    Attributes:
+        changes: all that was accepted, or perhaps was, in any order; a redriven one is an entry of its own.
+        sent: all requests, in any order.
+        letters: every dead letter there was.
+        contacts: what the endpoint holds at the end.
+        left: what waits at the end.
+        totals: the counters of CONTRACT section 6, `events` as `status` shows it.
+        readd: CONTACT_SYNC_READD.
+        ledger_seconds: CONTACT_SYNC_LEDGER_SECONDS.
+        batch_size: CONTACT_SYNC_BATCH_SIZE.
+        healed: everything was mended and drained before the end, so that nothing may be left over.
+        unsent: how many requests never left, which workers count all the same.
+        peak_pending: most pending pairs seen at one time, by partition.
+    """
+
+    changes: Sequence[Change]
+    sent: Sequence[Sent]
+    letters: Sequence[DeadLetter]
+    contacts: frozenset[Pair]
+    left: Left
+    totals: Mapping[str, int]
+    readd: Readd = "resend"
+    ledger_seconds: float = 3600.0
+    batch_size: int = 500
+    healed: bool = True
+    unsent: int = 0
+    peak_pending: Mapping[int, int] = field(default_factory=dict)
+
+
+Kind = Literal[
+    "lost", "wrong_end", "resurrected", "order", "illegal_request", "dead_letters", "totals", "left_over", "crash"
+]
+"""What an invariant is called where runs are counted."""
+
+
+class Violation(NamedTuple):
+    """A broken invariant.
+
+    Attributes:
+        kind: which.
+        pair: of which pair, None where it is of no single one.
+        says: what is wrong, in one line.
+        story: what happened to the pair, oldest first.
+    """
+
+    kind: Kind
+    pair: Pair | None
+    says: str
+    story: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        of = f" of {self.pair[0]} -> {self.pair[1]}" if self.pair else ""
+        return "\n    ".join([f"{self.kind}{of}: {self.says}", *self.story])

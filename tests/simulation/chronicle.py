@@ -1,0 +1,205 @@
+"""What happens in a world, written down for the oracle as it happens; and what must hold of Redis after each step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from producers.keys import PAIR_SEPARATOR, Keys
+from tests.proof.history import Change, DeadLetter
+from worker import scripts
+from worker.stored import decode_mark, decode_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.simulation.actors import Actor
+    from tests.simulation.endpoint_model import Request
+    from tests.simulation.redis_model import Op, RedisModel
+    from tests.simulation.world import World
+
+_ENDS: Final = (b"records_confirmed", b"coalesced", b"superseded", b"stale", b"dead_lettered")
+_KEYS: Final = Keys("s")
+
+
+class Broken(Exception):  # noqa: N818 - a name that says what happened needs no suffix
+    """Something that must hold of Redis after each step does not."""
+
+
+class Chronicle:
+    """Keeps what the oracle needs.
+
+    Attributes:
+        changes: every accepted entry.
+        sent: every request.
+        letters: every dead letter there was, by id.
+        peak_pending: most pairs that waited in a partition at once.
+        unsent: how many requests never left, because their deadline had passed.
+    """
+
+    def __init__(self, model: RedisModel, now_ms: Callable[[], int]) -> None:
+        self.changes: list[Change] = []
+        self.sent: list[Request] = []
+        self.letters: dict[str, DeadLetter] = {}
+        self.peak_pending: dict[int, int] = {}
+        self.unsent = 0
+        self._leases: dict[int, tuple[bytes, int]] = {}  # token of each holder, and when it ends (Unix ms)
+        self._model = model
+        self._now_ms = now_ms
+
+    def watch(self, actor: Actor, ops: Sequence[Op], replies: Sequence[Any], world: World) -> None:
+        """Takes note of what an actor's round trip did."""
+        for (name, args), reply in zip(ops, replies, strict=True):
+            if name == "EVALSHA" and not isinstance(reply, Exception):
+                _WATCHED.get(args[0], _nothing)(self, actor, args[2:], reply)
+                if world.story is not None:
+                    world.tell("{} {} -> {}", _NAMES[args[0]], args[2:], reply)
+            elif name == "XRANGE":
+                actor.read_ms, actor.probes = self._now_ms(), False
+                actor.read_from[_partition(args[0])] = args[1][1:].decode()
+            elif name == "hmget" and args[0] == _KEYS.gate:
+                actor.request, actor.read_from = None, {}  # each round begins with a look at the gate
+                actor.looked, actor.looked_us = reply[0] or b"ok", world.mono_us
+
+    def _entered(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
+        actor.probes = reply[0] == b"probe"
+
+    def _claimed(self, _actor: Actor, args: Sequence[Any], reply: Any) -> None:
+        if reply is not None:
+            self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[10])
+
+    def forget_lease(self, p: int) -> None:
+        """A lease was lost, as it may be."""
+        self._leases.pop(p, None)
+
+    def _settled(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
+        p = _partition(args[0])
+        if reply[0] != b"settled":
+            token, ends_ms = self._leases.get(p, (b"", 0))
+            if reply[0] == b"fenced" and ends_ms > self._model.now_ms and self._model.text(args[0]) != token:
+                raise Broken(f"partition {p}: somebody who is fenced takes the lease from its holder")
+            return
+        self._leases.pop(p, None)
+        if int(args[12]):
+            self._leases[p] = args[10], self._model.now_ms + int(args[12])
+        argv = args[10:]
+        if actor.request is not None and p in actor.request.read_from:
+            was = actor.request.settled.get(p, actor.request.read_from[p])
+            actor.request.settled[p] = argv[3].decode() or was
+            actor.request.ended_ms = self._now_ms()
+        if argv[10]:
+            self._note_letters(p)
+        self.peak_pending[p] = max(self.peak_pending.get(p, 0), reply[2])
+        self._check(p)
+
+    def _marked(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:
+        self._check_marks(_partition(args[0]))
+
+    def _redriven(self, _actor: Actor, args: Sequence[Any], reply: Any) -> None:
+        if reply[0] != b"redriven":
+            return
+        dead, argv = args[0], args[6:]
+        fields = dict(zip(argv[6::2], argv[7::2], strict=True))
+        owner, contact = fields["owner"].decode(), fields["contact"].decode()
+        entry_id = reply[1].decode()
+        self.changes.append(
+            Change(entry_id, _partition(dead), owner, contact, fields["op"], fields["at"], accepted_ms=self._now_ms())
+        )
+        if argv[0]:
+            self._gone(argv[0])
+
+    def _purged(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:
+        for letter_id in args[2::2]:
+            self._gone(letter_id)
+
+    def _gone(self, letter_id: str) -> None:
+        letter = self.letters[letter_id]
+        if letter.gone_ms is None:
+            self.letters[letter_id] = letter._replace(gone_ms=self._now_ms())
+
+    def _note_letters(self, p: int) -> None:
+        for raw_id, value in self._model.hash_of(_KEYS.dead(p)).items():
+            letter_id = raw_id.decode()
+            if letter_id not in self.letters:
+                found = orjson.loads(value)
+                self.letters[letter_id] = DeadLetter(
+                    letter_id,
+                    p,
+                    found["owner"],
+                    found["contact"],
+                    found["op"],
+                    found["at"],
+                    found["reason"],
+                    found["entry"],
+                    self._now_ms(),
+                )
+
+    # What must hold after each step that moves a partition
+
+    def _check(self, p: int) -> None:
+        totals = self._model.hash_of(_KEYS.totals(p))
+        events = int(totals.get(b"events", 0))
+        ended = sum(int(totals.get(name, 0)) for name in _ENDS)
+        pending = self._model.hash_of(_KEYS.pending(p))
+        waits = sum(decode_state(value).live for value in pending.values())
+        if events != ended + waits:
+            raise Broken(f"partition {p}: {events} events, but {ended} ended and {waits} wait: {totals}")
+        if any(int(number) < 0 for number in totals.values()):
+            raise Broken(f"partition {p}: a counter is negative: {totals}")
+        position = self._model.hash_of(_KEYS.partition(p)).get(b"position")
+        stream = self._model.stream_of(_KEYS.events(p))
+        if position and stream and stream.range(b"-", 1) and stream.range(b"-", 1) != stream.range(b"(" + position, 1):
+            raise Broken(f"partition {p}: entries up to {position!r} are settled and not trimmed")
+        if pending and int(self._model.hget(_KEYS.partition(p), "oldest") or 1 << 62) > min(
+            decode_state(value).first_ms for value in pending.values()
+        ):
+            raise Broken(f"partition {p}: something older waits than it says")
+        if len(pending) > len({(each.owner, each.contact) for each in self.changes if each.partition == p}):
+            raise Broken(f"partition {p}: more pairs wait than there are")
+        self._check_dead_pairs(p)
+        self._check_marks(p)
+
+    def _check_marks(self, p: int) -> None:
+        marks = self._model.hash_of(_KEYS.late(p))
+        due = int(self._model.hget(_KEYS.partition(p), "late_due") or 1 << 62)
+        if marks and due > min(decode_mark(value).until_ms for value in marks.values()):
+            raise Broken(f"partition {p}: a late mark is due before the partition says so")
+
+    def _check_dead_pairs(self, p: int) -> None:
+        counted: dict[bytes, int] = {}
+        for letter in self.letters.values():
+            if letter.partition == p and letter.gone_ms is None and letter.reason == "refused":
+                pair = (letter.owner or "").encode() + PAIR_SEPARATOR + (letter.contact or "").encode()
+                counted[pair] = counted.get(pair, 0) + 1
+        kept = {pair: int(value.partition(b";")[0]) for pair, value in self._model.hash_of(_KEYS.dead_pairs(p)).items()}
+        if kept != counted:
+            raise Broken(f"partition {p}: pairs with dead letters are {counted}, kept is {kept}")
+
+
+def _partition(key: str) -> int:
+    return int(key[key.index("{") + 1 : key.index("}")])
+
+
+def _nothing(_chronicle: Chronicle, _actor: Actor, _args: Sequence[Any], _reply: Any) -> None:
+    """Other scripts need no watching."""
+
+
+_WATCHED: Final = {
+    scripts.CLAIM.sha: Chronicle._claimed,  # noqa: SLF001 - its own
+    scripts.SETTLE.sha: Chronicle._settled,  # noqa: SLF001 - its own
+    scripts.MARK_LATE.sha: Chronicle._marked,  # noqa: SLF001
+    scripts.GATE_ENTER.sha: Chronicle._entered,  # noqa: SLF001
+    scripts.REDRIVE.sha: Chronicle._redriven,  # noqa: SLF001
+    scripts.PURGE.sha: Chronicle._purged,  # noqa: SLF001
+}
+_NAMES: Final = {
+    scripts.CLAIM.sha: "claim",
+    scripts.SETTLE.sha: "settle",
+    scripts.MARK_LATE.sha: "mark_late",
+    scripts.GATE_ENTER.sha: "gate_enter",
+    scripts.GATE_REPORT.sha: "gate_report",
+    scripts.REDRIVE.sha: "redrive",
+    scripts.PURGE.sha: "purge",
+    scripts.TICKER.sha: "ticker",
+}

@@ -1,0 +1,169 @@
+"""The worker processes of a world: the real code, put together as `worker.runtime` does, on what the world offers."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from producers.keys import Keys
+from tests.simulation.actors import Actor, SimulatedTicker, redriving, ticking, working
+from tests.simulation.client import ModelClient
+from worker.claims import Claims
+from worker.flush import Flusher
+from worker.gate import Gate
+from worker.partition import Partitions
+from worker.request import Requests
+from worker.settings import WorkerSettings
+from worker.settling import Settling
+from worker.survey import Surveyor
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+    from worker.join import Readd
+
+KEYS = Keys("s")
+PARTITIONS = 2
+
+
+@cache
+def settings_of(readd: Readd, batch_size: int, ledger_seconds: float, linger_seconds: float) -> WorkerSettings:
+    """Short waits, small batches: much happens in few steps."""
+    return WorkerSettings(
+        namespace=KEYS.namespace,
+        partitions=PARTITIONS,
+        readd=readd,
+        batch_size=batch_size,
+        ledger_seconds=ledger_seconds,
+        linger_seconds=linger_seconds,
+        request_timeout_seconds=1.0,
+        lease_seconds=2.5,
+        late_seconds=2.0,
+        backoff_base_seconds=0.1,
+        backoff_max_seconds=0.8,
+    )
+
+
+class Silence:
+    """The worker's log, which nobody reads here."""
+
+    def info(self, event: str, **fields: Any) -> None: ...
+    def warning(self, event: str, **fields: Any) -> None: ...
+    def error(self, event: str, **fields: Any) -> None: ...
+
+
+class Process:
+    """One worker process: threads that flush, and a ticker.
+
+    Attributes:
+        actors: its threads; all die with it.
+    """
+
+    def __init__(self, fleet: Fleet, name: str, threads: int) -> None:
+        world, settings = fleet.world, fleet.settings
+        client = ModelClient(world.round_trip).as_redis
+        gate = Gate(client, KEYS)
+        partitions = Partitions(
+            client,
+            KEYS,
+            PARTITIONS,
+            world.monotonic,
+            lease_seconds=settings.lease_seconds,
+            late_seconds=settings.late_seconds,
+            ledger_seconds=settings.ledger_seconds,
+        )
+        requests = Requests(
+            settings,
+            gate=gate,
+            endpoint=world,
+            server_key=lambda _generation: "key",
+            monotonic=world.monotonic,
+            epoch=world.epoch,
+            draw=world.chance.fraction,
+        )
+        surveyor = Surveyor(client, KEYS, PARTITIONS)
+        flusher = Flusher(
+            settings,
+            partitions=partitions,
+            claims=Claims(
+                partitions, surveyor, world.monotonic, world.chance.fraction, linger_seconds=settings.linger_seconds
+            ),
+            gate=gate,
+            requests=requests,
+            settling=Settling(settings, partitions, requests, world.monotonic, Silence()),
+            monotonic=world.monotonic,
+            stopping=lambda: False,
+        )
+        ticker = SimulatedTicker(
+            settings,
+            client=client,
+            keys=KEYS,
+            surveyor=Surveyor(client, KEYS, PARTITIONS),
+            gate=gate,
+            broker=fleet,
+            broker_errors=(OSError,),
+            flush=flusher.run,
+            token=name,
+            monotonic=world.monotonic,
+            log=Silence(),
+        )
+        self.name = name
+        self.actors = [Actor(f"{name}.{i}", self, working(fleet, flusher)) for i in range(1, threads + 1)]
+        self.actors.append(Actor(f"{name}.ticker", self, ticking(fleet, ticker)))
+
+
+class Fleet:
+    """All processes, and the queue of hints between them (a `Broker`).
+
+    Attributes:
+        broker_away: whether the queue takes and gives nothing.
+    """
+
+    def __init__(self, world: World, settings: WorkerSettings) -> None:
+        self.world = world
+        self.settings = settings
+        self.keys = KEYS
+        self.partitions = PARTITIONS
+        self.broker_away = False
+        self.waiting_hints = 0
+        self._born = 0
+        self.processes: list[Process] = []
+
+    def start(self, threads: int) -> None:
+        """One more process."""
+        self._born += 1
+        process = Process(self, f"w{self._born}", threads)
+        self.processes.append(process)
+        self.world.actors += process.actors
+
+    def kill(self, process: Process) -> None:
+        """Ends a process as SIGKILL does; a new one takes its place."""
+        self.world.tell("killed: {}", process.name)
+        self.processes.remove(process)
+        for actor in process.actors:
+            actor.die()
+        self.world.forget_the_dead()
+        self.start(len(process.actors) - 1)
+
+    def redrive(self) -> None:
+        """Somebody redrives all dead letters, in a process of his own."""
+        client = ModelClient(self.world.round_trip).as_redis
+        self.world.actors.append(Actor("redrive", self.processes[0], redriving(self, client)))
+
+    # The broker
+
+    def hints(self) -> int:
+        """How many lie in the queue."""
+        if self.broker_away:
+            raise OSError
+        return self.waiting_hints
+
+    def leave(self, hints: int) -> None:
+        """Leaves so many more."""
+        self.waiting_hints += hints
+
+    def take_hint(self) -> bool:
+        """Takes one, if there is one."""
+        if self.broker_away or not self.waiting_hints:
+            return False
+        self.waiting_hints -= 1
+        return True

@@ -1,0 +1,316 @@
+"""Each script of `worker/lua` in Python, on the Redis model: the same keys, arguments, writes and replies.
+
+Kept line by line beside the Lua, in its order; the differential test says where one of them strays.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.values import bytes_of, entry_id
+from worker import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.simulation.redis_model import RedisModel
+
+_FIRST = re.compile(rb"^[du](\d+)")
+_SECOND = re.compile(rb"\x1f[du](\d+)")
+_COUNT = re.compile(rb"^\d+")
+_KNOWN = re.compile(rb"^[du](\d*),(\d*)$")
+
+
+def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """claim.lua."""
+    lease, partition, events = keys[0], keys[1], keys[2]
+    if redis.exists(lease):
+        return None
+    sizes = [redis.hlen(key) for key in keys[3:]]
+    token_was, holder, position, seq, late_until_was, late_to_was, late_due = redis.hmget(
+        partition, "token", "holder", "position", "seq", "late_until", "late_to", "late_due"
+    )
+    late_until, late_to = int(late_until_was or 0), int(late_to_was or 0)
+    position = position or b"0-0"
+    redis.xtrim(events, position)
+    now_us, now_ms = redis.now_us(), redis.now_ms
+    token = max(int(token_was or 0) + 1, now_us)
+    if holder is not None:
+        late_until = max(late_until, now_ms + int(argv[1]))
+        late_to = now_ms
+        stream = redis.stream_of(events)
+        if stream and stream.entries:
+            late_to = max(late_to, entry_id(stream.entries[-1][0])[0])
+        redis.hset(partition, "late_until", late_until, "late_to", late_to)
+    redis.set(lease, token, expires_in_ms=int(argv[0]))
+    redis.hset(partition, "token", token, "holder", token)
+    counts = [redis.xlen(events), sizes[0], sizes[1], int(late_due or 0), sizes[2], sizes[3]]
+    return [b"%d" % token, now_ms, seq or b"0", position, *counts, late_until, late_to]
+
+
+class _Items:
+    """The items of a settle, as many of each kind as its counts say."""
+
+    def __init__(self, argv: Sequence[Any]) -> None:
+        self._argv = argv
+        self._at = 13
+
+    def block(self, kind: int, width: int) -> list[tuple[bytes, ...]]:
+        """The next kind's items."""
+        first, count = self._at, int(self._argv[5 + kind])
+        self._at = first + count * width
+        flat = [bytes_of(each) for each in self._argv[first : self._at]]
+        return [tuple(flat[i : i + width]) for i in range(0, len(flat), width)]
+
+
+def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:  # noqa: C901, PLR0912, PLR0915 - as the Lua
+    """settle.lua."""
+    lease, partition, events, pending, ledger_new, ledger_old, late, dead, dead_pairs, totals = keys
+    token, expected, position = bytes_of(argv[0]), int(argv[1]), bytes_of(argv[3])
+    token_was, seq_was, rotated_was, oldest_was, late_due_was, position_was = redis.hmget(
+        partition, "token", "seq", "rotated", "oldest", "late_due", "position"
+    )
+    seq = int(seq_was or 0)
+    if token_was == token and seq == expected + 1:
+        return [b"already"]
+    if redis.get(lease) != token or seq != expected:
+        return [b"fenced"]
+    items = _Items(argv)
+    ledger, keep, drop = items.block(1, 2), items.block(2, 2), items.block(3, 1)
+    clear, letters, know, counted = items.block(4, 2), items.block(5, 3), items.block(6, 2), items.block(7, 2)
+    if letters and redis.hlen(dead) + len(letters) > int(argv[5]):
+        return [b"full"]
+    position_ms = None
+    if position:
+        position_ms, n = entry_id(position)
+        redis.xtrim(events, b"%d-%d" % (position_ms, n + 1))
+        redis.hset(partition, "position", position)
+    else:
+        redis.xtrim(events, position_was or b"0-0")
+    for pair, confirmed in ledger:
+        redis.hset(ledger_new, pair, confirmed)
+    for pair, state in keep:
+        redis.hset(pending, pair, state)
+    for (pair,) in drop:
+        redis.hdel(pending, pair)
+    for pair, mark in clear:
+        if redis.hget(late, pair) == mark:
+            redis.hdel(late, pair)
+    for pair, confirmed in know:
+        value = redis.hget(dead_pairs, pair)
+        if value is not None:
+            redis.hset(dead_pairs, pair, _letters_of(value) + b";" + confirmed)
+    for pair, confirmed, letter in letters:
+        where = partition[partition.rindex("{") + 1 : partition.rindex("}")]
+        redis.hset(dead, f"{where}-{redis.hincrby(partition, 'letters', 1)}", letter)
+        if pair:
+            value = redis.hget(dead_pairs, pair)
+            count = int(_letters_of(value)) if value is not None else 0
+            redis.hset(dead_pairs, pair, b"%d;%b" % (count + 1, confirmed))
+    for name, number in counted:
+        redis.hincrby(totals, name, int(number))
+
+    waiting = redis.hlen(pending)
+    oldest = float(oldest_was) if oldest_was is not None else math.inf
+    if waiting == 0:
+        oldest = math.inf
+    elif waiting <= 128 and (keep or drop):
+        oldest = min(_first_ms(state) for state in redis.hash_of(pending).values())
+    else:
+        oldest = min([oldest, *(_first_ms(state) for _, state in keep)])
+    if oldest != math.inf:
+        redis.hset(partition, "oldest", int(oldest))
+    elif oldest_was is not None:
+        redis.hdel(partition, "oldest")
+
+    marks, late_due, now_ms = redis.hlen(late), int(late_due_was or 0), redis.now_ms
+    if marks == 0 and late_due_was is not None:
+        late_due = 0
+        redis.hdel(partition, "late_due")
+    elif marks > 0 and ((clear and marks <= 1000) or (not clear and late_due <= now_ms)):
+        late_due = min(max(_mark(mark)) for mark in redis.hash_of(late).values())
+        redis.hset(partition, "late_due", late_due)
+
+    if position_ms is not None:
+        ledger_ms, rotated = int(argv[4]), int(rotated_was or 0)
+        if rotated_was is None or (position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0):
+            redis.hset(partition, "rotated", max(now_ms, position_ms))
+            if rotated_was is not None:
+                redis.delete(ledger_old)
+                if redis.exists(ledger_new):
+                    redis.rename(ledger_new, ledger_old)
+
+    redis.hset(partition, "seq", seq + 1)
+    if int(argv[2]) > 0:
+        redis.pexpire(lease, int(argv[2]))
+    else:
+        redis.delete(lease)
+        redis.hdel(partition, "holder")
+    return [b"settled", redis.xlen(events), waiting, marks, late_due, redis.hlen(dead), redis.hlen(dead_pairs)]
+
+
+def mark_late(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """mark_late.lua."""
+    late, partition = keys[0], keys[1]
+    redis.xtrim(keys[2], b"0-0")
+    known_due = redis.hget(partition, "late_due")
+    due = math.inf if known_due is None else float(known_due)
+    for i in range(0, len(argv), 3):
+        upsert, delete = int(argv[i + 1]), int(argv[i + 2])
+        known = redis.hget(late, argv[i])
+        if known is not None:
+            known_upsert, known_delete = _mark(known)
+            upsert, delete = max(upsert, known_upsert), max(delete, known_delete)
+        redis.hset(late, argv[i], b"%d,%d" % (upsert, delete))
+        due = min(due, max(upsert, delete))
+    if argv:
+        redis.hset(partition, "late_due", int(due))
+    return len(argv) // 3
+
+
+def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """gate_enter.lua."""
+    gate, now_ms = keys[0], redis.now_ms
+    names = ("generation", "attempts", "lone", "not_before", "probe_until", "moved")
+    state, *numbers = redis.hmget(gate, "state", *names)
+    generation, attempts, lone, not_before, probe_until, moved = (int(each or 0) for each in numbers)
+    if state is None or state == b"ok":
+        return [b"open", generation, attempts, lone, 0]
+    wait_ms = max(not_before, probe_until) - now_ms
+    if wait_ms > 0 and moved <= now_ms + int(argv[2]):
+        return [b"closed", generation, attempts, lone, wait_ms]
+    redis.hdel(gate, "probe_until", "not_before")
+    redis.hset(gate, "probe", argv[0], "probe_until", now_ms + int(argv[1]), "moved", now_ms)
+    return [b"probe", generation, attempts, lone, 0]
+
+
+def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """gate_report.lua."""
+    gate, what, now_ms = keys[0], bytes_of(argv[1]), redis.now_ms
+    state_was, generation_was, attempts_was, lone_was, reason_was = redis.hmget(
+        gate, "state", "generation", "attempts", "lone", "reason"
+    )
+    state, generation, attempts = state_was or b"ok", int(generation_was or 0), int(attempts_was or 0)
+    redis.hdel(gate, "none")
+    lone = 0 if what == b"confirmed" else int(lone_was or 0) + (what == b"lone")
+    redis.hset(gate, "lone", lone)
+    if what == b"too_large":
+        redis.hset(gate, "limit", argv[5], "limit_until", now_ms + int(argv[6]))
+    if int(argv[0]) != generation:
+        return state
+
+    def close(to: bytes, reason: Any, attempts: int) -> bytes:
+        redis.hset(gate, "state", to, "reason", reason, "error", argv[4], "attempts", attempts)
+        redis.hset(gate, "not_before", now_ms + int(argv[2]), "moved", now_ms, "generation", generation + 1)
+        if state != to:
+            redis.hset(gate, "since", now_ms)
+        redis.hdel(gate, "probe", "probe_until")
+        return to
+
+    every = b"every_record_rejected"
+    if what == b"retry":
+        return close(b"backing_off", b"", attempts + 1)
+    if what == b"hold":
+        return close(b"held", argv[3], attempts)
+    if what == b"lone" and lone >= int(argv[7]):
+        return close(b"held", every, attempts)
+    if what == b"answered" and state == b"held" and reason_was == every:
+        return close(b"held", every, attempts)
+    if state != b"ok":
+        redis.hset(gate, "state", "ok", "reason", "", "attempts", 0, "since", now_ms, "generation", generation + 1)
+        redis.hdel(gate, "probe", "probe_until", "not_before")
+    return b"ok"
+
+
+def ticker(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """ticker.lua."""
+    holder = redis.get(keys[0])
+    if holder is not None and holder != bytes_of(argv[0]):
+        return 0
+    redis.delete(keys[0])
+    redis.set(keys[0], argv[0], expires_in_ms=int(argv[1]))
+    return 1 if holder is not None else 2
+
+
+def redrive(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """redrive.lua."""
+    dead, dead_pairs, events, ledger_new, ledger_old, partition = keys
+    letter_id, pair, op = bytes_of(argv[0]), bytes_of(argv[1]), bytes_of(argv[2])
+    at, reach = int(argv[3]), int(argv[4])
+    if letter_id and not redis.hexists(dead, letter_id):
+        return [b"gone"]
+    kept = redis.hget(dead_pairs, pair)
+    known = [
+        None if kept is None else kept.partition(b";")[2],
+        redis.hget(ledger_new, pair),
+        redis.hget(ledger_old, pair),
+    ]
+    if any(_outdates(each, op, at) for each in known):
+        return [b"outdated"]
+    rotated = int(redis.hget(partition, "rotated") or 0)
+    if reach > 0 and rotated > 0 and reach < rotated - int(argv[5]):
+        return [b"forgotten"]
+    entry = redis.xadd(events, *argv[6:])
+    if letter_id:
+        redis.hdel(dead, letter_id)
+        if kept is not None:
+            _one_letter_less(redis, dead_pairs, pair, kept)
+    return [b"redriven", entry]
+
+
+def purge(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """purge.lua."""
+    dead, dead_pairs = keys[0], keys[1]
+    removed = 0
+    for letter_id, pair in zip(argv[::2], argv[1::2], strict=True):
+        if redis.hdel(dead, letter_id):
+            removed += 1
+            kept = redis.hget(dead_pairs, pair) if bytes_of(pair) else None
+            if kept is not None:
+                _one_letter_less(redis, dead_pairs, bytes_of(pair), kept)
+    return removed
+
+
+def _letters_of(value: bytes) -> bytes:
+    found = _COUNT.match(value)
+    return found[0] if found else b""
+
+
+def _first_ms(state: bytes) -> int:
+    one, two = _FIRST.match(state), _SECOND.search(state)
+    first = int(one[1]) if one else 0
+    return min(first, int(two[1])) if two else first
+
+
+def _mark(value: bytes) -> tuple[int, int]:
+    upsert, _, delete = value.partition(b",")
+    return int(upsert), int(delete)
+
+
+def _outdates(known: bytes | None, op: bytes, at: int) -> bool:
+    found = _KNOWN.match(known or b"")
+    delete_at, upsert_at = (int(found[1] or 0), int(found[2] or 0)) if found else (0, 0)
+    return at <= delete_at or (at < upsert_at if op == b"delete" else at <= upsert_at)
+
+
+def _one_letter_less(redis: RedisModel, dead_pairs: str, pair: bytes, kept: bytes) -> None:
+    count, _, known = kept.partition(b";")
+    if int(count) > 1:
+        redis.hset(dead_pairs, pair, b"%d;%b" % (int(count) - 1, known))
+    else:
+        redis.hdel(dead_pairs, pair)
+
+
+SCRIPTS: Final[dict[str, Callable[[RedisModel, Sequence[str], Sequence[Any]], Any]]] = {
+    scripts.CLAIM.sha: claim,
+    scripts.SETTLE.sha: settle,
+    scripts.MARK_LATE.sha: mark_late,
+    scripts.GATE_ENTER.sha: gate_enter,
+    scripts.GATE_REPORT.sha: gate_report,
+    scripts.REDRIVE.sha: redrive,
+    scripts.PURGE.sha: purge,
+    scripts.TICKER.sha: ticker,
+}
+"""Each script's model, by the digest of the Lua that it stands for."""

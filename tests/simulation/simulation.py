@@ -1,0 +1,280 @@
+"""One seed, one story: a world with workers and producers, everything that can go wrong, healing, and the judgement."""
+
+from __future__ import annotations
+
+from traceback import extract_tb
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tests.proof.history import History, Left, Sent, Violation
+from tests.proof.oracle import judge
+from tests.simulation.chronicle import Broken
+from tests.simulation.endpoint_model import CLIMATES
+from tests.simulation.fleet import KEYS, PARTITIONS, Fleet, settings_of
+from tests.simulation.producing import CONTACTS, OWNERS, Producers
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.simulation.chance import Chance
+    from worker.join import Readd
+
+HEALING_STEPS: Final = 4_000
+"""Steps within which a healed world comes to rest; one that needs more has lost something."""
+
+_PATIENCE_STEPS: Final = 1_000
+_DOZE_US: Final = 200_000
+_DAY_US: Final = 86_400_000_000
+
+
+class Told(NamedTuple):
+    """What became of a seed.
+
+    Attributes:
+        violations: what is broken; none where all is well.
+        steps: how many it took.
+        sent: how many requests went out.
+        taken: every draw, from which it can be told again.
+        story: what happened, if it was asked for.
+    """
+
+    violations: list[Violation]
+    steps: int
+    sent: int
+    taken: list[int]
+    story: list[str]
+
+
+def simulate(chance: Chance, *, told: bool = False) -> Told:
+    """Lives one world from beginning to end."""
+    world = World(chance, told=told)
+    life = _Life(world)
+    try:
+        life.chaos()
+        life.heal()
+        life.days_later()
+        violations = judge(life.history())
+    except Broken as broken:
+        violations = [Violation("totals", None, str(broken))]
+    except Exception as error:  # noqa: BLE001 - whatever the code raised where it should not have
+        where = extract_tb(error.__traceback__)[-1]
+        says = f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        violations = [Violation("crash", None, says)]
+    finally:
+        for actor in world.actors:
+            actor.die()
+    return Told(violations, world.steps, len(world.chronicle.sent), chance.taken, world.story or [])
+
+
+class _Life:
+    """The course of one world."""
+
+    def __init__(self, world: World) -> None:
+        chance = self._chance = world.chance
+        self._world = world
+        self._readd: Readd = "absorb" if chance.one_in(5) else "resend"
+        self._ledger_seconds = chance.one_of((3600.0, 1.0, 2.0))
+        settings = settings_of(
+            self._readd, chance.one_of((5, 2, 1, 50)), self._ledger_seconds, linger_seconds=chance.one_of((0.0, 0.3))
+        )
+        self._batch_size = settings.batch_size
+        self._fleet = Fleet(world, settings)
+        world.hinted = lambda: self._fleet.waiting_hints > 0 and not self._fleet.broker_away
+        for _ in range(1 + chance.below(2)):
+            self._fleet.start(threads=1 + chance.below(2))
+        self._producers = Producers(world, unstamped=not chance.below(3), odd=not chance.below(2))
+        self._went_back = False
+        self._jumps = chance.one_in(8)
+        world.losses = chance.one_of((0, 300, 80, 40))
+        if chance.one_in(2):
+            world.endpoint.climate = chance.one_of(CLIMATES)
+
+    # The course
+
+    def chaos(self) -> None:
+        """Changes come in, and everything goes wrong that can."""
+        chance, world = self._chance, self._world
+        for _ in range(80 + chance.below(120)):
+            drawn = chance.below(64)
+            if drawn < 53:
+                world.step()
+            elif drawn < 61:
+                self._producers.say()
+                self._fleet.waiting_hints += chance.below(2)  # its ticker was quick
+            else:
+                chance.one_of(_MISHAPS)(self)
+
+    def heal(self) -> None:
+        """Everything is mended; the world comes to rest."""
+        world, fleet = self._world, self._fleet
+        world.losses = world.redis_away_us = 0
+        world.endpoint.climate, world.endpoint.most = CLIMATES[0], 1 << 30
+        fleet.broker_away = False
+        world.tell("healed")
+        for i in range(HEALING_STEPS):
+            if i % 8 == 0 and self._idle():
+                if not any(self._left()):
+                    return
+                world.pass_time(_DOZE_US)  # nobody is in the middle of anything: leases and marks run out
+            if (
+                i == _PATIENCE_STEPS
+            ):  # where all that is left is poison the endpoint is held for it, until somebody helps
+                world.endpoint.poison.clear()
+            world.step()
+
+    def days_later(self) -> None:
+        """Days pass, the endpoint takes what it refused, changes come in, and somebody redrives the dead letters."""
+        world, chance = self._world, self._chance
+        letters = any(each.gone_ms is None for each in world.chronicle.letters.values())
+        if not letters and not chance.one_in(8):
+            return
+        for _ in range(chance.below(4)):
+            world.pass_time(_DAY_US)
+            if chance.one_in(2):
+                world.endpoint.poison.clear()
+            for _ in range(1 + chance.below(3)):
+                self._producers.say()
+            self.heal()
+        world.endpoint.poison.clear()
+        self._fleet.redrive()
+        for _ in range(chance.below(8)):
+            world.step()
+        if chance.one_in(2):
+            self._producers.say()
+        self.heal()
+
+    def _idle(self) -> bool:
+        return all(each.waits or each.name.endswith("ticker") for each in self._world.actors)
+
+    def _left(self) -> Left:
+        model, parts = self._world.model, range(PARTITIONS)
+        return Left(
+            entries=sum(model.xlen(KEYS.events(p)) for p in parts),
+            pending=sum(model.hlen(KEYS.pending(p)) for p in parts),
+            marks=sum(model.hlen(KEYS.late(p)) for p in parts),
+            in_flight=sum(model.exists(KEYS.lease(p)) for p in parts),
+        )
+
+    def history(self) -> History:
+        """What the oracle is to judge."""
+        world, chronicle = self._world, self._world.chronicle
+        totals: dict[str, int] = {}
+        for p in range(PARTITIONS):
+            for name, number in world.model.hash_of(KEYS.totals(p)).items():
+                totals[name.decode()] = totals.get(name.decode(), 0) + int(number)
+        left = self._left()
+        totals["events"] = totals.get("events", 0) + left.entries
+        sent = [
+            Sent(
+                each.number,
+                each.records,
+                each.built_ms,
+                each.begun_ms,
+                each.ended_ms,
+                each.outcome,
+                each.applied,
+                frozenset(each.settled),
+                each.whole,
+                each.beyond,
+                each.built_ms,
+                each.read_from,
+                each.settled,
+            )
+            for each in chronicle.sent
+        ]
+        return History(
+            chronicle.changes,
+            sent,
+            list(chronicle.letters.values()),
+            frozenset(world.endpoint.contacts),
+            left,
+            totals,
+            self._readd,
+            # What a clock that goes back does to the ledger's time nobody promises.
+            0.0 if self._went_back else self._ledger_seconds,
+            self._batch_size,
+            unsent=chronicle.unsent,
+            peak_pending=chronicle.peak_pending,
+        )
+
+    # What can go wrong
+
+    def _weather(self) -> None:
+        self._world.endpoint.climate = self._chance.one_of(CLIMATES)
+
+    def _burst(self) -> None:
+        for _ in range(2 + self._chance.below(8)):
+            self._producers.say()
+
+    def _kill(self) -> None:
+        self._fleet.kill(self._chance.one_of(self._fleet.processes))
+
+    def _pause(self) -> None:
+        actor = self._chance.one_of(self._world.actors)
+        actor.ready_us = self._world.mono_us + 100_000 * (1 + self._chance.below(60))
+        self._world.tell("{} stands still", actor.name)
+
+    def _time_passes(self) -> None:
+        self._world.pass_time(100_000 * (1 + self._chance.below(self._chance.one_of((10, 40)))))
+
+    def _redis_away(self) -> None:
+        self._world.redis_away_us = self._world.mono_us + 100_000 * (1 + self._chance.below(30))
+        self._world.tell("Redis is away")
+
+    def _scripts_vanish(self) -> None:
+        self._world.model.known_scripts.clear()
+
+    def _hints_lost(self) -> None:
+        self._fleet.waiting_hints = 0
+
+    def _hints_doubled(self) -> None:
+        self._fleet.waiting_hints = 2 * self._fleet.waiting_hints + 1
+
+    def _broker(self) -> None:
+        self._fleet.broker_away = not self._fleet.broker_away
+
+    def _poison(self) -> None:
+        pair = self._chance.one_of(OWNERS), self._chance.one_of(CONTACTS)
+        self._world.endpoint.poison ^= {pair}
+        self._world.tell("poison: {}", sorted(self._world.endpoint.poison))
+
+    def _small(self) -> None:
+        self._world.endpoint.most = self._chance.one_of((1 << 30, 1, 2))
+
+    def _lease(self) -> None:
+        partition = self._chance.below(PARTITIONS)
+        self._world.lose_lease(partition, KEYS.lease(partition))
+
+    def _redrive(self) -> None:
+        self._fleet.redrive()
+
+    def _clock(self) -> None:
+        if not self._jumps:
+            return
+        us = 500_000 * self._chance.one_of((1, 4, 60, -1, -4, -60))
+        self._went_back = self._went_back or us < 0
+        self._world.jump(us)
+
+
+_MISHAPS: Final[tuple[Callable[[_Life], None], ...]] = (
+    _Life._weather,  # noqa: SLF001 - its own
+    _Life._kill,  # noqa: SLF001
+    _Life._pause,  # noqa: SLF001
+    _Life._time_passes,  # noqa: SLF001
+    _Life._weather,  # noqa: SLF001
+    _Life._pause,  # noqa: SLF001
+    _Life._kill,  # noqa: SLF001
+    _Life._time_passes,  # noqa: SLF001
+    _Life._time_passes,  # noqa: SLF001
+    _Life._burst,  # noqa: SLF001
+    _Life._redis_away,  # noqa: SLF001
+    _Life._scripts_vanish,  # noqa: SLF001
+    _Life._hints_lost,  # noqa: SLF001
+    _Life._hints_doubled,  # noqa: SLF001
+    _Life._broker,  # noqa: SLF001
+    _Life._poison,  # noqa: SLF001
+    _Life._small,  # noqa: SLF001
+    _Life._redrive,  # noqa: SLF001
+    _Life._lease,  # noqa: SLF001
+    _Life._clock,  # noqa: SLF001
+)

@@ -1,0 +1,73 @@
+"""What the keys of the Redis model hold."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any, NamedTuple, TypeAlias
+
+
+def bytes_of(value: Any) -> bytes:
+    """An argument as it goes over the wire."""
+    if type(value) is bytes:
+        return value
+    return value.encode() if isinstance(value, str) else b"%d" % value
+
+
+Hash: TypeAlias = dict[bytes, bytes]
+
+
+class Text(NamedTuple):
+    """A string, and when it expires (Unix ms), None for never."""
+
+    value: bytes
+    expires_ms: int | None = None
+
+
+def entry_id(raw: bytes) -> tuple[int, int]:
+    """An entry's id as numbers; without the second part it is 0."""
+    ms, _, n = raw.partition(b"-")
+    return int(ms), int(n or 0)
+
+
+class Stream:
+    """Entries by id.
+
+    Attributes:
+        entries: id as it is, and fields and values in turn.
+        last: the id given last; ids only ever rise.
+    """
+
+    __slots__ = ("_ids", "entries", "last")
+
+    def __init__(self) -> None:
+        self.entries: list[list[Any]] = []
+        self.last = (0, 0)
+        self._ids: list[tuple[int, int]] = []
+
+    def append(self, now_ms: int, flat: list[bytes]) -> bytes:
+        """Adds an entry under the next id; returns it."""
+        ms, n = self.last
+        self.last = (now_ms, 0) if now_ms > ms else (ms, n + 1)
+        raw = b"%d-%d" % self.last
+        self._ids.append(self.last)
+        self.entries.append([raw, flat])
+        return raw
+
+    def trim(self, first: bytes) -> None:
+        """Removes what is older than this id."""
+        gone = bisect_left(self._ids, entry_id(first))
+        del self.entries[:gone], self._ids[:gone]
+
+    def range(self, first: bytes, count: int) -> list[Any]:
+        """Entries from this id on, or, after ``(``, from behind it."""
+        if first == b"-":
+            return self.entries[:count]
+        if first[:1] == b"(":
+            ms, n = entry_id(first[1:])
+            at = bisect_left(self._ids, (ms, n + 1))
+        else:
+            at = bisect_left(self._ids, entry_id(first))
+        return self.entries[at : at + count]
+
+
+Value: TypeAlias = Hash | Text | Stream

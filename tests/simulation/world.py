@@ -1,0 +1,277 @@
+"""A world: Redis, endpoint, clocks and workers, in which exactly one thing happens at a time.
+
+Who is next, what a round trip comes to and what goes wrong is drawn from one `Chance`, so that a seed is a story.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from greenlet import getcurrent  # type: ignore[import-untyped] # it has no types
+
+from tests.simulation.actors import NORMAL, REPLY_LOST, REQUEST_LOST, Actor
+from tests.simulation.chronicle import Chronicle
+from tests.simulation.endpoint_model import EndpointModel, Request, confirmation, records_of
+from tests.simulation.redis_model import RedisModel
+from worker.outcome import Answer, NoAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.simulation.chance import Chance
+    from tests.simulation.redis_model import Op
+
+START_US: Final = 1_795_460_000_000_000
+"""Redis' clock when a world begins."""
+
+LATE_US: Final = 2_000_000
+"""CONTACT_SYNC_LATE_SECONDS of every world."""
+
+_DAWDLES: Final = 3  # beside the fates of a round trip: it comes to nothing for a while
+_FAR_US: Final = 10_000_000  # longer than a lease and a request
+_PACE_US: Final = (100, 300, 1_000, 6_000)
+
+
+class World:
+    """Everything there is.
+
+    Attributes:
+        chance: what decides.
+        model: Redis.
+        endpoint: theirs.
+        actors: whoever acts.
+        now_us: Redis' clock (Unix).
+        mono_us: the clock of all machines that never jumps.
+        redis_away_us: until when no round trip reaches Redis (monotonic).
+        losses: one round trip in so many is lost, 0 for none.
+        steps: how many were made.
+        story: what happened, in words; None where nobody asks.
+        current: who acts now.
+        hinted: whether a hint lies in the queue.
+    """
+
+    def __init__(self, chance: Chance, *, told: bool = False) -> None:
+        self.chance = chance
+        self.now_us = START_US
+        self.mono_us = 0
+        self.model = RedisModel(lambda: self.now_us)
+        self.endpoint = EndpointModel()
+        self.chronicle = Chronicle(self.model, self.history_ms)
+        self.actors: list[Actor] = []
+        self.redis_away_us = 0
+        self.losses = 0
+        self.steps = 0
+        self.story: list[str] | None = [] if told else None
+        self.current: Actor | None = None
+        self.hinted: Callable[[], bool] = lambda: False
+        self._jumped_us = -_FAR_US
+        self._latest_us = START_US
+        self._hub = getcurrent()
+        self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._requests = 0
+        self._sequence = 0
+
+    # Clocks
+
+    def monotonic(self) -> float:
+        """Seconds since the world began."""
+        return self.mono_us / 1_000_000
+
+    def epoch(self) -> float:
+        """A machine's wall clock (Unix seconds)."""
+        return (START_US + self.mono_us) / 1_000_000
+
+    def history_ms(self) -> int:
+        """Redis' clock as the oracle knows it: it never goes back (Unix ms)."""
+        self._latest_us = max(self._latest_us, self.now_us)
+        return self._latest_us // 1000
+
+    def pass_time(self, us: int) -> None:
+        """Lets time pass; what is due on the way happens at its moment."""
+        until = self.mono_us + us
+        while self._due and self._due[0][0] <= until:
+            at, _, act = heappop(self._due)
+            self._shift(max(0, at - self.mono_us))
+            act()
+        self._shift(until - self.mono_us)
+
+    def lose_lease(self, partition: int, key: str) -> None:
+        """A lease is gone before its time, as after a failover; what its holder sends from now on nobody knows of."""
+        if self.model.delete(key):
+            self.chronicle.forget_lease(partition)
+            self._jumped_us = self.mono_us
+            self.tell("the lease {} is lost", key)
+
+    def jump(self, us: int) -> None:
+        """Redis' clock is put right; what could act by its old time has done so, or will count as beyond."""
+        if us > 0:
+            waiting, self._due = sorted(self._due), []
+            for _, _, act in waiting:
+                act()
+            self._jumped_us = self.mono_us
+        self.now_us += us
+        self.tell("Redis' clock jumps by {} ms", us // 1000)
+
+    def at(self, mono_us: int, act: Callable[[], None]) -> None:
+        """Lets something happen at that moment."""
+        self._sequence += 1
+        heappush(self._due, (mono_us, self._sequence, act))
+
+    def _shift(self, us: int) -> None:
+        self.mono_us += us
+        self.now_us += us
+
+    # Steps
+
+    def step(self) -> None:
+        """One actor does its next thing; where all sleep, time passes until one wakes."""
+        self.steps += 1
+        chance = self.chance
+        self.pass_time(_PACE_US[chance.below(4)])
+        ready = [each for each in self.actors if each.ready_us <= self.mono_us and (not each.waits or self.hinted())]
+        if not ready:
+            self._sleep()
+            return
+        actor = ready[chance.below(len(ready))] if len(ready) > 1 else ready[0]
+        fate = NORMAL
+        if self.losses:
+            drawn = chance.below(self.losses)
+            fate = drawn if drawn in {REQUEST_LOST, REPLY_LOST} else NORMAL
+            if drawn == _DAWDLES:
+                actor.ready_us = self.mono_us + 100_000 * (1 + chance.below(16))
+                return
+        self.current = actor
+        actor.go_on(fate)
+        if actor.ended:
+            self.actors.remove(actor)
+
+    def _sleep(self) -> None:
+        """Until somebody wakes or something happens by itself."""
+        wakes = [each.ready_us for each in self.actors if not each.waits or self.hinted()]
+        if self._due:
+            wakes.append(self._due[0][0])
+        self.pass_time(max(0, min(wakes, default=self.mono_us + 1_000_000) - self.mono_us))
+
+    def hand_over(self) -> int:
+        """Ends the step of whoever acts; returns with his next, and the fate of what he does in it."""
+        fate: int = self._hub.switch()
+        return fate
+
+    def forget_the_dead(self) -> None:
+        """Those that were killed act no more."""
+        self.actors = [each for each in self.actors if not each.ended]
+
+    @property
+    def _acting(self) -> Actor:
+        assert self.current is not None
+        return self.current
+
+    # Redis
+
+    def round_trip(self, ops: Sequence[Op]) -> list[Any]:
+        """Carries commands out for whoever acts.
+
+        Raises:
+            redis.ConnectionError: Redis is away, or the request or its reply was lost.
+        """
+        fate = self.hand_over()
+        actor = self._acting
+        if self.redis_away_us > self.mono_us or fate == REQUEST_LOST:
+            self.tell("cannot reach Redis")
+            raise redis.ConnectionError("away")
+        replies = self._apply(actor, ops)
+        if fate == REPLY_LOST:
+            self.tell("loses the reply")
+            raise redis.ConnectionError("lost")
+        name, args = ops[0]
+        if name == "XREAD" and replies[0] is None and "BLOCK" in args:
+            actor.ready_us, actor.blocked = self.mono_us + 1000 * int(args[args.index("BLOCK") + 1]), True
+            self.hand_over()
+            actor.blocked = False
+            replies = self.model.apply(ops)
+        return replies
+
+    def _apply(self, actor: Actor, ops: Sequence[Op]) -> list[Any]:
+        replies = self.model.apply(ops)
+        self.chronicle.watch(actor, ops, replies, self)
+        return replies
+
+    def append(self, partition: int, key: str, flat: Sequence[Any]) -> bytes:
+        """A producer's XADD; whoever blocks for an entry wakes."""
+        (entry_id,) = self.model.apply([("xadd", (key, *flat))])
+        for each in self.actors:
+            if each.blocked:
+                each.ready_us = min(each.ready_us, self.mono_us)
+        self.tell("p{} accepts {} as {}", partition, flat, entry_id)
+        return bytes(entry_id)
+
+    # The endpoint
+
+    def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
+        """A request on its way: it begins, may take effect, is answered or not (a `Sender`)."""
+        _ = server_key
+        self.hand_over()
+        actor = self._acting
+        assert deadline_monotonic is not None
+        deadline_us = int(deadline_monotonic * 1_000_000)
+        if deadline_us <= self.mono_us:
+            self.chronicle.unsent += 1
+            return NoAnswer(sent=False, why="the deadline passed before the request began")
+        request = self._begin(actor, body)
+        weather = self.endpoint.meet(request, self.chance)
+        left_us = deadline_us - self.mono_us
+        answered_us = self.mono_us + (0, left_us // 3, left_us)[weather.patience]
+        self._let_act(request, weather.acts, answered_us, deadline_us)
+        self.tell("request {} says {}: {}", request.number, request.records, weather.name)
+        actor.ready_us = answered_us
+        self.hand_over()
+        request.ended_ms = self.history_ms()
+        if weather.answer is not None:
+            return weather.answer
+        if request.applied is None:  # one of its records became poison meanwhile
+            return Answer(503, None, b'{"status": 503, "error": {"code": "50001"}}')
+        request.outcome = "confirmed"
+        return confirmation(request)
+
+    def _begin(self, actor: Actor, body: bytes) -> Request:
+        self._requests += 1
+        whole = actor.probes and actor.looked != b"ok"
+        records = records_of(body)
+        actor.request = Request(self._requests, records, actor.read_ms, self.history_ms(), whole)
+        actor.request.read_from = actor.read_from
+        self.chronicle.sent.append(actor.request)
+        return actor.request
+
+    def _let_act(self, request: Request, acts: str, answered_us: int, deadline_us: int) -> None:
+        if acts == "never":
+            return
+        begun_us, looked_us = self.mono_us, self._acting.looked_us
+        late_us = deadline_us + LATE_US
+        # At once; with the answer; later, at any time that the promise covers, its last moment too; or never.
+        choices = (begun_us, answered_us) if acts == "at_once" else (0, begun_us, answered_us, late_us, -1)
+        act_us = self.chance.one_of(choices)
+        if act_us == -1:
+            act_us = answered_us + (late_us - answered_us) * self.chance.below(16) // 16
+        if not act_us:
+            return
+
+        def act() -> None:
+            self.endpoint.apply(request)
+            # After the worker looked its lease ended before its time: only who lives to say what he sent is repaired.
+            request.beyond = self.mono_us > answered_us and self._jumped_us > looked_us - _FAR_US
+            self.tell("request {} takes effect", request.number)
+
+        if act_us <= self.mono_us:
+            act()
+        else:
+            self.at(act_us, act)
+
+    # Words
+
+    def tell(self, text: str, *values: object) -> None:
+        """Adds a line to the story."""
+        if self.story is not None:
+            who = self.current.name if self.current is not None else ""
+            self.story.append(f"{self.mono_us / 1_000_000:9.4f} {who:10} {text.format(*values)}")

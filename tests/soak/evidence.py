@@ -1,0 +1,241 @@
+"""From what was seen of a soak to a history that the oracle can judge (pure)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+
+from producers.change import partition_of
+from tests.proof.history import Change, DeadLetter, History, Left, Sent, Violation
+from tests.soak.log_file import Entry, Gone, Settle, milliseconds_of
+from tests.soak.traffic import EXPECTED
+from worker.letter import read_letter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.proof.history import Outcome, Record
+    from tests.soak.log_file import Done
+    from tests.soak.recorder import Request
+    from tests.soak.soak import Ran
+
+ANSWERED: Final = frozenset({None, "delay", "drip_body", "drip_headers", "hang"})
+"""The faults, and none, under which an answer of success is one."""
+
+HELD_BACK_SECONDS: Final = 8.0
+"""Longest that a fault keeps a request on its way, or a worker from settling what was answered."""
+
+CLOCK_MS: Final = 20
+"""How far the clocks that are compared may be apart."""
+
+_FOREVER: Final = 1 << 62
+
+
+class Part(NamedTuple):
+    """What one request says of one partition: a lease, and so an outcome, is of one partition."""
+
+    request: Request
+    partition: int
+    records: tuple[Record, ...]
+    received_ms: int
+    applied_ms: int | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the endpoint answered that all of it was done."""
+        request = self.request
+        return request.status == 200 and not request.code and request.fault in ANSWERED
+
+    @property
+    def refused(self) -> bool:
+        """Whether the endpoint answered that it never takes the request's only record."""
+        return len(self.request.records) == 1 and self.request.code == "40002"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the oracle is given, and what it cannot know.
+
+    Attributes:
+        history: the run.
+        false: settles of what was never answered, which no rule allows.
+    """
+
+    history: History
+    false: list[Violation]
+
+
+def evidence_of(ran: Ran) -> Evidence:
+    """All that was seen, as a history."""
+    entries = [each for each in ran.seen.done if isinstance(each, Entry)]
+    settles = [each for each in ran.seen.done if isinstance(each, Settle)]
+    parts = _parts(ran)
+    settled, false = _match(parts, settles, ran)
+    applied = {
+        number: place for place, number in enumerate(dict.fromkeys(each["request"] for each in ran.seen.applied))
+    }
+    status = ran.status
+    history = History(
+        changes=[_change(each) for each in entries],
+        sent=[_sent(each, settled.get((each.request.number, each.partition)), applied, ran) for each in parts],
+        letters=_letters(ran.seen.done),
+        contacts=frozenset(ran.contacts),
+        left=Left(status.backlog_events, status.pending_pairs, ran.marks, status.in_flight) if status else Left(1),
+        # Requests that never arrived count too, and nobody saw them.
+        totals={name: number for name, number in (status.totals if status else {}).items() if name != "requests"},
+        readd=ran.settings["readd"],
+        ledger_seconds=ran.settings["ledger_seconds"],
+        batch_size=ran.settings["batch_size"],
+        healed=True,
+    )
+    return Evidence(history, false)
+
+
+def _change(entry: Entry) -> Change:
+    at = entry.text("at")
+    malformed = entry.text(EXPECTED.decode()) or None
+    return Change(
+        entry.id,
+        entry.partition,
+        entry.text("owner"),
+        entry.text("contact"),
+        entry.text("op"),
+        at=int(at) if at and not malformed else None,
+        malformed=malformed,
+    )
+
+
+# Requests, and what became of them
+
+
+def _parts(ran: Ran) -> list[Part]:
+    partitions = ran.settings["partitions"]
+    parts = []
+    for request in sorted(ran.seen.requests.values(), key=lambda each: each.number):
+        of: defaultdict[int, list[Record]] = defaultdict(list)
+        for record in request.records:
+            of[partition_of(record[0], partitions)].append(record)
+        received_ms = int(request.received_at * 1000 + ran.unix_ms)
+        applied_ms = None if request.applied_at is None else int(request.applied_at * 1000 + ran.unix_ms)
+        parts += [Part(request, p, tuple(records), received_ms, applied_ms) for p, records in of.items()]
+    return parts
+
+
+def _match(
+    parts: Sequence[Part], settles: Sequence[Settle], ran: Ran
+) -> tuple[dict[tuple[int, int], Settle], list[Violation]]:
+    """Which settle was of which part: the last one that it can be of and that says just what it wrote."""
+    of: defaultdict[int, list[Part]] = defaultdict(list)
+    for part in parts:
+        of[part.partition].append(part)
+    matched: dict[tuple[int, int], Settle] = {}
+    false = []
+    latest_ms = _latest_times(ran.seen.done)
+    longest_ms = int((ran.settings["request_timeout_seconds"] + HELD_BACK_SECONDS) * 1000)
+    for settle in settles:
+        wrote = set(settle.confirmed) | {_record_of(letter) for _, letter in settle.buried} - {None}
+        if not wrote:
+            continue
+        every, until_ms = of[settle.partition], latest_ms[id(settle)] + CLOCK_MS
+        first = bisect_left(every, settle.ms - longest_ms, key=lambda part: part.received_ms)
+        last = bisect_right(every, until_ms, key=lambda part: part.received_ms)
+        fitting = [
+            part
+            for part in every[first:last]
+            if (part.succeeded and (part.applied_ms or 0) <= until_ms if settle.confirmed else part.refused)
+            and wrote <= set(part.records)
+            and (part.request.number, part.partition) not in matched
+        ]
+        if fitting:
+            best = min(fitting, key=lambda part: (len(part.records), -part.received_ms))
+            matched[best.request.number, best.partition] = settle
+        else:
+            what = f"partition {settle.partition} settled {len(wrote)} records at {settle.ms} that were not answered so"
+            false.append(Violation("order", None, f"{what}: {sorted(map(str, wrote))[:3]}"))
+    return matched, false
+
+
+def _latest_times(done: Sequence[Done]) -> dict[int, int]:
+    """Until when each settle can have been at the latest: the next time that the file speaks of after it."""
+    latest: dict[int, int] = {}
+    open_ones: list[Settle] = []
+    for each in done:
+        while open_ones and open_ones[-1].ms < each.ms:
+            latest[id(open_ones.pop())] = each.ms
+        if isinstance(each, Settle):
+            open_ones.append(each)
+    return latest | {id(each): _FOREVER for each in open_ones}
+
+
+def _record_of(letter: bytes) -> Record | None:
+    found = orjson.loads(letter)
+    return (found["owner"], found["contact"], found["op"]) if found["reason"] == "refused" else None
+
+
+def _sent(part: Part, settle: Settle | None, applied: dict[int, int], ran: Ran) -> Sent:
+    request = part.request
+    acting_seconds = ran.settings["request_timeout_seconds"] + ran.settings["late_seconds"]
+    beyond = request.applied_at is not None and request.applied_at > request.received_at + acting_seconds
+    place = applied.get(request.number)
+    begun_ms = part.received_ms + CLOCK_MS
+    if settle is not None:
+        outcome: Outcome = "confirmed" if settle.confirmed else "refused"
+        read_to_ms = min(milliseconds_of(settle.position), begun_ms)
+        return Sent(
+            request.number,
+            part.records,
+            built_ms=read_to_ms,
+            begun_ms=begun_ms,
+            ended_ms=max(settle.ms, part.received_ms),
+            outcome=outcome,
+            applied=place,
+            settled=frozenset({part.partition}),
+            whole=True,  # the position says how far the log had been read
+            beyond=beyond,
+            read_by_ms=read_to_ms,
+        )
+    before_ms = int((ran.settings["lease_seconds"] + HELD_BACK_SECONDS) * 1000)
+    return Sent(
+        request.number,
+        part.records,
+        built_ms=part.received_ms - before_ms,
+        begun_ms=begun_ms,
+        ended_ms=part.received_ms + int(ran.settings["request_timeout_seconds"] * 1000),
+        outcome=None if part.succeeded else "failed",
+        applied=place,
+        settled=frozenset(),
+        beyond=beyond,
+    )
+
+
+# Dead letters
+
+
+def _letters(done: Sequence[Done]) -> list[DeadLetter]:
+    """Every dead letter that there was, redriven ones included."""
+    gone = {each.id: each.ms for each in done if isinstance(each, Gone)}
+    written = [
+        read_letter(settle.partition, letter_id, letter)
+        for settle in done
+        if isinstance(settle, Settle)
+        for letter_id, letter in settle.buried
+    ]
+    return [
+        DeadLetter(
+            letter.id,
+            letter.partition,
+            letter.owner,
+            letter.contact,
+            letter.op,
+            letter.at,
+            letter.reason,
+            letter.entry,
+            letter.since_ms,
+            gone.get(letter.id),
+        )
+        for letter in written
+    ]

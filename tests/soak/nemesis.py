@@ -1,0 +1,148 @@
+"""Which fault strikes when: a plan that a seed decides, and nothing else (pure).
+
+Kinds are drawn like cards: each comes once before any comes again, in an order of its own each time. So a short soak
+sees many kinds, and a long one sees each of them about as often. At times two of different sorts strike at once.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TOGETHER: Final = 0.2
+"""How often two faults strike at once."""
+
+STAGGER_SECONDS: Final = (0.1, 1.5)
+"""How long after the first of two faults the second one strikes: also while what the first one ended is starting."""
+
+CALM_SECONDS: Final = (0.3, 1.5)
+"""How long it is calm between the recovery from one fault and the next."""
+
+
+class Kind(NamedTuple):
+    """A kind of fault.
+
+    Attributes:
+        name: as the report has it.
+        sort: what it strikes; two of one sort never strike at once.
+        shortest, longest: how many seconds it lasts; both 0 where it is over at once.
+    """
+
+    name: str
+    sort: str
+    shortest: float
+    longest: float
+
+
+class Fault(NamedTuple):
+    """One fault of a plan.
+
+    Attributes:
+        kind: what happens.
+        seconds: how long.
+        seed: of what is left to chance when it strikes, such as which worker it is.
+    """
+
+    kind: Kind
+    seconds: float
+    seed: int
+
+
+class Step(NamedTuple):
+    """Faults that strike together, the first one first, and the calm after the recovery from them.
+
+    Attributes:
+        faults: one or two.
+        stagger_seconds: how long after the first one the second one strikes.
+        calm_seconds: how long it is calm afterwards.
+    """
+
+    faults: tuple[Fault, ...]
+    stagger_seconds: float
+    calm_seconds: float
+
+
+# Nothing may act later than a request's deadline and late_seconds (CONTRACT section 4): what holds a request back and
+# lets it act afterwards lasts less than that.
+KINDS: Final = (
+    Kind("worker killed", "workers", 0, 0),
+    Kind("all workers killed", "workers", 0, 0),
+    Kind("prefork child killed", "workers", 0, 0),
+    Kind("worker paused", "workers", 4.0, 6.0),
+    Kind("all workers but one paused", "workers", 4.0, 6.0),
+    Kind("prefork child paused", "workers", 4.0, 6.0),
+    Kind("rolling restart", "workers", 0, 0),
+    Kind("redis killed", "redis", 0.5, 3.0),
+    Kind("redis paused", "redis", 2.5, 5.0),
+    Kind("redis read-only", "redis", 1.0, 4.0),
+    Kind("redis without replicas", "redis", 1.0, 4.0),
+    Kind("redis full", "redis", 2.0, 6.0),
+    Kind("scripts flushed", "redis", 0, 0),
+    Kind("broker flushed", "redis", 0, 0),
+    Kind("all dead letters redriven", "operator", 0, 0),
+    Kind("log paused", "log", 1.0, 5.0),
+    Kind("log reset", "log", 0, 0),
+    Kind("log refused", "log", 1.0, 4.0),
+    Kind("log loses replies", "log", 1.0, 2.0),
+    Kind("broker paused", "broker", 1.0, 5.0),
+    Kind("broker reset", "broker", 0, 0),
+    Kind("broker refused", "broker", 1.0, 4.0),
+    Kind("broker loses replies", "broker", 1.0, 2.0),
+    Kind("endpoint refused", "endpoint", 1.0, 4.0),
+    Kind("endpoint paused", "endpoint", 1.0, 3.5),
+    Kind("endpoint reset", "endpoint", 0, 0),
+    Kind("endpoint drops before", "endpoint", 1.0, 3.0),
+    Kind("endpoint drops after", "endpoint", 1.0, 3.0),
+    Kind("endpoint resets after", "endpoint", 1.0, 3.0),
+    Kind("endpoint hangs", "endpoint", 2.5, 4.5),
+    Kind("endpoint hangs after", "endpoint", 2.5, 4.5),
+    Kind("endpoint acts late", "endpoint", 1.0, 3.0),
+    Kind("endpoint slow", "endpoint", 2.0, 5.0),
+    Kind("endpoint drips", "endpoint", 2.0, 4.0),
+    Kind("endpoint 503", "endpoint", 1.0, 5.0),
+    Kind("endpoint 500 after", "endpoint", 1.0, 3.0),
+    Kind("endpoint 502 after", "endpoint", 1.0, 3.0),
+    Kind("endpoint 429", "endpoint", 1.0, 4.0),
+    Kind("endpoint 50001", "endpoint", 1.0, 3.0),
+    Kind("endpoint 404", "endpoint", 1.0, 3.0),
+    Kind("endpoint garbage", "endpoint", 1.0, 3.0),
+    Kind("endpoint garbage after", "endpoint", 1.0, 3.0),
+    Kind("endpoint absurdly long answer", "endpoint", 1.0, 2.0),
+    Kind("endpoint redirects", "endpoint", 1.0, 3.0),
+    Kind("endpoint flaky", "endpoint", 3.0, 8.0),
+    Kind("endpoint takes few", "endpoint", 2.0, 5.0),
+    Kind("endpoint limits rate", "endpoint", 2.0, 5.0),
+    Kind("endpoint refuses records", "endpoint", 2.0, 5.0),
+    Kind("credentials changed", "endpoint", 1.0, 4.0),
+    Kind("credentials wrong", "endpoint", 1.0, 4.0),
+)
+
+
+def plan(seed: int, only: Sequence[str] = ()) -> Iterator[Step]:
+    """Step after step, without an end; the same seed, the same steps.
+
+    Args:
+        seed: decides everything.
+        only: names of the kinds that may strike; all of them if empty.
+    """
+    draw = random.Random(seed)
+    kinds = [kind for kind in KINDS if not only or kind.name in only]
+    pile: list[Kind] = []
+    while True:
+        if not pile:
+            pile = draw.sample(kinds, len(kinds))
+        first = pile.pop()
+        others = [kind for kind in pile if kind.sort != first.sort]
+        struck = [first]
+        if others and draw.random() < TOGETHER:
+            struck.append(others[0])
+            pile.remove(others[0])
+        faults = tuple(_fault(kind, draw) for kind in struck)
+        yield Step(faults, draw.uniform(*STAGGER_SECONDS), draw.uniform(*CALM_SECONDS))
+
+
+def _fault(kind: Kind, draw: random.Random) -> Fault:
+    return Fault(kind, draw.uniform(kind.shortest, kind.longest), draw.randrange(1 << 32))

@@ -1,0 +1,290 @@
+"""One soak: traffic and faults for some minutes, then peace until nothing waits, then everything that was seen."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import redis
+
+from tests.soak.faults import Faults
+from tests.soak.nemesis import plan
+from tests.soak.recorder import Recorder
+from tests.soak.system import PARTITIONS, System
+from tests.soak.traffic import Traffic
+from worker.dead_letters import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.soak.nemesis import Step
+    from tests.soak.recorder import Seen
+    from tests.soak.traffic import Acknowledged
+    from tests.soak.workers import Exits
+    from worker.join import Readd
+    from worker.status import Status
+
+RECOVERY_SECONDS: Final = 120.0
+"""Longest that a recovery may take; more is a violation."""
+
+DRAIN_SECONDS: Final = 180.0
+"""Longest that it may take at the end until nothing waits; more is a violation."""
+
+READY_SECONDS: Final = 60.0
+"""Longest until the workers are there."""
+
+LOOK_SECONDS: Final = 0.05
+"""Time between two looks at whether the system has recovered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a soak is to be.
+
+    Attributes:
+        seconds: how long faults strike; the rest takes what it takes.
+        seed: decides the faults and what producers say.
+        workers: how many worker processes.
+        rate: changes a second.
+        only: names of the kinds of faults that may strike; all if empty.
+        readd: CONTACT_SYNC_READD.
+    """
+
+    seconds: float
+    seed: int = 0
+    workers: int = 4
+    rate: float = 500.0
+    only: tuple[str, ...] = ()
+    readd: Readd = "resend"
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """Faults that struck together, and how the system took it.
+
+    Attributes:
+        kinds: what happened.
+        begun, healed: monotonic seconds.
+        recovered_seconds: from healing until all that had been accepted before was confirmed; None if it never was.
+    """
+
+    kinds: tuple[str, ...]
+    begun: float
+    healed: float
+    recovered_seconds: float | None
+
+
+@dataclass(slots=True)
+class Ran:
+    """All that a soak leaves behind.
+
+    Attributes:
+        options: what it was to be.
+        settings: what the workers worked with, by name.
+        began, ended: monotonic seconds.
+        unix_ms: Unix milliseconds less those of the monotonic clock.
+        struck: the faults, in order.
+        seen: what was seen from outside.
+        told: what the producers were told.
+        unsent: changes that a producer could not get rid of in the end.
+        exits: how workers ended.
+        left_letters: the dead letters that are left after a last redrive of all.
+        redriven: what became of letters that were to be redriven in the end.
+        status: what waits in the end, None if Redis did not say.
+        marks: pairs that a request may still act on, in the end.
+        contacts: what the endpoint holds in the end.
+        counts: the endpoint's own.
+        said: how often the workers logged each warning or error.
+        drained: whether nothing waited any more in the end.
+    """
+
+    options: Options
+    settings: dict[str, Any]
+    began: float
+    unix_ms: float
+    exits: Exits
+    seen: Seen
+    told: Acknowledged
+    struck: list[Struck] = field(default_factory=list)
+    ended: float = 0.0
+    unsent: int = 0
+    left_letters: list[str] = field(default_factory=list)
+    redriven: Counter[str] = field(default_factory=Counter)
+    status: Status | None = None
+    marks: int = 0
+    contacts: set[tuple[str, str]] = field(default_factory=set)
+    counts: dict[str, Any] = field(default_factory=dict)
+    said: Counter[str] = field(default_factory=Counter)
+    drained: bool = False
+
+
+class Progress(Protocol):
+    """Says how far it is."""
+
+    def at(self, fraction: float, what: str) -> None:
+        """So much of the time is over, and this is what happens."""
+
+
+def run(options: Options, directory: Path, progress: Progress) -> Ran:
+    """Runs one.
+
+    Args:
+        options: what it is to be.
+        directory: where data and logs go.
+        progress: who is told how far it is.
+
+    Raises:
+        SoakFailedError: it could not be carried out, which says nothing of the system.
+    """
+    with System(directory, options.workers, options.readd) as system:
+        recorder = Recorder(system)
+        traffic = Traffic(system.settings, PARTITIONS, options.seed, options.rate)
+        ran = Ran(
+            options,
+            settings=system.settings.model_dump(include=set(_SHOWN)),
+            began=time.monotonic(),
+            unix_ms=(time.time() - time.monotonic()) * 1000,
+            exits=system.fleet.exits,
+            seen=recorder.seen,
+            told=traffic.acknowledged,
+        )
+        with recorder:
+            system.fleet.start()
+            try:
+                traffic.start()
+                _Soak(system, ran, progress).strike()
+            finally:
+                progress.at(1.0, "peace: producers finish")
+                ran.unsent = traffic.stop(DRAIN_SECONDS)
+            _Peace(system, ran, progress).conclude()
+        ran.said = system.fleet.said()
+        ran.ended = time.monotonic()
+    return ran
+
+
+class SoakFailedError(RuntimeError):
+    """The soak itself cannot go on; the message is one line that says why."""
+
+
+class _Soak:
+    """The time in which faults strike."""
+
+    def __init__(self, system: System, ran: Ran, progress: Progress) -> None:
+        self._system = system
+        self._ran = ran
+        self._faults = Faults(system)
+        self._progress = progress
+        self._ends = time.monotonic() + ran.options.seconds
+
+    def strike(self) -> None:
+        """Step after step of the plan, until the time is over."""
+        self._say("workers start")
+        if _wait_until(lambda: self._look() is not None and self._look_awake(), READY_SECONDS) is None:
+            raise SoakFailedError(f"no worker was ready within {READY_SECONDS:.0f} seconds")
+        self._ends = time.monotonic() + self._ran.options.seconds
+        for step in plan(self._ran.options.seed, self._ran.options.only):
+            if time.monotonic() >= self._ends:
+                return
+            self._step(step)
+
+    def _step(self, step: Step) -> None:
+        kinds = tuple(fault.kind.name for fault in step.faults)
+        self._say(" + ".join(kinds))
+        begun = time.monotonic()
+        for wait, act in _timed(step, self._faults):
+            time.sleep(max(0.0, begun + wait - time.monotonic()))
+            act()
+        healed = time.monotonic()
+        healed_ms = healed * 1000 + self._ran.unix_ms
+        self._say(f"{' + '.join(kinds)}: recovery")
+        took = _wait_until(lambda: self._recovered(healed_ms), RECOVERY_SECONDS)
+        self._ran.struck.append(Struck(kinds, begun, healed, took))
+        time.sleep(step.calm_seconds)
+
+    def _recovered(self, healed_ms: float) -> bool:
+        """Whether all that was accepted by then is confirmed, dead, or superseded."""
+        status = self._look()
+        return status is not None and (status.oldest_ms is None or status.oldest_ms > healed_ms)
+
+    def _look(self) -> Status | None:
+        try:
+            return self._system.status()
+        except redis.RedisError:
+            return None
+
+    def _look_awake(self) -> bool:
+        status = self._look()
+        return status is not None and status.worker_awake
+
+    def _say(self, what: str) -> None:
+        left = max(0.0, self._ends - time.monotonic())
+        self._progress.at(1.0 - left / self._ran.options.seconds, what)
+
+
+class _Peace:
+    """The time after: whatever is left is delivered, and all is written down."""
+
+    def __init__(self, system: System, ran: Ran, progress: Progress) -> None:
+        self._system = system
+        self._ran = ran
+        self._progress = progress
+
+    def conclude(self) -> None:
+        """Drains, redrives what lies dead, drains again, and takes stock."""
+        system, ran = self._system, self._ran
+        ran.drained = self._drain("drains")
+        ran.redriven = Counter(system.redrive())
+        ran.drained = self._drain("drains what was redriven") and ran.drained
+        ran.left_letters = [letter.id for letter in system.dead_letters.find(Wanted())]
+        ran.status, ran.marks = system.status(), system.marks()
+        ran.contacts = system.stand_in.contacts()
+        ran.counts = dict(system.stand_in.counts())
+
+    def _drain(self, what: str) -> bool:
+        """Waits until nothing waits, nothing is in flight, and nothing may act late any more; whether that came."""
+        self._progress.at(1.0, f"peace: {what}")
+        return _wait_until(self._quiet, DRAIN_SECONDS) is not None
+
+    def _quiet(self) -> bool:
+        try:
+            quiet = self._system.status().idle and not self._system.marks()
+        except redis.RedisError:
+            return False
+        return quiet and not self._system.stand_in.counts()["late"]
+
+
+_SHOWN: Final = (
+    *("batch_size", "linger_seconds", "request_timeout_seconds", "lease_seconds", "late_seconds"),
+    *("backoff_base_seconds", "backoff_max_seconds", "ledger_seconds", "readd", "partitions"),
+)
+
+
+def _timed(step: Step, faults: Faults) -> Iterator[tuple[float, Callable[[], None]]]:
+    """What to do when, in order: each fault strikes, and is healed after its time. Seconds from the first on."""
+    heals: dict[int, Callable[[], None]] = {}
+
+    def strike(number: int) -> None:
+        heals[number] = faults.strike(step.faults[number])
+
+    def heal(number: int) -> None:
+        heals[number]()
+
+    acts: list[tuple[float, Callable[[], None]]] = []
+    for number, fault in enumerate(step.faults):
+        begins = number * step.stagger_seconds
+        acts.append((begins, lambda number=number: strike(number)))  # type: ignore[misc] # mypy: default of a lambda
+        acts.append((begins + fault.seconds, lambda number=number: heal(number)))  # type: ignore[misc] # the same
+    return iter(sorted(acts, key=lambda act: act[0]))
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> float | None:
+    """How many seconds it took until the condition held, None if it did not within so many."""
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() > begun + seconds:
+            return None
+        time.sleep(LOOK_SECONDS)
+    return time.monotonic() - begun

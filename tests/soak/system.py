@@ -1,0 +1,159 @@
+"""All that runs in a soak: a Redis, the stand-in endpoint, the proxies before them, and worker processes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import redis
+from pydantic import SecretStr
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.soak.proxy import Proxy
+from tests.soak.workers import Fleet
+from worker.dead_letters import DeadLetters, Wanted
+from worker.kept.redis import EmbeddedRedis
+from worker.kept.standin import KeptStandIn
+from worker.log_client import connect
+from worker.settings import WorkerSettings
+from worker.standin.client import StandInClient
+from worker.status import read_status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.dead_letters import Redriven
+    from worker.join import Readd
+    from worker.status import Status
+
+NAMESPACE: Final = "soak"
+PARTITIONS: Final = 16
+
+TIMES: Final[dict[str, float]] = {
+    "linger_seconds": 0.05,
+    "request_timeout_seconds": 2.0,
+    "lease_seconds": 3.5,
+    "late_seconds": 5.0,
+    "backoff_base_seconds": 0.1,
+    "backoff_max_seconds": 1.0,
+    "ledger_seconds": 120.0,
+}
+"""Short, so that what takes minutes elsewhere happens often here. Nothing acts later than deadline and late_seconds;
+no change is appended later than ledger_seconds after what outdates it, so that staleness is certain."""
+
+BATCH_SIZE: Final = 200
+
+LATENCY_SECONDS: Final = 0.1
+"""How long the endpoint takes for a request, so that most of the time one is under way when a fault strikes."""
+
+REDIS: Final = {"appendfsync": "always", "auto-aof-rewrite-percentage": "0"}
+"""Every accepted change is on disk before it is acknowledged; the file is never rewritten, as it is read."""
+
+
+class System:
+    """The system, as a context manager; the workers are started by whoever uses it.
+
+    Args:
+        directory: where data, keys and the workers' logs go.
+        workers: how many worker processes; every other one has a prefork pool.
+        readd: CONTACT_SYNC_READD.
+
+    Attributes:
+        redis: the one server, which is event log and broker.
+        client: what looks at it and sets it up, past the proxies.
+        log, broker, endpoint: the proxies that workers and producers reach it through, and the endpoint.
+        stand_in: control of the endpoint.
+        settings: what workers and producers work with.
+        fleet: the workers.
+    """
+
+    def __init__(self, directory: Path, workers: int, readd: Readd = "resend") -> None:
+        self.data = directory / "redis"
+        self.secret_file = directory / "secret"
+        self._directory = directory
+        self._count = workers
+        self._readd: Readd = readd
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Starts all but the workers.
+
+        Raises:
+            RedisNotFoundError: this machine has no Redis server that fits.
+            EmbeddedRedisError, NotKeptError: one of them does not start.
+        """
+        with ExitStack() as undo:
+            self.redis = undo.enter_context(EmbeddedRedis(self.data, config=REDIS))
+            kept = undo.enter_context(KeptStandIn())
+            self.stand_in = undo.enter_context(StandInClient(kept.url))
+            self.stand_in.settings(latency_seconds=LATENCY_SECONDS)
+            self.log = undo.enter_context(Proxy(self.redis.url))
+            self.broker = undo.enter_context(Proxy(self.redis.url))
+            self.endpoint = undo.enter_context(Proxy(kept.url))
+            self.client = connect(self.redis.url, timeout_seconds=10.0)
+            undo.callback(self.client.close)
+            self.write_secret(kept.key_secret)
+            self.settings = self._settings(kept.key_id)
+            self.fleet = undo.enter_context(Fleet(self.settings, self._directory, self._count))
+            self._open = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def write_secret(self, secret: str) -> None:
+        """What the workers find when they read the secret of the server key anew."""
+        self.secret_file.write_text(secret, encoding="utf-8")
+
+    def status(self) -> Status:
+        """One look at what waits.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        return read_status(self.client, self.settings.keys, PARTITIONS)
+
+    def marks(self) -> int:
+        """How many pairs an unanswered request may still act on.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        pipe = self.client.pipeline(transaction=False)
+        for p in range(PARTITIONS):
+            pipe.hlen(self.settings.keys.late(p))
+        return sum(pipe.execute())
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The dead letters there are."""
+        return DeadLetters(self.client, self.settings.keys, PARTITIONS)
+
+    def redrive(self) -> list[Redriven]:
+        """Puts all dead letters back into the log that may go there, and says what became of each.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        return self.dead_letters.redrive(list(self.dead_letters.find(Wanted())), self.settings.ledger_seconds)
+
+    def broker_client(self) -> redis.Redis:
+        """A client of the broker's own database."""
+        url = self.redis.url.replace("db=0", "db=1")
+        return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=5.0)
+
+    def _settings(self, key_id: str) -> WorkerSettings:
+        times: dict[str, Any] = dict(TIMES)
+        return WorkerSettings(
+            redis_url=f"redis://127.0.0.1:{self.log.port}/0",
+            broker_url=f"redis://127.0.0.1:{self.broker.port}/1",
+            namespace=NAMESPACE,
+            partitions=PARTITIONS,
+            endpoint_url=f"http://127.0.0.1:{self.endpoint.port}",
+            server_key_id=SecretStr(key_id),
+            server_key_secret_file=self.secret_file,
+            batch_size=BATCH_SIZE,
+            readd=self._readd,
+            **times,
+        )

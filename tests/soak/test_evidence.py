@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from producers.change import partition_of
+from tests.soak.evidence import evidence_of
+from tests.soak.log_file import Entry, Settle
+from tests.soak.recorder import Request, Seen
+from tests.soak.soak import Options, Ran
+from tests.soak.traffic import Acknowledged
+from tests.soak.workers import Exits
+
+if TYPE_CHECKING:
+    from tests.proof.history import Record
+    from tests.soak.log_file import Done
+
+T = 1_795_460_000_000
+PARTITION = partition_of("1", 4)
+RECORD: Record = ("1", "2", "upsert")
+SETTINGS = {
+    "partitions": 4,
+    "readd": "resend",
+    "batch_size": 200,
+    "ledger_seconds": 120.0,
+    "lease_seconds": 3.5,
+    "request_timeout_seconds": 2.0,
+    "late_seconds": 5.0,
+}
+
+
+def entry(ms: int, contact: str = "2") -> Entry:
+    return Entry(PARTITION, f"{T + ms}-0", {b"owner": b"1", b"contact": contact.encode(), b"op": b"upsert"})
+
+
+def settle(ms: int, *confirmed: Record, position: int = 0, buried: tuple[tuple[bytes, bytes], ...] = ()) -> Settle:
+    return Settle(PARTITION, T + ms, f"{T + position}-0", confirmed, buried)
+
+
+def request(number: int, ms: int, *records: Record, status: int = 200, code: str = "", fault: str = "") -> Request:
+    applied_at = (T + ms + 100) / 1000 if status == 200 else None
+    return Request(number, (T + ms) / 1000, records, fault or None, status, code, applied_at)
+
+
+def ran(done: list[Done], *requests: Request) -> Ran:
+    seen = Seen(done=done, requests={each.number: each for each in requests})
+    return Ran(Options(1.0), dict(SETTINGS), 0.0, 0.0, Exits(), seen, Acknowledged())
+
+
+def test_what_was_answered_and_settled_is_confirmed_with_what_had_been_read() -> None:
+    evidence = evidence_of(ran([entry(0), entry(50), settle(160, RECORD), entry(900)], request(1, 60, RECORD)))
+    (sent,) = evidence.history.sent
+    assert evidence.false == []
+    assert (sent.outcome, sent.settled, sent.read_by_ms) == ("confirmed", frozenset({PARTITION}), T)
+
+
+def test_what_was_answered_and_not_settled_may_have_moved_nothing() -> None:
+    evidence = evidence_of(ran([entry(0)], request(1, 60, RECORD)))
+    assert [(sent.outcome, sent.settled) for sent in evidence.history.sent] == [(None, frozenset())]
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        request(1, 60, RECORD, status=503),
+        request(1, 60, RECORD, fault="garbage"),
+        request(1, 60, RECORD, code="50001"),
+        request(1, 60, ("1", "9", "upsert")),
+        request(1, 60, ("1", "2", "delete")),
+        request(1, 5_000, RECORD),
+    ],
+    ids=["503", "garbage", "error in a 200", "another pair", "another op", "later than the settle"],
+)
+def test_a_settle_of_what_was_never_answered_so_is_told(answered: Request) -> None:
+    evidence = evidence_of(ran([entry(0), settle(160, RECORD), entry(900)], answered))
+    assert [each.kind for each in evidence.false] == ["order"]
+
+
+def test_of_two_requests_each_gets_the_settle_that_says_just_what_it_said() -> None:
+    both = [RECORD, ("1", "9", "upsert")]
+    done: list[Done] = [entry(0), entry(1, "9"), settle(200, RECORD), settle(210, *both, position=1), entry(900)]
+    evidence = evidence_of(ran(done, request(1, 20, RECORD), request(2, 30, *both)))
+    assert evidence.false == []
+    assert [sent.read_by_ms for sent in evidence.history.sent] == [T, T + 1]
+
+
+def test_a_record_that_was_refused_alone_and_buried_is_refused() -> None:
+    letter: dict[str, str | int | None] = {
+        "owner": "1",
+        "contact": "2",
+        "op": "upsert",
+        "at": None,
+        "source": None,
+        "reason": "refused",
+    }
+    letter |= {"code": "40002", "field": "103", "message": "no", "since": T, "entry": None, "entry_ms": T}
+    buried = settle(160, buried=((b"1-1", orjson.dumps(letter)),))
+    evidence = evidence_of(ran([entry(0), buried, entry(900)], request(1, 60, RECORD, status=400, code="40002")))
+    assert [sent.outcome for sent in evidence.history.sent] == ["refused"]
+    assert [each.id for each in evidence.history.letters] == ["1-1"]

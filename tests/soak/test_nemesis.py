@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+from tests.soak.nemesis import KINDS, plan
+
+
+def test_a_seed_decides_every_step() -> None:
+    assert list(islice(plan(7), 200)) == list(islice(plan(7), 200))
+    assert list(islice(plan(7), 5)) != list(islice(plan(8), 5))
+
+
+def test_every_kind_strikes_once_before_any_strikes_again() -> None:
+    struck = [fault.kind.name for step in islice(plan(1), 500) for fault in step.faults]
+    for first in range(0, len(struck) - len(KINDS), len(KINDS)):
+        assert Counter(struck[first : first + len(KINDS)]) == Counter(kind.name for kind in KINDS)
+
+
+def test_two_that_strike_together_are_of_different_sorts_and_last_as_long_as_their_kinds_may() -> None:
+    steps = list(islice(plan(3), 500))
+    assert any(len(step.faults) == 2 for step in steps)
+    for step in steps:
+        assert len({fault.kind.sort for fault in step.faults}) == len(step.faults)
+        assert all(fault.kind.shortest <= fault.seconds <= fault.kind.longest for fault in step.faults)
+
+
+def test_only_what_is_asked_for_strikes() -> None:
+    steps = islice(plan(1, ["redis killed", "worker killed"]), 50)
+    assert {fault.kind.name for step in steps for fault in step.faults} == {"redis killed", "worker killed"}

@@ -1,0 +1,35 @@
+"""Some minutes of the soak in every run: enough for most kinds of faults to strike once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.soak.report import write_report
+from tests.soak.soak import Options, run
+from tests.soak.verdict import verdict_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPTIONS = Options(seconds=90.0, seed=2, workers=3, rate=300.0)
+
+
+class Quiet:
+    def at(self, fraction: float, what: str) -> None:
+        """Nobody watches."""
+
+
+@pytest.mark.timeout(600)  # the strikes take 90 seconds, and what follows takes what it takes
+def test_a_system_that_faults_strike_loses_nothing_and_ends_as_the_contract_says(tmp_path: Path) -> None:
+    ran = run(OPTIONS, tmp_path, Quiet())
+    verdict = verdict_of(ran)
+    report = write_report(tmp_path / "report", ran, verdict)
+    assert [str(each.says) for each in verdict.wrong] == [], report.read_text("utf-8")
+    # It proves nothing unless there was something to prove.
+    assert verdict.counts["accepted"] > 2_000
+    assert verdict.counts["applied"] > 1_000
+    assert verdict.counts["dead letters"] > 10
+    assert len(verdict.recoveries) > 10
+    assert verdict.counts["refused to producers"] + verdict.counts["uncertain to producers"] > 0

@@ -1,0 +1,255 @@
+"""The worker processes, and who starts them again when they end, as a service manager does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Self
+
+from worker.kept.process import Kept
+from worker.kept.worker import environment_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from worker.settings import WorkerSettings
+
+POOLS: Final = {"threads": 4, "prefork": 2}
+"""Flushes side by side in a worker of each pool."""
+
+GRACE_SECONDS: Final = 30.0
+"""Longest that a worker may take to end once it is asked to."""
+
+WATCH_SECONDS: Final = 0.1
+"""Time between two looks at whether all of them run."""
+
+LAST_WORDS_BYTES: Final = 20_000
+
+UNMEANT: Final = "raised unexpected"
+"""In what Celery logs where a task ended by an exception."""
+
+EXIT_DEAF: Final = 70
+"""How a worker ends that hears no more, so that it is started anew."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process at a time.
+
+    Attributes:
+        name: of it and its log.
+        pool: Celery's pool.
+        kept: the process.
+        doomed: why the soak itself ends it, empty while it does not.
+        starts: how often it was started.
+        lock: held by whoever ends it or starts it again.
+    """
+
+    name: str
+    pool: str
+    log: IO[bytes]
+    kept: Kept
+    doomed: str = ""
+    starts: int = 1
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def children(self) -> list[int]:
+        """Process ids of its children, such as those of a prefork pool; Linux only."""
+        pid = self.kept.pid
+        with suppress(OSError):
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+        return []
+
+    def resident_bytes(self) -> int:
+        """Memory that it and its children hold."""
+        return sum(_resident_bytes(pid) for pid in (self.kept.pid, *self.children()))
+
+
+@dataclass(slots=True)
+class Exits:
+    """How workers ended.
+
+    Attributes:
+        by_nemesis: killed or asked to end by the soak, by why.
+        deaf: ended by themselves, since they heard no more.
+        wrong: ended otherwise, in words.
+        slowest_seconds: longest that one took to end after SIGTERM.
+    """
+
+    by_nemesis: Counter[str] = field(default_factory=Counter)
+    deaf: int = 0
+    wrong: list[str] = field(default_factory=list)
+    slowest_seconds: float = 0.0
+
+
+class Fleet:
+    """The workers of a soak, from `start` to the end of the context.
+
+    Args:
+        settings: what they work with.
+        directory: where their logs go.
+        count: how many there are; pools take turns.
+
+    Attributes:
+        exits: how they ended so far.
+    """
+
+    def __init__(self, settings: WorkerSettings, directory: Path, count: int) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._count = count
+        self._workers: list[Worker] = []
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        self.exits = Exits()
+
+    def start(self) -> None:
+        """Starts all of them, and returns before they are ready."""
+        for number in range(self._count):
+            pool = list(POOLS)[number % len(POOLS)]
+            name = f"{pool}-{number}"
+            log = (self._directory / f"{name}.log").open("ab")
+            self._workers.append(Worker(name, pool, log, self._process(name, pool, log)))
+        self._watcher.start()
+
+    def of_pool(self, pool: str | None = None) -> list[Worker]:
+        """Those of one pool, or all."""
+        return [each for each in self._workers if pool in {None, each.pool}]
+
+    def kill(self, worker: Worker, why: str) -> None:
+        """Kills it with all its children, in the middle of whatever they do; it is started again."""
+        with worker.lock:
+            if worker.kept.poll() is None:
+                worker.doomed = why
+                self.signal(worker, signal.SIGKILL)
+
+    def signal(self, worker: Worker, number: signal.Signals) -> None:
+        """Sends a signal to it and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(worker.kept.pid, number)
+
+    def replace(self, worker: Worker) -> None:
+        """Asks it to end, as a service manager does, waits until it has, and starts another."""
+        with worker.lock:
+            if worker.kept.poll() is not None:
+                return  # it has just ended by itself: the supervisor says how
+            worker.doomed, kept = "rolling restart", worker.kept
+            begun = time.monotonic()
+            os.kill(kept.pid, signal.SIGTERM)
+            while (status := kept.poll()) is None and time.monotonic() < begun + GRACE_SECONDS:
+                time.sleep(WATCH_SECONDS / 10)
+            took = time.monotonic() - begun
+            self.exits.slowest_seconds = max(self.exits.slowest_seconds, took)
+            if status != 0:
+                how = "has not ended" if status is None else f"ended with status {status}"
+                self.exits.wrong.append(f"{worker.name} {how} {took:.1f} s after SIGTERM: {_last_words(worker.log)}")
+            self._again(worker)
+
+    def said(self) -> Counter[str]:
+        """How often the workers logged each event above the level of information; one that nobody meant to is told."""
+        counted: Counter[str] = Counter()
+        for each in self._workers:
+            for line in Path(each.log.name).read_text("utf-8", "replace").splitlines():
+                with suppress(ValueError, KeyError, TypeError):
+                    said = json.loads(line)
+                    if said["level"] not in {"debug", "info"}:
+                        counted[_gist(said)] += 1
+        return counted
+
+    def resident_bytes(self) -> list[int]:
+        """Memory that each of them holds, with its children."""
+        return [each.resident_bytes() for each in self._workers]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._watcher.is_alive():
+            self._watcher.join()
+        for each in self._workers:
+            self.signal(each, signal.SIGCONT)
+            each.doomed = "end"
+            with suppress(ProcessLookupError):
+                os.kill(each.kept.pid, signal.SIGTERM)  # all at once; closing them one by one takes as long as each
+        for each in self._workers:
+            each.kept.close()
+            each.log.close()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(WATCH_SECONDS):
+            for worker in self._workers:
+                with worker.lock:
+                    if (status := worker.kept.poll()) is not None:
+                        self._note(worker, status)
+                        self._again(worker)
+
+    def _note(self, worker: Worker, status: int) -> None:
+        if worker.doomed:
+            self.exits.by_nemesis[worker.doomed] += 1
+        elif status == EXIT_DEAF:
+            self.exits.deaf += 1
+        else:
+            self.exits.wrong.append(f"{worker.name} ended by itself with status {status}: {_last_words(worker.log)}")
+
+    def _again(self, worker: Worker) -> None:
+        worker.kept.close()
+        worker.doomed = ""
+        worker.starts += 1
+        worker.log.write(f"\n---- start {worker.starts} ----\n".encode())
+        worker.log.flush()
+        worker.kept = self._process(worker.name, worker.pool, worker.log)
+
+    def _process(self, name: str, pool: str, log: IO[bytes]) -> Kept:
+        # -P: what lies in the current directory is never imported, not even before Celery changes to another.
+        directory = self._directory / name
+        directory.mkdir(exist_ok=True)
+        command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
+        options = ["-P", pool, "-c", str(POOLS[pool]), "-n", f"{name}@%h", "--loglevel", "INFO"]
+        environment = environment_of(self._settings, os.environ)
+        return Kept(
+            [*command, *options],
+            env=environment,
+            grace_seconds=GRACE_SECONDS,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _resident_bytes(pid: int) -> int:
+    with suppress(OSError, ValueError):
+        pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _last_words(log: IO[bytes]) -> str:
+    text = Path(log.name).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace")
+    lines = [_spoken(line.strip()) for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-3:])[-600:] or "it said nothing"
+
+
+def _gist(said: dict[str, str]) -> str:
+    """Celery's own sentences hold ids and addresses, so only what they begin with; ours are but a word."""
+    if UNMEANT in said["event"]:
+        return said["event"]
+    return re.split(r"[.:\[({]", said["event"])[0][:60]
+
+
+def _spoken(line: str) -> str:
+    """What happened and the last line of its exception, of a line of the log."""
+    with suppress(ValueError):
+        said = json.loads(line)
+        return f"{said['event']} {said.get('exception', '').strip().rpartition(chr(10))[2]}".strip()
+    return line
