@@ -14,7 +14,6 @@ from amqp.exceptions import ChannelError
 from celery import bootsteps
 from kombu.exceptions import OperationalError
 
-from producers.partitions import agree_partitions
 from worker import runtime
 from worker.gate import Gate
 from worker.log_client import LEASE_PATH_SECONDS, connect
@@ -130,7 +129,9 @@ class TickerStep(bootsteps.StartStopStep):
             settings,
             client=client,
             keys=settings.keys,
-            surveyor=Surveyor(client, settings.keys, agree_partitions(client, settings.keys, settings.partitions)),
+            surveyor=Surveyor(
+                client, settings.keys, self._app.contact_sync_partitions
+            ),  # asks nobody: Redis may be away
             gate=Gate(client, settings.keys),
             broker=queue,
             broker_errors=queue.errors,

@@ -116,7 +116,7 @@ def _check_before_start(**_: Any) -> None:
     try:
         load_worker_settings(require_credentials=True)
         _check_broker()
-        runtime.wait_for_redis(SETTINGS)
+        app.contact_sync_partitions = runtime.wait_for_redis(SETTINGS)  # type: ignore[attr-defined] # for the ticker
     except ContactSyncError as error:
         _refuse(error)
     except Exception as error:  # noqa: BLE001 - Celery would log it and start all the same, unchecked

@@ -20,15 +20,18 @@ LONE_REJECTIONS_MAX: Final = 20
 DEAD_LETTERS_FULL: Final = "dead_letters_full"
 """Reason of a hold: a partition has no room for another dead letter, and none may be dropped."""
 
-LIMIT_REMEMBERED_SECONDS: Final = 600
-"""How long a batch size that was too large is remembered; afterwards a larger one is tried again."""
+LIMIT_DOUBLES_SECONDS: Final = 10
+"""A batch size that had to be halved doubles every so often: an endpoint that took little for a moment costs the fleet
+a minute, and one whose limit is lower than the configured size costs it one refused request in that time."""
+
+_LIMIT_DOUBLES_MAX: Final = 20
 
 CLOCK_BACK_MS: Final = 1_000
 """Redis' clock went back, if the gate moved so far ahead of it: what was to be waited for is not known any more."""
 
 _FIELDS: Final = (
     *("state", "generation", "attempts", "not_before", "probe_until", "moved"),
-    *("limit", "limit_until", "reason", "error", "lone"),
+    *("limit", "limit_at", "reason", "error", "lone"),
 )
 
 State = Literal["ok", "backing_off", "held"]
@@ -43,7 +46,7 @@ class View(NamedTuple):
         state: `ok`, `backing_off` or `held`.
         generation: rises whenever the state moves; an outcome is reported with that of its request.
         wait_ms: until a probe may go out, 0 where one may now (or none is needed).
-        limit: most records a request may have, None where no smaller number than configured is known.
+        limit: most records a request may have, None where that was never more than the endpoint takes.
     """
 
     now_ms: int
@@ -103,18 +106,17 @@ class Gate:
         pipe.hmget(self._key, _FIELDS)
         pipe.time()
         found, (seconds, micros) = pipe.execute()
-        state, generation, attempts, not_before, probe_until, moved, limit, limit_until, reason, error, lone = found
+        state, generation, attempts, not_before, probe_until, moved, limit, limit_at, reason, error, lone = found
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         wait_ms = max(int(not_before or 0), int(probe_until or 0)) - now_ms
         if int(moved or 0) > now_ms + CLOCK_BACK_MS:
             wait_ms = 0
-        remembered = limit is not None and int(limit_until or 0) > now_ms
         return View(
             now_ms=now_ms,
             state=_state(state),
             generation=int(generation or 0),
             wait_ms=max(0, wait_ms) if _state(state) != "ok" else 0,
-            limit=int(limit) if remembered and limit is not None else None,
+            limit=None if limit is None else _grown(int(limit), now_ms - int(limit_at or 0)),
             reason=_text(reason),
             error=_text(error),
             not_before_ms=int(not_before or 0),
@@ -148,11 +150,17 @@ class Gate:
     ) -> State:
         """Says what became of a request; moves the gate only while it is the one that the request went through."""
         args: list[int | str] = [generation, what, int(delay_seconds * 1000), reason, error, limit]
-        args += [LIMIT_REMEMBERED_SECONDS * 1000, LONE_REJECTIONS_MAX]
+        args.append(LONE_REJECTIONS_MAX)
         reply = scripts.run(self._client, [scripts.Call(scripts.GATE_REPORT, [self._key], args)])[0]
         if isinstance(reply, Exception):
             raise reply
         return _state(reply)
+
+
+def _grown(limit: int, age_ms: int) -> int | None:
+    """The size by now; none where it is past any that can be configured, or the clock went back."""
+    doubled = age_ms // (LIMIT_DOUBLES_SECONDS * 1000)
+    return limit << max(0, doubled) if age_ms >= -CLOCK_BACK_MS and doubled < _LIMIT_DOUBLES_MAX else None
 
 
 def _state(raw: bytes | None) -> State:

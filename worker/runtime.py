@@ -153,8 +153,11 @@ def of_this_process(settings: WorkerSettings) -> Runtime:
 _RETRY_SECONDS: Final = 1.0
 
 
-def wait_for_redis(settings: WorkerSettings) -> None:
+def wait_for_redis(settings: WorkerSettings) -> int:
     """Waits until Redis answers, saying so once, and checks that the log may be worked on.
+
+    Returns:
+        How many partitions there are.
 
     Raises:
         PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
@@ -165,7 +168,7 @@ def wait_for_redis(settings: WorkerSettings) -> None:
     said = False
     while True:
         try:
-            agree_partitions(client, settings.keys, settings.partitions)
+            partitions = agree_partitions(client, settings.keys, settings.partitions)
             policy = client.info("memory").get("maxmemory_policy", "noeviction")
             break
         except redis.RedisError as error:
@@ -179,6 +182,7 @@ def wait_for_redis(settings: WorkerSettings) -> None:
         log.info("redis_back")
     if policy != "noeviction":
         raise SettingsError(f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction")
+    return partitions
 
 
 def _refuse_what_no_waiting_mends(settings: WorkerSettings, error: redis.RedisError) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.waiting import wait_until
-from worker.gate import LIMIT_REMEMBERED_SECONDS, LONE_REJECTIONS_MAX, Gate
+from worker.gate import LIMIT_DOUBLES_SECONDS, LONE_REJECTIONS_MAX, Gate
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
@@ -116,13 +116,37 @@ def test_another_rejected_batch_does_not_open_an_endpoint_that_refuses_everythin
     assert gate.report(gate.enter("a", 10.0).generation, "confirmed") == "ok"
 
 
-def test_a_size_that_was_too_large_is_remembered_for_a_time(fleet: Fleet, gate: Gate) -> None:
+@pytest.mark.parametrize(
+    ("age_seconds", "limit"),
+    [
+        (0, 25),
+        (LIMIT_DOUBLES_SECONDS - 1, 25),
+        (LIMIT_DOUBLES_SECONDS + 1, 50),
+        (3 * LIMIT_DOUBLES_SECONDS + 1, 200),
+        (1_000_000, None),
+        (-1_000, None),
+    ],
+)
+def test_a_size_that_was_too_large_doubles_again_by_and_by(
+    fleet: Fleet, gate: Gate, age_seconds: int, limit: int | None
+) -> None:
     gate.report(0, "too_large", limit=25)
     assert (gate.look().limit, gate.look().state) == (25, "ok")
-    until_ms = int(fleet.client.hget(fleet.keys.gate, "limit_until") or 0)
-    assert abs(until_ms - fleet.now_ms() - LIMIT_REMEMBERED_SECONDS * 1000) < 5_000
-    fleet.client.hset(fleet.keys.gate, "limit_until", fleet.now_ms() - 1)
-    assert gate.look().limit is None
+    fleet.client.hincrby(fleet.keys.gate, "limit_at", -age_seconds * 1000)
+    assert gate.look().limit == limit
+
+
+def test_a_small_size_outlives_a_fault_of_the_endpoint_by_little(fleet: Fleet) -> None:
+    """Or the fleet would go on with tiny requests for as long as it remembers."""
+    fleet.change(batch_size=64)
+    fleet.stand_in.settings(largest_batch=2)
+    fleet.append_many(("1", str(contact), "upsert", None) for contact in range(500))
+    fleet.flush_once()
+    fleet.stand_in.settings(largest_batch=1000)
+    fleet.client.hincrby(fleet.keys.gate, "limit_at", -6 * LIMIT_DOUBLES_SECONDS * 1000)
+    before = fleet.stand_in.counts()["requests"]
+    fleet.deliver()
+    assert fleet.stand_in.counts()["requests"] - before <= 8
 
 
 def test_a_wait_is_over_where_the_clock_went_back_behind_its_begin(fleet: Fleet, gate: Gate) -> None:

@@ -176,7 +176,7 @@ def test_a_broker_that_is_away_makes_the_ticker_flush_by_itself(
 def test_what_nobody_foresaw_does_not_end_the_ticker(
     fleet: Fleet, hall: Hall, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fleet.client.hset(fleet.keys.gate, mapping={"limit": "no number", "limit_until": fleet.now_ms() + 60_000})
+    fleet.client.hset(fleet.keys.gate, mapping={"limit": "no number", "limit_at": fleet.now_ms()})
     fleet.append("1", "2", "upsert", T)
     said = ""
 

@@ -197,7 +197,7 @@ def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> 
     lone = 0 if what == b"confirmed" else int(lone_was or 0) + (what == b"lone")
     redis.hset(gate, "lone", lone)
     if what == b"too_large":
-        redis.hset(gate, "limit", argv[5], "limit_until", now_ms + int(argv[6]))
+        redis.hset(gate, "limit", argv[5], "limit_at", now_ms)
     if int(argv[0]) != generation:
         return state
 
@@ -214,7 +214,7 @@ def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> 
         return close(b"backing_off", b"", attempts + 1)
     if what == b"hold":
         return close(b"held", argv[3], attempts)
-    if what == b"lone" and lone >= int(argv[7]):
+    if what == b"lone" and lone >= int(argv[6]):
         return close(b"held", every, attempts)
     if what == b"answered" and state == b"held" and reason_was == every:
         return close(b"held", every, attempts)

@@ -265,7 +265,7 @@ def gate_report(both: Both, chance: Random) -> Op:
         "credentials" if what == "hold" else "",
         "HTTP 500",
     ]
-    return evalsha(scripts.GATE_REPORT, [K.gate], [*args, 7, 600_000, chance.choice([1, 3])])
+    return evalsha(scripts.GATE_REPORT, [K.gate], [*args, 7, chance.choice([1, 3])])
 
 
 def redrive(both: Both, chance: Random) -> Op:

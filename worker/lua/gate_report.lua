@@ -4,7 +4,7 @@
 -- KEYS  1 gate
 -- ARGV  1 generation the request went through  2 what: confirmed | answered | lone | retry | hold | too_large
 --       3 delay_ms until the next probe  4 reason (of a hold)  5 error  6 limit: most records that may pass (too_large)
---       7 limit_ms: how long that is remembered  8 lone_max: lone rejections in a row that are no poison any more
+--       7 lone_max: lone rejections in a row that are no poison any more
 -- Returns the gate's state after it: ok | backing_off | held
 local gate, what = KEYS[1], ARGV[2]
 local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'reason')
@@ -23,7 +23,7 @@ elseif what == 'lone' then
 end
 redis.call('HSET', gate, 'lone', lone)
 if what == 'too_large' then
-  redis.call('HSET', gate, 'limit', ARGV[6], 'limit_until', string.format('%.0f', now_ms + ARGV[7]))
+  redis.call('HSET', gate, 'limit', ARGV[6], 'limit_at', string.format('%.0f', now_ms))
 end
 if tonumber(ARGV[1]) ~= generation then
   return state
@@ -44,7 +44,7 @@ if what == 'retry' then
   return close('backing_off', '', tonumber(known[3] or '0') + 1)
 elseif what == 'hold' then
   return close('held', ARGV[4], tonumber(known[3] or '0'))
-elseif what == 'lone' and lone >= tonumber(ARGV[8]) then
+elseif what == 'lone' and lone >= tonumber(ARGV[7]) then
   return close('held', 'every_record_rejected', tonumber(known[3] or '0'))
 elseif what == 'answered' and state == 'held' and known[5] == 'every_record_rejected' then
   return close('held', 'every_record_rejected', tonumber(known[3] or '0'))
