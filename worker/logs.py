@@ -7,9 +7,44 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPEATED_SECONDS: Final = 30.0
+"""A line of Celery's that says what it said less long ago is not shown again."""
+
+
+class FirstOfMany(logging.Filter):
+    """Shows a line of Celery's once in a while: while a broker takes no writes it says the same six times a second.
+
+    Its tracebacks go too: none of them is of our code, and the line says what happened.
+    """
+
+    _LINES_MAX: Final = 1_000  # so many different ones are no repetition; what is remembered must end somewhere
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._shown: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is shown."""
+        if not record.name.startswith(("celery.", "kombu.")) or record.levelno < logging.WARNING:
+            return True
+        if record.name.startswith("celery.worker.consumer"):
+            record.exc_info = record.exc_text = None
+        line, now = (record.name, record.getMessage()), self._monotonic()
+        if now - self._shown.get(line, float("-inf")) < REPEATED_SECONDS:
+            return False
+        if len(self._shown) >= self._LINES_MAX:
+            self._shown.clear()
+        self._shown[line] = now
+        return True
 
 
 def set_up_logging(level: int | str = "INFO") -> None:
@@ -37,6 +72,7 @@ def set_up_logging(level: int | str = "INFO") -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(FirstOfMany())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper() if isinstance(level, str) else level)

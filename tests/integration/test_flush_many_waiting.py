@@ -121,3 +121,18 @@ def test_a_strange_key_in_the_place_of_any_hash_stops_its_own_partition_alone(fl
     fleet.flush(2.0)
     assert {owner for owner, _ in fleet.stand_in.contacts()} == {o for o in owners if fleet.partition(o) != strange}
     assert fleet.leases() == []
+
+
+def test_a_quiet_partition_is_served_while_others_are_full_all_the_time(fleet: Fleet) -> None:
+    """Each of the others holds more than a batch, has the oldest change, and never ends."""
+    fleet.change(batch_size=20)
+    quiet = fleet.partition("quiet")
+    loud = {fleet.partition(f"o{i}"): f"o{i}" for i in range(100) if fleet.partition(f"o{i}") != quiet}
+    fleet.append_many((owner, str(i), "upsert", T) for owner in loud.values() for i in range(500))
+    fleet.append("quiet", "1", "upsert", T)
+    served = 0
+    while ("quiet", "1") not in fleet.stand_in.contacts():
+        fleet.flush_once()
+        served += 1
+        assert served < 100, "one of eight by lot: 99 times another is less likely than one in half a million"
+    assert fleet.backlog() > 0

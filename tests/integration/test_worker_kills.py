@@ -123,6 +123,38 @@ def test_a_worker_delivers_on_after_a_crash_and_restart_of_redis(
         assert worker.end() == 0
 
 
+@pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])
+@pytest.mark.parametrize("fault", ["read-only", "full"])
+def test_a_worker_lives_through_a_redis_that_takes_no_writes(
+    tmp_path: Path, namespace: str, stand_in: StandInClient, options: tuple[str, ...], fault: str
+) -> None:
+    """As after a failover, or at its memory limit; broker and log are the same server, so that both refuse."""
+    with (
+        EmbeddedRedis() as server,
+        Fleet(server.url, namespace, stand_in, **PROCESS) as fleet,
+        WorkerProcess(fleet.environment(), tmp_path, options) as worker,
+    ):
+        worker.wait_until_ready()
+        fleet.append("1", "1", "upsert")
+        wait_until_delivered(fleet)
+        stand_in.settings(latency_seconds=0.5)
+        fleet.append("1", "1", "delete")
+        fleet.append("1", "2", "upsert")
+        if fault == "read-only":
+            fleet.client.replicaof("127.0.0.1", "1")  # nobody is there to copy from: it keeps what it has
+        else:
+            fleet.client.config_set("maxmemory", 1)
+        met = "broker_away" if fault == "full" else "redis_away"  # a full one still lets a script take away
+        wait_until(lambda: met in worker.said(), seconds=20, what="the worker has met it")
+        wait_until(lambda: not stand_in.counts()["in_flight"], what="what was out is answered")
+        fleet.client.config_set("maxmemory", 0)
+        fleet.client.replicaof("NO", "ONE")
+        fleet.append("1", "3", "upsert")
+        wait_until(lambda: stand_in.contacts() == {("1", "2"), ("1", "3")}, seconds=40, what="all is delivered")
+        wait_until_delivered(fleet)
+        assert worker.end() == 0, worker.said()
+
+
 def test_a_worker_delivers_once_an_endpoint_that_refused_connections_is_there(
     process_fleet: Fleet, tmp_path: Path
 ) -> None:
