@@ -17,7 +17,8 @@ demo: $(INSTALLED) ## Show the whole system at work on this machine; ends by its
 	$(BIN)/contact-sync demo
 
 test: $(INSTALLED) ## Run the whole test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist loadscope --ignore tests/soak
+	$(BIN)/pytest tests/soak  # alone: it takes the whole machine
 
 lint: $(INSTALLED) ## Check style and format
 	$(BIN)/ruff check
