@@ -260,11 +260,10 @@ def _settled(lease: Lease, each: Settlement, reply: Any, until: float) -> Settle
     if isinstance(reply, Exception):
         raise reply
     what = reply[0]
-    if what not in {b"settled", b"already"}:
+    if what != b"settled":
         return "full" if what == b"full" else "fenced"
     lease.seq += 1
     lease.until = until
     lease.position = each.position or lease.position
-    if what == b"settled":  # what a lost reply said is not known; the next one says it
-        lease.waiting, lease.pending, lease.late, lease.late_due_ms, lease.dead, lease.dead_pairs = reply[1:]
+    lease.waiting, lease.pending, lease.late, lease.late_due_ms, lease.dead, lease.dead_pairs = reply[1:]
     return "settled"

@@ -169,7 +169,20 @@ def test_a_settle_that_is_asked_for_twice_is_done_once(fleet: Fleet, partitions:
     assert settle(partitions, lease, totals={"events": 1}) == "settled"
     assert settle(partitions, again, totals={"events": 1}) == "settled"
     assert stored(fleet, "totals") == {"events": "1"}
-    assert again.seq == lease.seq
+    assert again == replace(lease, until=again.until)
+
+
+def test_one_who_lost_the_reply_to_a_settle_learns_all_the_same_what_waits(
+    fleet: Fleet, partitions: Partitions
+) -> None:
+    """Who took nothing to be pending would send what arrived since without it."""
+    lease = claim(partitions)
+    again = replace(lease)
+    letter = [PAIR, b"u5,", b"{}"]
+    settle(partitions, lease, keep=[PAIR, b"d5,0"], letters=letter)
+    fleet.mark_late(0, PAIR, 7, 9)
+    settle(partitions, again, keep=[PAIR, b"d5,0"], letters=letter)
+    assert (again.pending, again.late, again.late_due_ms, again.dead, again.dead_pairs) == (1, 1, 9, 1, 1)
 
 
 def test_dead_letters_that_do_not_fit_leave_everything_as_it_was(fleet: Fleet, partitions: Partitions) -> None:

@@ -74,7 +74,7 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     )
     seq = int(seq_was or 0)
     if token_was == token and seq == expected + 1:
-        return [b"already"]
+        return _settled(redis, keys, int(late_due_was or 0))
     if redis.get(lease) != token or seq != expected:
         return [b"fenced"]
     items = _Items(argv)
@@ -148,7 +148,12 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     else:
         redis.delete(lease)
         redis.hdel(partition, "holder")
-    return [b"settled", redis.xlen(events), waiting, marks, late_due, redis.hlen(dead), redis.hlen(dead_pairs)]
+    return _settled(redis, keys, late_due)
+
+
+def _settled(redis: RedisModel, keys: Sequence[str], late_due_ms: int) -> list[Any]:
+    counts = [redis.hlen(keys[key]) for key in (3, 6, 7, 8)]  # pending, late, dead, dead:pairs
+    return [b"settled", redis.xlen(keys[2]), *counts[:2], late_due_ms, *counts[2:]]
 
 
 def mark_late(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

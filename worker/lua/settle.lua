@@ -6,17 +6,20 @@
 --       7..13 how many items follow of each kind, in this order:
 --         ledger (pair, confirmed) · pending to keep (pair, state) · pending to drop (pair) · late to clear (pair, mark)
 --         · dead letters (pair, confirmed or '', letter) · known of dead pairs (pair, confirmed) · totals (name, number)
--- Returns { 'settled', waiting, pending, late, late_due_ms, dead, dead_pairs }, { 'fenced' },
---   { 'already' } where this very settle was done before (its reply was lost), or { 'full' } where the letters do not
---   fit and nothing was done
+-- Returns { 'settled', waiting, pending, late, late_due_ms, dead, dead_pairs }, also where this very settle was done
+--   before and its reply was lost; { 'fenced' }; or { 'full' } where the letters do not fit and nothing was done
 local lease, partition, events, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local late, dead, dead_pairs = KEYS[7], KEYS[8], KEYS[9]
 local token, expected = ARGV[1], tonumber(ARGV[2])
 
 local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'position')
 local seq = tonumber(known[2] or '0')
+local function settled(late_due_ms)
+  return { 'settled', redis.call('XLEN', events), redis.call('HLEN', pending), redis.call('HLEN', late), late_due_ms,
+    redis.call('HLEN', dead), redis.call('HLEN', dead_pairs) }
+end
 if known[1] == token and seq == expected + 1 then
-  return { 'already' }
+  return settled(tonumber(known[5] or '0'))
 end
 if redis.call('GET', lease) ~= token or seq ~= expected then
   return { 'fenced' }
@@ -158,5 +161,4 @@ else
   redis.call('DEL', lease)
   redis.call('HDEL', partition, 'holder')
 end
-return { 'settled', redis.call('XLEN', events), waiting, marks, late_due, redis.call('HLEN', dead),
-  redis.call('HLEN', dead_pairs) }
+return settled(late_due)
