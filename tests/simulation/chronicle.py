@@ -73,6 +73,11 @@ class Chronicle:
         """A lease was lost, as it may be."""
         self._leases.pop(p, None)
 
+    def forget_expired(self) -> None:
+        """The clock is about to move: a lease that is over stays over, whatever it will show."""
+        now_ms = self._model.now_ms
+        self._leases = {p: lease for p, lease in self._leases.items() if lease[1] > now_ms}
+
     def _settled(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         p = _partition(args[0])
         if reply[0] != b"settled":

@@ -111,6 +111,7 @@ class World:
             for _, _, act in waiting:
                 act()
             self._jumped_us = self.mono_us
+        self.chronicle.forget_expired()
         self.now_us += us
         self.tell("Redis' clock jumps by {} ms", us // 1000)
 
