@@ -38,9 +38,10 @@ class Turn:
 
     def learn(self, logs: Sequence[Log], room: int) -> None:
         """Adapts the reach to how many entries the last batch took."""
-        entries = sum(log.entries for log in logs)
-        if room > 0 and any(log.entries and not log.more for log in logs):
-            self.reach = min(_REACH_MAX, self.reach * 2) if entries else self.reach
+        if room > 0 and any(
+            lease.waiting > log.entries and not log.more for lease, log in zip(self.leases, logs, strict=True)
+        ):
+            self.reach = min(_REACH_MAX, self.reach * 2)
         elif any(log.more for log in logs):
             self.reach = max(1.0, self.reach * 0.75)
 
@@ -85,8 +86,10 @@ class Claims:
     def drop_short(self, turn: Turn, seconds: float) -> None:
         """Gives back the leases that do not outlive a request of this length begun now."""
         deadline = self._monotonic() + seconds
-        self.give_back([lease for lease in turn.leases if not lease.outlives(deadline)])
+        # Sorted out before they are given back: a settle, which that is, moves the time until which a lease counts.
+        short = [lease for lease in turn.leases if not lease.outlives(deadline)]
         turn.leases = [lease for lease in turn.leases if lease.outlives(deadline)]
+        self.give_back(short)
 
     def _choose(self, view: View, limit: int, room: int) -> list[int]:
         """Those that are due, drawn by lot; then what else waits, for company: it makes the request no dearer."""

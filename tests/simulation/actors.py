@@ -37,6 +37,7 @@ class Actor:
         request: the request that it has under way, or settles.
         read_ms: when it read logs last.
         read_from: of each of these the last entry that had been settled.
+        leases: of each partition it took, when its lease ends if nobody renews it (monotonic).
         looked: the gate's state when it looked last.
         looked_us: when that was (monotonic).
         probes: whether the gate let it through as a probe.
@@ -51,6 +52,7 @@ class Actor:
         self.request: Request | None = None
         self.read_ms = 0
         self.read_from: dict[int, str] = {}
+        self.leases: dict[int, int] = {}
         self.looked = b"ok"
         self.looked_us = 0
         self.probes = False

@@ -38,7 +38,7 @@ class Chronicle:
         unsent: how many requests never left, because their deadline had passed.
     """
 
-    def __init__(self, model: RedisModel, now_ms: Callable[[], int]) -> None:
+    def __init__(self, model: RedisModel, now_ms: Callable[[], int], mono_us: Callable[[], int]) -> None:
         self.changes: list[Change] = []
         self.sent: list[Request] = []
         self.letters: dict[str, DeadLetter] = {}
@@ -47,6 +47,7 @@ class Chronicle:
         self._leases: dict[int, tuple[bytes, int]] = {}  # token of each holder, and when it ends (Unix ms)
         self._model = model
         self._now_ms = now_ms
+        self._mono_us = mono_us
 
     def watch(self, actor: Actor, ops: Sequence[Op], replies: Sequence[Any], world: World) -> None:
         """Takes note of what an actor's round trip did."""
@@ -58,16 +59,23 @@ class Chronicle:
             elif name == "XRANGE":
                 actor.read_ms, actor.probes = self._now_ms(), False
                 actor.read_from[_partition(args[0])] = args[1][1:].decode()
-            elif name == "hmget" and args[0] == _KEYS.gate:
+            elif name == "HMGET" and args[0] == _KEYS.gate:
                 actor.request, actor.read_from = None, {}  # each round begins with a look at the gate
                 actor.looked, actor.looked_us = reply[0] or b"ok", world.mono_us
 
     def _entered(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
         actor.probes = reply[0] == b"probe"
 
-    def _claimed(self, _actor: Actor, args: Sequence[Any], reply: Any) -> None:
+    def _claimed(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         if reply is not None:
+            actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[10])
             self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[10])
+
+    def check_leases(self, actor: Actor, deadline_us: int) -> None:
+        """A request begins: by the clock that never jumps, no lease may end before its deadline."""
+        for p in actor.read_from:
+            if actor.leases.get(p, 0) < deadline_us:
+                raise Broken(f"partition {p}: a request goes out whose deadline lies behind the end of its lease")
 
     def forget_lease(self, p: int) -> None:
         """A lease was lost, as it may be."""
@@ -86,8 +94,10 @@ class Chronicle:
                 raise Broken(f"partition {p}: somebody who is fenced takes the lease from its holder")
             return
         self._leases.pop(p, None)
+        actor.leases.pop(p, None)
         if int(args[12]):
             self._leases[p] = args[10], self._model.now_ms + int(args[12])
+            actor.leases[p] = self._mono_us() + 1000 * int(args[12])
         argv = args[10:]
         if actor.request is not None and p in actor.request.read_from:
             was = actor.request.settled.get(p, actor.request.read_from[p])

@@ -186,6 +186,10 @@ class RedisModel:
         found = self.hash_of(key)
         return 0, dict(sorted(found.items()))
 
+    def hscan_raw(self, key: str, _cursor: Any, _count: str, _number: int) -> list[Any]:
+        """HSCAN, raw: field and value in turn."""
+        return [b"0", [item for pair in self.hscan(key)[1].items() for item in pair]]
+
     def xadd(self, key: str, *flat: Any) -> bytes:
         """XADD with an automatic id."""
         stream = self.stream_of(key)
@@ -239,6 +243,12 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "EVALSHA": RedisModel.evalsha,
     "HMGET": RedisModel.hmget,
     "HGET": RedisModel.hget,
+    "EXISTS": RedisModel.exists,
+    "HLEN": RedisModel.hlen,
+    "MGET": RedisModel.mget,
+    "XLEN": RedisModel.xlen,
+    "HSCAN": RedisModel.hscan_raw,
+    "TIME": RedisModel.time,
     "XRANGE": RedisModel.xrange,
     "XREAD": RedisModel.xread,
 }

@@ -34,8 +34,14 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     )
     late_until, late_to = int(late_until_was or 0), int(late_to_was or 0)
     position = position or b"0-0"
-    redis.xtrim(events, position)
     now_us, now_ms = redis.now_us(), redis.now_ms
+    strayed = 0
+    if position != b"0-0":
+        log = redis.stream_of(events)
+        strayed = int(log is None or bool(log.entries and entry_id(log.entries[0][0]) <= entry_id(position)))
+    if strayed:
+        position = b"0-0"
+        redis.hset(partition, "position", position, "strayed", now_ms)
     token = max(int(token_was or 0) + 1, now_us)
     if holder is not None:
         late_until = max(late_until, now_ms + int(argv[1]))
@@ -47,7 +53,7 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     redis.set(lease, token, expires_in_ms=int(argv[0]))
     redis.hset(partition, "token", token, "holder", token)
     counts = [redis.xlen(events), sizes[0], sizes[1], int(late_due or 0), sizes[2], sizes[3]]
-    return [b"%d" % token, now_ms, seq or b"0", position, *counts, late_until, late_to]
+    return [b"%d" % token, now_ms, seq or b"0", position, *counts, late_until, late_to, strayed]
 
 
 class _Items:
@@ -69,8 +75,8 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     """settle.lua."""
     lease, partition, events, pending, ledger_new, ledger_old, late, dead, dead_pairs, totals = keys
     token, expected, position = bytes_of(argv[0]), int(argv[1]), bytes_of(argv[3])
-    token_was, seq_was, rotated_was, oldest_was, late_due_was, position_was = redis.hmget(
-        partition, "token", "seq", "rotated", "oldest", "late_due", "position"
+    token_was, seq_was, rotated_was, oldest_was, late_due_was = redis.hmget(
+        partition, "token", "seq", "rotated", "oldest", "late_due"
     )
     seq = int(seq_was or 0)
     if token_was == token and seq == expected + 1:
@@ -88,7 +94,7 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         redis.xtrim(events, b"%d-%d" % (position_ms, n + 1))
         redis.hset(partition, "position", position)
     else:
-        redis.xtrim(events, position_was or b"0-0")
+        redis.xtrim(events, b"0-0")
     for pair, confirmed in ledger:
         redis.hset(ledger_new, pair, confirmed)
     for pair, state in keep:
@@ -178,9 +184,11 @@ def mark_late(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> An
 def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     """gate_enter.lua."""
     gate, now_ms = keys[0], redis.now_ms
-    names = ("generation", "attempts", "lone", "not_before", "probe_until", "moved")
+    names = ("generation", "attempts", "lone", "not_before", "probe_until", "moved", "paused")
     state, *numbers = redis.hmget(gate, "state", *names)
-    generation, attempts, lone, not_before, probe_until, moved = (int(each or 0) for each in numbers)
+    generation, attempts, lone, not_before, probe_until, moved, paused = (int(each or 0) for each in numbers)
+    if paused:
+        return [b"closed", generation, attempts, lone, 0]
     if state is None or state == b"ok":
         return [b"open", generation, attempts, lone, 0]
     wait_ms = max(not_before, probe_until) - now_ms
@@ -227,6 +235,17 @@ def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> 
         redis.hset(gate, "state", "ok", "reason", "", "attempts", 0, "since", now_ms, "generation", generation + 1)
         redis.hdel(gate, "probe", "probe_until", "not_before")
     return b"ok"
+
+
+def pause(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """pause.lua."""
+    gate, since = keys[0], int(redis.hget(keys[0], "paused") or 0)
+    redis.hdel(gate, "none")
+    if bytes_of(argv[0]) == b"resume":
+        redis.hdel(gate, "paused")
+    elif not since:
+        redis.hset(gate, "paused", redis.now_ms)
+    return since
 
 
 def ticker(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
@@ -317,5 +336,6 @@ SCRIPTS: Final[dict[str, Callable[[RedisModel, Sequence[str], Sequence[Any]], An
     scripts.REDRIVE.sha: redrive,
     scripts.PURGE.sha: purge,
     scripts.TICKER.sha: ticker,
+    scripts.PAUSE.sha: pause,
 }
 """Each script's model, by the digest of the Lua that it stands for."""

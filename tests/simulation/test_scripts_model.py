@@ -276,6 +276,11 @@ def gate_report(both: Both, chance: Random) -> Op:
     return evalsha(scripts.GATE_REPORT, [K.gate], [*args, 7, chance.choice([1, 3])])
 
 
+def pause(both: Both, chance: Random) -> Op:
+    _ = both
+    return evalsha(scripts.PAUSE, [K.gate], [chance.choice(["pause", "resume", "resume"])])
+
+
 def redrive(both: Both, chance: Random) -> Op:
     letters = [b"", b"9-9", *both.model.hash_of(K.dead(P))]
     op, at = chance.choice(["upsert", "delete"]), a_time(both)(chance)
@@ -329,7 +334,20 @@ def look(both: Both, chance: Random) -> Op:
 
 Step = Callable[[Both, Random], "Op"]
 
-STEPS: list[Step] = [add, claim, settle, mark_late, gate_enter, gate_report, redrive, purge, ticker, expire, look]
+STEPS: list[Step] = [
+    add,
+    claim,
+    settle,
+    mark_late,
+    gate_enter,
+    gate_report,
+    redrive,
+    purge,
+    ticker,
+    pause,
+    expire,
+    look,
+]
 WEIGHTED = [*STEPS, add, claim, settle, settle, settle, settle, mark_late]
 
 

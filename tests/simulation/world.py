@@ -58,7 +58,7 @@ class World:
         self.mono_us = 0
         self.model = RedisModel(lambda: self.now_us)
         self.endpoint = EndpointModel()
-        self.chronicle = Chronicle(self.model, self.history_ms)
+        self.chronicle = Chronicle(self.model, self.history_ms, lambda: self.mono_us)
         self.actors: list[Actor] = []
         self.redis_away_us = 0
         self.losses = 0
@@ -220,6 +220,7 @@ class World:
         if deadline_us <= self.mono_us:
             self.chronicle.unsent += 1
             return NoAnswer(sent=False, why="the deadline passed before the request began")
+        self.chronicle.check_leases(actor, deadline_us)
         request = self._begin(actor, body)
         weather = self.endpoint.meet(request, self.chance)
         left_us = deadline_us - self.mono_us

@@ -1,0 +1,132 @@
+"""Bugs in what is decided of a pair: joining, staleness, verdict, ledger, records."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant, Patch
+
+JOIN: Final = "worker/join.py"
+STRETCH: Final = "worker/stretch.py"
+BATCH: Final = "worker/batch.py"
+
+RULES: Final = (
+    Mutant(
+        "last_write_wins",
+        "of two changes the one that was appended later counts, whatever their times and ops",
+        (
+            Patch(
+                JOIN,
+                "return PairState(_join_side(a.delete, b.delete), _join_side(a.upsert, b.upsert), "
+                "max(a.suspect, b.suspect))",
+                "return b",
+            ),
+        ),
+        unit=("tests/unit/worker/test_join.py",),
+    ),
+    Mutant(
+        "unknown_order_against_ledger",
+        "an upsert without `at` loses to a delete that was confirmed before it came",
+        (
+            Patch(
+                JOIN,
+                "    return PairState(delete, upsert, state.suspect)\n",
+                "    if upsert is not None and not upsert.at and ledger.op == 'delete':\n"
+                "        upsert = None\n"
+                "    return PairState(delete, upsert, state.suspect)\n",
+            ),
+        ),
+        unit=("tests/unit/worker/test_join.py",),
+    ),
+    Mutant(
+        "one_value_a_side",
+        "a side of the state keeps the newest change only, with or without `at`",
+        (
+            Patch(
+                JOIN,
+                "    return Side(min(a.first_ms, b.first_ms), max(a.at, b.at), max(a.entry_ms, b.entry_ms), newest[1])",
+                "    at, entry_ms = max(a.at, b.at), max(a.entry_ms, b.entry_ms)\n"
+                "    at, entry_ms = (at, 0) if at >= entry_ms else (0, entry_ms)\n"
+                "    return Side(min(a.first_ms, b.first_ms), at, entry_ms, newest[1])",
+            ),
+        ),
+        unit=("tests/unit/worker/test_join.py", "tests/unit/worker/test_join_brute_force.py"),
+    ),
+    Mutant(
+        "equal_times_let_the_upsert_win",
+        "an upsert with the very `at` of a delete counts as later",
+        (
+            Patch(
+                JOIN,
+                "known_later = not delete.entry_ms and upsert.at > delete.at",
+                "known_later = not delete.entry_ms and upsert.at >= delete.at",
+            ),
+        ),
+        unit=("tests/unit/worker/test_join.py",),
+    ),
+    Mutant(
+        "ledger_off",
+        "nothing is remembered of what was confirmed",
+        (
+            Patch(
+                STRETCH,
+                "return self.ledger.get(pair) if dead is None else "
+                "join_remembered(self.ledger.get(pair), dead.confirmed)",
+                "return None if dead is None else dead.confirmed",
+            ),
+        ),
+        unit=("tests/unit/worker/test_stretch.py",),
+        integration=("tests/integration/test_flush_rules.py", "tests/integration/test_flush_state.py"),
+    ),
+    Mutant(
+        "superseded_forgotten",
+        "the ledger remembers what was confirmed, not what that superseded",
+        (
+            Patch(
+                JOIN,
+                'if upsert is not None and (of.op == "upsert" or of.superseded):',
+                'if upsert is not None and of.op == "upsert":',
+            ),
+        ),
+        unit=("tests/unit/worker/test_join.py",),
+    ),
+    Mutant(
+        "later_upsert_dropped",
+        "an upsert that is known to be later than a delete is not sent after it",
+        (
+            Patch(
+                JOIN,
+                'return Verdict("delete", fresh, rest, 0, stale)',
+                'return Verdict("delete", fresh, None, 1, stale)',
+            ),
+        ),
+        unit=("tests/unit/worker/test_join.py",),
+    ),
+    Mutant(
+        "pair_twice_in_a_request",
+        "a delete and the upsert that is later than it go out in the same request",
+        (
+            Patch(
+                BATCH,
+                '        (upserts if stretches[i].verdicts[pair].op == "upsert" else deletes).append(pair)\n',
+                '        (upserts if stretches[i].verdicts[pair].op == "upsert" else deletes).append(pair)\n'
+                "        if stretches[i].verdicts[pair].rest is not None:\n"
+                "            upserts.append(pair)\n",
+            ),
+        ),
+        unit=("tests/unit/worker/test_batch.py",),
+    ),
+    Mutant(
+        "deletes_first",
+        "a request says deletes before upserts",
+        (
+            Patch(
+                BATCH,
+                'b"," if upserts and deletes else b"", deletes)',
+                'b"," if upserts and deletes else b"", upserts)',
+            ),
+            Patch(BATCH, "% (upserts, b", "% (deletes, b"),
+        ),
+        unit=("tests/unit/worker/test_batch.py",),
+    ),
+)

@@ -1,0 +1,251 @@
+"""Bugs in how a partition moves: leases, settling, what is kept in Redis and when."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant, Patch
+
+SETTLE: Final = "worker/lua/settle.lua"
+CLAIM: Final = "worker/lua/claim.lua"
+REDRIVE: Final = "worker/lua/redrive.lua"
+MODEL: Final = "tests/simulation/scripts_model.py"
+"""The simulation's word for the scripts: a bug in one of them is planted in both."""
+
+FLUSH: Final = "worker/flush.py"
+PARTITION: Final = "worker/partition.py"
+SETTLING: Final = "worker/settling.py"
+CLAIMS: Final = "worker/claims.py"
+REQUEST: Final = "worker/request.py"
+
+STEPS: Final = (
+    Mutant(
+        "commit_without_token",
+        "a settle compares no token: whoever lost the lease moves the partition all the same",
+        (
+            Patch(SETTLE, "if redis.call('GET', lease) ~= token or seq ~= expected then", "if seq ~= expected then"),
+            Patch(
+                MODEL,
+                "if redis.get(lease) != token or seq != expected:",
+                "if seq != expected:",
+            ),
+        ),
+        integration=("tests/integration/test_claim_and_settle.py",),
+    ),
+    Mutant(
+        "settled_twice",
+        "a settle that is asked for again, because its reply was lost, is done again",
+        (
+            Patch(SETTLE, "if known[1] == token and seq == expected + 1 then", "if false then"),
+            Patch(SETTLE, "~= token or seq ~= expected then", "~= token then"),
+            Patch(MODEL, "if token_was == token and seq == expected + 1:", "if token_was is None:"),
+            Patch(MODEL, "if redis.get(lease) != token or seq != expected:", "if redis.get(lease) != token:"),
+        ),
+        integration=("tests/integration/test_claim_and_settle.py",),
+    ),
+    Mutant(
+        "trim_before_answer",
+        "what was read is settled before the request goes out",
+        (
+            Patch(
+                FLUSH,
+                "        sent = self._requests.send(this, self._fill(this))\n",
+                "        from worker.settlement import Settlement\n"
+                "        early = [Settlement(position=each.log.position) for each in this.stretches]\n"
+                "        self._partitions.settle(turn.leases, early, [True] * len(early))\n"
+                "        sent = self._requests.send(this, self._fill(this))\n",
+            ),
+        ),
+        integration=("tests/integration/test_flush_outcomes.py", "tests/integration/test_flush_outage.py"),
+    ),
+    Mutant(
+        "position_from_length",
+        "what is settled ends where the log ends now, not where it was read to",
+        (
+            Patch(
+                PARTITION,
+                "        until = self._monotonic() + self._lease_seconds\n        calls = [\n",
+                "        for lease, each in zip(leases, settlements, strict=True):\n"
+                "            if each.position:\n"
+                "                key = self._keys.events(lease.partition)\n"
+                '                after = ("XRANGE", key, b"(" + lease.position, "+", "COUNT", self._client.xlen(key))\n'
+                "                found = round_trip(self._client, [after])[0]\n"
+                "                each.position = found[-1][0] if found else each.position\n"
+                "        until = self._monotonic() + self._lease_seconds\n        calls = [\n",
+            ),
+        ),
+        integration=("tests/integration/test_worker_process.py",),
+    ),
+    Mutant(
+        "release_without_compare",
+        "a lease is released by deleting its key, whoever holds it by now",
+        (
+            Patch(
+                CLAIMS,
+                "            self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))\n",
+                "            inside = self._partitions\n"
+                "            keys = [inside._keys.lease(each.partition) for each in leases]\n"
+                "            inside._client.delete(*keys)\n",
+            ),
+        ),
+        integration=("tests/integration/test_flush_late.py", "tests/integration/test_claim_and_settle.py"),
+    ),
+    Mutant(
+        "letters_in_two_steps",
+        "a dead letter is written first, and the partition settled after it",
+        (
+            Patch(
+                SETTLING,
+                "        results = self._partitions.settle(leases, settlements, renew)\n",
+                "        letters = [Settlement(letters=each.letters) for each in settlements]\n"
+                "        if any(each.letters for each in letters):\n"
+                "            self._partitions.settle(leases, letters, [True] * len(letters))\n"
+                "            for each in settlements:\n"
+                "                each.letters = []\n"
+                "        results = self._partitions.settle(leases, settlements, renew)\n",
+            ),
+        ),
+        integration=("tests/integration/test_flush_state.py", "tests/integration/test_flush_poison.py"),
+    ),
+    Mutant(
+        "failed_body_replayed",
+        "a request that failed is sent again as it was, whatever is known of its pairs since",
+        (
+            Patch(
+                REQUEST,
+                "        body = batch.body()\n",
+                '        kept = self.__dict__.setdefault("_kept", {})\n'
+                "        of = frozenset((*batch.upserts, *batch.deletes))\n"
+                "        body = kept.pop(of, None) or batch.body()\n",
+            ),
+            Patch(
+                REQUEST,
+                "        outcome = decide(answer, batch.records, self._epoch())\n",
+                "        outcome = decide(answer, batch.records, self._epoch())\n"
+                "        if isinstance(outcome, Retry):\n"
+                "            kept[of] = body\n",
+            ),
+        ),
+        integration=("tests/integration/test_flush_rules.py",),
+    ),
+    Mutant(
+        "ledger_by_wall_clock",
+        "the ledger rotates when its time has passed, though changes it outdates still wait unread",
+        (
+            Patch(
+                SETTLE,
+                "(position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0)",
+                "now_ms > rotated + ledger_ms",
+            ),
+            Patch(
+                MODEL,
+                "(position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0)",
+                "now_ms > rotated + ledger_ms",
+            ),
+        ),
+        integration=("tests/integration/test_settle_keeps.py",),
+    ),
+    Mutant(
+        "late_ignored",
+        "a request without an answer leaves no mark",
+        (
+            Patch(
+                SETTLING,
+                "if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:",
+                "if isinstance(sent.outcome, Retry) and sent.outcome.after_seconds == -1:",
+            ),
+        ),
+        integration=("tests/integration/test_flush_late.py",),
+    ),
+    Mutant(
+        "mark_cleared_too_soon",
+        "any confirmation clears a pair's late mark, also of a request that the late one may follow",
+        (
+            Patch(
+                "worker/settlement.py",
+                "elif mark is not None and mark[1].until_ms <= act.begun_ms:",
+                "elif mark is not None:",
+            ),
+        ),
+        unit=("tests/unit/worker/test_settlement.py",),
+    ),
+    Mutant(
+        "lost_holder_forgotten",
+        "a lease that expired leaves no suspicion of what its holder may have sent",
+        (
+            Patch(CLAIM, "if holder then\n", "if false then\n"),
+            Patch(MODEL, "    if holder is not None:\n        late_until", "    if holder == b'':\n        late_until"),
+        ),
+        integration=("tests/integration/test_claim_and_settle.py",),
+    ),
+    Mutant(
+        "fenced_worker_says_nothing",
+        "a worker that lost its lease does not mark what it sent",
+        (Patch(SETTLING, 'if result == "fenced" and sent.posted:', 'if result == "gone" and sent.posted:'),),
+        integration=("tests/integration/test_flush_late.py",),
+    ),
+    Mutant(
+        "lease_outlived_by_request",
+        "a worker that paused sends although its lease ends before the request's deadline",
+        (
+            Patch(
+                REQUEST,
+                "if not all(lease.outlives(deadline) for lease in this.leases):",
+                "if not this.leases:",
+            ),
+        ),
+        integration=("tests/integration/test_request_lease.py",),
+    ),
+    Mutant(
+        "lease_kept_by_a_thread",
+        "a helper thread renews a lease, so that a worker that hangs keeps it for ever",
+        (
+            Patch(
+                PARTITION,
+                "            token, _now, seq, position, *rest = reply\n",
+                "            token, _now, seq, position, *rest = reply\n"
+                "            import threading\n"
+                "            import time\n"
+                "\n"
+                "            def renew(key: str, token: bytes) -> None:\n"
+                "                while self._client.get(key) == token:\n"
+                "                    self._client.pexpire(key, args[0])\n"
+                "                    time.sleep(self._lease_seconds / 3)\n"
+                "\n"
+                "            of = (self._keys.lease(partition), token)\n"
+                "            threading.Thread(target=renew, args=of, daemon=True).start()\n",
+            ),
+        ),
+        integration=("tests/integration/test_lease_lost.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "redrive_without_memory",
+        "a redrive asks the ledger, and not what is remembered beside the pair's dead letters",
+        (
+            Patch(
+                REDRIVE,
+                "if outdates(kept and string.match(kept, '^%d+;(.*)$')) or outdates(redis.call('HGET', KEYS[4], pair))",
+                "if outdates(redis.call('HGET', KEYS[4], pair))",
+            ),
+            Patch(MODEL, 'None if kept is None else kept.partition(b";")[2],', "None,"),
+        ),
+        integration=("tests/integration/test_commands_dead_letters.py",),
+    ),
+    Mutant(
+        "retry_over_an_unread_log",
+        "a probe goes out although changes of its pairs lie in the log unread",
+        (Patch(FLUSH, "limit = 0 if this.view.closed or unread else", "limit = 0 if this.view.closed else"),),
+        integration=("tests/integration/test_flush_outage.py", "tests/integration/test_flush_rules.py"),
+    ),
+    Mutant(
+        "every_worker_probes",
+        "while the endpoint is away all workers may send",
+        (
+            Patch("worker/lua/gate_enter.lua", "if wait_ms > 0 and", "if wait_ms > 1e15 and"),
+            Patch(MODEL, "if wait_ms > 0 and moved", "if wait_ms > 1e15 and moved"),
+        ),
+        integration=("tests/integration/test_gate.py",),
+        simulated=False,
+    ),
+)

@@ -1,0 +1,102 @@
+"""Bugs around the core: producers, connections, Celery, processes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant, Patch
+
+CELERY: Final = "worker/celery.py"
+BOOTSTEPS: Final = "worker/bootsteps.py"
+
+SURROUNDINGS: Final = (
+    Mutant(
+        "stamps_strictly_increasing",
+        "every change takes a millisecond of its own, so that a burst runs ahead of the clock",
+        (Patch("producers/stamp.py", "elif pair in self._pairs or len(", "elif self._pairs or len("),),
+        unit=("tests/unit/producers/test_stamp.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "default_redis_retries",
+        "the lease path retries ten times, as redis-py does by default",
+        (Patch("worker/log_client.py", "retry=Retry(NoBackoff(), 0)", "retry=Retry(NoBackoff(), 10)"),),
+        unit=("tests/unit/worker/test_log_client.py",),
+        integration=("tests/integration/test_flush_state.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "ticker_off",
+        "no process has a ticker: hints that are lost stay lost",
+        (
+            Patch(CELERY, "for _step in (SignalStep, TickerStep, DeafStep):", "for _step in (SignalStep, DeafStep):"),
+            Patch(
+                "worker/ticker.py",
+                "block_ms=int(IDLE_SECONDS * 1000))\n        if not survey.waiting:",
+                "block_ms=int(IDLE_SECONDS * 1000))\n        if survey.now_ms >= 0:",
+            ),
+        ),
+        integration=("tests/integration/test_ticker.py", "tests/integration/test_worker_process.py"),
+    ),
+    Mutant(
+        "changes_in_task_arguments",
+        "the hint carries the changes, and the log is emptied for it",
+        (
+            Patch(
+                BOOTSTEPS,
+                "            for _ in range(hints):\n"
+                "                task.apply_async(queue=self.name, connection=self._connected(), retry=False)\n",
+                "            settings = runtime.settings_of(self._app)\n"
+                "            client = connect(settings.redis_url)\n"
+                "            for p in range(self._app.contact_sync_partitions):\n"
+                "                key = settings.keys.events(p)\n"
+                "                found = [[each.decode() for each in flat] for _, flat in client.xrange(key)]\n"
+                "                client.xtrim(key, maxlen=0, approximate=False)\n"
+                "                task.apply_async(\n"
+                "                    args=[p, found], queue=self.name, connection=self._connected(), retry=False\n"
+                "                )\n",
+            ),
+            Patch(
+                CELERY,
+                "        with sigterm_waits():\n",
+                "        for _flat in _args[1] if _args else ():\n"
+                "            runtime.of_this_process(SETTINGS).client.execute_command(\n"
+                '                "XADD", SETTINGS.keys.events(_args[0]), "*", *_flat\n'
+                "            )\n"
+                "        with sigterm_waits():\n",
+            ),
+        ),
+        integration=(
+            "tests/integration/test_worker_process.py::test_what_waits_is_delivered_although_the_broker_was_flushed",
+        ),
+        simulated=False,
+    ),
+    Mutant(
+        "clients_before_the_fork",
+        "the pool's children share the clients that their parent made",
+        (
+            Patch("worker/runtime.py", "    pid = os.getpid()\n", "    pid = 0\n"),
+            Patch(
+                CELERY,
+                "        app.contact_sync_partitions = runtime.wait_for_redis(SETTINGS)",
+                "        runtime.of_this_process(SETTINGS)\n"
+                "        app.contact_sync_partitions = runtime.wait_for_redis(SETTINGS)",
+            ),
+        ),
+        unit=("tests/integration/test_after_fork.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "wrong_partition_taken",
+        "an entry in a partition that is not its owner's is worked on there",
+        (
+            Patch("worker/stretch.py", "and crc32(owner) % partitions == partition", "and crc32(owner) >= 0"),
+            Patch(
+                "worker/entry.py",
+                "            if fits and partition_of(owner, partitions) == partition:",
+                "            if fits:",
+            ),
+        ),
+        unit=("tests/unit/worker/test_entry.py", "tests/unit/worker/test_stretch.py"),
+    ),
+)

@@ -1,0 +1,55 @@
+"""That what the simulation is there for does happen in it: a world without faults would find none."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import pytest
+
+from tests.simulation.chance import Chance
+from tests.simulation.endpoint_model import CLIMATES
+from tests.simulation.simulation import simulate
+
+WORLDS: Final = 200
+
+HAPPENS: Final = {
+    "a process is killed": r"killed: w",
+    "an actor stands still": r"stands still",
+    "Redis cannot be reached": r"cannot reach Redis",
+    "a reply is lost after its effect": r"loses the reply",
+    "a lease is lost before its time": r"the lease .* is lost",
+    "the clock jumps ahead": r"clock jumps by \d",
+    "the clock jumps back": r"clock jumps by -\d",
+    "a worker settles that has lost its lease": r" settle .*-> \[b'fenced'\]",
+    "an expired lease is taken over": r" claim .*, [1-9]\d{12}, [1-9]\d{12}, \d\]$",
+    "a request that may act late is marked": r" mark_late ",
+    "what one did late is repaired": r"'repairs', \d",
+    "one request at a time probes": r"-> \[b'probe'",
+    "the gate is shut": r"-> \[b'closed'",
+    "the endpoint is held": r" gate_report .*-> b'held'",
+    "a request is too large": r"'too_large'",
+    "a record is refused alone": r"'lone'",
+    "an entry is malformed": r"accepts .*'remove'",
+    "a letter is redriven": r"-> \[b'redriven'",
+    "a letter is redriven days later": r"^ *\d{6,}\..*-> \[b'redriven'",
+    "a redrive comes too late": r"-> \[b'outdated'\]",
+    "the endpoint refuses a record": r": a record refused$",
+}
+WEATHERS: Final = sorted({weather.name for climate in CLIMATES for weather in climate})
+
+
+@pytest.fixture(scope="module")
+def stories() -> list[str]:
+    return [line for seed in range(WORLDS) for line in simulate(Chance(seed), told=True).story]
+
+
+@pytest.mark.parametrize("what", HAPPENS)
+def test_it_happens(stories: list[str], what: str) -> None:
+    told = re.compile(HAPPENS[what])
+    assert any(told.search(line) for line in stories)
+
+
+@pytest.mark.parametrize("weather", WEATHERS)
+def test_the_endpoint_answers_in_every_way(stories: list[str], weather: str) -> None:
+    assert any(line.endswith(f": {weather}") for line in stories)
