@@ -6,6 +6,7 @@ at a hundred thousand entries a second a dict and a model for each would cost mo
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from producers.change import AT_AHEAD_MS, AT_MIN_MS, SOURCE_MAX_BYTES, Op, id_fault, partition_of
@@ -13,6 +14,7 @@ from producers.keys import PAIR_SEPARATOR
 
 _OPS: Final[dict[bytes, Op]] = {b"upsert": "upsert", b"delete": "delete"}
 _AT_DIGITS: Final = 20  # more digits than any time has; spares turning a megabyte of digits into a number
+_PLAIN_ID: Final = re.compile(rb"[0-9A-Za-z_.:@+=/-]{1,256}")
 _KNOWN: Final[tuple[bytes, ...]] = (b"owner", b"contact", b"op", b"at", b"source")
 
 
@@ -48,6 +50,11 @@ def split_pair(pair: bytes) -> tuple[bytes, bytes]:
     """Owner and contact of a pair's hash field."""
     owner, _, contact = pair.partition(PAIR_SEPARATOR)
     return owner, contact
+
+
+def plain_id(raw: bytes) -> bool:
+    """Whether these bytes are certainly an id; what is no plain one may be one all the same."""
+    return _PLAIN_ID.fullmatch(raw) is not None
 
 
 def _at_fault(at: bytes, entry_ms: int) -> str | None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker import scripts
 from worker.lease import Lease
-from worker.log_client import command
+from worker.log_client import round_trip
 from worker.stored import decode_dead_pair, decode_mark, decode_remembered, decode_state
 from worker.stretch import Log, RawEntry, Stretch
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from producers.keys import Keys
     from worker.settlement import Settlement
+
+_LOG = structlog.get_logger("contact_sync")
 
 DEAD_CAP: Final = 10_000
 """Most dead letters a partition keeps; when they do not fit, the endpoint is held and nothing is dropped."""
@@ -44,9 +47,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What was read first: the log as it stands, and of what waits as much as was asked for."""
+    """What was read first: the log as it stands, whether there is an older ledger, and of what waits as asked."""
 
     raw: RawEntry
+    older: bool
     pending: dict[bytes, bytes]
     marks: dict[bytes, bytes]
 
@@ -94,7 +98,9 @@ class Partitions:
             if isinstance(reply, Exception):
                 raise reply
             token, _now, seq, position, *rest = reply
-            leases.append(Lease(partition, token, int(seq), until, position, *rest))
+            leases.append(lease := Lease(partition, token, int(seq), until, position, *rest))
+            if lease.strayed:
+                _LOG.error("log_strayed", partition=partition, reads="from the start of the log that is there")
         return leases
 
     def _keys_for_claim(self, p: int) -> list[str]:
@@ -104,20 +110,20 @@ class Partitions:
 
     def read(self, leases: Sequence[Lease], asked: Sequence[Asked]) -> list[Read]:
         """What each leased partition holds, as far as asked, in one round trip."""
-        pipe = self._client.pipeline(transaction=False)
+        commands: list[tuple[Any, ...]] = []
         for lease, want in zip(leases, asked, strict=True):
             p = lease.partition
-            # Asked for as a bare command: its raw reply is half the cost of redis-py's pairs of dicts.
-            command(pipe, "XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", want.entries)
+            commands.append(("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", want.entries))
+            commands.append(("EXISTS", self._keys.ledger_old(p)))
             if want.pairs:
-                pipe.hscan(self._keys.pending(p), lease.pending_cursor, count=want.pairs)
+                commands.append(("HSCAN", self._keys.pending(p), lease.pending_cursor, "COUNT", want.pairs))
             if want.marks:
-                pipe.hscan(self._keys.late(p), lease.late_cursor, count=want.marks)
-        replies = iter(pipe.execute())
+                commands.append(("HSCAN", self._keys.late(p), lease.late_cursor, "COUNT", want.marks))
+        replies = iter(_answered(round_trip(self._client, commands)))
         return [self._read_on(lease, want, replies) for lease, want in zip(leases, asked, strict=True)]
 
     def _read_on(self, lease: Lease, want: Asked, replies: Iterator[Any]) -> Read:
-        raw = next(replies) or []
+        raw, older = next(replies) or [], bool(next(replies))
         pending: dict[bytes, bytes] = {}
         marks: dict[bytes, bytes] = {}
         if want.pairs:
@@ -130,7 +136,7 @@ class Partitions:
 
             key = self._keys.late(lease.partition)
             marks, lease.late_cursor = self._scan_on(key, lease.late_cursor, next(replies), want.marks, due)
-        return Read(raw, pending, marks)
+        return Read(raw, older, pending, marks)
 
     def _scan_on(
         self, key: str, begun: int, reply: Any, want: int, wanted: Callable[[bytes], bool]
@@ -142,16 +148,16 @@ class Partitions:
         found: dict[bytes, bytes] = {}
         whole = begun == 0
         while True:
-            cursor, fields = int(reply[0]), reply[1]
-            found |= {field: value for field, value in fields.items() if wanted(value)}
+            cursor, fields = int(reply[0]), iter(reply[1])  # field and value in turn
+            found |= {field: value for field, value in zip(fields, fields, strict=True) if wanted(value)}
             if len(found) >= want or (cursor == 0 and whole):
                 return found, cursor
             whole = whole or cursor == 0
-            reply = self._client.hscan(key, cursor, count=want)
+            reply = _answered(round_trip(self._client, [("HSCAN", key, cursor, "COUNT", want)]))[0]
 
     def recall(self, leases: Sequence[Lease], logs: Sequence[Log], reads: Sequence[Read]) -> list[Stretch]:
         """Each partition's stretch with what is kept of its pairs: states that wait, ledger, marks, dead letters."""
-        pipe = self._client.pipeline(transaction=False)
+        commands: list[tuple[Any, ...]] = []
         wanted: list[tuple[Stretch, str, list[bytes]]] = []
         stretches = []
         for lease, log, read in zip(leases, logs, reads, strict=True):
@@ -159,19 +165,24 @@ class Partitions:
             stretch.pending = {pair: decode_state(value) for pair, value in read.pending.items()}
             stretch.marks = {pair: (value, decode_mark(value)) for pair, value in read.marks.items()}
             stretches.append(stretch)
-            for kind, key, pairs in self._recalled(lease, log, stretch):
+            for kind, key, pairs in self._recalled(lease, log, stretch, older=read.older):
                 if pairs:
-                    command(pipe, "HMGET", key, *pairs)
+                    commands.append(("HMGET", key, *pairs))
                     wanted.append((stretch, kind, pairs))
-        for (stretch, kind, pairs), values in zip(wanted, pipe.execute(), strict=True):
+        for (stretch, kind, pairs), values in zip(wanted, _answered(round_trip(self._client, commands)), strict=True):
+            if values.count(None) == len(values):
+                continue  # nearly always, where most pairs are new
             _remember(stretch, kind, zip(pairs, values, strict=True))
         return stretches
 
-    def _recalled(self, lease: Lease, log: Log, stretch: Stretch) -> Iterable[tuple[str, str, list[bytes]]]:
+    def _recalled(
+        self, lease: Lease, log: Log, stretch: Stretch, *, older: bool
+    ) -> Iterable[tuple[str, str, list[bytes]]]:
         p, k = lease.partition, self._keys
-        every = list({**log.states, **stretch.pending, **stretch.marks})
+        every = [*log.plain, *{**log.states, **stretch.pending, **stretch.marks}]
         # The older ledger goes first, so that the newer one has the last word.
-        yield "ledger", k.ledger_old(p), every
+        if older:
+            yield "ledger", k.ledger_old(p), every
         yield "ledger", k.ledger_new(p), every
         if lease.pending:
             yield "pending", k.pending(p), [pair for pair in every if pair not in stretch.pending]
@@ -231,6 +242,14 @@ class Partitions:
         counts += [len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
         items = [*each.ledger, *each.keep, *each.drop, *each.clear, *each.letters, *each.know, *totals]
         return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
+
+
+def _answered(replies: list[Any]) -> list[Any]:
+    """The replies, if no error is among them."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
 def _any(_value: bytes) -> bool:

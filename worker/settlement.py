@@ -84,7 +84,11 @@ class Act:
 def settlement(stretch: Stretch, chosen: frozenset[bytes], repairs: frozenset[bytes], act: Act) -> Settlement:
     """All that moves in one partition: the chosen pairs by their fate, the others as what still waits."""
     into = Settlement(position=stretch.log.position)
-    joined = 0
+    if act.fate == "confirmed":
+        _confirm_plain(into, stretch)
+    else:
+        stretch.spell_out()
+    joined = len(stretch.log.plain)
     for pair, reached in stretch.verdicts.items():
         joined += _live(reached)
         into.totals["stale"] += reached.stale
@@ -131,6 +135,15 @@ def _keep(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, sus
         state = state._replace(suspect=suspect)
     if stretch.pending.get(pair) != state:
         into.keep += (pair, encode_state(state))
+
+
+def _confirm_plain(into: Settlement, stretch: Stretch) -> None:
+    """What is plain is in the batch: of each pair the record alone was to be said, and nothing else is known."""
+    upserts, deletes = len(stretch.log.plain.upserts), len(stretch.log.plain.deletes)
+    into.ledger += stretch.log.plain.ledger()
+    into.totals["records_confirmed"] += upserts + deletes
+    into.totals["upserts_confirmed"] += upserts
+    into.totals["deletes_confirmed"] += deletes
 
 
 def _confirm(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, act: Act) -> None:

@@ -140,6 +140,7 @@ def _count(settlements: Sequence[Settlement], sent: Sent) -> None:
 
 def _marks(stretch: Stretch, sent: Sent, i: int, until_ms: int) -> list[bytes | int]:
     """A late mark for each record of one partition, with the op it was sent with."""
+    stretch.spell_out()
     flat: list[bytes | int] = []
     for pair in sent.batch.chosen[i]:
         flat += (pair, until_ms, 0) if stretch.verdicts[pair].op == "upsert" else (pair, 0, until_ms)

@@ -1,0 +1,38 @@
+"""The changes that every system is given: the same ones, in the same order."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final, Literal, NamedTuple
+
+Kind = Literal["distinct", "hot"]
+
+HOT_PAIRS: Final = 1_000
+DELETES: Final = 0.2
+"""Share of deletes."""
+
+
+class Change(NamedTuple):
+    owner: str
+    contact: str
+    op: str
+    at: int
+
+
+def changes(count: int, kind: Kind, seed: int = 1) -> list[Change]:
+    """``distinct``: 95 % of them are of a pair that comes but once; ``hot``: all are of 1,000 pairs."""
+    chance = random.Random(seed)
+    at = int(time.time() * 1000) - 60_000
+    made: list[Change] = []
+    for i in range(count):
+        op = "delete" if chance.random() < DELETES else "upsert"
+        if kind == "hot":
+            number = chance.randrange(HOT_PAIRS)
+            owner, contact = str(100_000 + number % 250), str(200_000 + number)
+        elif i > 100 and chance.random() < 0.05:
+            owner, contact = made[chance.randrange(max(0, i - 400), i)][:2]  # soon again, so that batches can join it
+        else:
+            owner, contact = str(100_000 + chance.randrange(50_000)), str(10_000_000 + i)
+        made.append(Change(owner, contact, op, at + i // 100))
+    return made

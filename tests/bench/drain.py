@@ -1,0 +1,103 @@
+"""Drain: changes that wait, until all of them were delivered. The clock runs from the first request to the last answer.
+
+So neither the start of an interpreter counts, nor how often we look. All changes wait before a system is started.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from tests.bench.processes import Endpoint, cpu_seconds, process, urls
+from worker.kept.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.bench.changes import Change, Kind
+    from tests.bench.systems import System
+
+_LONGEST_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """One drain.
+
+    Attributes:
+        rate: changes a second.
+        worker_us: processor time of the worker a change, in microseconds, its start and end included.
+        redis_us: time that Redis spent in commands, a change, in microseconds.
+        commands: the same by command, those of at least 0.005; inside a script and alone are one number.
+    """
+
+    system: str
+    kind: Kind
+    latency_ms: float
+    changes: int
+    seconds: float
+    rate: float
+    requests: int
+    records: int
+    most_in_flight: int
+    worker_us: float
+    redis_us: float
+    endpoint_us: float
+    commands: dict[str, float]
+
+
+def drain(system: System, endpoint: Endpoint, kind: Kind, latency_ms: float, given: Sequence[Change]) -> Drained:
+    """Lets one system drain these changes."""
+    with EmbeddedRedis(tcp=True) as server:
+        system.load(server.url, given)
+        client = redis.Redis.from_url(server.url)
+        client.config_resetstat()
+        endpoint.begin(latency_ms)
+        environment = {**urls(server.url, endpoint.url), **system.environment}
+        with process(system.command, environment) as started:
+            ends = time.monotonic() + _LONGEST_SECONDS
+            begun = 0.0
+            while time.monotonic() < ends and started.poll() is None:
+                counted = endpoint.counts()
+                if counted["requests"] and not begun:
+                    begun = cpu_seconds(started.pid)
+                if counted["requests"] and system.waiting(client) == 0:
+                    break
+                time.sleep(0.05)
+            counted = endpoint.counts()
+            if system.waiting(client):
+                raise RuntimeError(f"{system.name} did not drain in {_LONGEST_SECONDS:.0f} s: {counted}")
+            worker = cpu_seconds(started.pid) - begun
+        stats: dict[str, Any] = client.info("commandstats")
+        client.close()
+    count = len(given)
+    calls = {name.removeprefix("cmdstat_"): each for name, each in stats.items()}
+    # A script's time holds that of the commands it calls, which are counted by themselves as well: here they are not
+    # added a second time. What the loop itself asks is all of the others, but for our own looks at what waits.
+    inner = _WITHIN_SCRIPTS if calls.get("evalsha", {"calls": 0})["calls"] else frozenset()
+    outer = sum(each["usec"] for name, each in calls.items() if name not in inner)
+    commands = {name: each["usec"] / count for name, each in calls.items() if each["usec"] / count >= 0.005}
+    seconds = counted["last"] - counted["first"]
+    return Drained(
+        system=system.name,
+        kind=kind,
+        latency_ms=latency_ms,
+        changes=count,
+        seconds=seconds,
+        rate=count / seconds,
+        requests=counted["requests"],
+        records=counted["records"],
+        most_in_flight=counted["most_in_flight"],
+        worker_us=worker / count * 1e6,
+        redis_us=outer / count,
+        endpoint_us=counted["cpu"] / count * 1e6,
+        commands=dict(sorted(commands.items(), key=lambda each: -each[1])),
+    )
+
+
+_WITHIN_SCRIPTS = frozenset(
+    ("hset", "hdel", "hget", "xtrim", "hincrby", "hvals", "pexpire", "unlink", "rename", "set", "xrevrange")
+)

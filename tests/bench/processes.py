@@ -1,0 +1,113 @@
+"""Processes that a benchmark starts, what they cost, and their end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+PROJECT: Final = Path(__file__).parents[2]
+OURS: Final = PROJECT / ".venv" / "bin"
+PEERS: Final = PROJECT / ".venv" / "peers" / "bin"
+"""The peers' own environment: arq and celery-batches want an older redis and Celery than ours."""
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def process(
+    command: Sequence[str], environment: Mapping[str, str], directory: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """One process with its children, which are gone when the context ends."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    with tempfile.TemporaryFile() as log:
+        started = subprocess.Popen(
+            list(command),
+            env={**inherited, **environment},
+            cwd=directory or PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield started
+            if started.poll() is not None:
+                log.seek(0)
+                raise RuntimeError(f"{command} ended by itself:\n{log.read().decode()[-4000:]}")
+            if os.environ.get("BENCH_SHOW"):
+                log.seek(0)
+                print(log.read().decode()[-4000:])  # noqa: T201 - asked for
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+
+
+def cpu_seconds(group: int) -> float:
+    """Processor time of all processes of a group so far, with the children that have ended."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(") ")[2].split()
+            if int(fields[2]) == group:
+                ticks += sum(int(each) for each in fields[11:15])
+    return ticks / _TICKS
+
+
+def urls(redis_url: str, endpoint_url: str) -> dict[str, str]:
+    """Where Redis and the endpoint are, as our settings and the peers' name them; our broker has its own database."""
+    return {
+        "BENCH_REDIS_URL": redis_url,
+        "BENCH_ENDPOINT_URL": endpoint_url,
+        "CONTACT_SYNC_REDIS_URL": redis_url,
+        "CONTACT_SYNC_BROKER_URL": redis_url.replace("/0", "/1"),
+        "CONTACT_SYNC_ENDPOINT_URL": endpoint_url,
+    }
+
+
+class Endpoint:
+    """The benchmark's endpoint, as its controls speak to it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def begin(self, latency_ms: float) -> None:
+        """Forgets what came, and answers after so many milliseconds from now on."""
+        self._get(f"/begin/{latency_ms}")
+
+    def watch(self) -> None:
+        """Keeps from now on how long ago each change was said."""
+        self._get("/watch")
+
+    def counts(self) -> dict[str, Any]:
+        """What came since."""
+        counted: dict[str, Any] = json.loads(self._get("/counts"))
+        return counted
+
+    def _get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:  # noqa: S310 - our own, on loopback
+            body: bytes = answer.read()
+            return body
+
+
+@contextmanager
+def endpoint() -> Iterator[Endpoint]:
+    """The endpoint, in a process of its own."""
+    command = [sys.executable, "-m", "tests.bench.endpoint"]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        try:
+            yield Endpoint(f"http://127.0.0.1:{int(started.stdout.readline())}")
+        finally:
+            started.kill()

@@ -1,0 +1,167 @@
+"""The systems that are compared: how each is given its changes, started, and known to be done."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from hiredis import pack_command
+
+from producers.change import partition_of
+from tests.bench.processes import OURS, PEERS, PROJECT
+from worker.standin.settings import DEFAULT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.bench.changes import Change
+
+PARTITIONS: Final = 64
+_CHUNK: Final = 1_000
+_STREAM: Final = "bench:events"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One of those that are compared.
+
+    Attributes:
+        name: as the tables call it.
+        command: what starts it.
+        load: gives it changes, which wait until it is started.
+        waiting: how many changes it has not done with, more or less; 0 when it is done.
+        per_record: it makes a request of every change, so it is given fewer.
+        environment: further settings.
+    """
+
+    name: str
+    command: Sequence[str]
+    load: Callable[[str, Sequence[Change]], None]
+    waiting: Callable[[redis.Redis], int]
+    per_record: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def append_all(url: str, commands: Sequence[bytes]) -> None:
+    """Packed commands to Redis, a thousand at a time."""
+    client = redis.Redis.from_url(url)
+    connection: Any = client.connection_pool.get_connection()
+    for i in range(0, len(commands), _CHUNK):
+        part = commands[i : i + _CHUNK]
+        connection.send_packed_command((b"".join(part),), check_health=False)
+        for _ in part:
+            connection.read_response()
+    client.connection_pool.release(connection)
+    client.close()
+
+
+def packed_log(changes: Sequence[Change]) -> list[bytes]:
+    """The commands that append changes to our log."""
+    keys = [f"contact-sync:{{{p}}}:events" for p in range(PARTITIONS)]
+    return [_xadd(keys[partition_of(each.owner, PARTITIONS)], each) for each in changes]
+
+
+def _load_log(url: str, changes: Sequence[Change]) -> None:
+    append_all(url, packed_log(changes))
+
+
+def _load_stream(url: str, changes: Sequence[Change]) -> None:
+    client = redis.Redis.from_url(url)
+    client.xgroup_create(_STREAM, "contacts", id="0", mkstream=True)
+    client.close()
+    append_all(url, [_xadd(_STREAM, each) for each in changes])
+
+
+def _xadd(key: str, change: Change) -> bytes:
+    owner, contact, op, at = change
+    packed: bytes = pack_command(("XADD", key, "*", "owner", owner, "contact", contact, "op", op, "at", str(at)))  # type: ignore[arg-type] # its stub means one word
+    return packed
+
+
+def _load_by(module: str) -> Callable[[str, Sequence[Change]], None]:
+    def load(url: str, changes: Sequence[Change]) -> None:
+        lines = "".join(f"{each.owner} {each.contact} {each.op}\n" for each in changes)
+        subprocess.run(
+            [str(PEERS / "python"), str(PROJECT / "tests" / "bench" / "peers" / f"{module}.py")],
+            input=lines.encode(),
+            env={"BENCH_REDIS_URL": url, "BENCH_ENDPOINT_URL": ""},
+            check=True,
+        )
+
+    return load
+
+
+def _log_waiting(client: redis.Redis) -> int:
+    pipe = client.pipeline(transaction=False)
+    for p in range(PARTITIONS):
+        pipe.xlen(f"contact-sync:{{{p}}}:events")
+        pipe.hlen(f"contact-sync:{{{p}}}:pending")
+    return sum(pipe.execute())
+
+
+def _stream_waiting(client: redis.Redis) -> int:
+    groups: Any = client.xinfo_groups(_STREAM)
+    return int(groups[0]["lag"] or 0) + int(groups[0]["pending"])
+
+
+def _queue_waiting(client: redis.Redis) -> int:
+    unacked: Any = client.hlen("unacked")
+    queued: Any = client.llen("celery")
+    return int(queued + unacked)
+
+
+def _arq_waiting(client: redis.Redis) -> int:
+    jobs: Any = client.zcard("arq:queue")
+    return int(jobs)
+
+
+def ours(pool: str = "threads", concurrency: int = 8, **settings: str) -> System:
+    """Our worker as its users start it, with default settings but for what is given."""
+    name = "contact-sync" if pool == "threads" else f"contact-sync ({pool})"
+    command = [str(OURS / "python"), "-P", "-m", "celery", "-A", "worker", "worker"]
+    command += ["-P", pool, "-c", str(concurrency), "-l", "WARNING"]
+    key = {"CONTACT_SYNC_SERVER_KEY_ID": DEFAULT_KEY, "CONTACT_SYNC_SERVER_KEY_SECRET": DEFAULT_KEY}
+    return System(name, command, _load_log, _log_waiting, environment=key | settings)
+
+
+_PEER_DIRECTORY: Final = str(PROJECT / "tests" / "bench" / "peers")
+_CELERY: Final = (str(PEERS / "python"), "-m", "celery", "--workdir", _PEER_DIRECTORY)
+
+SCRIPT: Final = System(
+    "hand-written script", [str(PEERS / "python"), f"{_PEER_DIRECTORY}/script.py"], _load_stream, _stream_waiting
+)
+SCRIPT_TUNED: Final = System(
+    "the same, tuned", [str(OURS / "python"), f"{_PEER_DIRECTORY}/script_tuned.py"], _load_stream, _stream_waiting
+)
+FASTSTREAM: Final = System(
+    "FastStream, batches",
+    [str(PEERS / "python"), f"{_PEER_DIRECTORY}/faststream_app.py"],
+    _load_stream,
+    _stream_waiting,
+)
+CELERY_TASK: Final = System(
+    "Celery task a change",
+    # With threads it takes 32 tasks a second where a task waits at all: its loop hears of their end once a second.
+    [*_CELERY, "-A", "celery_task", "worker", "-P", "prefork", "-c", "8", "-l", "WARNING"],
+    _load_by("celery_task"),
+    _queue_waiting,
+    per_record=True,
+)
+CELERY_BATCHES: Final = System(
+    "celery-batches",
+    [*_CELERY, "-A", "celery_batches_app", "worker", "-P", "threads", "-c", "8", "-l", "WARNING"],
+    _load_by("celery_batches_app"),
+    _queue_waiting,
+    per_record=True,
+)
+ARQ: Final = System(
+    "arq job a change",
+    [str(PEERS / "python"), "-m", "arq", "arq_app.WorkerSettings", "--custom-log-dict", "arq_app.QUIET"],
+    _load_by("arq_app"),
+    _arq_waiting,
+    per_record=True,
+    environment={"PYTHONPATH": _PEER_DIRECTORY},
+)
+PEERS_ALL: Final = (SCRIPT, SCRIPT_TUNED, FASTSTREAM, CELERY_BATCHES, CELERY_TASK, ARQ)

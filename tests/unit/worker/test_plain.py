@@ -1,0 +1,194 @@
+"""The short way that plain pairs take says what the rules say, entry by entry and object by object."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producers.change import partition_of
+from worker.batch import Batch, fill
+from worker.entry import Change, Malformed, pair_of, read_entry
+from worker.join import PairState, Remembered, join, state_of
+from worker.settlement import Act, settlement
+from worker.stored import DeadPair, Mark
+from worker.stretch import Log, RawEntry, Stretch, join_log
+
+T = 1_795_460_847_757
+PARTITIONS = 2
+
+# Mostly a few plain pairs, so that they come again; beside them ids that are ids all the same, and such as are none.
+OURS = b"4"
+assert partition_of(OURS, PARTITIONS) == 0
+owners = st.sampled_from([OURS] * 20 + [b"1", b"a-b", b"\xc3\xa9", b"", b"x" * 257, b"2" * 257, b"7\x01"])
+contacts = st.sampled_from(
+    [b"2", b"3", b"4"] * 6 + [b"550e8400-e29b-41d4-a716-446655440000", b'q"\\', b"\xff", b"y" * 256, b"y" * 257]
+)
+ops = st.sampled_from([b"upsert", b"delete", b"Upsert", b""])
+odd_times = [
+    *(b"", b"12", b"999999999999", b"0999999999999", b"1000000000000", b"%d0" % T, b"0%d" % T, b"1795460000x57"),
+    *(b"%d" % (T + 300_000), b"%d" % (T + 300_001), "\uff11795460847757".encode()),
+]
+times = st.integers(0, 9).flatmap(
+    lambda n: st.sampled_from(odd_times) if n == 0 else st.integers(T - 3, T + 3).map(lambda at: b"%d" % at)
+)
+entry_times = st.sampled_from([1, 999_999_999_999, *[T - 1, T, T + 1, T + 5] * 4, 10**13])
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
+    """An entry as anybody may append it, nearly always as our producers do."""
+    owner, contact, op, at = draw(owners), draw(contacts), draw(st.sampled_from([b"upsert", b"delete"])), draw(times)
+    flat = [b"owner", owner, b"contact", contact, b"op", op, b"at", at]
+    match draw(st.integers(0, 12)):
+        case 0:
+            flat = flat[:6]  # no time
+        case 1:
+            flat += [b"source", b"crm"]
+        case 2:
+            flat = [*flat[2:4], *flat[:2], *flat[4:]]  # another order
+        case 3:
+            flat[draw(st.sampled_from([0, 2, 4, 6]))] = b"else"
+        case 4:
+            flat[5] = draw(ops)
+    return b"%d" % draw(entry_times), flat
+
+
+logs = st.lists(entries(), max_size=14).map(
+    lambda every: [
+        (b"%b-%d" % (ms, i), flat) for i, (ms, flat) in enumerate(sorted(every, key=lambda each: int(each[0])))
+    ]
+)
+
+
+def by_the_rules(raw: RawEntry, room: int) -> tuple[dict[bytes, PairState], list[Malformed], int]:
+    """What a log joins into, each entry read by all of the rules."""
+    states: dict[bytes, PairState] = {}
+    malformed: list[Malformed] = []
+    for taken, (entry_id, flat) in enumerate(raw):
+        change = read_entry(entry_id, flat, 0, PARTITIONS)
+        if isinstance(change, Malformed):
+            malformed.append(change)
+            continue
+        pair, op, at, entry_ms, source = change
+        state = state_of(op, at, entry_ms, source)
+        if pair not in states and len(states) >= room:
+            return states, malformed, taken
+        states[pair] = join(states[pair], state) if pair in states else state
+    return states, malformed, len(raw)
+
+
+@settings(max_examples=500)
+@given(logs, st.integers(0, 8), st.booleans())
+def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntry, room: int, plainly: bool) -> None:  # noqa: FBT001
+    states, malformed, taken = by_the_rules(raw, room)
+    log = join_log(raw, 0, PARTITIONS, room, plainly=plainly)
+    assert (log.entries, log.malformed, log.pairs) == (taken, malformed, len(states))
+    assert plainly or not log.plain
+    for pair in [*log.plain]:
+        assert pair not in log.states
+        log.states[pair] = log.plain.take_out(pair)
+    assert log.states == states
+
+
+@settings(max_examples=500)
+@given(owners, contacts, ops, times, entry_times)
+def test_an_entry_is_plain_only_if_the_rules_take_it(
+    owner: bytes, contact: bytes, op: bytes, at: bytes, entry_ms: int
+) -> None:
+    flat = [b"owner", owner, b"contact", contact, b"op", op, b"at", at]
+    entry_id = b"%d-0" % entry_ms
+    change = read_entry(entry_id, flat, 0, PARTITIONS)
+    log = join_log([(entry_id, flat)], 0, PARTITIONS, 1, plainly=True)
+    if log.plain:
+        assert change == Change(
+            pair_of(owner, contact), "upsert" if op == b"upsert" else "delete", int(at), entry_ms, b""
+        )
+        assert partition_of(owner, PARTITIONS) == 0
+
+
+waiting = st.builds(state_of, st.sampled_from(["upsert", "delete"]), st.integers(T - 3, T + 3), st.just(T))
+suspects = st.builds(lambda state, suspect: state._replace(suspect=suspect), waiting, st.sampled_from([0, 0, 1, 2]))
+known = st.builds(
+    Remembered, st.sampled_from(["upsert", "delete"]), st.integers(T - 3, T + 3), st.integers(T - 3, T + 3)
+)
+marks = st.builds(Mark, st.integers(T, T + 4), st.integers(T, T + 4)).map(lambda mark: (b"%d,%d" % mark, mark))
+
+
+@st.composite
+def both_ways(draw: st.DrawFn) -> tuple[Stretch, Stretch]:
+    """One partition in one round, its log joined plainly and not; anything may be known beside it."""
+    raw, room = draw(logs), draw(st.integers(0, 8))
+    logs_of_both = [join_log(raw, 0, PARTITIONS, room, plainly=plainly) for plainly in (True, False)]
+    pairs = st.sampled_from([*logs_of_both[1].states, pair_of(b"9", b"9")])
+    beside = {
+        "pending": draw(st.dictionaries(pairs, suspects, max_size=2)),
+        "ledger": draw(st.dictionaries(pairs, known, max_size=2)),
+        "dead_pairs": draw(st.dictionaries(pairs, st.builds(DeadPair, st.just(1), known), max_size=1)),
+        "marks": draw(st.dictionaries(pairs, marks, max_size=2)),
+        "late_until_ms": draw(st.sampled_from([0, 0, 0, T + 2, T + 4])),
+        "late_to_ms": T,
+    }
+    plain, spelled = (Stretch(0, log, **deepcopy(beside)) for log in logs_of_both)  # type: ignore[arg-type]
+    plain.judge("resend", T + 2)
+    spelled.judge("resend", T + 2)
+    return plain, spelled
+
+
+def in_twos(flat: list[bytes]) -> set[tuple[bytes, bytes]]:
+    return set(zip(flat[::2], flat[1::2], strict=True))
+
+
+@settings(max_examples=700)
+@given(both_ways(), st.sampled_from(["confirmed", "refused", "suspect", "kept"]), st.integers(0, 9), st.booleans())
+def test_what_moves_is_the_same_whichever_way_a_pair_took(
+    both: tuple[Stretch, Stretch],
+    fate: str,
+    limit: int,
+    doubtful: bool,  # noqa: FBT001
+) -> None:
+    _, spelled = both
+    batches = [fill([stretch], limit, doubtful=doubtful) for stretch in both]
+    assert batches[0].records == batches[1].records <= limit
+    if limit < len(spelled.verdicts):
+        # Some are left out, and which is nobody's business; but all of them go or wait.
+        into = settlement(both[0], batches[0].chosen[0], batches[0].repairs[0], Act("confirmed", T + 2, T + 3))
+        assert into.totals["records_confirmed"] == len(batches[0].chosen[0]) == len(into.ledger) // 2
+        assert {*into.ledger[::2]} == {*batches[0].chosen[0]}
+        return
+    assert batches[0].chosen == batches[1].chosen
+    assert {*batches[0].upserts} == {*batches[1].upserts}
+    assert {*batches[0].deletes} == {*batches[1].deletes}
+    assert json.loads(batches[0].body()).keys() == {"contacts"}
+    act = Act(fate, T + 2, T + 3, suspect=2)  # type: ignore[arg-type]
+    one, other = (
+        settlement(stretch, batch.chosen[0], batch.repairs[0], act)
+        for stretch, batch in zip(both, batches, strict=True)
+    )
+    assert one.position == other.position
+    assert in_twos(one.ledger) == in_twos(other.ledger)
+    assert in_twos(one.keep) == in_twos(other.keep)
+    assert {*one.drop} == {*other.drop}
+    assert in_twos(one.clear) == in_twos(other.clear)
+    assert sorted(one.letters) == sorted(other.letters)
+    assert sorted(one.late, key=str) == sorted(other.late, key=str)
+    assert +one.totals == +other.totals
+
+
+@given(st.lists(st.tuples(owners.filter(len), contacts), max_size=4, unique=True), st.integers(0, 4))
+def test_the_body_is_what_a_json_encoder_writes(pairs: list[tuple[bytes, bytes]], deletes: int) -> None:
+    legal = [pair_of(o, c) for o, c in pairs if b"\xff" not in c and b"\x01" not in o]
+    batch = Batch((), (), tuple(legal[deletes:]), tuple(legal[:deletes]))
+    said = [(pair, False) for pair in batch.upserts] + [(pair, True) for pair in batch.deletes]
+    contacts_said = [
+        {"ownerXCUserID": o.decode(), "contactXCUserID": c.decode(), **({"isDeleted": True} if gone else {})}
+        for (o, _, c), gone in ((pair.partition(b"\x1f"), gone) for pair, gone in said)
+    ]
+    written = json.dumps({"contacts": contacts_said}, ensure_ascii=False, separators=(",", ":")).encode()
+    assert batch.body() == written
+
+
+def test_a_log_without_entries_is_plain_and_empty() -> None:
+    assert not Log(b"", 0, {}, [], more=False).plain
