@@ -6,9 +6,10 @@ UV ?= $(shell command -v uv 2>/dev/null)
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PEERS := .venv/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check simulate soak lock clean
+.PHONY: help demo test lint types imports audit check simulate mutants soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,18 +31,28 @@ types: $(INSTALLED) ## Check types
 imports: $(INSTALLED) ## Check which module may import which
 	$(BIN)/lint-imports --no-logo
 
+audit: $(INSTALLED) ## Ask for known holes in what the lock pins (needs a network; fails for a finding alone)
+	$(BIN)/python -m tests.security.audit
+
 check: lint types imports test ## All four checks
 
 simulate: $(INSTALLED) ## Live SEEDS (10000) simulated worlds from FIRST (0) on, and judge each
 	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
 
+mutants: $(INSTALLED) ## Plant bugs in copies of the tree, and see that a check catches each; ONLY (all) names one
+	$(BIN)/python -m tests.mutants.run $(if $(ONLY),--only $(ONLY))
+
 soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0) decides them
 	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0)
+
+bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (3), CHANGES (400000), PARTS
+	$(BIN)/python -m tests.bench.run --rounds $(or $(ROUNDS),3) --changes $(or $(CHANGES),400000) $(if $(PARTS),--parts $(PARTS))
 
 lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade
 	uv export --frozen --quiet --no-default-groups --no-emit-project --output-file requirements.txt
 	uv export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file requirements-dev.txt
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header tests/bench/peers/requirements.in --output-file tests/bench/peers/requirements.txt
 
 clean: ## Remove the environment, caches and builds
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
@@ -55,5 +66,16 @@ else
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+endif
+	@touch $@
+
+# In an environment of their own: arq wants redis before 6, celery-batches Celery before 5.7.
+$(PEERS)/.installed: $(INSTALLED) tests/bench/peers/requirements.txt
+ifneq ($(UV),)
+	$(UV) venv --quiet --allow-existing $(PEERS)
+	$(UV) pip install --quiet --python $(PEERS)/bin/python --require-hashes --requirement tests/bench/peers/requirements.txt
+else
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/bench/peers/requirements.txt
 endif
 	@touch $@

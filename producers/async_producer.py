@@ -213,8 +213,8 @@ class AsyncContactProducer:
 
     async def _exchange(self, commands: bytes, count: int) -> Replies:
         answer = await exchange_async(self._client, commands, count)
-        if answer.broken is not None:
-            self._packer = None  # the Redis that comes back may be another, with another number of partitions
+        if answer.astray:
+            self._packer = None  # the number of partitions is agreed anew
         return answer
 
     async def _wait_for_clock(self) -> None:

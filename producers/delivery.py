@@ -24,6 +24,16 @@ class Replies(NamedTuple):
     broken: Exception | None = None
     written: bool = True
 
+    @property
+    def astray(self) -> bool:
+        """Whether what was agreed with Redis may hold no more: it may be another one, or have other partitions.
+
+        A log that is closed for another number of partitions is no stream any more.
+        """
+        return self.broken is not None or any(
+            isinstance(reply, Exception) and "WRONGTYPE" in str(reply) for reply in self.replies
+        )
+
     def of(self, index: int) -> Replies:
         """The same, as if that command had been the only one."""
         answered = index < len(self.replies)

@@ -50,6 +50,21 @@ class PartitionsMismatch(ContactSyncError):  # noqa: N818 - a name that says wha
         self.recorded = recorded
 
 
+class Repartitioning(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
+    """The number of partitions is being changed: nothing can be appended or delivered until that is done.
+
+    Attributes:
+        to: the number that there will be.
+    """
+
+    def __init__(self, to: int, namespace: str) -> None:
+        super().__init__(
+            f"namespace {namespace!r} is being changed to {to} partitions: wait, or run contact-sync repartition {to} "
+            "again if that was cut short",
+        )
+        self.to = to
+
+
 class UnknownLogFormat(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
     """What is recorded of the log cannot be read: another version, or not ours at all."""
 

@@ -158,8 +158,8 @@ class ContactProducer:
 
     def _exchange(self, commands: bytes, count: int) -> Replies:
         answer = exchange(self._client, commands, count)
-        if answer.broken is not None:
-            self._packer = None  # the Redis that comes back may be another, with another number of partitions
+        if answer.astray:
+            self._packer = None  # the number of partitions is agreed anew
         return answer
 
     def _wait_for_clock(self) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from redis.connection import ConnectionPool, parse_url
@@ -49,7 +49,7 @@ def check_redis_url(value: str) -> str:
 
     Raises:
         ValueError: it cannot.
-        SettingsError: it names a sentinel or a cluster, which is not yet supported.
+        SettingsError: it names a sentinel or a cluster, which is not yet supported; or it verifies no certificate.
     """
     if value.startswith(("redis+sentinel://", "redis+cluster://")):
         # No ValueError, so pydantic lets it through as it is.
@@ -62,12 +62,32 @@ def check_redis_url(value: str) -> str:
         raise ValueError
     if not value.startswith("unix://") and not _DATABASE.fullmatch(urlsplit(value).path):
         raise ValueError  # redis-py would take database 0, in silence
+    check_verifies(value, "redis_url")
     try:
         # Made but not connected: an option that redis-py does not know would fail only at the first command.
         ConnectionPool.from_url(value).make_connection()
     except (TypeError, ValueError):
         raise ValueError from None
     return value
+
+
+def check_verifies(url: str, field: str) -> None:
+    """A URL may say whom to trust, and not that anybody is to be trusted: a secret would go to whoever answers.
+
+    Args:
+        url: of Redis or of a broker.
+        field: the setting that holds it.
+
+    Raises:
+        SettingsError: the URL switches the verification of certificates or host names off.
+    """
+    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        reqs_off = name == "ssl_cert_reqs" and value not in {"required", "CERT_REQUIRED"}
+        if reqs_off or (name == "ssl_check_hostname" and value.lower() not in {"true", "1"}):
+            raise SettingsError(
+                f"{variable_of(field)} must not switch off the verification of certificates ({name}): "
+                "ssl_ca_certs names the authority to trust"
+            )
 
 
 class ProducerSettings(BaseModel):

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from amqp.exceptions import ChannelError
 from celery import bootsteps
+from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 
 from worker import runtime
+from worker.continuity import Continuity
+from worker.forgetting import Forgetting
 from worker.gate import Gate
 from worker.log_client import LEASE_PATH_SECONDS, connect
+from worker.stopping import STOPPING
 from worker.survey import Surveyor
 from worker.ticker import IDLE_SECONDS, Ticker
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from worker.settings import WorkerSettings
 
 _LOG = structlog.get_logger("contact_sync")
+
+EX_TEMPFAIL: Final = 75  # as sysexits.h says it: start it anew
 
 _QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout": LEASE_PATH_SECONDS}
 """A broker that swallows what it is sent must not hold up the ticker for longer than its lease."""
@@ -110,6 +116,12 @@ def _flush_here(settings: WorkerSettings) -> Callable[[float], int]:
     return flush
 
 
+def _end() -> None:
+    """Ends this process, so that it is started anew and asks anew what it works with."""
+    worker_state.should_stop = EX_TEMPFAIL  # type: ignore[assignment] # a status, as its own code reads it
+    STOPPING.set()
+
+
 class TickerStep(bootsteps.StartStopStep):
     """The ticker, in a thread of the process that owns the pool; started after the pool, sharing no client with it."""
 
@@ -125,13 +137,12 @@ class TickerStep(bootsteps.StartStopStep):
         settings = runtime.settings_of(self._app)
         client = connect(settings.redis_url, timeout_seconds=IDLE_SECONDS + LEASE_PATH_SECONDS)
         queue = QueueOfHints(self._app, settings.namespace)
+        partitions: int = self._app.contact_sync_partitions  # asks nobody: Redis may be away
         self._ticker = Ticker(
             settings,
             client=client,
             keys=settings.keys,
-            surveyor=Surveyor(
-                client, settings.keys, self._app.contact_sync_partitions
-            ),  # asks nobody: Redis may be away
+            surveyor=Surveyor(client, settings.keys, partitions),
             gate=Gate(client, settings.keys),
             broker=queue,
             broker_errors=queue.errors,
@@ -139,6 +150,10 @@ class TickerStep(bootsteps.StartStopStep):
             token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",
             monotonic=time.monotonic,
             log=_LOG,
+            watches=(
+                Continuity(client, settings.keys, partitions, time.monotonic, _LOG, _end).look,
+                Forgetting(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).look,
+            ),
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()

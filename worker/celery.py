@@ -93,7 +93,7 @@ for _step in (SignalStep, TickerStep, DeafStep):
     app.steps["worker"].add(_step)
 
 
-@app.task(name=FLUSH_TASK, ignore_result=True)
+@app.task(name=FLUSH_TASK, ignore_result=True, Strategy="worker.hint:hint_strategy")
 def flush(*_args: object, **_kwargs: object) -> None:
     """Flushes what is due. Takes nothing: whatever a message carries is ignored."""
     try:

@@ -18,7 +18,7 @@ from worker.finding import Finding
 from worker.log_client import command, connect
 from worker.outcome import Answer, Confirmed, Hold, Rejected, Retry, TooLarge, decide
 from worker.server_key import read_server_key
-from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings, is_loopback
 from worker.status import read_status
 
 if TYPE_CHECKING:
@@ -87,12 +87,15 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
             yield Finding("partitions", "wrong", str(error))
             return
         yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'none'} configured")
-    strange = read_status(client, keys, count).strange_partitions
+    found = read_status(client, keys, count)
+    strange = found.strange_partitions
     if strange:
         numbers = ", ".join(map(str, strange))
         yield Finding("streams", "wrong", f"a key of another type stands in our place in partitions {numbers}")
     else:
         yield Finding("streams", "ok", "no key of another type stands in our place")
+    if said := found.lost_words():
+        yield Finding("lost", "wrong", f"{said}; say them again, then contact-sync status --acknowledge")
 
 
 def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iterator[Finding]:
@@ -103,6 +106,8 @@ def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iter
     except SettingsError as error:
         header = ""
         yield Finding("credentials", "wrong", str(error))
+    if settings.endpoint_url.startswith("http:") and not is_loopback(settings.endpoint_url):
+        yield Finding("endpoint tls", "warn", "http:// leaves this machine: anybody on the way reads the server key")
     endpoint = Endpoint(settings.endpoint_url, settings.request_timeout_seconds)
     try:
         began = time.monotonic()

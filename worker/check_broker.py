@@ -1,13 +1,11 @@
-"""Is Celery's broker right: does it answer, does it share the log's memory, and is its certificate verified?"""
+"""Is Celery's broker right: does it answer, and does it share the log's memory?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 
-from producers.settings import variable_of
 from worker.finding import Finding
 from worker.log_client import connect
 
@@ -35,13 +33,6 @@ def check_broker(
         yield _redis(url, log_info, shown)
     else:
         yield _other(settings.celery_broker_url, shown)
-    if url.startswith("rediss://") and "ssl_cert_reqs" not in parse_qs(urlsplit(url).query):
-        variable = variable_of("broker_url" if settings.broker_url else "redis_url")
-        yield Finding(
-            "broker tls",
-            "warn",
-            f"Celery verifies no certificate unless told to: add ssl_cert_reqs=required to {variable}",
-        )
 
 
 def _redis(url: str, log_info: Mapping[str, Any], shown: Callable[[str], str]) -> Finding:

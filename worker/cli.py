@@ -41,6 +41,10 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "drain": Place("worker.commands.drain", "drain", "Wait until nothing waits or is in flight."),
     "explain": Place("worker.commands.explain", "explain", "All that is known of a pair, and why."),
     "dead-letters": Place("worker.commands.dead_letters", "dead_letters", "What could not be delivered."),
+    "forget": Place("worker.commands.forget", "forget", "Remove what is kept about an owner, with a receipt."),
+    "pause": Place("worker.commands.pause", "pause", "Pause deliveries in the whole fleet, until resume."),
+    "resume": Place("worker.commands.pause", "resume", "Let deliveries go on after pause."),
+    "repartition": Place("worker.commands.repartition", "repartition", "Change the number of partitions."),
     "check": Place("worker.commands.check", "check", "Is everything there and right? One line each."),
 }
 

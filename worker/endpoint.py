@@ -81,7 +81,7 @@ class Endpoint:
         self._monotonic = monotonic
         self._transport = _Transport(
             httpcore.ConnectionPool(
-                ssl_context=ssl_context or httpx.create_ssl_context(trust_env=False),
+                ssl_context=ssl_context or _trusting(),
                 max_connections=max_connections,
                 max_keepalive_connections=max_connections,
                 keepalive_expiry=_KEEP_ALIVE_SECONDS,
@@ -138,6 +138,13 @@ class _Transport(httpx.HTTPTransport):
 
     def __init__(self, pool: httpcore.ConnectionPool) -> None:
         self._pool = pool
+
+
+def _trusting() -> ssl.SSLContext:
+    """Trusts certifi's authorities, whatever the environment names."""
+    context = httpx.create_ssl_context(trust_env=False)
+    context.keylog_filename = None  # type: ignore[assignment] # else SSLKEYLOGFILE has the keys written down
+    return context
 
 
 def _target(url: str) -> httpx.URL:

@@ -102,8 +102,8 @@ class Flusher:
         for lease, read in zip(turn.leases, reads, strict=True):
             absorbs = self._absorbs(lease, view)
             size = ABSORB_READ if absorbs else max(0, room)
-            logs.append(join_log(read.raw, lease.partition, self._partitions.count, size))
-            room -= 0 if absorbs else len(logs[-1].states)
+            logs.append(join_log(read.raw, lease.partition, self._partitions.count, size, plainly=True))
+            room -= 0 if absorbs else logs[-1].pairs
         turn.learn(logs, room)
         stretches = self._partitions.recall(turn.leases, logs, reads)
         for stretch in stretches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from worker import scripts
+from worker.log_client import round_trip
 
 if TYPE_CHECKING:
     import redis
@@ -20,6 +21,12 @@ LONE_REJECTIONS_MAX: Final = 20
 DEAD_LETTERS_FULL: Final = "dead_letters_full"
 """Reason of a hold: a partition has no room for another dead letter, and none may be dropped."""
 
+PAUSED: Final = "paused"
+"""Reason of a hold that no probe lifts: an operator paused all deliveries."""
+
+PAUSE_LOOK_MS: Final = 1_000
+"""How soon the end of a pause is noticed."""
+
 LIMIT_DOUBLES_SECONDS: Final = 10
 """A batch size that had to be halved doubles every so often: an endpoint that took little for a moment costs the fleet
 a minute, and one whose limit is lower than the configured size costs it one refused request in that time."""
@@ -31,7 +38,7 @@ CLOCK_BACK_MS: Final = 1_000
 
 _FIELDS: Final = (
     *("state", "generation", "attempts", "not_before", "probe_until", "moved"),
-    *("limit", "limit_at", "reason", "error", "lone"),
+    *("limit", "limit_at", "reason", "error", "lone", "paused"),
 )
 
 State = Literal["ok", "backing_off", "held"]
@@ -47,6 +54,8 @@ class View(NamedTuple):
         generation: rises whenever the state moves; an outcome is reported with that of its request.
         wait_ms: until a probe may go out, 0 where one may now (or none is needed).
         limit: most records a request may have, None where that was never more than the endpoint takes.
+        paused_ms: since when an operator has paused all deliveries (Unix ms), 0 where nobody has. Then it is `held`,
+            whatever lies beneath, and `wait_ms` is until the next look.
     """
 
     now_ms: int
@@ -59,6 +68,7 @@ class View(NamedTuple):
     not_before_ms: int
     attempts: int
     lone: int = 0
+    paused_ms: int = 0
 
     @property
     def doubtful(self) -> bool:
@@ -102,26 +112,32 @@ class Gate:
 
     def look(self) -> View:
         """The gate as it is, and the time by Redis' clock; moves nothing."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(self._key, _FIELDS)
-        pipe.time()
-        found, (seconds, micros) = pipe.execute()
-        state, generation, attempts, not_before, probe_until, moved, limit, limit_at, reason, error, lone = found
+        found, time = round_trip(self._client, [("HMGET", self._key, *_FIELDS), ("TIME",)])
+        if isinstance(found, Exception):
+            raise found
+        seconds, micros = time
+        state, generation, attempts, not_before, probe_until, moved, *more = found
+        limit, limit_at, reason, error, lone, paused = more
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         wait_ms = max(int(not_before or 0), int(probe_until or 0)) - now_ms
         if int(moved or 0) > now_ms + CLOCK_BACK_MS:
             wait_ms = 0
+        paused_ms = int(paused or 0)
+        known = "held" if paused_ms else _state(state)
+        if paused_ms:
+            wait_ms = PAUSE_LOOK_MS
         return View(
             now_ms=now_ms,
-            state=_state(state),
+            state=known,
             generation=int(generation or 0),
-            wait_ms=max(0, wait_ms) if _state(state) != "ok" else 0,
+            wait_ms=max(0, wait_ms) if known != "ok" else 0,
             limit=None if limit is None else _grown(int(limit), now_ms - int(limit_at or 0)),
-            reason=_text(reason),
+            reason=PAUSED if paused_ms else _text(reason),
             error=_text(error),
             not_before_ms=int(not_before or 0),
             attempts=int(attempts or 0),
             lone=int(lone or 0),
+            paused_ms=paused_ms,
         )
 
     def enter(self, token: str, probe_seconds: float) -> Permit:
@@ -137,6 +153,24 @@ class Gate:
             raise reply
         answer, generation, attempts, lone, _ = reply
         return Permit(answer != b"closed", answer == b"probe", generation, attempts, lone)
+
+    def pause(self) -> int:
+        """Lets no request out any more, in the whole fleet, until `resume`; those on their way end as they do.
+
+        Returns:
+            Since when they were paused already (Unix ms), 0 if they were not.
+        """
+        return self._switch("pause")
+
+    def resume(self) -> int:
+        """Lets requests out again, as far as the gate's state allows; returns since when they were paused, or 0."""
+        return self._switch("resume")
+
+    def _switch(self, to: str) -> int:
+        reply = scripts.run(self._client, [scripts.Call(scripts.PAUSE, [self._key], [to])])[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return int(reply)
 
     def report(  # noqa: PLR0913 - the fields of one report; all but the first two by name
         self,

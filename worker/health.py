@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from worker.status import TOTALS
 from worker.ticker import LEASE_SECONDS as TICKER_LEASE_SECONDS
-from worker.times import in_words
+from worker.times import in_words, iso_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,12 +26,13 @@ Reason = Literal[
     "progress",
     "endpoint_backing_off",
     "endpoint_held",
+    "paused",
     "strange_partitions",
     "redis_away",
     "no_progress",
 ]
 
-_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "strange_partitions", "redis_away"})
+_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "strange_partitions", "redis_away"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:
         return Health("progress", f"{waited}, but {found.in_flight:,} partitions are worked on", oldest)
     gate = found.gate
     if gate.state != "ok" and not _overdue(gate, bound_seconds):
-        reason: Reason = "endpoint_held" if gate.state == "held" else "endpoint_backing_off"
+        held: Reason = "paused" if gate.paused_ms else "endpoint_held"
+        reason: Reason = held if gate.state == "held" else "endpoint_backing_off"
         return Health(reason, f"{_gate(gate)}; {waited}", oldest)
     if found.strange_partitions:
         numbers = ", ".join(map(str, found.strange_partitions))
@@ -157,6 +159,8 @@ def _stands(found: Status, waited: str) -> str:
 
 
 def _gate(gate: View) -> str:
+    if gate.paused_ms:
+        return f"an operator has paused deliveries, since {iso_utc(gate.paused_ms)}: contact-sync resume"
     why = f" ({gate.reason})" if gate.reason else ""
     tried = f"next try in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "next try now"
     return f"the endpoint is {gate.state.replace('_', ' ')}{why}, {tried}"

@@ -25,6 +25,7 @@ class Lease:
         late_until_ms: until when an earlier holder, whose lease expired, may still act.
         late_to_ms: the newest entry time that it can have known.
         position: the last entry that was settled.
+        strayed: the log was not the one that the position was of, and is read from its start.
         pending_cursor: from where to look on for pairs that wait.
         late_cursor: from where to look on for late marks.
     """
@@ -42,6 +43,7 @@ class Lease:
     dead_pairs: int
     late_until_ms: int
     late_to_ms: int
+    strayed: int = 0
     pending_cursor: int = 0
     late_cursor: int = 0
 

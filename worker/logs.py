@@ -38,6 +38,8 @@ class FirstOfMany(logging.Filter):
             return True
         if record.name.startswith("celery.worker.consumer"):
             record.exc_info = record.exc_text = None
+            # Its further lines repeat a whole message, which anybody may have left there.
+            record.msg, record.args = record.getMessage().partition("\n")[0], ()
         line, now = (record.name, record.getMessage()), self._monotonic()
         if now - self._shown.get(line, float("-inf")) < REPEATED_SECONDS:
             return False

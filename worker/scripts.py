@@ -8,14 +8,28 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import NoScriptError
 
-from worker.log_client import command
+from worker.log_client import round_trip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import redis
 
-_NAMES: Final = ("claim", "settle", "mark_late", "gate_enter", "gate_report", "redrive", "purge", "ticker")
+_NAMES: Final = (
+    "claim",
+    "settle",
+    "mark_late",
+    "gate_enter",
+    "gate_report",
+    "redrive",
+    "purge",
+    "ticker",
+    "beat",
+    "rotate",
+    "pause",
+    "forget",
+    "close",
+)
 
 
 class Script(NamedTuple):
@@ -38,7 +52,9 @@ def _load(name: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-CLAIM, SETTLE, MARK_LATE, GATE_ENTER, GATE_REPORT, REDRIVE, PURGE, TICKER = (_load(name) for name in _NAMES)
+CLAIM, SETTLE, MARK_LATE, GATE_ENTER, GATE_REPORT, REDRIVE, PURGE, TICKER, BEAT, ROTATE, PAUSE, FORGET, CLOSE = map(
+    _load, _NAMES
+)
 
 
 def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
@@ -61,7 +77,4 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
 
 
 def _pipelined(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    pipe = client.pipeline(transaction=False)
-    for script, keys, args in calls:
-        command(pipe, "EVALSHA", script.sha, len(keys), *keys, *args)
-    return list(pipe.execute(raise_on_error=False))
+    return round_trip(client, [("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls])

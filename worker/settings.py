@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, SecretStr, model_validator
 
 from producers.errors import SettingsError
-from producers.settings import ProducerSettings, check_redis_url, load_settings, setting, variable_of
+from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
 from worker.server_key import ServerKey, check_server_key_values, read_server_key
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ def _check_endpoint_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine itself, by name or address, so that nothing leaves it."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _check_unusual_host(url: str) -> None:
     """An address, or an international name: what sends to it must be able to read it."""
     import httpx  # noqa: PLC0415 - dear to load, and most hosts are plain
@@ -57,6 +69,7 @@ def _check_broker_url(value: str) -> str:
         if "://" not in url or (scheme != "unix" and scheme.partition("+")[0] not in TRANSPORT_ALIASES):
             raise ValueError
         _ = urlsplit(url).port  # raises ValueError where it is none
+        check_verifies(url, "broker_url")
         if scheme in {"redis", "rediss", "unix"}:
             check_redis_url(url)
     return value
@@ -83,6 +96,11 @@ class WorkerSettings(ProducerSettings):
         description="Base URL of the endpoint that contacts are delivered to.",
         rule="an http:// or https:// URL without credentials, query or fragment",
         shown=False,  # because the mistake may be a password in it
+    )
+    endpoint_insecure: Literal["refuse", "allow"] = setting(
+        "refuse",
+        description="Whether http:// may leave this machine, where anybody on the way reads the server key.",
+        rule="'refuse' or 'allow'",
     )
     server_key_id: SecretStr | None = setting(
         None,
@@ -168,17 +186,28 @@ class WorkerSettings(ProducerSettings):
                 f"{variable_of('backoff_max_seconds')} ({self.backoff_max_seconds:g}) must not be less than "
                 f"{variable_of('backoff_base_seconds')} ({self.backoff_base_seconds:g})",
             )
+        leaves = self.endpoint_url.startswith("http:") and not is_loopback(self.endpoint_url)
+        if leaves and self.endpoint_insecure == "refuse":
+            raise SettingsError(
+                f"{variable_of('endpoint_url')} must be https:// outside of this machine, "
+                f"or set {variable_of('endpoint_insecure')}=allow"
+            )
         check_server_key_values(self)
         return self
 
     @property
     def celery_broker_url(self) -> str:
-        """The broker as kombu spells it, where a Redis behind a unix socket is ``redis+socket://``."""
-        return _kombu_url(self.broker_url or self.redis_url)
+        """The broker as kombu spells it, where a Redis behind a unix socket is ``redis+socket://``.
+
+        kombu verifies no certificate of a ``rediss://`` unless the URL says so; here it always does.
+        """
+        return ";".join(_kombu_url(url) for url in (self.broker_url or self.redis_url).split(";"))
 
 
 def _kombu_url(url: str) -> str:
     parts = urlsplit(url)
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in parse_qs(parts.query):
+        return parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))).geturl()
     if parts.scheme != "unix":
         return url
     # redis-py calls the database `db`, kombu calls it `virtual_host`; all other options are spelled alike.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -22,14 +22,31 @@ if TYPE_CHECKING:
 
 TOTALS: Final = (
     *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
-    *("upserts_confirmed", "deletes_confirmed", "inserted", "deleted", "dead_lettered"),
+    *("upserts_confirmed", "deletes_confirmed", "inserted", "deleted", "dead_lettered", "forgotten"),
 )
-"""The counters of CONTRACT section 6, in its order."""
+"""The counters of CONTRACT section 6, in its order, and what was forgotten on demand."""
 
-_ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
+_ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten")
 """Each accepted entry ends in exactly one of these, or waits."""
 
 _AT_ONCE: Final = 64  # partitions looked at in one transaction, which Redis does nothing else beside
+
+
+class Lost(NamedTuple):
+    """What came back without changes that it had accepted.
+
+    Attributes:
+        after_ms: the last moment that Redis remembered when it came back (Unix ms), 0 where it was empty.
+        before_ms: when that was noticed: what was accepted between the two may be gone.
+    """
+
+    after_ms: int
+    before_ms: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Both as `status --json` gives them."""
+        after = iso_utc(self.after_ms) if self.after_ms else None
+        return {"accepted_after": after, "accepted_before": iso_utc(self.before_ms)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,8 @@ class Status:
         gate: the endpoint as the fleet sees it, and the time by Redis' clock.
         totals: the counters; `events` includes the entries that are still in the streams.
         strange_partitions: those in which a key of another type stands in the place of one of ours.
+        lost: when Redis had lost changes that it had accepted, None unless that was noticed and not acknowledged.
+        strayed_partitions: those whose log was not the one that was worked on before.
     """
 
     partitions: int
@@ -59,6 +78,8 @@ class Status:
     gate: View
     totals: Mapping[str, int]
     strange_partitions: Sequence[int]
+    lost: Lost | None = None
+    strayed_partitions: Sequence[int] = ()
 
     @property
     def waiting_changes(self) -> int:
@@ -73,7 +94,7 @@ class Status:
     @property
     def retry_at_ms(self) -> int | None:
         """When the next probe may go out (Unix ms), None while the endpoint is well."""
-        if self.gate.state == "ok":
+        if self.gate.state == "ok" or self.gate.paused_ms:
             return None
         return self.gate.now_ms + self.gate.wait_ms if self.gate.wait_ms else self.gate.not_before_ms or None
 
@@ -81,6 +102,17 @@ class Status:
     def idle(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
         return not (self.backlog_events or self.pending_pairs or self.in_flight)
+
+    def lost_words(self) -> str:
+        """What Redis lost, as far as anybody can tell; empty where nothing was noticed."""
+        parts = []
+        if self.lost is not None:
+            after = f"after {iso_utc(self.lost.after_ms)} and " if self.lost.after_ms else ""
+            parts.append(f"Redis came back without changes accepted {after}before {iso_utc(self.lost.before_ms)}")
+        if self.strayed_partitions:
+            numbers = ", ".join(map(str, self.strayed_partitions))
+            parts.append(f"another log stood in partitions {numbers}, and was read from its start")
+        return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
         """The fields of CONTRACT section 6, and some more."""
@@ -100,10 +132,13 @@ class Status:
                 "attempts": gate.attempts,
                 "retry_at": None if retry_at is None else iso_utc(retry_at),
                 "last_error": gate.error or None,
+                "paused_since": iso_utc(gate.paused_ms) if gate.paused_ms else None,
             },
             "worker_awake": self.worker_awake,
             "totals": dict(self.totals),
             "strange_partitions": list(self.strange_partitions),
+            "lost": None if self.lost is None else self.lost.as_json(),
+            "strayed_partitions": list(self.strayed_partitions),
         }
 
 
@@ -118,7 +153,7 @@ class _Sum:
     oldest_ms: int | None = None
 
     def add(self, found: Sequence[Any]) -> None:
-        backlog, head, pending, dead, oldest, leased, _ = found
+        backlog, head, pending, dead, (oldest, _), leased, _ = found
         self.backlog += backlog
         self.pending += pending
         self.dead += dead
@@ -135,13 +170,15 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
     """
     found = _Sum()
     totals: Counter[str] = Counter()
-    strange = []
+    strange, strayed = [], []
     for p, replies in _look(client, keys, partitions):
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
             strange.append(p)
         # What stands in the place of one key hides that one, not the others.
         found.add([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)])
+        if fits[4] and fits[4][1]:
+            strayed.append(p)
         totals.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     totals["events"] += found.backlog  # the scripts count an entry when they read it
     return Status(
@@ -155,10 +192,35 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         gate=Gate(client, keys).look(),
         totals={name: totals[name] for name in TOTALS},
         strange_partitions=strange,
+        lost=_lost(client, keys),
+        strayed_partitions=strayed,
     )
 
 
-_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, b"", 0, {})
+def _lost(client: redis.Redis, keys: Keys) -> Lost | None:
+    try:
+        after, before = client.hmget(keys.config, "lost_from", "lost_at")
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return None
+    return None if before is None else Lost(int(after or 0), int(before))
+
+
+def acknowledge(client: redis.Redis, keys: Keys, partitions: int) -> None:
+    """Forgets that changes were lost: somebody has taken note.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.hdel(keys.config, "lost_from", "lost_at")
+    for p in range(partitions):
+        pipe.hdel(keys.partition(p), "strayed")
+    pipe.execute()
+
+
+_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, (None, None), 0, {})
 
 
 def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, list[Any]]]:
@@ -171,7 +233,7 @@ def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, l
             command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", 1)
             pipe.hlen(keys.pending(p))
             pipe.hlen(keys.dead(p))
-            pipe.hget(keys.partition(p), "oldest")
+            pipe.hmget(keys.partition(p), "oldest", "strayed")
             pipe.exists(keys.lease(p))
             pipe.hgetall(keys.totals(p))
         replies = pipe.execute(raise_on_error=False)

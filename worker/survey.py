@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
 
-from worker.gate import DEAD_LETTERS_FULL
-from worker.log_client import command
+from worker.gate import DEAD_LETTERS_FULL, PAUSED
+from worker.log_client import command, round_trip
 from worker.partition import DEAD_CAP
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Waiting:
         repaired and the gate is not closed; while it is closed, a log that wants to be absorbed.
         """
         if view.closed:
-            full = view.reason == DEAD_LETTERS_FULL and self.dead > DEAD_CAP - ABSORB_READ
+            full = view.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
             if full or not self.oldest_ms:
                 return None  # where a read might not fit into the dead letters, only probes find out
             return 0 if self.entries >= ABSORB_ENTRIES else self.oldest_ms + max(linger_ms, int(ABSORB_SECONDS * 1000))
@@ -108,12 +108,19 @@ class Surveyor:
         heads = self._heads(block_ms)
         if not heads and not self._client.exists(*self._kept):
             return Survey(0, [], list(self._strange))
-        pipe = self._client.pipeline(transaction=False)
-        pipe.time()
-        pipe.mget([self._keys.lease(p) for p in self._all])
-        pipe.exists(*(self._keys.pending(p) for p in self._all))
-        pipe.exists(*(self._keys.late(p) for p in self._all))
-        (seconds, micros), leases, pending, late = pipe.execute()
+        replies = round_trip(
+            self._client,
+            [
+                ("TIME",),
+                ("MGET", *(self._keys.lease(p) for p in self._all)),
+                ("EXISTS", *(self._keys.pending(p) for p in self._all)),
+                ("EXISTS", *(self._keys.late(p) for p in self._all)),
+            ],
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        (seconds, micros), leases, pending, late = replies
         found = {p: Waiting(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
         self._measure(found, heads, pending=bool(pending), late=bool(late))
         waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
@@ -124,15 +131,10 @@ class Surveyor:
         return Survey(now_ms, waiting, list(self._strange))
 
     def _measure(self, found: dict[int, Waiting], heads: dict[int, int], *, pending: bool, late: bool) -> None:
-        pipe = self._client.pipeline(transaction=False)
-        for p in heads:
-            pipe.xlen(self._keys.events(p))
-            pipe.hlen(self._keys.dead(p))
-        for p in self._all if pending else ():
-            pipe.hlen(self._keys.pending(p))
-        for p in self._all if late else ():
-            pipe.hget(self._keys.partition(p), "late_due")
-        replies = iter(pipe.execute(raise_on_error=False))
+        commands = [each for p in heads for each in (("XLEN", self._keys.events(p)), ("HLEN", self._keys.dead(p)))]
+        commands += [("HLEN", self._keys.pending(p)) for p in self._all if pending]
+        late_due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
+        replies = iter(round_trip(self._client, [*commands, *late_due]))  # where a key is strange, an error among them
         for p, oldest_ms in heads.items():
             found[p].oldest_ms, found[p].entries = oldest_ms, _number(next(replies))
             found[p].dead = _number(next(replies))

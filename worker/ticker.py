@@ -15,7 +15,7 @@ import redis
 from worker import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from producers.keys import Keys
     from worker.gate import Gate, View
@@ -71,6 +71,7 @@ class Ticker:
         token: str,
         monotonic: Callable[[], float],
         log: Log,
+        watches: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._settings = settings
         self._client = client
@@ -84,6 +85,7 @@ class Ticker:
         self._monotonic = monotonic
         self._renewed = -math.inf
         self._log = log
+        self._watches = watches
         self._stop = threading.Event()
         self._away: set[str] = set()
 
@@ -91,6 +93,8 @@ class Ticker:
         """Ticks until told to stop; whatever is away is said once and waited for."""
         while not self._stop.is_set():
             try:
+                for look in self._watches:
+                    look()
                 wait = self._tick() if self.lead() else STANDBY_SECONDS
                 self._said("redis", away=False)
             except redis.RedisError as error:

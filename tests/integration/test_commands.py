@@ -24,7 +24,8 @@ def test_status_of_an_empty_log_says_that_nothing_waits_and_records_nothing(flee
     found = told(fleet, "status")
     assert found["oldest_seconds"] is None
     assert found["backlog_events"] == found["pending_pairs"] == found["dead_letters"] == 0
-    assert found["endpoint"] == {"state": "ok", "reason": None, "attempts": 0, "retry_at": None, "last_error": None}
+    well = {"state": "ok", "reason": None, "attempts": 0, "retry_at": None, "last_error": None, "paused_since": None}
+    assert found["endpoint"] == well
     assert not fleet.client.exists(fleet.keys.config)
     assert "nothing waits" in run(fleet, "status").stdout
 

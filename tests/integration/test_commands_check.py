@@ -135,13 +135,6 @@ def test_check_asks_the_broker_whatever_it_is(fleet: Fleet, broker_url: str, ver
     found = {each["name"]: each for each in told(fleet, "check", broker_url=broker_url)["checks"]}
     assert found["broker"]["verdict"] == verdict
     assert said in found["broker"]["message"]
-    assert "broker tls" not in found
-
-
-@pytest.mark.parametrize(("query", "warns"), [("", True), ("?ssl_cert_reqs=required", False)])
-def test_check_says_that_celery_does_not_verify_certificates(fleet: Fleet, query: str, *, warns: bool) -> None:
-    found = checks(fleet, broker_url=f"rediss://127.0.0.1:1/0{query}")
-    assert ("broker tls" in found) is warns
 
 
 # Settings

@@ -121,6 +121,17 @@ TABLE: dict[str, dict[int, End]] = {
     "dead-letters show": DEAD_LETTERS,
     "dead-letters redrive": DEAD_LETTERS,
     "dead-letters purge --yes": DEAD_LETTERS,
+    "forget 1 --yes": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
+    "pause": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
+    "resume": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
+    "repartition 4": {
+        0: Elsewhere(
+            "tests/integration/test_commands_repartition.py", "test_confirmed_outcomes_move_and_stay_remembered"
+        ),
+        1: Case(),
+        2: Case(overrides=UNFIT),
+        130: BlackHole(),
+    },
     "check": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
 }
 

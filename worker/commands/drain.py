@@ -13,7 +13,7 @@ from worker.commands.session import Failure, printable, session
 from worker.drain import drain as wait_for_drain
 from worker.settings import load_worker_settings
 from worker.status import read_status
-from worker.times import in_words
+from worker.times import in_words, iso_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,8 @@ def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
     endpoint = f"the endpoint is {gate.state.replace('_', ' ')}"
     if gate.state != "ok":
         endpoint += f" ({printable('; '.join(filter(None, [gate.reason, gate.error])))})"
+    if gate.paused_ms:
+        return f"not drained: deliveries are paused since {iso_utc(gate.paused_ms)} (contact-sync resume); {left}"
     if end == "held":
         return f"not drained: {endpoint}; {left}"
     asleep = "" if last.worker_awake else "; no worker is awake"

@@ -94,6 +94,8 @@ def next_steps(found: Explanation) -> Iterator[str]:
 
 def _when(found: Explanation) -> str:
     gate = found.gate
+    if gate.paused_ms:
+        return f"deliveries are paused since {iso_utc(gate.paused_ms)}, until contact-sync resume"
     if gate.state != "ok":
         why = "; ".join(filter(None, [gate.reason, gate.error]))
         when = f"is tried in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "is tried now"

@@ -10,7 +10,7 @@ import click
 
 from worker.commands.session import echo_json, painted, printable, session
 from worker.settings import load_worker_settings
-from worker.status import read_status
+from worker.status import acknowledge, read_status
 from worker.times import in_words, iso_utc
 
 if TYPE_CHECKING:
@@ -39,14 +39,17 @@ Example:
 
 @click.command(epilog=_EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch a line each second.")
+@click.option("--acknowledge", "forgets", is_flag=True, help="Take note of what Redis lost: it is shown no more.")
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
-def status(*, as_json: bool, watch: bool) -> None:
+def status(*, as_json: bool, forgets: bool, watch: bool) -> None:
     """Show what waits, since when, what was done, and the endpoint's health."""
     with session(load_worker_settings(require_credentials=False)) as (client, keys, partitions):
 
         def look() -> Status:
             return read_status(client, keys, partitions)
 
+        if forgets:
+            acknowledge(client, keys, partitions)
         if not watch:
             found = look()
             if as_json:
@@ -92,6 +95,8 @@ def status_lines(found: Status) -> list[str]:
         ("worker", "awake" if found.worker_awake else "none is awake: contact-sync worker"),
         *_done(found.totals),
     ]
+    if found.lost_words():
+        rows.append(("lost", painted(found.lost_words(), "red") + ": contact-sync status --acknowledge"))
     if found.strange_partitions:
         numbers = ", ".join(map(str, found.strange_partitions))
         rows.append(("strange", painted(f"in partitions {numbers} a key of another type stands in our place", "red")))
@@ -122,6 +127,9 @@ def _done(totals: Mapping[str, int]) -> list[tuple[str, str]]:
 def _endpoint(found: Status) -> str:
     """The gate in words: its state, why, when it is tried next, and the last error."""
     gate = found.gate
+    if gate.paused_ms:
+        since = in_words(max(0, gate.now_ms - gate.paused_ms) / 1000)
+        return painted("paused", _COLORS["held"]) + f" by an operator {since} ago; it ends with: contact-sync resume"
     parts = [painted(gate.state.replace("_", " "), _COLORS[gate.state])]
     if gate.reason:
         parts[0] += f" ({printable(gate.reason)})"

@@ -1,12 +1,17 @@
--- Asks whether a request may go out now; while the endpoint is away, one probe at a time may.
+-- Asks whether a request may go out now; while the endpoint is away, one probe at a time may, and while deliveries are
+-- paused none.
 --
 -- KEYS  1 gate
 -- ARGV  1 token of who asks  2 probe_ms: how long the right to probe lasts
 --       3 clock_back_ms: the clock went back, if the gate moved so far ahead of it, and no wait is known any more
 -- Returns { 'open' | 'probe' | 'closed', generation, attempts, lone, wait_ms }
 local gate = KEYS[1]
-local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'not_before', 'probe_until', 'moved')
+local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'not_before', 'probe_until', 'moved',
+  'paused')
 local generation, attempts, lone = tonumber(known[2] or '0'), tonumber(known[3] or '0'), tonumber(known[4] or '0')
+if known[8] then
+  return { 'closed', generation, attempts, lone, 0 }
+end
 if not known[1] or known[1] == 'ok' then
   return { 'open', generation, attempts, lone, 0 }
 end

@@ -12,7 +12,7 @@ local lease, partition, events, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local late, dead, dead_pairs = KEYS[7], KEYS[8], KEYS[9]
 local token, expected = ARGV[1], tonumber(ARGV[2])
 
-local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'position')
+local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due')
 local seq = tonumber(known[2] or '0')
 local function settled(late_due_ms)
   return { 'settled', redis.call('XLEN', events), redis.call('HLEN', pending), redis.call('HLEN', late), late_due_ms,
@@ -52,7 +52,7 @@ if ARGV[4] ~= '' then
   redis.call('XTRIM', events, 'MINID', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
   redis.call('HSET', partition, 'position', ARGV[4])
 else
-  redis.call('XTRIM', events, 'MINID', known[6] or '0-0')
+  redis.call('XTRIM', events, 'MINID', '0-0')
 end
 
 -- Lua passes some thousands of arguments at once and no more.

@@ -52,7 +52,14 @@ def refusal(require_credentials: bool = False, /, **variables: object) -> str:  
         ),
         (
             "endpoint_url",
-            ["http://h", "https://h:8443/base", "http://127.0.0.1:80", "http://[::1]:80", "https://bücher.de"],
+            [
+                "https://h",
+                "https://h:8443/base",
+                "http://localhost:8080",
+                "http://127.0.0.1:80",
+                "http://[::1]:80",
+                "https://bücher.de",
+            ],
             [
                 *("ftp://h", "h", "https://", "http://h:port", "http://a b"),
                 *("http://xn--a.com", "http://1.2.3.999", "http://[::zz]"),
@@ -97,7 +104,7 @@ def test_the_longest_backoff_is_not_less_than_the_first() -> None:
     ("variables", "url"),
     [
         ({}, "redis://localhost:6379/0"),
-        ({"redis_url": "rediss://h/3"}, "rediss://h/3"),
+        ({"redis_url": "rediss://h/3"}, "rediss://h/3?ssl_cert_reqs=required"),
         ({"redis_url": "unix:///run/r.sock"}, "redis+socket:///run/r.sock"),
         ({"redis_url": "unix:///run/r.sock?db=2"}, "redis+socket:///run/r.sock?virtual_host=2"),
         (

@@ -1,0 +1,141 @@
+"""Servers that speak TLS with certificates of an authority that only the tests know."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from typing import TYPE_CHECKING, Self
+from urllib.parse import unquote, urlsplit
+
+import trustme
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+
+class Authority:
+    """A certificate authority, and its certificate in a file.
+
+    Args:
+        directory: where that file lies.
+        name: of the file.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._made = trustme.CA()
+        self.path = directory / f"{name}.pem"
+        self._made.cert_pem.write_to_path(str(self.path))
+
+    def serving(self, *hosts: str) -> ssl.SSLContext:
+        """What a server needs that is one of these hosts."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._made.issue_cert(*hosts).configure_cert(context)
+        return context
+
+    def trusting(self) -> ssl.SSLContext:
+        """What a client needs that trusts this authority and nobody else."""
+        return ssl.create_default_context(cafile=str(self.path))
+
+
+class TlsRedis:
+    """TLS in front of a real Redis, on a free port of 127.0.0.1: the Redis of the wheel speaks none itself.
+
+    Args:
+        redis_url: `unix://` URL of the Redis.
+        context: the server's side of TLS.
+    """
+
+    def __init__(self, redis_url: str, context: ssl.SSLContext) -> None:
+        self._target = unquote(urlsplit(redis_url).path)
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.port: int = self._listener.getsockname()[1]
+        self.greeted = 0
+        """Connections whose handshake came to an end."""
+
+    def url(self, query: str = "", *, host: str = "127.0.0.1", database: int = 0) -> str:
+        """Its URL, with options."""
+        return f"rediss://{host}:{self.port}/{database}" + (f"?{query}" if query else "")
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sock in [self._listener, *self._open]:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+    def _start(self, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args)  # type: ignore[arg-type] # the methods below
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(client)
+            self._start(self._serve, client)
+
+    def _serve(self, client: socket.socket) -> None:
+        """One connection, both ways in one thread: an SSL object is not for two."""
+        inside, outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self._context.wrap_bio(inside, outside, server_side=True)
+        with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+            server.connect(self._target)
+            self._open.append(server)
+            self._start(self._replies, client, server, tls, outside, lock := threading.Lock())
+            try:
+                self._requests(client, server, tls, inside, outside, lock)
+            finally:
+                server.shutdown(socket.SHUT_RDWR)  # wakes who waits for replies
+
+    def _requests(  # noqa: PLR0913, PLR0917 - both sockets, and what stands between them
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        tls: ssl.SSLObject,
+        inside: ssl.MemoryBIO,
+        outside: ssl.MemoryBIO,
+        lock: threading.Lock,
+    ) -> None:
+        shaken = False
+        while data := client.recv(65536):
+            with lock:
+                inside.write(data)
+                try:
+                    if not shaken:
+                        tls.do_handshake()
+                        shaken = True
+                        self.greeted += 1
+                    while plain := tls.read(65536):
+                        server.sendall(plain)
+                except ssl.SSLWantReadError:
+                    pass
+                finally:
+                    client.sendall(outside.read())
+
+    @staticmethod
+    def _replies(
+        client: socket.socket, server: socket.socket, tls: ssl.SSLObject, outside: ssl.MemoryBIO, lock: threading.Lock
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                with lock:
+                    tls.write(data)
+                    client.sendall(outside.read())
+            client.shutdown(socket.SHUT_RDWR)

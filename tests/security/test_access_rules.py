@@ -1,0 +1,156 @@
+"""The users of deploy/redis/users.acl may do all that they need, and nothing that they need not."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from celery import Celery
+
+from producers import ContactProducer
+from tests.integration.commands import bury, run, told
+from tests.integration.fleet import Fleet, T
+from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
+from tests.waiting import wait_until
+from worker.kept.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.standin.client import StandInClient
+
+pytestmark = pytest.mark.timeout(120)
+
+USERS = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
+PASSWORD = "pass-word"
+
+
+def rules(namespace: str) -> dict[str, list[str]]:
+    """The file's users and their rules, as for another namespace and switched on; who tests stays `default`."""
+    text = re.sub(r"(?<=[~&/])contact-sync", namespace, USERS.read_text(encoding="utf-8"))
+    users = {line.split()[1]: line.split()[2:] for line in text.splitlines() if line.startswith("user ")}
+    assert users.pop("default") == ["off"]
+    return {name: ["on", f">{PASSWORD}", *each[1:]] for name, each in users.items() if each[0] == "off"}
+
+
+class Guarded:
+    """A Redis with these users, shared by the log and the broker.
+
+    Attributes:
+        fleet: whose URLs name the worker's and the broker's user; its own client may do everything.
+    """
+
+    def __init__(self, server: EmbeddedRedis, namespace: str, stand_in: StandInClient, undo: ExitStack) -> None:
+        self.path = urlsplit(server.url).path
+        self.client = undo.enter_context(redis.Redis.from_url(server.url))
+        for name, each in rules(namespace).items():
+            self.client.execute_command("ACL", "SETUSER", name, "reset", *each)
+        self.fleet = undo.enter_context(Fleet(server.url, namespace, stand_in, **PROCESS))
+        self.fleet.change(redis_url=self.url("worker"), broker_url=self.url("broker", database=1))
+
+    def url(self, user: str, database: int = 0) -> str:
+        return f"unix://contact-sync-{user}:{PASSWORD}@{self.path}?db={database}"
+
+    def producer(self) -> ContactProducer:
+        return ContactProducer(settings=self.fleet.settings(redis_url=self.url("producer")))
+
+    def refused(self) -> list[tuple[str, str, str]]:
+        """Who was refused what: user, reason, object."""
+        found: Any = self.client.acl_log()
+        return [(each["username"], each["reason"], each["object"]) for each in found]
+
+
+@pytest.fixture
+def guarded(namespace: str, stand_in: StandInClient) -> Iterator[Guarded]:
+    with ExitStack() as undo:
+        yield Guarded(undo.enter_context(EmbeddedRedis()), namespace, stand_in, undo)
+
+
+@pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])
+def test_producers_and_workers_need_no_more(guarded: Guarded, tmp_path: Path, options: tuple[str, ...]) -> None:
+    fleet = guarded.fleet
+    with WorkerProcess(fleet.environment(), tmp_path, options) as worker, guarded.producer() as producer:
+        worker.wait_until_ready()
+        producer.send([{"owner": f"o{n % 20}", "contact": str(n), "op": "upsert"} for n in range(2_000)])
+        producer.delete("o1", "1")
+        wait_until_delivered(fleet)
+        fleet.stand_in.faults({"kind": "hang", "times": 1})  # late marks, and a repair
+        producer.upsert("o2", "late")
+        wait_until(lambda: fleet.totals().get("repairs", 0) + fleet.totals().get("retries", 0), seconds=30, what="late")
+        fleet.append_raw(0, {"op": "nonsense"})
+        wait_until_delivered(fleet)
+        # Remote control, as `celery inspect` has it.
+        with Celery("inspector", broker=fleet.settings().celery_broker_url) as app:
+            assert app.control.inspect(timeout=10.0, limit=1).ping()
+        assert "broker_away" not in worker.said()
+        assert worker.end() == 0
+    assert len(fleet.stand_in.contacts()) == 2_000
+    assert guarded.refused() == []
+
+
+def test_commands_need_no_more(guarded: Guarded) -> None:
+    fleet = guarded.fleet
+    given = '{"owner": "1", "contact": "2", "op": "upsert"}'
+    assert run(fleet, "emit", given=given, redis_url=guarded.url("producer")).exit_code == 0
+    fleet.deliver()
+    bury(fleet, at=T)
+    assert told(fleet, "check")["ok"], told(fleet, "check")
+    for line in (
+        *("status", "status --acknowledge", "explain 1 2", "explain 1 9", "health", "drain --timeout 5"),
+        *(
+            "dead-letters list",
+            "dead-letters redrive",
+            "dead-letters purge --yes",
+            "forget 1 --also-waiting --yes",
+            "pause",
+            "resume",
+        ),
+    ):
+        ran = run(fleet, *line.split())
+        assert ran.exit_code == 0, (line, ran.stdout, ran.stderr)
+    fleet.deliver()
+    assert guarded.refused() == []
+
+
+@pytest.mark.parametrize(
+    ("user", "command"),
+    [
+        ("producer", "XRANGE {namespace}:{{0}}:events - +"),
+        ("producer", "XTRIM {namespace}:{{0}}:events MAXLEN 0"),
+        ("producer", "HSET {namespace}:{{0}}:pending a b"),
+        ("producer", "DEL {namespace}:config"),
+        ("producer", "XADD another:{{0}}:events * a b"),
+        ("producer", "EVAL return 0"),
+        ("worker", "GET another"),
+        ("worker", "KEYS *"),
+        ("worker", "FLUSHALL"),
+        ("worker", "CONFIG SET maxmemory-policy allkeys-lru"),
+        ("worker", "EVAL return(redis.call('get','another')) 0"),
+        ("broker", "XADD {namespace}:{{0}}:events * a b"),
+        ("broker", "EVAL return 0"),
+        ("broker", "GET {namespace}:config"),
+        ("broker", "LPUSH another-queue x"),
+        ("broker", "FLUSHDB"),
+        ("broker", "KEYS *"),
+    ],
+)
+def test_they_may_do_nothing_else(guarded: Guarded, user: str, command: str) -> None:
+    with redis.Redis.from_url(guarded.url(user)) as client, pytest.raises(redis.ResponseError, match=r"(?i)permission"):
+        client.execute_command(*command.format(namespace=guarded.fleet.keys.namespace).split())
+
+
+def test_redis_takes_the_file_as_it_is_and_lets_nobody_in_until_it_is_edited(tmp_path: Path) -> None:
+    copied = tmp_path / "users.acl"
+    copied.write_bytes(USERS.read_bytes())
+    with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
+        for line in USERS.read_text(encoding="utf-8").splitlines():
+            assert line.startswith("user ")  # Redis takes no comments in such a file
+            if line.split()[1] != "default":
+                client.execute_command("ACL", "SETUSER", *line.split()[1:])
+        every: Any = client.acl_list()
+    assert [each.split()[2] for each in every if not each.startswith("user default")] == ["off"] * 3

@@ -1,0 +1,34 @@
+-- Removes what one partition keeps about pairs, for whoever holds its lease. What waited is counted as forgotten; the
+-- settle that gives the lease back sees to the times of what is left.
+--
+-- KEYS  1 lease  2 events  3 pending  4 late  5 ledger:new  6 ledger:old  7 dead:pairs  8 totals
+-- ARGV  1 token  2 number of pairs  3.. pairs, then ids of entries of the log
+-- Returns { 'forgotten', entries, pending, late, ledger, dead_pairs }: how many of each were removed; or { 'fenced' }
+local events, pending, late = KEYS[2], KEYS[3], KEYS[4]
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return { 'fenced' }
+end
+local last = 2 + tonumber(ARGV[2])
+local entries, waited, marks, ledger, dead_pairs, changes = 0, 0, 0, 0, 0, 0
+for i = 3, last do
+  local state = redis.call('HGET', pending, ARGV[i])
+  if state then
+    changes = changes + (string.match(state, '\31[du]%d') and 2 or 1)
+    waited = waited + redis.call('HDEL', pending, ARGV[i])
+  end
+  marks = marks + redis.call('HDEL', late, ARGV[i])
+  local known = redis.call('HDEL', KEYS[5], ARGV[i]) + redis.call('HDEL', KEYS[6], ARGV[i])
+  ledger = ledger + math.min(known, 1)
+  dead_pairs = dead_pairs + redis.call('HDEL', KEYS[7], ARGV[i])
+end
+for i = last + 1, #ARGV do
+  entries = entries + redis.call('XDEL', events, ARGV[i])
+end
+-- An entry is counted as an event when it is read, which these never were; a state was.
+if entries > 0 then
+  redis.call('HINCRBY', KEYS[8], 'events', entries)
+end
+if entries + changes > 0 then
+  redis.call('HINCRBY', KEYS[8], 'forgotten', entries + changes)
+end
+return { 'forgotten', entries, waited, marks, ledger, dead_pairs }
