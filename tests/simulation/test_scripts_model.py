@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from producers.keys import Keys
 from tests.simulation.redis_model import RedisModel
+from tests.simulation.scripts_model import SCRIPTS
 from tests.simulation.values import Stream, Text, bytes_of
 from worker import scripts
 from worker.log_client import connect
@@ -44,10 +45,9 @@ class Both:
         self.server.flushall()
         self.now_us = 0
         self.model = RedisModel(lambda: self.now_us)
-        for script in (scripts.CLAIM, scripts.SETTLE, scripts.MARK_LATE, scripts.GATE_ENTER, scripts.GATE_REPORT):
-            self.load(script)
-        for script in (scripts.REDRIVE, scripts.PURGE, scripts.TICKER):
-            self.load(script)
+        for script in vars(scripts).values():
+            if isinstance(script, scripts.Script) and script.sha in SCRIPTS:
+                self.load(script)
 
     def load(self, script: scripts.Script) -> None:
         self.server.script_load(script.text)

@@ -135,7 +135,9 @@ class Kept:
     def _kill(self) -> None:
         """Ends a keeper that hangs, and the process group it keeps, at once."""
         self._keeper.kill()
-        self._keeper.wait()
+        # With a limit: an interrupt in the middle of an earlier look at it can have left its lock held for ever.
+        with suppress(subprocess.TimeoutExpired):
+            self._keeper.wait(KEEPER_MARGIN_SECONDS)
         with suppress(AttributeError, ProcessLookupError, PermissionError):  # no pid yet; nobody left; a zombie
             os.killpg(self.pid, signal.SIGKILL)
 

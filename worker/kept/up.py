@@ -16,7 +16,7 @@ from producers.errors import ContactSyncError
 from producers.partitions import agree_partitions
 from producers.settings import variable_of
 from worker.commands.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure
-from worker.ending import ending_on_sigterm
+from worker.ending import Ending, ending_on_signals
 from worker.kept.binary import RedisNotFoundError
 from worker.kept.process import NotKeptError
 from worker.kept.redis import EmbeddedRedis, EmbeddedRedisError
@@ -65,8 +65,8 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
     start: the socket is in DIR, or the port is noted there.
     """
     try:
-        with ending_on_sigterm(), ExitStack() as stack:
-            _keep_up(stack, data, with_stand_in=with_stand_in, tcp=tcp)
+        with ending_on_signals() as ending, ExitStack() as stack:
+            _keep_up(ending, stack, data, with_stand_in=with_stand_in, tcp=tcp)
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; all of it has ended", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
@@ -78,7 +78,7 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
         raise Failure(f"the Redis that was started here went away: {type(error).__name__}", EXIT_FAILED) from None
 
 
-def _keep_up(stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
+def _keep_up(ending: Ending, stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
     server = EmbeddedRedis(data, tcp=tcp)
     _settings("redis://127.0.0.1", None if not with_stand_in else "http://127.0.0.1")  # before anything starts
     stack.enter_context(server)
@@ -92,10 +92,9 @@ def _keep_up(stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: b
         long = "contact-sync: a socket does not fit into --data, whose path is too long: the URL is new at each start"
         click.echo(long, err=True)
     _announce(settings, data, with_stand_in=with_stand_in)
-    while True:
+    for _ in ending.looks(WATCH_SECONDS):
         client.ping()
         worker.look()
-        time.sleep(WATCH_SECONDS)
 
 
 def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:

@@ -1,0 +1,76 @@
+"""What a signal does to a command that owns processes: at the start, between two looks, and the second time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.ending import Ending, ending_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def interrupt(number: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
+
+
+@contextmanager
+def ended_by(raised: type[BaseException]) -> Iterator[Ending]:
+    with pytest.raises(raised), ending_on_signals() as ending:
+        yield ending
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_ends_the_start_at_once(number: int, raised: type[BaseException]) -> None:
+    with ended_by(raised):
+        interrupt(number)
+        pytest.fail("it went on")
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_between_two_looks_lets_what_is_in_hand_be_finished(number: int, raised: type[BaseException]) -> None:
+    looks = 0
+    finished = 0
+    with ended_by(raised) as ending:
+        for _ in ending.looks(0):
+            looks += 1
+            if looks == 2:
+                interrupt(number)
+            finished += 1
+    assert (looks, finished) == (2, 2)
+
+
+def test_a_signal_ends_the_wait_for_the_next_look() -> None:
+    with ended_by(KeyboardInterrupt) as ending:
+        for _ in ending.looks(3600):
+            interrupt()
+
+
+def test_an_interrupt_that_was_lost_at_the_start_ends_it_before_the_first_look() -> None:
+    with ended_by(KeyboardInterrupt) as ending:
+        with suppress(KeyboardInterrupt):  # as Python does in a destructor
+            interrupt()
+        for _ in ending.looks(0):
+            pytest.fail("it looked")
+
+
+def test_a_second_signal_ends_what_is_in_hand() -> None:
+    finished = False
+    with ended_by(KeyboardInterrupt) as ending:
+        for _ in ending.looks(0):
+            interrupt()
+            interrupt()
+            finished = True
+    assert not finished
+
+
+def test_the_handlers_of_before_are_back_afterwards() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with ending_on_signals():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
