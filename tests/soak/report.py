@@ -47,7 +47,12 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
         "duplicates": dict(verdict.duplicates),
         "totals": dict(ran.status.totals) if ran.status else None,
         "endpoint": ran.counts,
-        "worker_exits": {"by_soak": dict(ran.exits.by_nemesis), "deaf": ran.exits.deaf, "wrong": ran.exits.wrong},
+        "worker_exits": {
+            "by_soak": dict(ran.exits.by_nemesis),
+            "deaf": ran.exits.deaf,
+            "by_celery": ran.exits.by_celery,
+            "wrong": ran.exits.wrong,
+        },
         "worker_log": dict(ran.said),
         "slowest_stop_seconds": ran.exits.slowest_seconds,
         "peaks": {name: getattr(peaks, name) for name in ("redis", "worker", "workers", "backlog", "pending")},
@@ -126,6 +131,7 @@ def _rest(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield from ("", "## Workers", "")
     yield from (f"- {why}: {times}" for why, times in sorted(ran.exits.by_nemesis.items()))
     yield f"- ended since they heard no more: {ran.exits.deaf}"
+    yield f"- ended by a fault of Celery's own while its broker refused writes: {ran.exits.by_celery}"
     yield f"- slowest end after SIGTERM: {_seconds(ran.exits.slowest_seconds)}"
     yield from ("", "What they logged above the level of information:", "")
     yield from (f"- {event}: {times:,}" for event, times in sorted(ran.said.items()))

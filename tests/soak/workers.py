@@ -40,6 +40,12 @@ UNMEANT: Final = "raised unexpected"
 EXIT_DEAF: Final = 70
 """How a worker ends that hears no more, so that it is started anew."""
 
+CELERYS_OWN: Final = "Unrecoverable error: StopIteration()"
+"""How a prefork worker of Celery 5.7 ends if its broker refuses a write while it connects anew and a child of its pool
+has just died: it looks for a free queue for the next child, and none is (`asynpool.get_process_queues`). Whoever runs
+workers starts it again, as after any crash; what it had in hand is judged like all else. It is told, and not called
+ours."""
+
 
 @dataclass(slots=True)
 class Worker:
@@ -81,12 +87,14 @@ class Exits:
     Attributes:
         by_nemesis: killed or asked to end by the soak, by why.
         deaf: ended by themselves, since they heard no more.
+        by_celery: ended by a fault of Celery's own, :data:`CELERYS_OWN`.
         wrong: ended otherwise, in words.
         slowest_seconds: longest that one took to end after SIGTERM.
     """
 
     by_nemesis: Counter[str] = field(default_factory=Counter)
     deaf: int = 0
+    by_celery: int = 0
     wrong: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
 
@@ -200,8 +208,10 @@ class Fleet:
             self.exits.by_nemesis[worker.doomed] += 1
         elif status == EXIT_DEAF:
             self.exits.deaf += 1
+        elif CELERYS_OWN in (words := _last_words(worker.log)):
+            self.exits.by_celery += 1
         else:
-            self.exits.wrong.append(f"{worker.name} ended by itself with status {status}: {_last_words(worker.log)}")
+            self.exits.wrong.append(f"{worker.name} ended by itself with status {status}: {words}")
 
     def _again(self, worker: Worker) -> None:
         worker.kept.close()
