@@ -48,6 +48,7 @@ class Chronicle:
         self._model = model
         self._now_ms = now_ms
         self._mono_us = mono_us
+        self._last_settles: dict[int, Sequence[Any]] = {}
 
     def watch(self, actor: Actor, ops: Sequence[Op], replies: Sequence[Any], world: World) -> None:
         """Takes note of what an actor's round trip did."""
@@ -93,11 +94,13 @@ class Chronicle:
             if reply[0] == b"fenced" and ends_ms > self._model.now_ms and self._model.text(args[0]) != token:
                 raise Broken(f"partition {p}: somebody who is fenced takes the lease from its holder")
             return
-        self._leases.pop(p, None)
-        actor.leases.pop(p, None)
-        if int(args[12]):
-            self._leases[p] = args[10], self._model.now_ms + int(args[12])
-            actor.leases[p] = self._mono_us() + 1000 * int(args[12])
+        if self._last_settles.get(p) != args[10:12]:  # one whose reply was lost is answered again, and renews nothing
+            self._last_settles[p] = args[10:12]
+            self._leases.pop(p, None)
+            actor.leases.pop(p, None)
+            if int(args[12]):
+                self._leases[p] = args[10], self._model.now_ms + int(args[12])
+                actor.leases[p] = self._mono_us() + 1000 * int(args[12])
         argv = args[10:]
         if actor.request is not None and p in actor.request.read_from:
             was = actor.request.settled.get(p, actor.request.read_from[p])
