@@ -160,7 +160,9 @@ def confirm(ledger: Remembered | None, of: Verdict, *, unstamped_upserts: bool =
     if of.op == "delete" and delete is not None:
         delete_at = max(delete_at, delete.at, delete.entry_ms)
     if upsert is not None and (of.op == "upsert" or of.superseded):
-        upsert_at = max(upsert_at, upsert.at, upsert.entry_ms if unstamped_upserts else 0)
+        # One that a delete superseded was never confirmed, and is not held against an upsert that the delete is not.
+        counts = unstamped_upserts and of.op == "upsert"
+        upsert_at = max(upsert_at, upsert.at, upsert.entry_ms if counts else 0)
     return Remembered(of.op, delete_at, upsert_at)
 
 

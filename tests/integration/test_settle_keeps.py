@@ -39,6 +39,13 @@ def test_a_mark_that_was_renewed_meanwhile_is_not_cleared(fleet: Fleet, partitio
     assert stored(fleet, "late") == {PAIR.decode(): "8,0"}
 
 
+def test_a_mark_that_is_not_over_by_redis_clock_is_not_cleared(fleet: Fleet, partitions: Partitions) -> None:
+    mark = fleet.now_ms() + 60_000  # it was over when the round began, and the clock has gone back since
+    partitions.mark_late([(0, (PAIR, mark, 0))])
+    settle(partitions, claim(partitions), clear=[PAIR, b"%d,0" % mark])
+    assert stored(fleet, "late") == {PAIR.decode(): f"{mark},0"}
+
+
 def test_marks_join_by_the_later_time_of_each_op(fleet: Fleet, partitions: Partitions) -> None:
     for mark in ((PAIR, 5, 0), (PAIR, 3, 9), (PAIR, 0, 2)):
         partitions.mark_late([(0, mark)])
@@ -93,6 +100,20 @@ def test_the_ledger_rotates_by_log_time_and_not_while_older_pairs_or_marks_wait(
     assert stored(fleet, "ledger_old") == {PAIR.decode(): "u5,"}
     assert settle_at(7_500)  # not for another second
     assert not settle_at(8_001)
+
+
+def test_the_ledger_is_kept_for_what_waits_unread_although_the_clock_went_back(
+    fleet: Fleet, client: redis.Redis
+) -> None:
+    partitions = partitions_of(fleet, client, ledger_seconds=1.0)
+    start = fleet.now_ms()
+    ahead = start + 30_000  # what was appended before the clock went back
+    for ms in (ahead, ahead + 4_000):
+        client.xadd(fleet.keys.events(0), {"owner": "1"}, id=f"{ms}-0")
+    lease = claim(partitions)
+    settle(partitions, lease, position=b"%d-0" % start, ledger=[PAIR, b"u5,"])
+    settle(partitions, lease, position=b"%d-0" % ahead)
+    assert stored(fleet, "ledger_new") == {PAIR.decode(): "u5,"}
 
 
 # A server that is full

@@ -101,8 +101,9 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         redis.hset(pending, pair, state)
     for (pair,) in drop:
         redis.hdel(pending, pair)
+    now_ms = redis.now_ms
     for pair, mark in clear:
-        if redis.hget(late, pair) == mark:
+        if redis.hget(late, pair) == mark and max(_mark(mark)) <= now_ms:
             redis.hdel(late, pair)
     for pair, confirmed in know:
         value = redis.hget(dead_pairs, pair)
@@ -131,7 +132,7 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     elif oldest_was is not None:
         redis.hdel(partition, "oldest")
 
-    marks, late_due, now_ms = redis.hlen(late), int(late_due_was or 0), redis.now_ms
+    marks, late_due = redis.hlen(late), int(late_due_was or 0)
     if marks == 0 and late_due_was is not None:
         late_due = 0
         redis.hdel(partition, "late_due")
@@ -142,7 +143,9 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     if position_ms is not None:
         ledger_ms, rotated = int(argv[4]), int(rotated_was or 0)
         if rotated_was is None or (position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0):
-            redis.hset(partition, "rotated", max(now_ms, position_ms))
+            log = redis.stream_of(events)
+            last_ms = entry_id(log.entries[-1][0])[0] if log and log.entries else 0
+            redis.hset(partition, "rotated", max(now_ms, position_ms, last_ms))
             if rotated_was is not None:
                 redis.delete(ledger_old)
                 if redis.exists(ledger_new):

@@ -65,9 +65,15 @@ each_chunk('HSET', KEYS[5], ledger_first, ledger_last)
 each_chunk('HSET', pending, keep_first, keep_last)
 each_chunk('HDEL', pending, drop_first, drop_last)
 
+local time = redis.call('TIME')
+local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
+local function until_ms(mark)
+  local upsert, delete = string.match(mark, '^(%d+),(%d+)$')
+  return math.max(tonumber(upsert), tonumber(delete))
+end
 for i = clear_first, clear_last, 2 do
-  -- A mark that was renewed meanwhile is another mark.
-  if redis.call('HGET', late, ARGV[i]) == ARGV[i + 1] then
+  -- A mark that was renewed meanwhile is another mark; and one that was over is not, if the clock went back since.
+  if redis.call('HGET', late, ARGV[i]) == ARGV[i + 1] and until_ms(ARGV[i + 1]) <= now_ms then
     redis.call('HDEL', late, ARGV[i])
   end
 end
@@ -124,8 +130,6 @@ end
 local marks = redis.call('HLEN', late)
 local late_due = tonumber(known[5] or '0')
 local cleared = clear_last >= clear_first
-local time = redis.call('TIME')
-local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
 if marks == 0 and known[5] then
   late_due = 0
   redis.call('HDEL', partition, 'late_due')
@@ -133,8 +137,7 @@ elseif marks > 0 and (cleared and marks <= 1000 or not cleared and late_due <= n
   -- Where many are cleared one batch after another, the next batch finds what is due without this look at all of them.
   late_due = math.huge
   for _, mark in ipairs(redis.call('HVALS', late)) do
-    local upsert, delete = string.match(mark, '^(%d+),(%d+)$')
-    late_due = math.min(late_due, math.max(tonumber(upsert), tonumber(delete)))
+    late_due = math.min(late_due, until_ms(mark))
   end
   redis.call('HSET', partition, 'late_due', string.format('%.0f', late_due))
 end
@@ -144,7 +147,10 @@ if position_ms then
   local ledger_ms = tonumber(ARGV[5])
   local rotated = tonumber(known[3] or '0')
   if not known[3] or (position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0) then
-    redis.call('HSET', partition, 'rotated', string.format('%.0f', math.max(now_ms, position_ms)))
+    -- By the log's newest entry too: where the clock went back, what waits unread carries later times than it shows.
+    local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
+    local last_ms = last and tonumber(string.match(last[1], '^%d+')) or 0
+    redis.call('HSET', partition, 'rotated', string.format('%.0f', math.max(now_ms, position_ms, last_ms)))
     if known[3] then
       redis.call('UNLINK', KEYS[6])
       if redis.call('EXISTS', KEYS[5]) == 1 then

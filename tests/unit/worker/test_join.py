@@ -171,6 +171,13 @@ def test_a_confirmed_upsert_without_at_is_remembered_without_a_time_but_for_pair
     assert confirm(None, reached, unstamped_upserts=True) == Remembered("upsert", 0, NINE)
 
 
+def test_an_upsert_without_at_that_a_delete_superseded_outdates_nothing_beside_dead_letters_either() -> None:
+    both = join(state_of("upsert", 0, TEN), state_of("delete", EIGHT, TEN))
+    known = confirm(None, verdict(both, None, "resend"), unstamped_upserts=True)
+    assert known == Remembered("delete", EIGHT, 0)
+    assert verdict(state_of("upsert", NINE, TEN), known, "resend").op == "upsert"
+
+
 def test_the_source_is_that_of_the_newest_change() -> None:
     state = join(state_of("upsert", TEN, T, b"app"), state_of("upsert", EIGHT, TEN, b"import"))
     assert state.upsert == Side(T, TEN, 0, b"app")
