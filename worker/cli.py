@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from producers.errors import ContactSyncError
+from worker.ending import no_ctrl_c_is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +83,8 @@ class Commands(click.Group):
             elif isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # ids are of any script, terminals are not
         try:
-            return super().main(*args, **options)
+            with no_ctrl_c_is_lost():
+                return super().main(*args, **options)
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise

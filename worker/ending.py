@@ -5,11 +5,41 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
+import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_AGAIN_SECONDS: Final = 0.05
+"""Time until a lost Ctrl-C is raised again: by then the destructor that it was lost in is over."""
+
+
+@contextmanager
+def no_ctrl_c_is_lost() -> Iterator[None]:
+    """Raises a KeyboardInterrupt again that Python ignored, as it does in a destructor or a weak reference's callback.
+
+    Without it a command whose Ctrl-C came at such a moment goes on as if nobody had asked it to end.
+    """
+    before = sys.unraisablehook
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            main = threading.main_thread().ident
+            again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
+            again.daemon = True
+            again.start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

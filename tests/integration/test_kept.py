@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 FOREVER = "import signal\nwhile True: signal.pause()\n"
 
 FINISHES_ON_SIGTERM = """
-import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: (print("finished", flush=True), sys.exit(0)))
-print("started", flush=True)
+import os, signal, sys
+# Not by print: a signal may come while the first line is written, and a buffer is not entered twice.
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"finished\\n"), sys.exit(0)))
+os.write(1, b"started\\n")
 while True: signal.pause()
 """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tests.unit.worker.pair_oracle import Known, Said, confirm, is_stale, record
@@ -230,15 +231,31 @@ class Explainer:
         )
 
     def _was_true_once(self, delivery: Delivery) -> bool:
-        """Whether it was explained at any time since its log was read."""
-        for i in range(len(self._before) - 1, -1, -1):
-            earlier, possible = self._before[i]
-            for each in self._ahead(possible, delivery.sent.reads_until_ms):
-                if self._explains(each, delivery.op):
-                    return True
+        """Whether it was explained at any time since its log was read.
+
+        A worker without its lease may also have read the log before another's confirmation and the ledger after it:
+        then entries wait for it that ended with that confirmation.
+        """
+        span: list[set[Possible]] = []
+        for earlier, possible in reversed(self._before):
+            span.append(possible)
             if earlier.sent.ended_ms is not None and earlier.sent.ended_ms < delivery.sent.built_ms:
-                return False
-        return False
+                break
+        first = min((each.read for each in span[-1]), default=0)
+        return any(
+            self._explains(view, delivery.op)
+            for possible in span
+            for each in self._ahead(possible, delivery.sent.reads_until_ms)
+            for view in (each, *self._mixed(each, first))
+        )
+
+    def _mixed(self, each: Possible, first: int) -> Iterable[Possible]:
+        """The reading's ledger, and entries that it had read since so many, as if they waited still."""
+        for start, end in combinations(range(first, each.read + 1), 2):
+            known = each.known._replace(waiting=frozenset())
+            for said in self._said[start:end]:
+                known = _heard(known, said)
+            yield each._replace(known=known)
 
 
 def _heard(known: Known, said: Said) -> Known:

@@ -143,9 +143,10 @@ class _Case:
             each.sent.outcome == "refused" or (each.sent.outcome is None and past.letters) for each in past.deliveries
         )
         if refused:
-            # What an unanswered request did is not repaired where the endpoint refuses the pair since.
+            # What a request did whose outcome was never known, or not settled before its worker died, is neither
+            # confirmed nor repaired where the endpoint refuses the pair since.
             acted = [each for each in past.deliveries if each.sent.applied is not None]
-            return ends | {each.op for each in acted if each.sent.outcome != "confirmed"}
+            return ends | {each.op for each in acted if each.sent.outcome != "confirmed" or not each.settled}
         if past.letters or past.perhaps or not past.changes:
             return ends
         if past.changes[-1].order[0] - past.changes[0].order[0] > history.ledger_seconds * 1000:

@@ -120,6 +120,18 @@ LEGAL = {
         held=True,
         repairs=1,
     ),
+    "sent by a worker without its lease, that had read its log before a confirmation and the ledger after it": history(
+        *(said("delete", 0, 0), said("upsert", 1), sent(1, 5, "delete", ended_ms=T + 15)),
+        Sent(2, ((*PAIR, "upsert"),), T + 4, T + 20, T + 21, "confirmed", 2, frozenset()),
+        sent(3, 50, "delete"),
+        held=False,
+        repairs=1,
+    ),
+    "done and not settled, and refused since": history(
+        *(said("delete", 0), sent(1, 5, "delete", **UNSETTLED)),
+        *(sent(2, 9, "delete", outcome="refused", applied=None), letter("delete", 9, None)),
+        held=False,
+    ),
     "dead, and the upsert known to be later on its own": history(
         *(said("delete", 0, 0), said("upsert", 1, 1), sent(1, 5, "delete", outcome="refused", applied=None)),
         *(letter("delete", 6, 0), sent(2, 9, "upsert")),
@@ -158,6 +170,14 @@ BROKEN = {
         history(
             *(said("upsert", 0, 0), sent(1, 5, "upsert", outcome="failed", applied=3)),
             *(said("delete", 6, 6), sent(2, 9, "delete", applied=2)),
+            held=True,
+        ),
+        "wrong_end",
+    ),
+    "settled, and undone by none": (
+        history(
+            *(said("upsert", 0, 0), sent(1, 5, "upsert"), said("delete", 6, 6), sent(2, 9, "delete", applied=None)),
+            *(said("upsert", 10, 10), sent(3, 12, "upsert", outcome="refused", applied=None), letter("upsert", 12, 10)),
             held=True,
         ),
         "wrong_end",

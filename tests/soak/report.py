@@ -131,7 +131,7 @@ def _rest(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield from ("", "## Workers", "")
     yield from (f"- {why}: {times}" for why, times in sorted(ran.exits.by_nemesis.items()))
     yield f"- ended since they heard no more: {ran.exits.deaf}"
-    yield f"- ended by a fault of Celery's own while its broker refused writes: {ran.exits.by_celery}"
+    yield f"- ended by a fault of Celery's own while its broker went away or refused writes: {ran.exits.by_celery}"
     yield f"- slowest end after SIGTERM: {_seconds(ran.exits.slowest_seconds)}"
     yield from ("", "What they logged above the level of information:", "")
     yield from (f"- {event}: {times:,}" for event, times in sorted(ran.said.items()))

@@ -40,11 +40,20 @@ UNMEANT: Final = "raised unexpected"
 EXIT_DEAF: Final = 70
 """How a worker ends that hears no more, so that it is started anew."""
 
-CELERYS_OWN: Final = "Unrecoverable error: StopIteration()"
-"""How a prefork worker of Celery 5.7 ends if its broker refuses a write while it connects anew and a child of its pool
-has just died: it looks for a free queue for the next child, and none is (`asynpool.get_process_queues`). Whoever runs
-workers starts it again, as after any crash; what it had in hand is judged like all else. It is told, and not called
-ours."""
+CELERYS_OWN: Final = (
+    "Unrecoverable error: StopIteration()",
+    "Unrecoverable error: AttributeError(\"'NoneType' object has no attribute 'hostname'\")",
+)
+"""How a worker of Celery 5.7 ends by faults of its own, seen where its broker goes while it connects anew.
+
+- A prefork worker whose broker refuses a write while a child of its pool has just died looks for a free queue for the
+  next child, and none is (`asynpool.get_process_queues`).
+- A worker that loses its broker while it holds messages that it has not acknowledged closes its connection first, and
+  asks it then for the address to give them back to (kombu 5.6: `redis.Channel._connparams`, called by `close`).
+
+Whoever runs workers starts it again, as after any crash; what it had in hand is judged like all else. It is told, and
+not called ours.
+"""
 
 
 @dataclass(slots=True)
@@ -87,7 +96,7 @@ class Exits:
     Attributes:
         by_nemesis: killed or asked to end by the soak, by why.
         deaf: ended by themselves, since they heard no more.
-        by_celery: ended by a fault of Celery's own, :data:`CELERYS_OWN`.
+        by_celery: ended by a fault of Celery's own, one of :data:`CELERYS_OWN`.
         wrong: ended otherwise, in words.
         slowest_seconds: longest that one took to end after SIGTERM.
     """
@@ -208,7 +217,7 @@ class Fleet:
             self.exits.by_nemesis[worker.doomed] += 1
         elif status == EXIT_DEAF:
             self.exits.deaf += 1
-        elif CELERYS_OWN in (words := _last_words(worker.log)):
+        elif any(each in (words := _last_words(worker.log)) for each in CELERYS_OWN):
             self.exits.by_celery += 1
         else:
             self.exits.wrong.append(f"{worker.name} ended by itself with status {status}: {words}")

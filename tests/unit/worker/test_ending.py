@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.ending import Ending, ending_on_signals
+from worker.ending import Ending, ending_on_signals, no_ctrl_c_is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,3 +75,28 @@ def test_the_handlers_of_before_are_back_afterwards() -> None:
     with ending_on_signals():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+class InterruptedAsItGoes:
+    def __del__(self) -> None:
+        interrupt()
+
+
+def test_a_ctrl_c_that_python_ignores_in_a_destructor_is_raised_again() -> None:
+    with no_ctrl_c_is_lost():
+        InterruptedAsItGoes()
+        with pytest.raises(KeyboardInterrupt):
+            signal.pause()
+
+
+class BrokenAsItGoes:
+    def __del__(self) -> None:
+        raise ValueError("it is broken")
+
+
+def test_what_else_goes_wrong_in_a_destructor_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(str(lost.exc_value)))
+    with no_ctrl_c_is_lost():
+        BrokenAsItGoes()
+    assert told == ["it is broken"]
