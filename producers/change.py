@@ -17,7 +17,7 @@ Op = Literal["upsert", "delete"]
 """What a change does to its pair."""
 
 IdFault = Literal["empty", "too_long", "not_utf8", "control_character"]
-"""Why an id is none; the endings of the dead letters' reasons (``owner_too_long``, ...)."""
+"""Why an id is none, for the message; in dead letters each of them is ``bad_owner`` or ``bad_contact``."""
 
 OPS: Final[tuple[Op, ...]] = get_args(Op)
 ID_MAX_BYTES: Final = 256

@@ -87,15 +87,14 @@ def test_canaries_stay_where_they_belong_through_every_fault(
         said: list[str] = []
         with WorkerProcess(fleet.environment(), tmp_path, options) as worker:
             worker.wait_until_ready()
-            for turn in range(1):
-                fleet.append(f"{OWNER}{turn}", CONTACT, "delete" if turn else "upsert")
-                fleet.append_raw(0, {"owner": OWNER, "contact": f"{CONTACT}\r\n", "op": f"{SECRET}"})
-                wait_until(lambda: not fleet.waits(), seconds=30, what="every answer was given")
-                said += [run(fleet, *line.split()).output for line in ("status", "status --json", "health", "check")]
-                fleet.client.replicaof("127.0.0.1", "1")
-                fleet.client.client_kill_filter(_type="normal", skipme=True)
-                wait_until(lambda: "redis_away" in worker.said(), seconds=30, what="the worker met a Redis in trouble")
-                fleet.client.replicaof("NO", "ONE")
+            fleet.append(OWNER, CONTACT, "upsert")
+            fleet.append_raw(0, {"owner": OWNER, "contact": f"{CONTACT}\r\n", "op": SECRET})
+            wait_until(lambda: not fleet.waits(), seconds=30, what="every answer was given")
+            said += [run(fleet, *line.split()).output for line in ("status", "status --json", "health", "check")]
+            fleet.client.replicaof("127.0.0.1", "1")
+            fleet.client.client_kill_filter(_type="normal", skipme=True)
+            wait_until(lambda: "redis_away" in worker.said(), seconds=30, what="the worker met a Redis in trouble")
+            fleet.client.replicaof("NO", "ONE")
             arguments = [Path(f"/proc/{pid}/cmdline").read_text() for pid in (worker.process.pid, *worker.children())]
             worker.end()
             said.append(worker.said())
