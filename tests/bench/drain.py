@@ -6,16 +6,17 @@ So neither the start of an interpreter counts, nor how often we look. All change
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from tests.bench.processes import Endpoint, cpu_seconds, process, urls
+from tests.bench.processes import Endpoint, cpu_seconds, peak_megabytes, process, urls
 from worker.kept.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tests.bench.changes import Change, Kind
     from tests.bench.systems import System
@@ -30,6 +31,7 @@ class Drained:
     Attributes:
         rate: changes a second.
         worker_us: processor time of the worker a change, in microseconds, its start and end included.
+        worker_mb: most memory that its largest process held, in megabytes.
         redis_us: time that Redis spent in commands, a change, in microseconds.
         commands: the same by command, those of at least 0.005; inside a script and alone are one number.
     """
@@ -44,36 +46,49 @@ class Drained:
     records: int
     most_in_flight: int
     worker_us: float
+    worker_mb: float
     redis_us: float
     endpoint_us: float
     commands: dict[str, float]
 
 
-def drain(system: System, endpoint: Endpoint, kind: Kind, latency_ms: float, given: Sequence[Change]) -> Drained:
-    """Lets one system drain these changes."""
+def drain(  # noqa: PLR0913, PLR0917 - what one drain is made of
+    system: System,
+    endpoint: Endpoint,
+    kind: Kind,
+    latency_ms: float,
+    given: Sequence[Change],
+    more: Iterable[Sequence[Change]] = (),
+) -> Drained:
+    """Lets one system drain these changes; what is too much to be held at once comes as more."""
     with EmbeddedRedis(tcp=True) as server:
-        system.load(server.url, given)
+        count = 0
+        for block in (given, *more):
+            system.load(server.url, block)
+            count += len(block)
         client = redis.Redis.from_url(server.url)
         client.config_resetstat()
         endpoint.begin(latency_ms)
         environment = {**urls(server.url, endpoint.url), **system.environment}
-        with process(system.command, environment) as started:
+        with ExitStack() as stack:
+            started = [stack.enter_context(process(system.command, environment)) for _ in range(system.processes)]
+            groups = [each.pid for each in started]
             ends = time.monotonic() + _LONGEST_SECONDS
             begun = 0.0
-            while time.monotonic() < ends and started.poll() is None:
+            while time.monotonic() < ends and all(each.poll() is None for each in started):
                 counted = endpoint.counts()
                 if counted["requests"] and not begun:
-                    begun = cpu_seconds(started.pid)
+                    begun = cpu_seconds(*groups)
                 if counted["requests"] and system.waiting(client) == 0:
                     break
                 time.sleep(0.05)
             counted = endpoint.counts()
             if system.waiting(client):
                 raise RuntimeError(f"{system.name} did not drain in {_LONGEST_SECONDS:.0f} s: {counted}")
-            worker = cpu_seconds(started.pid) - begun
+            worker = cpu_seconds(*groups) - begun
+            peak = peak_megabytes(*groups)
         stats: dict[str, Any] = client.info("commandstats")
         client.close()
-    count = len(given)
     calls = {name.removeprefix("cmdstat_"): each for name, each in stats.items()}
     # A script's time holds that of the commands it calls, which are counted by themselves as well: here they are not
     # added a second time. What the loop itself asks is all of the others, but for our own looks at what waits.
@@ -92,6 +107,7 @@ def drain(system: System, endpoint: Endpoint, kind: Kind, latency_ms: float, giv
         records=counted["records"],
         most_in_flight=counted["most_in_flight"],
         worker_us=worker / count * 1e6,
+        worker_mb=peak,
         redis_us=outer / count,
         endpoint_us=counted["cpu"] / count * 1e6,
         commands=dict(sorted(commands.items(), key=lambda each: -each[1])),

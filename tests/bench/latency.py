@@ -20,20 +20,20 @@ _WARM_SECONDS = 2.0
 _READY_SECONDS = 60.0
 
 
-def latency(endpoint: Endpoint, rate: int, seconds: float) -> dict[str, Any]:
+def latency(endpoint: Endpoint, rate: int, seconds: float, *, partitions: int = PARTITIONS) -> dict[str, Any]:
     """A steady rate of changes, each to a pair of its own, said one by one (in small bursts above 500 a second)."""
-    system = ours(CONTACT_SYNC_LINGER_SECONDS=str(LINGER_SECONDS))
+    system = ours(partitions=partitions, CONTACT_SYNC_LINGER_SECONDS=str(LINGER_SECONDS))
     with EmbeddedRedis(tcp=True) as server:
         endpoint.begin(0)
         with process(system.command, {**urls(server.url, endpoint.url), **system.environment}) as started:
             client = redis.Redis.from_url(server.url)
-            _wait_until_it_delivers(client, endpoint)
-            _say(client, rate, _WARM_SECONDS)
+            _wait_until_it_delivers(client, endpoint, partitions)
+            _say(client, rate, _WARM_SECONDS, partitions)
             time.sleep(0.5)
             endpoint.begin(0)
             endpoint.watch()
             begun = cpu_seconds(started.pid)
-            said = _say(client, rate, seconds)
+            said = _say(client, rate, seconds, partitions)
             ends = time.monotonic() + _READY_SECONDS
             while (counted := endpoint.counts())["records"] < said and time.monotonic() < ends:
                 time.sleep(0.05)
@@ -85,7 +85,7 @@ def _asked(url: str, seconds: float) -> Counter[tuple[str, int]]:
     return asked
 
 
-def _say(client: redis.Redis, rate: int, seconds: float) -> int:
+def _say(client: redis.Redis, rate: int, seconds: float, partitions: int) -> int:
     """Changes at this rate; their contact is the microsecond at which they are said. Returns how many."""
     connection: Any = client.connection_pool.get_connection()
     burst = max(1, rate // 500)
@@ -95,23 +95,23 @@ def _say(client: redis.Redis, rate: int, seconds: float) -> int:
         wait = begun + i / rate - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        connection.send_packed_command((b"".join(_xadd(i + j) for j in range(burst)),), check_health=False)
+        connection.send_packed_command((b"".join(_xadd(i + j, partitions) for j in range(burst)),), check_health=False)
         for _ in range(burst):
             connection.read_response()
     client.connection_pool.release(connection)
     return count
 
 
-def _xadd(number: int) -> bytes:
+def _xadd(number: int, partitions: int) -> bytes:
     owner, now = str(1_000 + number), time.time()
-    key = f"contact-sync:{{{partition_of(owner, PARTITIONS)}}}:events"
+    key = f"contact-sync:{{{partition_of(owner, partitions)}}}:events"
     fields = ("owner", owner, "contact", str(int(now * 1e6)), "op", "upsert", "at", str(int(now * 1000)))
     packed: bytes = pack_command(("XADD", key, "*", *fields))  # type: ignore[arg-type] # its stub means one word
     return packed
 
 
-def _wait_until_it_delivers(client: redis.Redis, endpoint: Endpoint) -> None:
-    _say(client, 50, 0.1)
+def _wait_until_it_delivers(client: redis.Redis, endpoint: Endpoint, partitions: int) -> None:
+    _say(client, 50, 0.1, partitions)
     ends = time.monotonic() + _READY_SECONDS
     while not endpoint.counts()["requests"] and time.monotonic() < ends:
         time.sleep(0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,15 +55,27 @@ def process(
             started.wait()
 
 
-def cpu_seconds(group: int) -> float:
-    """Processor time of all processes of a group so far, with the children that have ended."""
-    ticks = 0
+def cpu_seconds(*groups: int) -> float:
+    """Processor time of all processes of these groups so far, with the children that have ended."""
+    return sum(sum(int(each) for each in fields[11:15]) for _, fields in _members(groups)) / _TICKS
+
+
+def peak_megabytes(*groups: int) -> float:
+    """The most memory that any process of these groups has held so far, in megabytes."""
+    peaks = [0.0]
+    for status, _ in _members(groups):
+        with suppress(OSError):
+            held = re.search(r"VmHWM:\s+(\d+) kB", status.with_name("status").read_text())
+            peaks.append(int(held[1]) / 1024 if held else 0.0)
+    return max(peaks)
+
+
+def _members(groups: tuple[int, ...]) -> Iterator[tuple[Path, list[str]]]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = stat.read_text().rpartition(") ")[2].split()
-            if int(fields[2]) == group:
-                ticks += sum(int(each) for each in fields[11:15])
-    return ticks / _TICKS
+            if int(fields[2]) in groups:
+                yield stat, fields
 
 
 def urls(redis_url: str, endpoint_url: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ GOALS: Final = {"distinct, 0 ms": 1.5, "hot, 0 ms": 2.0} | {
     f"{kind}, {latency} ms": goal for kind in ("distinct", "hot") for latency, goal in ((20, 6.0), (100, 20.0))
 }
 REDIS_GOAL_US: Final = 6.0
+PENDING_GOALS: Final = {"short ids": 120, "UUIDs": 180}
 LATENCY_GOALS: Final = {50: 0.15, 2_000: 0.30}
 
 
@@ -139,8 +140,45 @@ def _idle(of: dict[str, Any]) -> str:
 
 
 def _backlog(of: dict[str, Any]) -> str:
-    rows = [(f"{int(size):,}", f"{each['rate']:,.0f}", f"{each['worker_us']:.1f}") for size, each in of.items()]
-    return "### Drain by backlog\n\n" + _table(("changes waiting", "a second", "CPU µs a change"), rows)
+    rows = [
+        (f"{int(size):,}", f"{each['rate']:,.0f}", f"{each['worker_us']:.1f}", f"{each['worker_mb']:.0f}")
+        for size, each in of.items()
+    ]
+    head = ("changes waiting", "a second", "CPU µs a change", "worker's peak, MB")
+    return "### Drain by backlog\n\n" + _table(head, rows)
+
+
+def _pending(of: dict[str, Any]) -> str:
+    rows = [
+        (
+            *(name, f"{each['bytes_a_pair']:.0f} (goal {PENDING_GOALS[name.partition(', ')[2]]})"),
+            *(f"{each['log_bytes_a_change']:.0f}", f"{each['seconds']:.0f}"),
+        )
+        for name, each in of.items()
+    ]
+    head = ("pairs waiting in an outage", "bytes a pair", "bytes a change in the log", "seconds until all were joined")
+    return "### An outage: what a pair costs that waits\n\n" + _table(head, rows)
+
+
+def _partitions(of: dict[str, Any]) -> str:
+    rows = [
+        (
+            *(number, f"{each['rate']:,.0f}", f"{each['worker_us']:.1f}", f"{each['redis_us']:.2f}"),
+            *(f"{each['p50'] * 1000:.0f}", f"{each['p99'] * 1000:.0f}"),
+        )
+        for number, each in of.items()
+    ]
+    head = ("partitions", "a second", "CPU µs a change", "Redis µs a change", "p50 ms at 50 a second", "p99 ms")
+    return "### Drain at 0 ms and latency, by partitions\n\n" + _table(head, rows)
+
+
+def _workers(of: dict[str, Any]) -> str:
+    rows = [
+        (name, f"{each['rate']:,.0f}", f"{each['worker_us']:.1f}", f"{each['redis_us']:.2f}", each["most_in_flight"])
+        for name, each in of.items()
+    ]
+    head = ("worker processes", "a second", "CPU µs a change", "Redis µs a change", "most in flight")
+    return "### Drain by workers\n\n" + _table(head, rows)
 
 
 _TEXTS: Final = {
@@ -152,4 +190,7 @@ _TEXTS: Final = {
     "latency": _latency,
     "idle": _idle,
     "backlog": _backlog,
+    "pending": _pending,
+    "partitions": _partitions,
+    "workers": _workers,
 }

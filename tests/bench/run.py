@@ -24,12 +24,16 @@ from tests.bench.plot import bars, lines
 from tests.bench.processes import Endpoint, endpoint
 from tests.bench.producing import producing
 from tests.bench.report import report
+from tests.bench.scale import backlog, partitions, pending, workers
 from tests.bench.systems import CELERY_BATCHES, FASTSTREAM, PEERS_ALL, SCRIPT, SCRIPT_TUNED, System, ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PARTS: Final = ("floor", "drain", "peers", "settings", "producing", "latency", "idle", "backlog")
+PARTS: Final = (
+    *("floor", "drain", "peers", "settings", "producing", "latency", "idle"),
+    *("backlog", "pending", "partitions", "workers"),
+)
 KINDS: Final[tuple[Kind, ...]] = ("distinct", "hot")
 _PER_RECORD_SHARE: Final = 25
 """A system that makes a message or a request of every change is given so much less of them: it takes as long."""
@@ -138,13 +142,6 @@ def _settings(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
     return {name: asdict(drain(system, at, "distinct", 0, given)) for name, system in tried.items()}
 
 
-def _backlog(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
-    sizes = [size for size in (10_000, 100_000, 1_000_000) if size <= 10 * count]
-    return {
-        str(size): asdict(drain(ours("threads", 4), at, "distinct", 0, changes(size, "distinct"))) for size in sizes
-    }
-
-
 _PARTS: Final = {
     "floor": lambda at, count, _rounds: floor(at, count),
     "drain": _drain,
@@ -153,7 +150,10 @@ _PARTS: Final = {
     "producing": lambda _at, _count, rounds: producing(rounds),
     "latency": lambda at, _count, _rounds: [latency(at, rate, 20.0) for rate in (50, 2_000)],
     "idle": lambda _at, _count, _rounds: idle(20.0),
-    "backlog": _backlog,
+    "backlog": backlog,
+    "pending": pending,
+    "partitions": partitions,
+    "workers": workers,
 }
 
 
@@ -163,10 +163,16 @@ def _plot(found: dict[str, Any], out: Path) -> None:
         rates = {system: each["rate"] for system, each in {**of, **others}.items()}
         file = out / f"drain-{name.replace(', ', '-').replace(' ', '')}.svg"
         file.write_text(bars(f"Drain: {name}", "changes a second", rates), encoding="utf-8")
-    if "backlog" in found:
-        points = [(int(size), each["rate"]) for size, each in found["backlog"].items()]
-        text = lines("Drain rate by backlog", "changes waiting", "changes a second", {"contact-sync": points})
-        (out / "backlog.svg").write_text(text, encoding="utf-8")
+    for name, (title, across, up, value) in _CURVES.items():
+        if name in found:
+            points = [(float(size), float(each[value])) for size, each in found[name].items()]
+            (out / f"{name}.svg").write_text(lines(title, across, up, {"contact-sync": points}), encoding="utf-8")
+
+
+_CURVES: Final = {
+    "backlog": ("Drain rate by backlog", "changes waiting", "changes a second", "rate"),
+    "partitions": ("Drain rate by partitions", "partitions", "changes a second", "rate"),
+}
 
 
 if __name__ == "__main__":

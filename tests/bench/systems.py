@@ -34,6 +34,7 @@ class System:
         waiting: how many changes it has not done with, more or less; 0 when it is done.
         per_record: it makes a request of every change, so it is given fewer.
         environment: further settings.
+        processes: how many of it are started.
     """
 
     name: str
@@ -42,6 +43,7 @@ class System:
     waiting: Callable[[redis.Redis], int]
     per_record: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    processes: int = 1
 
 
 def append_all(url: str, commands: Sequence[bytes]) -> None:
@@ -57,14 +59,10 @@ def append_all(url: str, commands: Sequence[bytes]) -> None:
     client.close()
 
 
-def packed_log(changes: Sequence[Change]) -> list[bytes]:
+def packed_log(changes: Sequence[Change], partitions: int = PARTITIONS) -> list[bytes]:
     """The commands that append changes to our log."""
-    keys = [f"contact-sync:{{{p}}}:events" for p in range(PARTITIONS)]
-    return [_xadd(keys[partition_of(each.owner, PARTITIONS)], each) for each in changes]
-
-
-def _load_log(url: str, changes: Sequence[Change]) -> None:
-    append_all(url, packed_log(changes))
+    keys = [f"contact-sync:{{{p}}}:events" for p in range(partitions)]
+    return [_xadd(keys[partition_of(each.owner, partitions)], each) for each in changes]
 
 
 def _load_stream(url: str, changes: Sequence[Change]) -> None:
@@ -93,12 +91,15 @@ def _load_by(module: str) -> Callable[[str, Sequence[Change]], None]:
     return load
 
 
-def _log_waiting(client: redis.Redis) -> int:
+def log_waiting(client: redis.Redis, partitions: int = PARTITIONS) -> tuple[int, int]:
+    """Entries in our log, and pairs that wait beside it."""
     pipe = client.pipeline(transaction=False)
-    for p in range(PARTITIONS):
+    for p in range(partitions):
         pipe.xlen(f"contact-sync:{{{p}}}:events")
+    for p in range(partitions):
         pipe.hlen(f"contact-sync:{{{p}}}:pending")
-    return sum(pipe.execute())
+    found = pipe.execute()
+    return sum(found[:partitions]), sum(found[partitions:])
 
 
 def _stream_waiting(client: redis.Redis) -> int:
@@ -117,13 +118,22 @@ def _arq_waiting(client: redis.Redis) -> int:
     return int(jobs)
 
 
-def ours(pool: str = "threads", concurrency: int = 8, **settings: str) -> System:
+def ours(
+    pool: str = "threads", concurrency: int = 8, *, processes: int = 1, partitions: int = PARTITIONS, **settings: str
+) -> System:
     """Our worker as its users start it, with default settings but for what is given."""
     name = "contact-sync" if pool == "threads" else f"contact-sync ({pool})"
     command = [str(OURS / "python"), "-P", "-m", "celery", "-A", "worker", "worker"]
     command += ["-P", pool, "-c", str(concurrency), "-l", "WARNING"]
     key = {"CONTACT_SYNC_SERVER_KEY_ID": DEFAULT_KEY, "CONTACT_SYNC_SERVER_KEY_SECRET": DEFAULT_KEY}
-    return System(name, command, _load_log, _log_waiting, environment=key | settings)
+    return System(
+        name,
+        command,
+        lambda url, changes: append_all(url, packed_log(changes, partitions)),
+        lambda client: sum(log_waiting(client, partitions)),
+        environment=key | {"CONTACT_SYNC_PARTITIONS": str(partitions)} | settings,
+        processes=processes,
+    )
 
 
 _PEER_DIRECTORY: Final = str(PROJECT / "tests" / "bench" / "peers")
