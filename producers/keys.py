@@ -73,6 +73,11 @@ class Keys:
         return f"{self.namespace}:ticker"
 
     @property
+    def deletes(self) -> str:
+        """String with a time to live: the oldest delete in each log that lingers, as far as the ticker found one."""
+        return f"{self.namespace}:deletes"
+
+    @property
     def hearing(self) -> str:
         """String with a time to live: the name of the worker process that heard a hint last."""
         return f"{self.namespace}:hearing"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.lease import Lease
     from worker.partition import Partitions
     from worker.stretch import Log
-    from worker.survey import Surveyor, Waiting
+    from worker.survey import Linger, Surveyor, Waiting
 
 TURN_SECONDS: Final = 1.0
 """Longest that a flush stays with the same partitions while others may be due."""
@@ -56,13 +56,13 @@ class Claims:
         monotonic: Callable[[], float],
         draw: Callable[[], float],
         *,
-        linger_seconds: float,
+        linger: Linger,
     ) -> None:
         self._partitions = partitions
         self._surveyor = surveyor
         self._monotonic = monotonic
         self._draw = draw
-        self._linger_ms = int(linger_seconds * 1000)
+        self._linger = linger
 
     def take(self, turn: Turn, view: View, limit: int) -> bool:
         """Adds partitions to the turn until a batch is full; whether it has any in the end."""
@@ -109,5 +109,5 @@ class Claims:
         return chosen
 
     def _due_ms(self, waiting: Waiting, view: View, limit: int) -> float:
-        due = waiting.due_ms(view, self._linger_ms, limit)
+        due = waiting.due_ms(view, self._linger, limit)
         return float("inf") if due is None else due

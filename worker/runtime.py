@@ -27,7 +27,7 @@ from worker.request import Requests
 from worker.server_key import read_server_key
 from worker.settling import Settling
 from worker.stopping import STOPPING
-from worker.survey import Surveyor
+from worker.survey import Linger, Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +120,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
     flusher = Flusher(
         settings,
         partitions=partitions,
-        claims=Claims(partitions, surveyor, monotonic, draw, linger_seconds=settings.linger_seconds),
+        claims=Claims(partitions, surveyor, monotonic, draw, linger=Linger.of(settings)),
         gate=gate,
         requests=requests,
         settling=Settling(settings, partitions, requests, monotonic, log),

@@ -130,6 +130,13 @@ class WorkerSettings(ProducerSettings):
     linger_seconds: float = _seconds(
         1.0, description="Longest that the oldest change waits for company.", rule="0 to 3600", ge=0, le=3600
     )
+    delete_linger_seconds: float = _seconds(
+        0.1,
+        description="Longest that the oldest delete waits for company; where it is longer than linger, that counts.",
+        rule="0 to 3600",
+        ge=0,
+        le=3600,
+    )
     request_timeout_seconds: float = _seconds(
         10.0, description="A request's whole time, from connect to last byte.", rule="more than 0 to 600", gt=0, le=600
     )

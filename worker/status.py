@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from worker.deletes_first import is_delete
+from worker.entry import entry_time_ms
 from worker.gate import Gate
 from worker.log_client import command
 from worker.times import iso_utc
@@ -28,6 +31,9 @@ TOTALS: Final = (
 
 _ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten")
 """Each accepted entry ends in exactly one of these, or waits."""
+
+_HEADS: Final = 100
+"""Entries of each log that are looked at for the oldest delete."""
 
 _AT_ONCE: Final = 64  # partitions looked at in one transaction, which Redis does nothing else beside
 
@@ -59,6 +65,7 @@ class Status:
         pending_pairs: pairs that were read and are not confirmed.
         in_flight: partitions that a worker holds right now.
         oldest_ms: when Redis accepted the oldest unconfirmed change (Unix ms), None if none waits.
+        oldest_delete_ms: the same of the oldest delete, as far as the first entries of each log tell.
         dead_letters: how many there are.
         worker_awake: whether the ticker of some worker is alive.
         gate: the endpoint as the fleet sees it, and the time by Redis' clock.
@@ -78,6 +85,7 @@ class Status:
     gate: View
     totals: Mapping[str, int]
     strange_partitions: Sequence[int]
+    oldest_delete_ms: int | None = None
     lost: Lost | None = None
     strayed_partitions: Sequence[int] = ()
 
@@ -89,7 +97,15 @@ class Status:
     @property
     def oldest_seconds(self) -> float | None:
         """Time since Redis accepted the oldest unconfirmed change, None if none waits."""
-        return None if self.oldest_ms is None else max(0, self.gate.now_ms - self.oldest_ms) / 1000
+        return self._since(self.oldest_ms)
+
+    @property
+    def oldest_delete_seconds(self) -> float | None:
+        """The same of the oldest delete: a contact that was removed and is still there is what people notice."""
+        return self._since(self.oldest_delete_ms)
+
+    def _since(self, ms: int | None) -> float | None:
+        return None if ms is None else max(0, self.gate.now_ms - ms) / 1000
 
     @property
     def retry_at_ms(self) -> int | None:
@@ -121,6 +137,7 @@ class Status:
             "at": iso_utc(gate.now_ms),
             "partitions": self.partitions,
             "oldest_seconds": self.oldest_seconds,
+            "oldest_delete_seconds": self.oldest_delete_seconds,
             "waiting_changes": self.waiting_changes,
             "backlog_events": self.backlog_events,
             "pending_pairs": self.pending_pairs,
@@ -150,16 +167,18 @@ class _Sum:
     pending: int = 0
     in_flight: int = 0
     dead: int = 0
-    oldest_ms: int | None = None
+    oldest: list[int] = field(default_factory=list)
+    deletes: list[int] = field(default_factory=list)
 
     def add(self, found: Sequence[Any]) -> None:
-        backlog, head, pending, dead, (oldest, _), leased, _ = found
+        backlog, heads, pending, dead, (oldest, oldest_delete, _), leased, _ = found
         self.backlog += backlog
         self.pending += pending
         self.dead += dead
         self.in_flight += leased
-        for since in [int(entry_id.partition(b"-")[0]) for entry_id, _ in head] + ([int(oldest)] if oldest else []):
-            self.oldest_ms = since if self.oldest_ms is None else min(self.oldest_ms, since)
+        self.oldest += [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
+        deletes = (entry_time_ms(entry_id) for entry_id, fields in heads if is_delete(fields))
+        self.deletes += [*islice(deletes, 1)] + ([int(oldest_delete)] if oldest_delete else [])
 
 
 def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
@@ -177,7 +196,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
             strange.append(p)
         # What stands in the place of one key hides that one, not the others.
         found.add([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)])
-        if fits[4] and fits[4][1]:
+        if fits[4] and fits[4][-1]:
             strayed.append(p)
         totals.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     totals["events"] += found.backlog  # the scripts count an entry when they read it
@@ -186,7 +205,8 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         backlog_events=found.backlog,
         pending_pairs=found.pending,
         in_flight=found.in_flight,
-        oldest_ms=found.oldest_ms,
+        oldest_ms=min(found.oldest, default=None),
+        oldest_delete_ms=min(found.deletes, default=None),
         dead_letters=found.dead,
         worker_awake=bool(client.exists(keys.ticker)),
         gate=Gate(client, keys).look(),
@@ -220,7 +240,7 @@ def acknowledge(client: redis.Redis, keys: Keys, partitions: int) -> None:
     pipe.execute()
 
 
-_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, (None, None), 0, {})
+_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, (None, None, None), 0, {})
 
 
 def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, list[Any]]]:
@@ -230,10 +250,10 @@ def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, l
         pipe = client.pipeline(transaction=True)
         for p in several:
             pipe.xlen(keys.events(p))
-            command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", 1)
+            command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS)
             pipe.hlen(keys.pending(p))
             pipe.hlen(keys.dead(p))
-            pipe.hmget(keys.partition(p), "oldest", "strayed")
+            pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed")
             pipe.exists(keys.lease(p))
             pipe.hgetall(keys.totals(p))
         replies = pipe.execute(raise_on_error=False)

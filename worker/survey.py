@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from worker.deletes_first import decode_deletes
 from worker.gate import DEAD_LETTERS_FULL, PAUSED
 from worker.log_client import command, round_trip
 from worker.partition import DEAD_CAP
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from producers.keys import Keys
     from worker.gate import View
+    from worker.settings import WorkerSettings
 
 ABSORB_ENTRIES: Final = 1_000
 """While the endpoint is away a log as long as this is read and joined, so that memory grows by pairs, not by events."""
@@ -30,6 +32,19 @@ ABSORB_READ: Final = 5_000
 """Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
 
 
+class Linger(NamedTuple):
+    """How long the oldest change, and the oldest delete, wait for company (milliseconds)."""
+
+    change_ms: int
+    delete_ms: int
+
+    @staticmethod
+    def of(settings: WorkerSettings) -> Linger:
+        """As it is set; a delete never lingers for longer than anything else."""
+        change_ms = int(settings.linger_seconds * 1000)
+        return Linger(change_ms, min(change_ms, int(settings.delete_linger_seconds * 1000)))
+
+
 @dataclass(slots=True)
 class Waiting:
     """What waits in one partition.
@@ -38,6 +53,7 @@ class Waiting:
         partition: its number.
         leased: somebody works on it.
         oldest_ms: time of the oldest entry in its log, 0 where it is empty; 1 where the clock went back behind it.
+        delete_ms: time of the oldest delete in its log, 0 where none was found: only logs that linger are searched.
         entries: how many entries its log holds.
         pending: how many pairs were read and are not confirmed.
         dead: how many dead letters it has, as far as entries wait that may become more.
@@ -47,25 +63,33 @@ class Waiting:
     partition: int
     leased: bool = False
     oldest_ms: int = 0
+    delete_ms: int = 0
     entries: int = 0
     pending: int = 0
     dead: int = 0
     late_due_ms: int = 0
 
-    def due_ms(self, view: View, linger_ms: int, batch_size: int) -> int | None:
+    def due_ms(self, view: View, linger: Linger, batch_size: int) -> int | None:
         """When the partition is due by itself (Unix ms, in the past if it is now), None while nothing makes it so.
 
-        Due is: the oldest entry is older than linger, or a full batch waits, or something is pending or to be
-        repaired and the gate is not closed; while it is closed, a log that wants to be absorbed.
+        Due is: the oldest entry is older than linger, or the oldest delete than its own, or a full batch waits, or
+        something is pending or to be repaired and the gate is not closed; while it is closed, a log that wants to be
+        absorbed.
         """
         if view.closed:
             full = view.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
             if full or not self.oldest_ms:
                 return None  # where a read might not fit into the dead letters, only probes find out
-            return 0 if self.entries >= ABSORB_ENTRIES else self.oldest_ms + max(linger_ms, int(ABSORB_SECONDS * 1000))
+            return (
+                0
+                if self.entries >= ABSORB_ENTRIES
+                else self.oldest_ms + max(linger.change_ms, int(ABSORB_SECONDS * 1000))
+            )
         times = [self.late_due_ms] if self.late_due_ms else []
         if self.oldest_ms:
-            times.append(0 if self.entries >= batch_size else self.oldest_ms + linger_ms)
+            times.append(0 if self.entries >= batch_size else self.oldest_ms + linger.change_ms)
+        if self.delete_ms:
+            times.append(self.delete_ms + linger.delete_ms)
         if self.pending:
             times.append(0)
         return min(times, default=None)
@@ -115,14 +139,19 @@ class Surveyor:
                 ("MGET", *(self._keys.lease(p) for p in self._all)),
                 ("EXISTS", *(self._keys.pending(p) for p in self._all)),
                 ("EXISTS", *(self._keys.late(p) for p in self._all)),
+                ("GET", self._keys.deletes),
             ],
         )
+        deletes = replies.pop()
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         (seconds, micros), leases, pending, late = replies
         found = {p: Waiting(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
         self._measure(found, heads, pending=bool(pending), late=bool(late))
+        for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
+            if p in heads and delete_ms >= heads[p]:  # what is older than the log's oldest entry was settled
+                found[p].delete_ms = delete_ms
         waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         for each in waiting:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import redis
 
 from worker import scripts
+from worker.deletes_first import DeletesFirst
+from worker.survey import Linger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,6 +85,8 @@ class Ticker:
         self._flush = flush
         self._token = token.encode()
         self._monotonic = monotonic
+        self._linger = Linger.of(settings)
+        self._deletes = DeletesFirst(client, keys)
         self._renewed = -math.inf
         self._log = log
         self._watches = watches
@@ -141,6 +145,8 @@ class Ticker:
             return 0.0
         view = self._gate.look()
         batch_size = min(self._settings.batch_size, view.limit or self._settings.batch_size)
+        if self._linger.delete_ms < self._linger.change_ms and not view.closed:
+            self._find_deletes(survey, view, batch_size)
         wanted, next_ms = self._wanted(survey, view, batch_size)
         if wanted:
             self._hint(wanted)
@@ -149,12 +155,22 @@ class Ticker:
             next_ms = min(next_ms, survey.now_ms + view.wait_ms)
         return min(IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
 
+    def _find_deletes(self, survey: Survey, view: View, batch_size: int) -> None:
+        """Looks for deletes in the logs that would linger on."""
+        lingering = {
+            each.partition: each
+            for each in survey.waiting
+            if each.oldest_ms and (each.due_ms(view, self._linger, batch_size) or 0) > survey.now_ms
+        }
+        found = self._deletes.find({p: each.oldest_ms for p, each in lingering.items()}, batch_size)
+        for p, delete_ms in found.items():
+            lingering[p].delete_ms = delete_ms
+
     def _wanted(self, survey: Survey, view: View, batch_size: int) -> tuple[int, float]:
         """How many hints there is work for, and when the next partition is due if there is none (Unix ms)."""
-        linger_ms = int(self._settings.linger_seconds * 1000)
         due, records, next_ms = 0, 0, math.inf
         for each in survey.waiting:
-            due_ms = each.due_ms(view, linger_ms, batch_size)
+            due_ms = each.due_ms(view, self._linger, batch_size)
             if due_ms is None:
                 continue
             if each.leased:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.integration.commands import run, told
 from tests.integration.fleet import Fleet, T
 from worker.gate import DEAD_LETTERS_FULL, Gate
-from worker.survey import ABSORB_ENTRIES
+from worker.survey import ABSORB_ENTRIES, Linger
 
 if TYPE_CHECKING:
     from tests.waiting import WaitUntil
@@ -60,9 +60,9 @@ def test_full_dead_letters_are_left_to_probes_while_it_is_paused_too(fleet: Flee
     from worker.survey import Waiting  # noqa: PLC0415 - of this test alone
 
     full = Waiting(0, oldest_ms=1, entries=5_000, dead=10_000)
-    assert full.due_ms(view, 0, 500) is None
-    assert full.due_ms(view._replace(reason=DEAD_LETTERS_FULL), 0, 500) is None
-    assert Waiting(0, oldest_ms=1, entries=5_000).due_ms(view, 0, 500) == 0
+    assert full.due_ms(view, Linger(0, 0), 500) is None
+    assert full.due_ms(view._replace(reason=DEAD_LETTERS_FULL), Linger(0, 0), 500) is None
+    assert Waiting(0, oldest_ms=1, entries=5_000).due_ms(view, Linger(0, 0), 500) == 0
 
 
 def test_status_health_drain_and_explain_say_it_and_how_it_ends(fleet: Fleet) -> None:

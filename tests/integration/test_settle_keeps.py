@@ -66,9 +66,10 @@ def test_the_next_mark_to_be_judged_is_known_without_reading_all(fleet: Fleet, p
 def test_the_oldest_that_waits_is_known_without_reading_all(fleet: Fleet, partitions: Partitions) -> None:
     lease = claim(partitions)
     settle(partitions, lease, keep=[PAIR, b"d500,-3\x1fu400", OTHER, b"u450"])
-    assert stored(fleet, "partition")["oldest"] == "400"
+    assert [stored(fleet, "partition")[name] for name in ("oldest", "oldest_delete")] == ["400", "500"]
     settle(partitions, lease, drop=[PAIR])
     assert stored(fleet, "partition")["oldest"] == "450"
+    assert "oldest_delete" not in stored(fleet, "partition")
     settle(partitions, lease, drop=[OTHER])
     assert "oldest" not in stored(fleet, "partition")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.fleet import PARTITIONS, T
 from tests.waiting import wait_until
 from worker.log_client import connect
-from worker.survey import ABSORB_ENTRIES, Surveyor
+from worker.survey import ABSORB_ENTRIES, Linger, Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def due_in_ms(fleet: Fleet, surveyor: Surveyor) -> int | None:
     """When the one partition in which something waits is due, from the look on; at once is negative or 0."""
     survey = surveyor.look()
     (each,) = survey.waiting
-    due_ms = each.due_ms(fleet.first.gate.look(), LINGER_MS, BATCH)
+    due_ms = each.due_ms(fleet.first.gate.look(), Linger(LINGER_MS, LINGER_MS), BATCH)
     return None if due_ms is None else due_ms - survey.now_ms
 
 

@@ -15,7 +15,7 @@ from worker.partition import Partitions
 from worker.request import Requests
 from worker.settings import WorkerSettings
 from worker.settling import Settling
-from worker.survey import Surveyor
+from worker.survey import Linger, Surveyor
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -84,9 +84,7 @@ class Process:
         flusher = Flusher(
             settings,
             partitions=partitions,
-            claims=Claims(
-                partitions, surveyor, world.monotonic, world.chance.fraction, linger_seconds=settings.linger_seconds
-            ),
+            claims=Claims(partitions, surveyor, world.monotonic, world.chance.fraction, linger=Linger.of(settings)),
             gate=gate,
             requests=requests,
             settling=Settling(settings, partitions, requests, world.monotonic, Silence()),

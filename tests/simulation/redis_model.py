@@ -99,8 +99,9 @@ class RedisModel:
         """MGET."""
         return [self.text(key) for key in keys]
 
-    def set(self, key: str, value: Any, *, expires_in_ms: int | None = None) -> None:
-        """SET with PX."""
+    def set(self, key: str, value: Any, *px: Any, expires_in_ms: int | None = None) -> None:
+        """SET with PX, by name or as the words of the command."""
+        expires_in_ms = int(px[1]) if px else expires_in_ms
         expires_ms = None if expires_in_ms is None else self.now_ms + expires_in_ms
         self.data[key] = Text(bytes_of(value), expires_ms)
 
@@ -244,8 +245,10 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "HMGET": RedisModel.hmget,
     "HGET": RedisModel.hget,
     "EXISTS": RedisModel.exists,
+    "GET": RedisModel.get,
     "HLEN": RedisModel.hlen,
     "MGET": RedisModel.mget,
+    "SET": RedisModel.set,
     "XLEN": RedisModel.xlen,
     "HSCAN": RedisModel.hscan_raw,
     "TIME": RedisModel.time,

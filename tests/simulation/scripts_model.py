@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.redis_model import RedisModel
 
-_FIRST = re.compile(rb"^[du](\d+)")
-_SECOND = re.compile(rb"\x1f[du](\d+)")
+_SIDE = re.compile(rb"^([du])(\d+)")
 _COUNT = re.compile(rb"^\d+")
 _KNOWN = re.compile(rb"^[du](\d*),(\d*)$")
 
@@ -75,8 +74,8 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     """settle.lua."""
     lease, partition, events, pending, ledger_new, ledger_old, late, dead, dead_pairs, totals = keys
     token, expected, position = bytes_of(argv[0]), int(argv[1]), bytes_of(argv[3])
-    token_was, seq_was, rotated_was, oldest_was, late_due_was = redis.hmget(
-        partition, "token", "seq", "rotated", "oldest", "late_due"
+    token_was, seq_was, rotated_was, oldest_was, late_due_was, oldest_delete_was = redis.hmget(
+        partition, "token", "seq", "rotated", "oldest", "late_due", "oldest_delete"
     )
     seq = int(seq_was or 0)
     if token_was == token and seq == expected + 1:
@@ -120,17 +119,10 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         redis.hincrby(totals, name, int(number))
 
     waiting = redis.hlen(pending)
-    oldest = float(oldest_was) if oldest_was is not None else math.inf
-    if waiting == 0:
-        oldest = math.inf
-    elif waiting <= 128 and (keep or drop):
-        oldest = min(_first_ms(state) for state in redis.hash_of(pending).values())
-    else:
-        oldest = min([oldest, *(_first_ms(state) for _, state in keep)])
-    if oldest != math.inf:
-        redis.hset(partition, "oldest", int(oldest))
-    elif oldest_was is not None:
-        redis.hdel(partition, "oldest")
+    exact = waiting == 0 or (waiting <= 128 and bool(keep or drop))
+    states = list(redis.hash_of(pending).values()) if exact else [state for _, state in keep]
+    oldest = _oldest(redis, partition, "oldest", None if exact else oldest_was, b"du", states)
+    _oldest(redis, partition, "oldest_delete", None if exact else oldest_delete_was, b"d", states)
 
     marks, late_due = redis.hlen(late), int(late_due_was or 0)
     if marks == 0 and late_due_was is not None:
@@ -305,10 +297,21 @@ def _letters_of(value: bytes) -> bytes:
     return found[0] if found else b""
 
 
-def _first_ms(state: bytes) -> int:
-    one, two = _FIRST.match(state), _SECOND.search(state)
-    first = int(one[1]) if one else 0
-    return min(first, int(two[1])) if two else first
+def _oldest(  # noqa: PLR0913, PLR0917 - what the script has at hand
+    redis: RedisModel, partition: str, name: str, was: bytes | None, ops: bytes, states: Sequence[bytes]
+) -> float:
+    """Notes since when the oldest of these ops waits, by what was known and these states; infinity where none does."""
+    times = [] if was is None else [int(was)]
+    for state in states:
+        for side in state.split(b"\x1f"):
+            part = _SIDE.match(side)
+            if part and part[1] in ops:
+                times.append(int(part[2]))
+    if not times:
+        redis.hdel(partition, name)
+        return math.inf
+    redis.hset(partition, name, min(times))
+    return float(min(times))
 
 
 def _mark(value: bytes) -> tuple[int, int]:

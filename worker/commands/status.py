@@ -105,7 +105,11 @@ def status_lines(found: Status) -> list[str]:
 
 def _oldest(found: Status) -> str:
     seconds = found.oldest_seconds
-    return "nothing waits" if seconds is None else f"has waited for {in_words(seconds)}"
+    if seconds is None:
+        return "nothing waits"
+    deletes = found.oldest_delete_seconds
+    beside = "" if deletes is None else f"; the oldest delete for {in_words(deletes)}"
+    return f"has waited for {in_words(seconds)}{beside}"
 
 
 def _waiting(found: Status) -> str:

@@ -12,7 +12,7 @@ local lease, partition, events, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local late, dead, dead_pairs = KEYS[7], KEYS[8], KEYS[9]
 local token, expected = ARGV[1], tonumber(ARGV[2])
 
-local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due')
+local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'oldest_delete')
 local seq = tonumber(known[2] or '0')
 local function settled(late_due_ms)
   return { 'settled', redis.call('XLEN', events), redis.call('HLEN', pending), redis.call('HLEN', late), late_due_ms,
@@ -98,33 +98,39 @@ for i = total_first, total_last, 2 do
   redis.call('HINCRBY', KEYS[10], ARGV[i], ARGV[i + 1])
 end
 
--- The time of the oldest pair that waits: exact while few wait, else the lower bound that is known.
+-- The time of the oldest pair that waits, and of the oldest delete: exact while few wait, else the lower bound known.
 local waiting = redis.call('HLEN', pending)
-local oldest = tonumber(known[4] or 'inf')
-local function first_ms(state)
-  local one = tonumber(string.match(state, '^[du](%d+)'))
-  local two = tonumber(string.match(state, '\31[du](%d+)'))
-  return two and math.min(one, two) or one
+local oldest, oldest_delete = tonumber(known[4] or 'inf'), tonumber(known[6] or 'inf')
+local function waits(state)
+  local one, delete = string.match(state, '^[du](%d+)'), string.match(state, '^d(%d+)')
+  local two = string.match(state, '\31[du](%d+)')
+  delete = delete or string.match(state, '\31d(%d+)')
+  oldest = math.min(oldest, tonumber(one), tonumber(two or 'inf'))
+  oldest_delete = math.min(oldest_delete, tonumber(delete or 'inf'))
 end
 if waiting == 0 then
-  oldest = math.huge
+  oldest, oldest_delete = math.huge, math.huge
 elseif waiting <= 128 and (keep_last >= keep_first or drop_last >= drop_first) then
-  oldest = math.huge
+  oldest, oldest_delete = math.huge, math.huge
   for _, state in ipairs(redis.call('HVALS', pending)) do
-    oldest = math.min(oldest, first_ms(state))
+    waits(state)
   end
 else
   for i = keep_first, keep_last, 2 do
-    oldest = math.min(oldest, first_ms(ARGV[i + 1]))
+    waits(ARGV[i + 1])
   end
 end
-if oldest < math.huge then
-  if string.format('%.0f', oldest) ~= known[4] then
-    redis.call('HSET', partition, 'oldest', string.format('%.0f', oldest))
+local function note(name, since, was)
+  if since < math.huge then
+    if string.format('%.0f', since) ~= was then
+      redis.call('HSET', partition, name, string.format('%.0f', since))
+    end
+  elseif was then
+    redis.call('HDEL', partition, name)
   end
-elseif known[4] then
-  redis.call('HDEL', partition, 'oldest')
 end
+note('oldest', oldest, known[4])
+note('oldest_delete', oldest_delete, known[6])
 
 -- The time at which the next late mark can be judged.
 local marks = redis.call('HLEN', late)
