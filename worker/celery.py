@@ -105,8 +105,19 @@ def flush(*_args: object, **_kwargs: object) -> None:
 
 
 @signals.setup_logging.connect
-def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
-    set_up_logging(loglevel)
+def _set_up_logging(
+    loglevel: int | str = "INFO",
+    logfile: str | None = None,
+    colorize: bool | None = None,  # noqa: FBT001 - Celery's signature
+    **more: Any,
+) -> None:
+    try:
+        root = set_up_logging(loglevel, logfile, colours=bool(colorize))
+    except OSError as error:
+        _refuse(SettingsError(f"--logfile: {logfile} cannot be written: {error.strerror}"))
+    # Whoever extends Celery's logging does it at this signal, which Celery leaves out where somebody else sets it up.
+    told = {"loglevel": loglevel, "logfile": logfile, "colorize": colorize, "format": more.get("format")}
+    signals.after_setup_logger.send(sender=None, logger=root, **told)
 
 
 @signals.celeryd_init.connect

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -49,11 +50,19 @@ class FirstOfMany(logging.Filter):
         return True
 
 
-def set_up_logging(level: int | str = "INFO") -> None:
-    """Sends this project's and the standard library's logs to standard error.
+def set_up_logging(level: int | str = "INFO", file: str | None = None, *, colours: bool = True) -> logging.Logger:
+    """Sends this project's and the standard library's logs to standard error, or to a file.
 
     Args:
         level: the lowest that is shown, as Celery's `--loglevel` says it.
+        file: as Celery's `--logfile` says it; one that was moved away is opened anew, as logrotate wants it.
+        colours: whether a terminal may show colours, as Celery's `--no-color` says it.
+
+    Returns:
+        The root logger.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -61,7 +70,8 @@ def set_up_logging(level: int | str = "INFO") -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    people = file is None and sys.stderr.isatty()
+    renderer: Any = structlog.dev.ConsoleRenderer(colors=colours) if people else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -72,7 +82,7 @@ def set_up_logging(level: int | str = "INFO") -> None:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(renderer)],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(FirstOfMany())
     root = logging.getLogger()
@@ -82,6 +92,7 @@ def set_up_logging(level: int | str = "INFO") -> None:
         # Hints come by the hundred and mean nothing; what a flush did is said by its batches.
         for name in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    return root
 
 
 def _rendering(renderer: Any) -> list[Any]:
