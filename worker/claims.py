@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from worker.gate import View
     from worker.lease import Lease
+    from worker.linger import Linger
     from worker.partition import Partitions
     from worker.stretch import Log
-    from worker.survey import Linger, Surveyor, Waiting
+    from worker.survey import Surveyor, Waiting
 
 TURN_SECONDS: Final = 1.0
 """Longest that a flush stays with the same partitions while others may be due."""

@@ -21,13 +21,14 @@ from worker.claims import Claims
 from worker.endpoint import Endpoint
 from worker.flush import Flusher
 from worker.gate import Gate
+from worker.linger import Linger
 from worker.log_client import connect
 from worker.partition import Partitions
 from worker.request import Requests
 from worker.server_key import read_server_key
 from worker.settling import Settling
 from worker.stopping import STOPPING
-from worker.survey import Linger, Surveyor
+from worker.survey import Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

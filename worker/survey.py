@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from producers.keys import Keys
     from worker.gate import View
-    from worker.settings import WorkerSettings
+    from worker.linger import Linger
 
 ABSORB_ENTRIES: Final = 1_000
 """While the endpoint is away a log as long as this is read and joined, so that memory grows by pairs, not by events."""
@@ -30,19 +30,6 @@ ABSORB_SECONDS: Final = 5.0
 
 ABSORB_READ: Final = 5_000
 """Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
-
-
-class Linger(NamedTuple):
-    """How long the oldest change, and the oldest delete, wait for company (milliseconds)."""
-
-    change_ms: int
-    delete_ms: int
-
-    @staticmethod
-    def of(settings: WorkerSettings) -> Linger:
-        """As it is set; a delete never lingers for longer than anything else."""
-        change_ms = int(settings.linger_seconds * 1000)
-        return Linger(change_ms, min(change_ms, int(settings.delete_linger_seconds * 1000)))
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ import redis
 
 from worker import scripts
 from worker.deletes_first import DeletesFirst
-from worker.survey import Linger
+from worker.linger import Linger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from tests.integration.commands import run, told
 from tests.integration.fleet import Fleet, T
 from worker.gate import DEAD_LETTERS_FULL, Gate
-from worker.survey import ABSORB_ENTRIES, Linger
+from worker.linger import Linger
+from worker.survey import ABSORB_ENTRIES
 
 if TYPE_CHECKING:
     from tests.waiting import WaitUntil

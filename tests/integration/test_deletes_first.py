@@ -11,8 +11,9 @@ from tests.integration.fleet import PARTITIONS, T
 from tests.integration.worker_process import WorkerProcess
 from tests.waiting import wait_until
 from worker.deletes_first import DeletesFirst, decode_deletes
+from worker.linger import Linger
 from worker.log_client import connect
-from worker.survey import Linger, Surveyor, Waiting
+from worker.survey import Surveyor, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

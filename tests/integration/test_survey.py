@@ -10,8 +10,9 @@ import pytest
 
 from tests.integration.fleet import PARTITIONS, T
 from tests.waiting import wait_until
+from worker.linger import Linger
 from worker.log_client import connect
-from worker.survey import ABSORB_ENTRIES, Linger, Surveyor
+from worker.survey import ABSORB_ENTRIES, Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

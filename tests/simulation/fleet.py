@@ -11,11 +11,12 @@ from tests.simulation.client import ModelClient
 from worker.claims import Claims
 from worker.flush import Flusher
 from worker.gate import Gate
+from worker.linger import Linger
 from worker.partition import Partitions
 from worker.request import Requests
 from worker.settings import WorkerSettings
 from worker.settling import Settling
-from worker.survey import Linger, Surveyor
+from worker.survey import Surveyor
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
