@@ -19,6 +19,7 @@ from producers.intake import AsyncIntake, Item
 from producers.partitions import agree_partitions_async
 from producers.producer import resolve_settings
 from producers.stamp import Stamper
+from producers.trace import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
@@ -168,7 +169,7 @@ class AsyncContactProducer:
         await self.aclose()
 
     async def _join_next_round_trip(self, change: ContactChange) -> str:
-        waiting = _Waiting(Chunk(), asyncio.get_running_loop().create_future())
+        waiting = _Waiting(Chunk(current_traceparent()), asyncio.get_running_loop().create_future())
         waiting.chunk.admit(change, self._stamper)
         self._waiting.append(waiting)
         if self._sender is None or self._sender.done():

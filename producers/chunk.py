@@ -20,12 +20,16 @@ CHUNK_SIZE: Final = 1000
 class Chunk:
     """Changes and, beside each, the ``at`` it goes into the log with, in Unix milliseconds.
 
+    Args:
+        traceparent: of the trace they are said in, for those that name none themselves.
+
     Beside and not inside: a stamped copy of each change would cost more than all the rest of sending it.
     """
 
-    __slots__ = ("changes", "stamps")
+    __slots__ = ("changes", "stamps", "traceparent")
 
-    def __init__(self) -> None:
+    def __init__(self, traceparent: str | None = None) -> None:
+        self.traceparent = traceparent
         self.changes: list[ContactChange] = []
         self.stamps: list[int] = []
 
@@ -53,7 +57,10 @@ class Chunk:
     def stamped(self, index: int) -> ContactChange:
         """The change as it went out: sent again, it is no newer."""
         change = self.changes[index]
-        return change if change.at is not None else change.model_copy(update={"at": self.stamps[index]})
+        update: dict[str, object] = {} if change.at is not None else {"at": self.stamps[index]}
+        if self.traceparent is not None and change.traceparent is None:
+            update["traceparent"] = self.traceparent
+        return change.model_copy(update=update) if update else change
 
 
 def _from_mapping(item: object) -> ContactChange:
@@ -76,13 +83,14 @@ class Packer:
 
     def pack(self, chunk: Chunk) -> bytes:
         """The commands that append the chunk, fields in the order CONTRACT section 2 lists them."""
-        return b"".join([self._command(change, at) for change, at in chunk])
+        said_in = chunk.traceparent
+        return b"".join([self._command(change, at, said_in) for change, at in chunk])
 
-    def _command(self, change: ContactChange, at: int) -> bytes:
+    def _command(self, change: ContactChange, at: int, said_in: str | None) -> bytes:
         owner, contact, time = change.owner.encode(), change.contact.encode(), b"%d" % at
         words, optional = _WORDS, b""
-        if change.source is not None or change.traceparent is not None:
-            words, optional = _optional(change)
+        if change.source is not None or change.traceparent is not None or said_in is not None:
+            words, optional = _optional(change.source, change.traceparent or said_in)
         return b"*%d\r\n%b$%d\r\n%b\r\n$7\r\ncontact\r\n$%d\r\n%b\r\n%b$%d\r\n%b\r\n%b" % (
             words,
             self._heads[partition_of(owner, self._partitions)],
@@ -105,9 +113,9 @@ def _head(key: bytes) -> bytes:
     return b"$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$5\r\nowner\r\n" % (len(key), key)
 
 
-def _optional(change: ContactChange) -> tuple[int, bytes]:
+def _optional(source: str | None, traceparent: str | None) -> tuple[int, bytes]:
     words, packed = _WORDS, b""
-    for name, text in ((b"source", change.source), (b"traceparent", change.traceparent)):
+    for name, text in ((b"source", source), (b"traceparent", traceparent)):
         if text is not None:
             value = text.encode()
             packed += b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(value), value)

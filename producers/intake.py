@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from producers.change import ContactChange
 from producers.chunk import CHUNK_SIZE, Chunk
 from producers.errors import InvalidChange
+from producers.trace import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +30,7 @@ class _Taken:
     def __init__(self, stamper: Stamper) -> None:
         self.failure: Exception | None = None
         self._stamper = stamper
+        self._said_in = current_traceparent()
         self._ended = False
         self._count = 0
 
@@ -49,7 +51,7 @@ class Intake(_Taken):
 
     def take(self) -> Chunk:
         """The next chunk, full but for the last; empty at the end."""
-        chunk = Chunk()
+        chunk = Chunk(self._said_in)
         try:
             while not self._ended and len(chunk) < CHUNK_SIZE:
                 chunk.admit(next(self._items), self._stamper)
@@ -68,7 +70,7 @@ class AsyncIntake(_Taken):
 
     async def take(self) -> Chunk:
         """The next chunk, full but for the last; empty at the end."""
-        chunk = Chunk()
+        chunk = Chunk(self._said_in)
         try:
             while not self._ended and len(chunk) < CHUNK_SIZE:
                 chunk.admit(await anext(self._items), self._stamper)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.request import Requests
     from worker.settings import WorkerSettings
     from worker.settling import Settling
+    from worker.tracing import Tracing
 
 
 class Flusher:
@@ -35,6 +36,7 @@ class Flusher:
         settling: Settling,
         monotonic: Callable[[], float],
         stopping: Callable[[], bool],
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings = settings
         self._partitions = partitions
@@ -44,6 +46,7 @@ class Flusher:
         self._settling = settling
         self._monotonic = monotonic
         self._stopping = stopping
+        self._tracing = tracing
 
     def run(self, budget_seconds: float) -> int:
         """Flushes batch after batch while something is due and the time lasts; returns how many rounds that took.
@@ -105,6 +108,8 @@ class Flusher:
             logs.append(join_log(read.raw, lease.partition, self._partitions.count, size, plainly=True))
             room -= 0 if absorbs else logs[-1].pairs
         turn.learn(logs, room)
+        if self._tracing is not None:
+            self._tracing.read((read.raw, log.entries) for read, log in zip(reads, logs, strict=True))
         stretches = self._partitions.recall(turn.leases, logs, reads)
         for stretch in stretches:
             stretch.judge(self._settings.readd, view.now_ms)

@@ -18,7 +18,7 @@ from producers.errors import SettingsError
 from producers.partitions import agree_partitions
 from producers.settings import variable_of
 from worker.claims import Claims
-from worker.endpoint import Endpoint
+from worker.endpoint import PATH, Endpoint
 from worker.flush import Flusher
 from worker.gate import Gate
 from worker.linger import Linger
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.settings import WorkerSettings
+    from worker.tracing import Tracing
 
 
 class ServerKeyHeader:
@@ -108,10 +109,12 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         late_seconds=settings.late_seconds,
         ledger_seconds=settings.ledger_seconds,
     )
+    endpoint = Endpoint(settings.endpoint_url, settings.request_timeout_seconds, monotonic)
+    tracing = _tracing(endpoint, settings)
     requests = Requests(
         settings,
         gate=gate,
-        endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, monotonic),
+        endpoint=tracing or endpoint,
         server_key=ServerKeyHeader(settings),
         monotonic=monotonic,
         epoch=time.time,
@@ -127,8 +130,18 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         settling=Settling(settings, partitions, requests, monotonic, log),
         monotonic=monotonic,
         stopping=stopping,
+        tracing=tracing,
     )
     return Runtime(settings, client, count, gate, flusher)
+
+
+def _tracing(endpoint: Endpoint, settings: WorkerSettings) -> Tracing | None:
+    """None where the extra `otel` is not installed."""
+    try:
+        from worker.tracing import Tracing  # noqa: PLC0415 - it needs that extra
+    except ModuleNotFoundError:
+        return None
+    return Tracing(endpoint, settings.endpoint_url + PATH)
 
 
 _GARBAGE: Final = 50_000

@@ -1,0 +1,16 @@
+"""The trace that a change is said in, where the app has OpenTelemetry; it is never loaded from here."""
+
+from __future__ import annotations
+
+import sys
+
+
+def current_traceparent() -> str | None:
+    """The current span's W3C traceparent, None where there is no span, or nobody samples it."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    context = trace.get_current_span().get_span_context()
+    if not (context.is_valid and context.trace_flags.sampled):
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
