@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -16,7 +15,7 @@ from worker.log_client import command
 from worker.times import iso_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import redis
 
@@ -55,6 +54,26 @@ class Lost(NamedTuple):
         return {"accepted_after": after, "accepted_before": iso_utc(self.before_ms)}
 
 
+class Part(NamedTuple):
+    """One partition at a glance.
+
+    Attributes:
+        backlog: entries in its stream.
+        pending: pairs that were read and are not confirmed.
+        dead: its dead letters.
+        oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if none waits.
+        oldest_delete_ms: the same of its oldest delete.
+        leased: whether a worker holds it.
+    """
+
+    backlog: int
+    pending: int
+    dead: int
+    oldest_ms: int | None
+    oldest_delete_ms: int | None
+    leased: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """One look at a namespace.
@@ -73,6 +92,8 @@ class Status:
         strange_partitions: those in which a key of another type stands in the place of one of ours.
         lost: when Redis had lost changes that it had accepted, None unless that was noticed and not acknowledged.
         strayed_partitions: those whose log was not the one that was worked on before.
+        parts: each partition, in order.
+        counted: every counter there is, also those that are in none of the `totals`.
     """
 
     partitions: int
@@ -88,6 +109,8 @@ class Status:
     oldest_delete_ms: int | None = None
     lost: Lost | None = None
     strayed_partitions: Sequence[int] = ()
+    parts: Sequence[Part] = ()
+    counted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def waiting_changes(self) -> int:
@@ -159,26 +182,16 @@ class Status:
         }
 
 
-@dataclass(slots=True)
-class _Sum:
-    """What the partitions looked at so far come to."""
+def _part(found: Sequence[Any]) -> Part:
+    backlog, heads, pending, dead, (oldest, oldest_delete, _), leased, _ = found
+    since = [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
+    deletes = [entry_time_ms(entry_id) for entry_id, fields in heads if is_delete(fields)][:1]
+    deletes += [int(oldest_delete)] if oldest_delete else []
+    return Part(backlog, pending, dead, min(since, default=None), min(deletes, default=None), bool(leased))
 
-    backlog: int = 0
-    pending: int = 0
-    in_flight: int = 0
-    dead: int = 0
-    oldest: list[int] = field(default_factory=list)
-    deletes: list[int] = field(default_factory=list)
 
-    def add(self, found: Sequence[Any]) -> None:
-        backlog, heads, pending, dead, (oldest, oldest_delete, _), leased, _ = found
-        self.backlog += backlog
-        self.pending += pending
-        self.dead += dead
-        self.in_flight += leased
-        self.oldest += [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
-        deletes = (entry_time_ms(entry_id) for entry_id, fields in heads if is_delete(fields))
-        self.deletes += [*islice(deletes, 1)] + ([int(oldest_delete)] if oldest_delete else [])
+def _earliest(times: Iterable[int | None]) -> int | None:
+    return min((each for each in times if each is not None), default=None)
 
 
 def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
@@ -187,33 +200,36 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    found = _Sum()
-    totals: Counter[str] = Counter()
+    parts: list[Part] = []
+    counted: Counter[str] = Counter()
     strange, strayed = [], []
     for p, replies in _look(client, keys, partitions):
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
             strange.append(p)
         # What stands in the place of one key hides that one, not the others.
-        found.add([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)])
+        parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
         if fits[4] and fits[4][-1]:
             strayed.append(p)
-        totals.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
-    totals["events"] += found.backlog  # the scripts count an entry when they read it
+        counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
+    backlog = sum(part.backlog for part in parts)
+    counted["events"] += backlog  # the scripts count an entry when they read it
     return Status(
         partitions=partitions,
-        backlog_events=found.backlog,
-        pending_pairs=found.pending,
-        in_flight=found.in_flight,
-        oldest_ms=min(found.oldest, default=None),
-        oldest_delete_ms=min(found.deletes, default=None),
-        dead_letters=found.dead,
+        backlog_events=backlog,
+        pending_pairs=sum(part.pending for part in parts),
+        in_flight=sum(part.leased for part in parts),
+        oldest_ms=_earliest(part.oldest_ms for part in parts),
+        oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
+        dead_letters=sum(part.dead for part in parts),
         worker_awake=bool(client.exists(keys.ticker)),
         gate=Gate(client, keys).look(),
-        totals={name: totals[name] for name in TOTALS},
+        totals={name: counted[name] for name in TOTALS},
         strange_partitions=strange,
         lost=_lost(client, keys),
         strayed_partitions=strayed,
+        parts=parts,
+        counted=counted,
     )
 
 
