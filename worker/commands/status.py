@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import click
+import redis
 
-from worker.commands.session import echo_json, painted, printable, session
+from worker.commands.session import echo_json, painted, printable, redis_failure, session
 from worker.settings import load_worker_settings
 from worker.status import acknowledge, read_status
 from worker.times import in_words, iso_utc
@@ -43,7 +44,8 @@ Example:
 @click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
 def status(*, as_json: bool, forgets: bool, watch: bool) -> None:
     """Show what waits, since when, what was done, and the endpoint's health."""
-    with session(load_worker_settings(require_credentials=False)) as (client, keys, partitions):
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as (client, keys, partitions):
 
         def look() -> Status:
             return read_status(client, keys, partitions)
@@ -59,7 +61,7 @@ def status(*, as_json: bool, forgets: bool, watch: bool) -> None:
         elif as_json or not sys.stdout.isatty():
             _watch_in_lines(look, as_json=as_json)
         else:
-            _watch_live(look)
+            _watch_live(look, settings.redis_url)
 
 
 def _watch_in_lines(look: Callable[[], Status], *, as_json: bool) -> None:
@@ -72,17 +74,25 @@ def _watch_in_lines(look: Callable[[], Status], *, as_json: bool) -> None:
         time.sleep(_EVERY_SECONDS)
 
 
-def _watch_live(look: Callable[[], Status]) -> None:
+def _watch_live(look: Callable[[], Status], url: str) -> None:
     from rich.live import Live  # noqa: PLC0415 - a single look must not wait for rich
-    from rich.text import Text  # noqa: PLC0415 - the same
 
-    def drawn(found: Status) -> Text:
-        return Text.from_ansi("\n".join(status_lines(found)))
+    from worker.commands.watch import Watched, screen  # noqa: PLC0415 - the same
 
-    with Live(drawn(look()), auto_refresh=False) as live:
+    watched, lines = Watched(), [""]
+    with Live(auto_refresh=False, screen=True, vertical_overflow="crop") as live:
         while True:
+            trouble = ""
+            try:
+                watched.add(look())
+            except redis.RedisError as error:
+                if watched.last is None:
+                    raise
+                trouble = redis_failure(url, error)
+            if watched.last is not None:
+                lines = status_lines(watched.last)
+            live.update(screen(watched, lines, trouble), refresh=True)
             time.sleep(_EVERY_SECONDS)
-            live.update(drawn(look()), refresh=True)
 
 
 def status_lines(found: Status) -> list[str]:
