@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.integration.commands import COMMAND, ENDS, bury, run, running, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
+from worker.times import iso_utc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,6 +189,40 @@ def test_explain_tells_of_dead_letters_in_whatever_partition(fleet: Fleet) -> No
     found = told(fleet, "explain", "1", "9")
     assert {each["id"] for each in found["dead_letters"]} == {home, f"{wrong}-1"}
     assert found["why"] == ["nothing: no change of it waits"]
+
+
+def fates(fleet: Fleet, *ids: str) -> list[str]:
+    """What `explain` says of each entry that waits, after its last semicolon; times as distances from T."""
+    text = run(fleet, "explain", *ids).stdout.replace(iso_utc(T), "T").replace(iso_utc(T + 1), "T+1")
+    return [line.rpartition("; ")[2] for line in text.splitlines() if line.startswith("in the log: ")]
+
+
+def test_explain_tells_of_each_entry_what_becomes_of_it_and_because_of_what(fleet: Fleet) -> None:
+    for op, at in (("upsert", T - 1), ("delete", T - 5), ("delete", T), ("upsert", T + 1), ("upsert", None)):
+        fleet.append("1", "2", op, at)
+    fleet.append_raw(fleet.partition("1"), {"owner": "1", "contact": "2", "op": "update"})
+    assert fates(fleet, "1", "2") == [
+        "it is superseded by the delete at T, and ends with it",
+        "it is joined with a newer delete",
+        "the next request says delete for it",
+        "it is later than the delete at T, and follows once that is confirmed",
+        "it is superseded by the delete at T, and ends with it",
+        "it becomes a dead letter",
+    ]
+
+
+def test_explain_tells_what_an_entry_is_outdated_by(fleet: Fleet) -> None:
+    fleet.append("1", "2", "delete", T)
+    fleet.append("1", "3", "upsert", T + 1)
+    fleet.deliver()
+    fleet.append("1", "2", "upsert", T - 1)
+    fleet.append("1", "2", "upsert")
+    fleet.append("1", "3", "delete", T)
+    assert fates(fleet, "1", "2") == [
+        "it is stale, for a delete of T was settled",
+        "the next request says upsert for it",
+    ]
+    assert fates(fleet, "1", "3") == ["it is stale, for an upsert of T+1 was settled"]
 
 
 def test_explain_of_an_unknown_pair_says_so(fleet: Fleet) -> None:

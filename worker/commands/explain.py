@@ -11,6 +11,7 @@ from worker.commands.session import echo_json, printable, session
 from worker.entry import Malformed
 from worker.explain import SCAN_ENTRIES
 from worker.explain import explain as look_up
+from worker.join import state_of, verdict
 from worker.settings import load_worker_settings
 from worker.times import in_words, iso_utc
 
@@ -55,7 +56,7 @@ def explain(*, owner: str, contact: str, as_json: bool) -> None:
 
 def explanation_lines(found: Explanation) -> Iterator[str]:
     """The explanation for people."""
-    yield from (f"in the log: {_entry(entry)}" for entry in found.entries)
+    yield from (f"in the log: {_entry(entry)}; {fate(found, entry)}" for entry in found.entries)
     if found.cut:
         yield f"in the log: {found.cut:,} entries after the first {SCAN_ENTRIES:,} were not looked through"
     if found.pending is not None:
@@ -68,6 +69,28 @@ def explanation_lines(found: Explanation) -> Iterator[str]:
                 yield f"late: a request without an answer may still {op} it until {iso_utc(until)}; then it is repaired"
     yield from (f"dead: {_letter(letter)}" for letter in found.letters)
     yield f"next: {'; '.join(next_steps(found))}"
+
+
+def fate(found: Explanation, entry: Entry) -> str:
+    """What becomes of an entry that waits, among all that waits of its pair, and because of what."""
+    says, reached, known = entry.says, found.next, found.known
+    if isinstance(says, Malformed):
+        return "it becomes a dead letter"
+    if known is not None and says.at and verdict(state_of(says.op, says.at, entry.time_ms), known, "resend").stale:
+        newer_delete = says.at <= known.delete_at
+        at = known.delete_at if newer_delete else known.upsert_at
+        return f"it is stale, for {'a delete' if newer_delete else 'an upsert'} of {iso_utc(at)} was settled"
+    state = reached.state if reached is not None else None
+    side = None if state is None else state.delete if says.op == "delete" else state.upsert
+    if reached is None or state is None or side is None:
+        return "nothing is sent for it"
+    if says.op == "upsert" and reached.op == "delete":
+        of = _at(state.delete.at if state.delete is not None else 0)
+        if reached.rest is None or says.at <= (state.delete.at if state.delete is not None else 0):
+            return f"it is superseded by the delete {of}, and ends with it"
+        return f"it is later than the delete {of}, and follows once that is confirmed"
+    newest = says.at == side.at if says.at else entry.time_ms == side.entry_ms and not side.at
+    return f"the next request says {says.op} for it" if newest else f"it is joined with a newer {says.op}"
 
 
 def next_steps(found: Explanation) -> Iterator[str]:
@@ -114,7 +137,7 @@ def _from(source: str) -> str:
 def _entry(entry: Entry) -> str:
     came = f"entry {entry.id}, accepted {iso_utc(entry.time_ms)}"
     if isinstance(entry.says, Malformed):
-        return f"{came}: becomes a dead letter ({entry.says.reason})"
+        return f"{came}: {entry.says.reason}"
     source = entry.says.source.decode("utf-8", "replace")
     return f"{entry.says.op} {_at(entry.says.at)}, {came}{_from(source)}"
 
