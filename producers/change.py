@@ -6,7 +6,15 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from producers.errors import InvalidChange
 
@@ -90,7 +98,12 @@ _Source = Annotated[
     StringConstraints(strict=True, max_length=SOURCE_MAX_BYTES),
     AfterValidator(_at_most(SOURCE_MAX_BYTES)),
 ]
-_Traceparent = Annotated[str, StringConstraints(strict=True), AfterValidator(_check_traceparent)]
+_Traceparent = Annotated[
+    str,
+    StringConstraints(strict=True),
+    AfterValidator(_check_traceparent),
+    WithJsonSchema({"type": "string", "pattern": f"^(?:{_TRACEPARENT.pattern})$"}),
+]
 
 _ID_RULE = f"must be a string of 1 to {ID_MAX_BYTES} bytes of UTF-8 without control characters"
 _RULES: Final = {
