@@ -33,6 +33,7 @@ from producers.errors import (
     UnknownLogFormat,
 )
 from producers.producer import ContactProducer
+from producers.receipt import Receipt, Standing
 from producers.settings import ProducerSettings, load_settings
 
 __all__ = [
@@ -45,7 +46,9 @@ __all__ = [
     "Op",
     "PartitionsMismatch",
     "ProducerSettings",
+    "Receipt",
     "SettingsError",
+    "Standing",
     "UnknownLogFormat",
     "load_settings",
 ]

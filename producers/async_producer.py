@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -18,6 +19,7 @@ from producers.exchange import connect_async, exchange_async
 from producers.intake import AsyncIntake, Item
 from producers.partitions import agree_partitions_async
 from producers.producer import resolve_settings
+from producers.receipt import Looked, Receipt, Standing, judge, questions, waits
 from producers.stamp import Stamper
 from producers.trace import current_traceparent
 
@@ -91,7 +93,7 @@ class AsyncContactProducer:
         at: int | None = None,
         source: str | None = None,
         traceparent: str | None = None,
-    ) -> str:
+    ) -> Receipt:
         """Say that ``contact`` is a contact of ``owner``, new or changed; ``ContactProducer.upsert`` with ``await``.
 
         Args:
@@ -102,7 +104,7 @@ class AsyncContactProducer:
             traceparent: W3C trace context.
 
         Returns:
-            The id of the entry in the log.
+            The id of the entry in the log, which ``standing`` and ``wait`` take as a receipt.
 
         Raises:
             InvalidChange: an argument breaks a rule of CONTRACT section 2.
@@ -120,7 +122,7 @@ class AsyncContactProducer:
         at: int | None = None,
         source: str | None = None,
         traceparent: str | None = None,
-    ) -> str:
+    ) -> Receipt:
         """Say that ``contact`` is no contact of ``owner`` any more; arguments and errors as in ``upsert``."""
         change = ContactChange(owner=owner, contact=contact, op="delete", at=at, source=source, traceparent=traceparent)
         return await self._join_next_round_trip(change)
@@ -151,6 +153,27 @@ class AsyncContactProducer:
                 delivery.record(chunk, await self._exchange(packer.pack(chunk), len(chunk)))
         return delivery.conclude(intake.failure)
 
+    async def standing(self, receipt: Receipt) -> Standing:
+        """How a change stands by now; ``ContactProducer.standing`` with ``await``."""
+        delivery = Delivery()
+        packer = await self._agree(delivery)
+        if packer is None:
+            raise delivery.broken or redis.ConnectionError("Redis did not answer")
+        pipe = self._client.pipeline(transaction=False)
+        for place, field in questions(receipt, self._settings.keys, packer.partitions):
+            pipe.hmget(place, field)
+        return judge(receipt, Looked(*(reply[0] for reply in await pipe.execute())))
+
+    async def wait(self, receipt: Receipt, timeout: float = 30.0) -> Standing:  # noqa: ASYNC109 - as the other producer
+        """Waits until a change has ended, and says how; ``ContactProducer.wait`` with ``await``."""
+        ends = time.monotonic() + timeout
+        for pause in waits(iter(random.random, None)):
+            found, left = await self.standing(receipt), ends - time.monotonic()
+            if found != "waiting" or left <= 0:
+                return found
+            await asyncio.sleep(min(pause, left))
+        raise AssertionError  # it never ends drawing
+
     async def aclose(self) -> None:
         """Send what waits, then close the connections, unless the client is the caller's."""
         if self._sender is not None:
@@ -168,13 +191,13 @@ class AsyncContactProducer:
     ) -> None:
         await self.aclose()
 
-    async def _join_next_round_trip(self, change: ContactChange) -> str:
+    async def _join_next_round_trip(self, change: ContactChange) -> Receipt:
         waiting = _Waiting(Chunk(current_traceparent()), asyncio.get_running_loop().create_future())
         waiting.chunk.admit(change, self._stamper)
         self._waiting.append(waiting)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_waiting())
-        return await waiting.entry_id
+        return Receipt.of(await waiting.entry_id, waiting.chunk.stamped(0))
 
     async def _send_waiting(self) -> None:
         while self._waiting:

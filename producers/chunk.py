@@ -78,7 +78,7 @@ class Packer:
     """
 
     def __init__(self, keys: Keys, partitions: int) -> None:
-        self._partitions = partitions
+        self.partitions: Final = partitions
         self._heads = [_head(keys.events(partition).encode()) for partition in range(partitions)]
 
     def pack(self, chunk: Chunk) -> bytes:
@@ -93,7 +93,7 @@ class Packer:
             words, optional = _optional(change.source, change.traceparent or said_in)
         return b"*%d\r\n%b$%d\r\n%b\r\n$7\r\ncontact\r\n$%d\r\n%b\r\n%b$%d\r\n%b\r\n%b" % (
             words,
-            self._heads[partition_of(owner, self._partitions)],
+            self._heads[partition_of(owner, self.partitions)],
             len(owner),
             owner,
             len(contact),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Self
 
 import redis
 
 from producers.change import ContactChange
-from producers.chunk import Packer
+from producers.chunk import Chunk, Packer
 from producers.delivery import Delivery, Replies
-from producers.errors import InvalidChange, SettingsError
+from producers.errors import SettingsError
 from producers.exchange import connect, exchange
 from producers.intake import Intake, Item
 from producers.partitions import agree_partitions
+from producers.receipt import Looked, Receipt, Standing, judge, questions, waits
 from producers.settings import ProducerSettings, load_settings
 from producers.stamp import Stamper
+from producers.trace import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,7 +64,7 @@ class ContactProducer:
         at: int | None = None,
         source: str | None = None,
         traceparent: str | None = None,
-    ) -> str:
+    ) -> Receipt:
         """Say that ``contact`` is a contact of ``owner``, new or changed.
 
         Args:
@@ -72,7 +75,7 @@ class ContactProducer:
             traceparent: W3C trace context.
 
         Returns:
-            The id of the entry in the log.
+            The id of the entry in the log, which ``standing`` and ``wait`` take as a receipt.
 
         Raises:
             InvalidChange: an argument breaks a rule of CONTRACT section 2.
@@ -90,7 +93,7 @@ class ContactProducer:
         at: int | None = None,
         source: str | None = None,
         traceparent: str | None = None,
-    ) -> str:
+    ) -> Receipt:
         """Say that ``contact`` is no contact of ``owner`` any more; arguments and errors as in ``upsert``."""
         change = ContactChange(owner=owner, contact=contact, op="delete", at=at, source=source, traceparent=traceparent)
         return self._send_one(change)
@@ -118,12 +121,46 @@ class ContactProducer:
         packer = self._agree(delivery)
         intake = Intake(changes, self._stamper)
         while chunk := intake.take():
-            self._wait_for_clock()
-            if packer is None or delivery.broken is not None:
-                delivery.refuse(chunk)
-            else:
-                delivery.record(chunk, self._exchange(packer.pack(chunk), len(chunk)))
+            self._send_chunk(chunk, packer, delivery)
         return delivery.conclude(intake.failure)
+
+    def standing(self, receipt: Receipt) -> Standing:
+        """How a change stands by now, in one round trip; ``Standing`` says what the answers mean.
+
+        Args:
+            receipt: as ``upsert`` or ``delete`` returned it.
+
+        Raises:
+            redis.RedisError: Redis did not answer, or refuses.
+            PartitionsMismatch: the log was begun with another number of partitions than configured.
+        """
+        delivery = Delivery()
+        packer = self._agree(delivery)
+        if packer is None:
+            raise delivery.broken or redis.ConnectionError("Redis did not answer")
+        pipe = self._client.pipeline(transaction=False)
+        for place, field in questions(receipt, self._settings.keys, packer.partitions):
+            pipe.hmget(place, field)
+        return judge(receipt, Looked(*(reply[0] for reply in pipe.execute())))
+
+    def wait(self, receipt: Receipt, timeout: float = 30.0) -> Standing:
+        """Waits until a change has ended, and says how; looks ever less often, every two seconds at last.
+
+        Args:
+            receipt: as ``upsert`` or ``delete`` returned it.
+            timeout: longest wait, in seconds; then the answer is ``waiting``.
+
+        Raises:
+            redis.RedisError: Redis did not answer, or refuses.
+            PartitionsMismatch: the log was begun with another number of partitions than configured.
+        """
+        ends = time.monotonic() + timeout
+        for pause in waits(iter(random.random, None)):
+            found, left = self.standing(receipt), ends - time.monotonic()
+            if found != "waiting" or left <= 0:
+                return found
+            time.sleep(min(pause, left))
+        raise AssertionError  # it never ends drawing
 
     def close(self) -> None:
         """Close the connections, unless the client is the caller's."""
@@ -138,11 +175,20 @@ class ContactProducer:
     ) -> None:
         self.close()
 
-    def _send_one(self, change: ContactChange) -> str:
-        try:
-            return self.send((change,))[0]
-        except InvalidChange as invalid:
-            raise InvalidChange(invalid.rule) from None  # an index says nothing of a single change
+    def _send_one(self, change: ContactChange) -> Receipt:
+        delivery = Delivery()
+        packer = self._agree(delivery)
+        chunk = Chunk(current_traceparent())
+        chunk.admit(change, self._stamper)
+        self._send_chunk(chunk, packer, delivery)
+        return Receipt.of(delivery.conclude(None)[0], chunk.stamped(0))
+
+    def _send_chunk(self, chunk: Chunk, packer: Packer | None, delivery: Delivery) -> None:
+        self._wait_for_clock()
+        if packer is None or delivery.broken is not None:
+            delivery.refuse(chunk)
+        else:
+            delivery.record(chunk, self._exchange(packer.pack(chunk), len(chunk)))
 
     def _agree(self, delivery: Delivery) -> Packer | None:
         # Kept in a local by the caller: another thread that loses its connection forgets the one of the object.

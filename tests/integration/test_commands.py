@@ -8,6 +8,8 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.integration.commands import COMMAND, ENDS, bury, run, running, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from worker.times import iso_utc
@@ -223,6 +225,26 @@ def test_explain_tells_what_an_entry_is_outdated_by(fleet: Fleet) -> None:
         "the next request says upsert for it",
     ]
     assert fates(fleet, "1", "3") == ["it is stale, for an upsert of T+1 was settled"]
+
+
+def test_explain_tells_how_one_change_stands(fleet: Fleet) -> None:
+    entry = fleet.append("1", "2", "delete", T)
+    of = ("explain", "1", "2", "--entry", entry, "--op", "delete", "--at", str(T))
+    assert told(fleet, *of)["standing"] == "waiting"
+    fleet.deliver()
+    assert told(fleet, *of)["standing"] == "confirmed"
+    assert f"the delete of entry {entry}: the endpoint confirmed it" in run(fleet, *of).stdout
+    upsert = ("explain", "1", "2", "--entry", entry, "--op", "upsert", "--at", str(T))
+    assert told(fleet, *upsert)["standing"] == "superseded"
+    assert told(fleet, "explain", "1", "2")["standing"] is None
+
+
+@pytest.mark.parametrize(
+    "options", [("--entry", "1-0"), ("--op", "upsert"), ("--at", str(T)), ("--entry", "now", "--op", "upsert")]
+)
+def test_half_a_receipt_is_wrong_usage(fleet: Fleet, options: tuple[str, ...]) -> None:
+    ran = run(fleet, "explain", "1", "2", *options)
+    assert (ran.exit_code, ran.stdout) == (2, "")
 
 
 def test_explain_of_an_unknown_pair_says_so(fleet: Fleet) -> None:

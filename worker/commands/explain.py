@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from producers.change import ID_MAX_BYTES, id_fault
+from producers.change import AT_MIN_MS, ID_MAX_BYTES, OPS, ContactChange, Op, id_fault
+from producers.receipt import Looked, Receipt, Standing, judge, questions
 from worker.commands.session import echo_json, printable, session
-from worker.entry import Malformed
+from worker.entry import Malformed, entry_time_ms
 from worker.explain import SCAN_ENTRIES
 from worker.explain import explain as look_up
 from worker.join import state_of, verdict
+from worker.log_client import command
 from worker.settings import load_worker_settings
 from worker.times import in_words, iso_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    import redis
 
     from worker.explain import Entry, Explanation
     from worker.join import PairState, Side
@@ -26,6 +31,7 @@ _EPILOG = """\b
 Example:
   contact-sync explain 1 9
   contact-sync explain 1 9 --json
+  contact-sync explain 1 9 --entry 1795460847757-0 --op delete
 """
 
 
@@ -37,21 +43,59 @@ def _check_id(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     return raw.decode()
 
 
+def _check_entry(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str | None:
+    if given is not None and not re.fullmatch(r"\d{1,19}-\d{1,19}", given, re.ASCII):
+        raise click.BadParameter("must be the id of an entry: two numbers with a dash between them")
+    return given
+
+
+_STANDINGS: Final[dict[Standing, str]] = {
+    "waiting": "it waits",
+    "confirmed": "the endpoint confirmed it, or a newer one like it",
+    "superseded": "what the endpoint confirmed wins over it",
+    "dead": "it is among the dead letters",
+    "settled": "it ended; how is no longer remembered",
+}
+
+
 @click.command(epilog=_EPILOG)
 @click.argument("owner", callback=_check_id)
 @click.argument("contact", callback=_check_id)
+@click.option("--entry", callback=_check_entry, metavar="ID", help="A change's receipt: also say how it stands.")
+@click.option("--op", type=click.Choice(OPS), help="What that change said.  [required with --entry]")
+@click.option("--at", type=click.IntRange(AT_MIN_MS), metavar="MS", help="Its time.  [default: that of its entry]")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def explain(*, owner: str, contact: str, as_json: bool) -> None:
-    """Tell all that is known of the pair of OWNER and CONTACT: waiting, confirmed, late, dead, and why."""
+def explain(  # noqa: PLR0913 - click hands over each option by its name
+    *, owner: str, contact: str, entry: str | None, op: Op | None, at: int | None, as_json: bool
+) -> None:
+    """Tell all that is known of the pair of OWNER and CONTACT: waiting, confirmed, late, dead, and why.
+
+    With the id of an entry, as producers return it, also how that very change stands.
+    """
+    if entry is None and (op is not None or at is not None):
+        raise click.UsageError("--op and --at are of a change that --entry names.")
+    if entry is not None and op is None:
+        raise click.UsageError("--entry needs --op: what that change said.")
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as (client, keys, partitions):
+        stands = None
+        if entry is not None and op is not None:
+            said_at = at or max(AT_MIN_MS, entry_time_ms(entry.encode()))
+            receipt = Receipt.of(entry, ContactChange(owner=owner, contact=contact, op=op, at=said_at))
+            stands = judge(receipt, _looked(client, questions(receipt, keys, partitions)))
         found = look_up(client, keys, partitions, owner, contact, readd=settings.readd)
     if as_json:
-        echo_json({"owner": owner, "contact": contact, **_as_json(found)})
+        echo_json({"owner": owner, "contact": contact, "standing": stands, **_as_json(found)})
         return
     click.echo(f"owner {printable(owner)}, contact {printable(contact)}: partition {found.partition}")
+    if stands is not None:
+        click.echo(f"the {op} of entry {entry}: {_STANDINGS[stands]}")
     for line in explanation_lines(found):
         click.echo(printable(line))
+
+
+def _looked(client: redis.Redis, asked: Iterable[tuple[str, bytes]]) -> Looked:
+    return Looked(*(command(client, "HGET", *each) for each in asked))
 
 
 def explanation_lines(found: Explanation) -> Iterator[str]:

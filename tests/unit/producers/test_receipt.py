@@ -1,0 +1,104 @@
+"""How a change stands, judged from what the workers keep."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+
+import pytest
+
+from producers import ContactChange, Receipt
+from producers.keys import Keys
+from producers.receipt import LONGEST_WAIT_SECONDS, Looked, Standing, judge, questions, waits
+from worker.join import PairState, Remembered, Side
+from worker.stored import encode_remembered, encode_state
+
+T = 1_795_460_847_757
+BEHIND = b"%d-0" % (T + 100)
+
+
+def receipt(op: str = "upsert", at: int = T, entry: str = f"{T}-5") -> Receipt:
+    return Receipt.of(entry, ContactChange(owner="1", contact="2", op=op, at=at))  # type: ignore[arg-type] # one of two
+
+
+def looked(
+    position: bytes | None = BEHIND,
+    *,
+    pending: PairState | None = None,
+    new: Remembered | None = None,
+    old: Remembered | None = None,
+    dead: bytes | None = None,
+) -> Looked:
+    ledger = [None if each is None else encode_remembered(each) for each in (new, old)]
+    return Looked(position, None if pending is None else encode_state(pending), ledger[0], ledger[1], dead)
+
+
+def test_it_is_the_entrys_id_and_remembers_what_was_said() -> None:
+    one = receipt()
+    assert one == f"{T}-5"
+    for each in (one, copy.copy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - our own
+        assert (each, each.owner, each.contact, each.op, each.at) == (f"{T}-5", "1", "2", "upsert", T)
+
+
+@pytest.mark.parametrize("position", [None, b"0-0", b"%d-4" % T, b"%d-9" % (T - 1)])
+def test_what_lies_behind_what_is_settled_waits(position: bytes | None) -> None:
+    assert judge(receipt(), looked(position, new=Remembered("upsert", 0, T))) == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("pending", "stands"),
+    [
+        (PairState(None, Side(T, T, 0)), "waiting"),
+        (PairState(Side(T - 9, T, 0), Side(T - 5, T + 50, 0, b"crm"), suspect=3), "waiting"),
+        (PairState(None, Side(T + 1, T + 1, 0)), "settled"),  # of a later entry: this one was settled before it came
+        (PairState(Side(T - 9, T - 9, 0), None), "settled"),  # of the other op alone
+    ],
+)
+def test_what_was_read_and_is_not_confirmed_waits(pending: PairState, stands: Standing) -> None:
+    assert judge(receipt(), looked(pending=pending)) == stands
+
+
+@pytest.mark.parametrize(
+    ("op", "known", "stands"),
+    [
+        ("upsert", Remembered("upsert", 0, T), "confirmed"),
+        ("upsert", Remembered("upsert", T - 1, T + 5), "confirmed"),
+        ("upsert", Remembered("delete", T, 0), "superseded"),
+        ("upsert", Remembered("delete", T + 1, T), "superseded"),
+        ("upsert", Remembered("upsert", T - 1, T - 1), "settled"),
+        ("delete", Remembered("delete", T, 0), "confirmed"),
+        ("delete", Remembered("delete", T, T), "confirmed"),
+        ("delete", Remembered("upsert", T - 1, T + 1), "superseded"),
+        ("delete", Remembered("upsert", T, T + 1), "superseded"),
+        ("delete", Remembered("upsert", 0, T), "settled"),
+    ],
+)
+def test_what_is_remembered_tells_how_it_ended(op: str, known: Remembered, stands: Standing) -> None:
+    assert judge(receipt(op), looked(new=known)) == stands
+    assert judge(receipt(op), looked(old=known)) == stands
+    assert judge(receipt(op), looked(dead=b"1;" + encode_remembered(known))) == (
+        stands if stands != "settled" else "dead"
+    )
+
+
+def test_what_both_ledgers_know_counts() -> None:
+    new, old = Remembered("delete", T - 5, 0), Remembered("upsert", 0, T)
+    assert judge(receipt(), looked(new=new, old=old)) == "confirmed"
+
+
+def test_what_nobody_remembers_is_settled_or_dead() -> None:
+    assert judge(receipt(), looked()) == "settled"
+    assert judge(receipt(), looked(dead=b"2;")) == "dead"
+
+
+def test_each_place_is_asked_before_the_one_that_a_change_may_move_to() -> None:
+    places = [place.rpartition("}:")[2] for place, _ in questions(receipt(), Keys("ns"), 64)]
+    assert places == ["partition", "pending", "ledger:new", "ledger:old", "dead:pairs"]
+
+
+def test_looks_come_ever_less_often() -> None:
+    pauses = list(itertools.islice(waits(itertools.repeat(1.0)), 30))
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (0.05, LONGEST_WAIT_SECONDS)
+    assert [next(waits(itertools.repeat(each))) for each in (0.0, 1.0)] == [0.025, 0.05]
