@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 
+from worker.counted import count_time, count_times, dead_counter
 from worker.entry import Malformed, entry_time_ms, split_pair
 from worker.join import confirm
+from worker.letter import REFUSED
 from worker.stored import encode_remembered, encode_state
 
 if TYPE_CHECKING:
-    from worker.join import Verdict
+    from worker.join import Side, Verdict
     from worker.stretch import Stretch
 
 _NUMBER_DIGITS: Final = 20  # leading zeros are legal; what has more digits is no time
@@ -85,7 +87,7 @@ def settlement(stretch: Stretch, chosen: frozenset[bytes], repairs: frozenset[by
     """All that moves in one partition: the chosen pairs by their fate, the others as what still waits."""
     into = Settlement(position=stretch.log.position)
     if act.fate == "confirmed":
-        _confirm_plain(into, stretch)
+        _confirm_plain(into, stretch, act.now_ms)
     else:
         stretch.spell_out()
     joined = len(stretch.log.plain)
@@ -104,6 +106,7 @@ def settlement(stretch: Stretch, chosen: frozenset[bytes], repairs: frozenset[by
             _bury(into, stretch, pair, reached, act)
     for entry in stretch.log.malformed:
         into.letters += (b"", b"", _malformed_letter(entry, act.now_ms))
+        into.totals[dead_counter(entry.reason)] += 1
     waited = sum(state.live for state in stretch.pending.values())
     into.totals["events"] += stretch.log.entries
     into.totals["dead_lettered"] += len(stretch.log.malformed)
@@ -137,13 +140,15 @@ def _keep(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, sus
         into.keep += (pair, encode_state(state))
 
 
-def _confirm_plain(into: Settlement, stretch: Stretch) -> None:
+def _confirm_plain(into: Settlement, stretch: Stretch, now_ms: int) -> None:
     """What is plain is in the batch: of each pair the record alone was to be said, and nothing else is known."""
     upserts, deletes = len(stretch.log.plain.upserts), len(stretch.log.plain.deletes)
     into.ledger += stretch.log.plain.ledger()
     into.totals["records_confirmed"] += upserts + deletes
     into.totals["upserts_confirmed"] += upserts
     into.totals["deletes_confirmed"] += deletes
+    count_times(into.totals, "upsert", (entry_id for _, entry_id in stretch.log.plain.upserts.values()), now_ms)
+    count_times(into.totals, "delete", (entry_id for _, entry_id in stretch.log.plain.deletes.values()), now_ms)
 
 
 def _confirm(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, act: Act) -> None:
@@ -156,6 +161,9 @@ def _confirm(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, 
     into.totals["superseded"] += reached.superseded
     mark = stretch.marks.get(pair)
     state = reached.state
+    side = _side(reached)
+    if side is not None and reached.op is not None:
+        count_time(into.totals, reached.op, side.first_ms, act.now_ms)
     reach = state is not None and (mark is not None or state.first_ms <= stretch.late_to_ms)
     if stretch.late_until_ms > act.begun_ms and reach:
         # Somebody whose lease expired may have sent this pair either way; the last word is said once that is over.
@@ -169,6 +177,7 @@ def _bury(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, act
     known = stretch.remembered(pair)
     into.letters += (pair, encode_remembered(known) if known else b"", _refused_letter(pair, reached, act))
     into.totals["dead_lettered"] += 1
+    into.totals[dead_counter(REFUSED)] += 1
     into.totals["superseded"] += reached.superseded
     _leave(into, stretch, pair, reached)
 
@@ -210,9 +219,14 @@ def _malformed_letter(entry: Malformed, now_ms: int) -> bytes:
     )
 
 
-def _refused_letter(pair: bytes, reached: Verdict, act: Act) -> bytes:
+def _side(reached: Verdict) -> Side | None:
+    """The changes that the verdict's record stands for."""
     state = reached.state
-    side = None if state is None else state.delete if reached.op == "delete" else state.upsert
+    return None if state is None else state.delete if reached.op == "delete" else state.upsert
+
+
+def _refused_letter(pair: bytes, reached: Verdict, act: Act) -> bytes:
+    side = _side(reached)
     owner, contact = split_pair(pair)
     refusal = act.refusal or Refusal("", "", "")
     return orjson.dumps(
@@ -223,7 +237,7 @@ def _refused_letter(pair: bytes, reached: Verdict, act: Act) -> bytes:
             # Where the newest of them carries no time, the letter has that of its entry: a redrive counts from it.
             "at": (max(side.at, side.entry_ms) if side.at else None) if side else None,
             "source": _readable(side.source) or None if side else None,
-            "reason": "refused",
+            "reason": REFUSED,
             "code": refusal.code or None,
             "field": refusal.field or None,
             "message": refusal.message or None,

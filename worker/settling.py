@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from worker.counted import OUTCOMES, request_counter
 from worker.gate import DEAD_LETTERS_FULL
 from worker.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, stated
 from worker.partition import DEAD_CAP, Partitions
 from worker.settlement import Act, Fate, Refusal, Settlement, settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.lease import Lease
     from worker.request import Requests, Sent
@@ -23,6 +24,9 @@ _PUT_OFF_MS: Final = 500
 _PUT_OFF_REQUESTS: Final = 20
 """Half of a rejected batch of repairs waits until the other half has been halved to the end: of 10,000 records at most
 that takes 14 requests, each as long as the one that was rejected."""
+
+
+_OUTCOMES: Final[Mapping[type, str]] = dict(zip((Confirmed, Retry, Rejected, Hold, TooLarge), OUTCOMES, strict=True))
 
 
 class Log(Protocol):
@@ -131,6 +135,9 @@ def _count(settlements: Sequence[Settlement], sent: Sent) -> None:
     """What counts by request is counted with the first of its partitions."""
     totals = settlements[0].totals
     totals["requests"] += sent.posted
+    if sent.posted and sent.outcome is not None:
+        totals["records_sent"] += sent.batch.records
+        totals[request_counter(_OUTCOMES[type(sent.outcome)])] += 1
     if isinstance(sent.outcome, Retry):
         totals["retries"] += 1
     elif isinstance(sent.outcome, Confirmed):
