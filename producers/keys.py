@@ -83,6 +83,11 @@ class Keys:
         return f"{self.namespace}:hearing"
 
     @property
+    def audit(self) -> str:
+        """Stream of what operators did with ``serve``: who, when, to which letters; no owner's or contact's id."""
+        return f"{self.namespace}:audit"
+
+    @property
     def config(self) -> str:
         """Hash of what may not change under a running log: number of partitions, format version."""
         return f"{self.namespace}:config"

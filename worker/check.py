@@ -17,6 +17,7 @@ from worker.endpoint import Endpoint
 from worker.finding import Finding
 from worker.log_client import command, connect
 from worker.outcome import Answer, Confirmed, Hold, Rejected, Retry, TooLarge, decide
+from worker.serve.settings import ServeSettings
 from worker.server_key import read_server_key
 from worker.settings import WorkerSettings, is_loopback
 from worker.status import read_status
@@ -38,7 +39,7 @@ def check_variables(names: Iterable[str]) -> Iterator[Finding]:
     Args:
         names: of the variables that are set.
     """
-    known = [variable_of(field) for field in WorkerSettings.model_fields]
+    known = [variable_of(field) for field in ServeSettings.model_fields]
     for name in sorted(names):
         if name.startswith(PREFIX) and name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.9)

@@ -60,8 +60,8 @@ class Never(NamedTuple):
 
 End = Case | BlackHole | Elsewhere | Never
 
-DEMO, UP, STAND_IN, HEALTH = (
-    f"tests/integration/test_{name}.py" for name in ("demo", "up", "standin_cli", "commands_health")
+DEMO, UP, STAND_IN, HEALTH, SERVE = (
+    f"tests/integration/test_{name}.py" for name in ("demo", "up", "standin_cli", "commands_health", "serve_command")
 )
 HERE = "tests/integration/test_exit_statuses.py"
 DEAD_LETTERS: dict[int, End] = {
@@ -96,6 +96,12 @@ TABLE: dict[str, dict[int, End]] = {
         1: Elsewhere(STAND_IN, "test_a_port_in_use_is_one_line_and_exit_status_1"),
         2: Case(overrides={"server_key_secret_file": "/no/such/file", "server_key_secret": None}),
         130: Elsewhere(STAND_IN, "test_it_serves_until_ctrl_c_whatever_its_clients_wait_for"),
+    },
+    "serve": {
+        0: Never("it serves until it is ended by a signal"),
+        1: Elsewhere(SERVE, "test_a_port_in_use_is_one_line_and_exit_status_1"),
+        2: Case(("--host", "0.0.0.0")),  # noqa: S104 - without a token, which is why it is refused
+        130: Elsewhere(SERVE, "test_it_serves_until_ctrl_c"),
     },
     "emit": {
         0: Case(given=CHANGE),

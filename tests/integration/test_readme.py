@@ -21,7 +21,7 @@ from producers.partitions import DEFAULT_PARTITIONS
 from producers.settings import variable_of
 from worker.cli import COMMANDS
 from worker.kept.redis import EmbeddedRedis
-from worker.settings import WorkerSettings
+from worker.serve.settings import ServeSettings
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ LASTING: Final = (
     Lasting("contact-sync worker", "ready.", 0),
     Lasting("contact-sync up", "Ctrl-C ends all of it", 130),
     Lasting("contact-sync endpoint", "Ctrl-C ends it", 130),
+    Lasting("contact-sync serve", "Ctrl-C ends it", 130),
     Lasting("contact-sync status --watch", "nothing waits", 130),
 )
 
@@ -301,8 +302,8 @@ def test_the_table_of_commands_is_that_of_the_program() -> None:
 
 def test_the_table_of_settings_has_every_variable_with_its_default() -> None:
     listed = {name: row[1].strip("`") for row in table("Settings") for name in re.findall(r"CONTACT_SYNC_\w+", row[0])}
-    files = {variable_of(name) for name in WorkerSettings.model_fields if name.endswith("_file")}
-    assert listed.keys() | files == {variable_of(name) for name in WorkerSettings.model_fields}
-    for name, field in WorkerSettings.model_fields.items():
+    files = {variable_of(name) for name in ServeSettings.model_fields if name.endswith("_file")}
+    assert listed.keys() | files == {variable_of(name) for name in ServeSettings.model_fields}
+    for name, field in ServeSettings.model_fields.items():
         if field.default is not None and variable_of(name) in listed:
             assert field.default == type(field.default)(listed[variable_of(name)]), name

@@ -81,8 +81,8 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         pydantic.ValidationError: a key or the latency does not fit.
     """
     settings = StandInSettings(key_id=key_id, key_secret=SecretStr(key_secret), latency_seconds=latency_seconds)
-    with _listen(host, port) as listener:
-        announce(_url(listener))
+    with listen(host, port) as listener:
+        announce(url_of(listener))
         with contextlib.suppress(KeyboardInterrupt):
             StandInServer(StandIn(settings)).run(sockets=[listener])
 
@@ -114,10 +114,10 @@ class StandInThread:
             OSError: the address cannot be listened on.
         """
         # Who connects before the loop runs waits in the listener's backlog: there is nothing to wait for here.
-        self._listener = _listen(*self._address)
+        self._listener = listen(*self._address)
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="stand-in", daemon=True)
         self._thread.start()
-        self._client = StandInClient(_url(self._listener))
+        self._client = StandInClient(url_of(self._listener))
         return self._client
 
     def __exit__(
@@ -130,7 +130,12 @@ class StandInThread:
         self._listener.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is listened on; port 0 takes a free one.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named, as asyncio switches Nagle's algorithm off for sockets that name it, and for no others:
     # with it, every answer on a kept connection came 40 ms late.
@@ -145,6 +150,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
+    """The URL under which such a socket is reached."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 
 from producers import SettingsError
 from producers.settings import variable_of
+from worker.serve.settings import ServeSettings
 from worker.settings import WorkerSettings, load_worker_settings, read_server_key
 
 EXAMPLE = Path(__file__).parents[3] / ".env.example"
@@ -201,13 +202,13 @@ def test_the_example_lists_every_variable_with_its_default_and_what_it_is_for() 
     blocks = re.findall(r"^# (.+)\n(CONTACT_SYNC_\w+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
     expected = [
         (field.description, variable_of(name), _spelled(field.default))
-        for name, field in WorkerSettings.model_fields.items()
+        for name, field in ServeSettings.model_fields.items()
     ]
     assert blocks == expected
 
 
 def test_the_example_lists_nothing_else_and_loads_as_the_defaults() -> None:
-    assert set(dotenv_values(EXAMPLE)) == {variable_of(name) for name in WorkerSettings.model_fields}
+    assert set(dotenv_values(EXAMPLE)) == {variable_of(name) for name in ServeSettings.model_fields}
     assert load_worker_settings({}, EXAMPLE, require_credentials=False) == WorkerSettings()
 
 

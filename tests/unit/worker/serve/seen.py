@@ -1,0 +1,42 @@
+"""A look as it might have been, with a number of its own in every place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from worker.counted import count_time
+from worker.gate import View
+from worker.serve.look import Memory, Seen
+from worker.status import TOTALS, Part, Status
+
+if TYPE_CHECKING:
+    from worker.gate import State
+
+T = 1_795_460_847_757
+
+
+def view(state: State = "ok", reason: str = "", wait_ms: int = 0) -> View:
+    return View(T, state, 1, wait_ms, None, reason, "", 0, attempts=3)
+
+
+def seen(gate: View | None = None, counted: dict[str, int] | None = None, **fields: Any) -> Seen:
+    totals: Counter[str] = Counter({name: 100 + i for i, name in enumerate(TOTALS)})
+    count_time(totals, "upsert", T - 300, T)
+    totals |= Counter({"requests:confirmed": 90, "requests:retry": 7, "dead:refused": 4, "records_sent": 321})
+    totals.update(counted or {})
+    given: dict[str, Any] = {
+        "partitions": 2,
+        "backlog_events": 11,
+        "pending_pairs": 12,
+        "in_flight": 1,
+        "oldest_ms": T - 2500,
+        "dead_letters": 14,
+        "worker_awake": True,
+        "gate": gate or view(),
+        "totals": {name: totals[name] for name in TOTALS},
+        "strange_partitions": [],
+        "parts": [Part(11, 12, 14, T - 2500, leased=True), Part(0, 0, 0, None, leased=False)],
+        "counted": totals,
+    }
+    return Seen(1.0, Status(**(given | fields)), Memory(1000, 4000))

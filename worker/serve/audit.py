@@ -1,0 +1,71 @@
+"""Who did what with `serve`, and when: a stream in Redis that never holds an owner's or a contact's id.
+
+A letter's id is a partition and a number. Once the letter is gone it means nothing, so that `forget` has nothing to
+remove here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from worker.log_client import command
+from worker.times import iso_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from producers.keys import Keys
+
+KEPT: Final = 10_000
+"""Entries kept, about; the oldest go first."""
+
+_IDS_MAX: Final = 100  # more than a person picks; of more the number is enough
+
+
+class Audit:
+    """The audit trail of one namespace."""
+
+    def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client = client
+        self._key = keys.audit
+
+    def note(self, action: str, role: str, source: str, letters: Sequence[str] | None = None) -> None:
+        """Notes what was done.
+
+        Args:
+            action: `sign_in`, `redrive` or `purge`.
+            role: as whom.
+            source: the address that asked.
+            letters: ids of the letters it was done to, None where it was done to none.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or takes no writes.
+        """
+        fields = ["action", action, "role", role, "source", source]
+        if letters is not None:
+            fields += ["letters", str(len(letters)), "ids", " ".join(letters[:_IDS_MAX])]
+        command(self._client, "XADD", self._key, "MAXLEN", "~", KEPT, "*", *fields)
+
+    def last(self, most: int) -> list[dict[str, Any]]:
+        """The last entries, the newest first.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        found: Any = self._client.xrevrange(self._key, count=most)
+        return [_entry(entry_id, fields) for entry_id, fields in found]
+
+
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> dict[str, Any]:
+    said = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in fields.items()}
+    letters = said.get("letters", "")
+    return {
+        "at": iso_utc(int(entry_id.partition(b"-")[0])),
+        "action": said.get("action", ""),
+        "role": said.get("role", ""),
+        "source": said.get("source", ""),
+        "letters": int(letters) if letters.isdecimal() else None,
+        "ids": said.get("ids", "").split(),
+    }

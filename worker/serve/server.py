@@ -1,0 +1,76 @@
+"""Serves the application in the foreground, on an address that may be listened on."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import time
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from worker.serve.access import Access
+from worker.serve.app import build_app
+from worker.serve.look import Looks
+from worker.standin.server import listen, url_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.applications import Starlette
+
+    from worker.serve.settings import ServeSettings, Tokens
+
+_STOP_SECONDS: Final = 5
+_CONNECTIONS_MAX: Final = 200
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether to listen on this address is to be reached by this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C or SIGTERM.
+
+    Returns after Ctrl-C. SIGTERM ends the process by that signal, after the same clean stop.
+
+    Args:
+        settings: where Redis is, and the namespace.
+        tokens: who may look, who may act.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+        announce: called with the URL as soon as clients may connect.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    access = Access(tokens, host, loopback=is_loopback_host(host))
+    with listen(host, port) as listener:
+        server = server_of(build_app(Looks(settings, time.monotonic), access))
+        announce(url_of(listener))
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+
+
+def server_of(app: Starlette) -> uvicorn.Server:
+    """What serves the application: few connections, none of which can hold up its end."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_CONNECTIONS_MAX,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+    )
