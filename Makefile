@@ -9,10 +9,10 @@ INSTALLED := .venv/.installed
 PEERS := .venv/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports audit check simulate mutants soak bench lock clean
+.PHONY: help demo test lint types imports prometheus alerts audit check simulate mutants soak bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## Show the whole system at work on this machine; ends by itself
 	$(BIN)/contact-sync demo
@@ -30,6 +30,11 @@ types: $(INSTALLED) ## Check types
 
 imports: $(INSTALLED) ## Check which module may import which
 	$(BIN)/lint-imports --no-logo
+
+prometheus: .venv/prometheus/usr/bin/promtool ## Bring promtool and Prometheus from Debian's packages, for tests/alerts (installs nothing)
+
+alerts: $(INSTALLED) prometheus ## Test the alert rules, and let a real Prometheus scrape
+	$(BIN)/pytest tests/alerts
 
 audit: $(INSTALLED) ## Ask for known holes in what the lock pins (needs a network; fails for a finding alone)
 	$(BIN)/python -m tests.security.audit
@@ -78,4 +83,11 @@ else
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/bench/peers/requirements.txt
 endif
+	@touch $@
+
+# Unpacked beside the environment, so that it takes no root; where there is no apt-get, have both programs on PATH.
+.venv/prometheus/usr/bin/promtool: $(INSTALLED)
+	rm -rf .venv/prometheus && mkdir -p .venv/prometheus
+	cd .venv/prometheus && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
+	cd .venv/prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb
 	@touch $@
