@@ -174,6 +174,7 @@ function show(found, points) {
   $("namespace").textContent = found.namespace === "contact-sync" ? "" : found.namespace;
   $("role").textContent = found.role === "reader" ? "looking only" : "";
   $("oldest").textContent = status.oldest_seconds === null ? "–" : lasted(status.oldest_seconds);
+  $("oldest-delete").textContent = status.oldest_delete_seconds === null ? "–" : lasted(status.oldest_delete_seconds);
   $("waiting").replaceChildren(
     count(status.waiting_changes),
     make("small", {textContent: `${count(status.backlog_events)} entries, ${count(status.pending_pairs)} pairs`}),
