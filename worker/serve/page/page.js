@@ -52,6 +52,7 @@ async function ask(path, body) {
 // Words
 
 const count = (number) => number.toLocaleString("en");
+const many = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
 
 function lasted(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -68,7 +69,7 @@ const clock = (iso) => new Date(iso).toLocaleString();
 // What it all means: [how bad, headline, what to do]
 function judge({status, lost_words: lost, retry_seconds: retry}) {
   const {endpoint, oldest_seconds: oldest} = status;
-  const next = retry > 0 ? `next try in ${lasted(retry)}` : "next try now";
+  const next = retry > 0 ? `Next try in ${lasted(retry)}` : "Next try now";
   const waits = oldest === null ? "nothing waits" : `the oldest change has waited for ${lasted(oldest)}`;
   if (lost) return ["bad", `Redis lost changes: ${lost}`, "Say those changes again, then: contact-sync status --acknowledge"];
   if (endpoint.paused_since) return ["warn", `An operator paused deliveries; ${waits}`, "They go on with: contact-sync resume"];
@@ -221,6 +222,7 @@ async function look(skip = 0) {
   $("more").hidden = !found.more;
   $("acts").hidden = role !== "operator" || letters.length === 0;
   $("every").checked = false;
+  if (!letters.length) $("letters").replaceChildren(make("li", {className: "none", textContent: Object.keys(filter).length ? "No dead letter matches." : "There are no dead letters."}));
   return found;
 }
 
@@ -257,7 +259,7 @@ async function act(action, which) {
     $("letters-said").textContent = "Pick letters first.";
     return;
   }
-  const some = which ? `${count(which.length)} letters` : "all letters that match the filter";
+  const some = which ? many(which.length, "letter") : "all letters that match the filter";
   if (action === "purge" && !(await sure(`Remove ${some} for good? The changes in them are never delivered.`))) return;
   await doing("letters-said", async () => {
     const found = await ask(`api/dead-letters/${action}`, body);
@@ -280,7 +282,7 @@ async function doing(into, work) {
 async function showAudit() {
   const {entries} = await ask("api/audit");
   $("audit").replaceChildren(...entries.map((entry) => {
-    const of = entry.letters === null ? "" : ` ${count(entry.letters)} letters: ${entry.ids.join(" ")}`;
+    const of = entry.letters === null ? "" : ` ${many(entry.letters, "letter")}: ${entry.ids.join(" ")}`;
     return make("li", {textContent: `${clock(entry.at)}: ${entry.role} at ${entry.source}: ${entry.action.replace("_", " ")}${of}`});
   }));
   if (!entries.length) $("audit").replaceChildren(make("li", {textContent: "nothing yet"}));
@@ -293,7 +295,7 @@ const values = (form) => Object.fromEntries([...new FormData(form)].filter(([, v
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
   filter = values(event.target);
-  doing("letters-said", async () => ((await look()).letters.length ? "" : "No dead letter matches."));
+  doing("letters-said", async () => void (await look()));
 });
 $("more").addEventListener("click", () => doing("letters-said", async () => void (await look(letters.length))));
 $("every").addEventListener("change", (event) => {
