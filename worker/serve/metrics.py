@@ -72,6 +72,7 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         "Partitions whose log was replaced, until acknowledged.",
         lambda status: len(status.strayed_partitions),
     ),
+    ("workers", "Worker processes that were seen in the last minute.", lambda status: len(status.workers)),
     ("ticker_alive", "Whether the ticker of some worker is alive.", lambda status: status.worker_awake),
     (
         "redis_lost_changes",

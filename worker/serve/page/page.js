@@ -106,7 +106,7 @@ function showGate({endpoint}, retry) {
   facts($("gate"), rows);
 }
 
-function showDone({totals, worker_awake: awake, partitions, partitions_in_flight: leased}) {
+function showDone({totals, worker_awake: awake, workers, partitions, partitions_in_flight: leased}) {
   facts($("done"), [
     ["accepted", count(totals.events)],
     ["confirmed", `${count(totals.records_confirmed)}: ${count(totals.upserts_confirmed)} upserts, ${count(totals.deletes_confirmed)} deletes`],
@@ -114,6 +114,7 @@ function showDone({totals, worker_awake: awake, partitions, partitions_in_flight
     ["dead-lettered", count(totals.dead_lettered)],
     ["requests", `${count(totals.requests)}, ${count(totals.retries)} retries, ${count(totals.repairs)} repairs`],
     ["workers", awake ? `awake; ${count(leased)} of ${count(partitions)} partitions worked on` : "none is awake"],
+    ["seen", workers.map(({name, pool, concurrency, since}) => `${name} (${pool}, ${concurrency}, since ${clock(since)})`).join("; ") || "none in the last minute"],
   ]);
 }
 
