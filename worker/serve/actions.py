@@ -9,7 +9,6 @@ import redis
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
-from producers.errors import ContactSyncError
 from worker.commands.explain import explanation_lines, next_steps
 from worker.explain import explain
 from worker.serve.audit import Audit
@@ -40,11 +39,15 @@ class Actions:
         self._audit = Audit(looks.client, looks.keys)
 
     def metrics(self) -> bytes:
-        """All of it for Prometheus, of a look of its own; without Redis that alone is told."""
+        """All of it for Prometheus, of a look of its own; without Redis that alone is told.
+
+        Raises:
+            ContactSyncError: the log was begun otherwise than configured.
+        """
         try:
             seen = self._looks.look(fresh_seconds=0)
             found = list(families(seen, self._looks.full_seconds()))
-        except (redis.RedisError, ContactSyncError):
+        except redis.RedisError:
             found = list(standing(up=False))
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Families(found))

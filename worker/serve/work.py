@@ -44,7 +44,7 @@ class _Queue:
         self._queued -= 1
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)  # what was begun ends: a redrive, and the note of it
 
 
 class Work:
