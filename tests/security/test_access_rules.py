@@ -15,6 +15,7 @@ from celery import Celery
 from producers import ContactProducer
 from tests.integration.commands import bury, run, told
 from tests.integration.fleet import Fleet, T
+from tests.integration.serving import metrics, serving
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
 from worker.kept.redis import EmbeddedRedis
@@ -114,6 +115,19 @@ def test_commands_need_no_more(guarded: Guarded) -> None:
         ran = run(fleet, *line.split())
         assert ran.exit_code == 0, (line, ran.stdout, ran.stderr)
     fleet.deliver()
+    assert guarded.refused() == []
+
+
+def test_serve_needs_no_more(guarded: Guarded) -> None:
+    fleet = guarded.fleet
+    letter = bury(fleet, at=T)
+    with serving(fleet) as client:
+        assert metrics(client)["contact_sync_redis_up"] == 1
+        for path in ("/readyz", "/api/status", "/api/explain?owner=1&contact=9", "/api/dead-letters"):
+            assert client.get(path).status_code == 200, path
+        assert client.post("/api/dead-letters/redrive", json={"ids": [letter]}).json()["noted"]
+        assert client.post("/api/dead-letters/purge", json={"all": True}).json()["noted"]
+        assert len(client.get("/api/audit").json()["entries"]) == 2
     assert guarded.refused() == []
 
 
