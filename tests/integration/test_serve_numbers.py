@@ -48,6 +48,15 @@ def test_a_scrape_is_the_fleets_whoever_did_the_work_and_whenever_it_began(fleet
     assert not [name for name in before if "unknown" in name]
 
 
+def test_the_fill_of_requests_is_told(fleet: Fleet) -> None:
+    fleet.append_many([("1", str(n), "upsert", None) for n in range(7)])
+    fleet.deliver()
+    with serving(fleet) as client:
+        scraped = metrics(client)
+    assert scraped["contact_sync_request_records_total"] == 7
+    assert scraped['contact_sync_requests_total{outcome="confirmed"}'] == 1
+
+
 def test_a_scrape_adds_up_with_status(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert")
     fleet.append("2", "2", "upsert")
