@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from worker import scripts
 from worker.times import iso_utc
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Presence:
                 self._since_ms = now_ms
                 self._forget(now_ms)
             note = f"{self._since_ms},{now_ms},{self._concurrency},{self._pool}"
-            self._client.hset(self._keys.workers, self._name, note)
+            # An error as the reply: it takes no writes, or the key is none of ours; both are said elsewhere.
+            scripts.run(self._client, [scripts.Call(scripts.NOTE, [self._keys.workers], [self._name, note])])
         except ResponseError:
             return  # it takes no writes, or the key is none of ours: both are said elsewhere
 

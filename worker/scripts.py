@@ -29,6 +29,7 @@ _NAMES: Final = (
     "pause",
     "forget",
     "close",
+    "note",
 )
 
 
@@ -52,8 +53,8 @@ def _load(name: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-CLAIM, SETTLE, MARK_LATE, GATE_ENTER, GATE_REPORT, REDRIVE, PURGE, TICKER, BEAT, ROTATE, PAUSE, FORGET, CLOSE = map(
-    _load, _NAMES
+CLAIM, SETTLE, MARK_LATE, GATE_ENTER, GATE_REPORT, REDRIVE, PURGE, TICKER, BEAT, ROTATE, PAUSE, FORGET, CLOSE, NOTE = (
+    map(_load, _NAMES)
 )
 
 

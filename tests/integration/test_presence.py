@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from producers.keys import Keys
 from tests.integration.commands import run, told
 from tests.integration.worker_process import PREFORK, THREADS, WorkerProcess
 from tests.waiting import wait_until
+from worker.kept.redis import EmbeddedRedis
 from worker.log_client import connect
 from worker.presence import EVERY_SECONDS, GONE_MS, Presence, present
 
@@ -54,6 +56,14 @@ def test_one_that_was_killed_is_shown_for_a_minute_and_removed_after_a_day(fleet
     client.hset(fleet.keys.workers, "killed 1", f"{seen_ms},{seen_ms - 25 * 3_600_000},8,thread")
     Presence(client, fleet.keys, "next 2", 8, "thread", Clock()).look()
     assert client.hkeys(fleet.keys.workers) == [b"next 2"]
+
+
+def test_on_a_full_redis_it_is_noted_too(namespace: str) -> None:
+    keys = Keys(namespace)
+    with EmbeddedRedis() as server, connect(server.url) as client:
+        client.config_set("maxmemory", 1)
+        Presence(client, keys, "one 1", 8, "thread", Clock()).look()
+        assert client.hkeys(keys.workers) == [b"one 1"]
 
 
 def test_it_is_noted_every_ten_seconds_and_not_more_often(fleet: Fleet, client: redis.Redis) -> None:
