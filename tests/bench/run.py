@@ -38,8 +38,9 @@ KINDS: Final[tuple[Kind, ...]] = ("distinct", "hot")
 _PER_RECORD_SHARE: Final = 25
 """A system that makes a message or a request of every change is given so much less of them: it takes as long."""
 
-# Threads that wait for the endpoint; the slower it is, the more are needed. All others have their default settings.
-THREADS: Final = {0: 4, 20: 12, 100: 48}
+# Where the endpoint answers at once, processes use both cores; where it takes its time, threads wait for it, the more
+# the slower it is. All others have their default settings.
+SUITED: Final = {0: ("prefork", 2), 20: ("threads", 12), 100: ("threads", 48)}
 
 
 def main() -> None:
@@ -117,9 +118,9 @@ def _fair(systems: Sequence[System], count: int, latency_ms: float) -> dict[str,
 
 def _drain(at: Endpoint, count: int, rounds: int) -> dict[str, Any]:
     found = {}
-    for latency_ms, threads in THREADS.items():
+    for latency_ms, (pool, concurrency) in SUITED.items():
         for kind in KINDS:
-            systems = (ours("threads", threads), SCRIPT, SCRIPT_TUNED)
+            systems = (ours(pool, concurrency), SCRIPT, SCRIPT_TUNED)
             of = _alternate(systems, at, kind, latency_ms, _fair(systems, count, latency_ms), rounds)
             found[f"{kind}, {latency_ms} ms"] = of
     return found
@@ -127,8 +128,8 @@ def _drain(at: Endpoint, count: int, rounds: int) -> dict[str, Any]:
 
 def _peers(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
     found = {}
-    for latency_ms, threads in THREADS.items():
-        systems = (ours("threads", threads), *(each for each in PEERS_ALL if each not in (SCRIPT, SCRIPT_TUNED)))
+    for latency_ms, (pool, concurrency) in SUITED.items():
+        systems = (ours(pool, concurrency), *(each for each in PEERS_ALL if each not in (SCRIPT, SCRIPT_TUNED)))
         found[f"distinct, {latency_ms} ms"] = _alternate(
             systems, at, "distinct", latency_ms, _fair(systems, count, latency_ms), 1
         )

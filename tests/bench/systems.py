@@ -122,7 +122,7 @@ def ours(
     pool: str = "threads", concurrency: int = 8, *, processes: int = 1, partitions: int = PARTITIONS, **settings: str
 ) -> System:
     """Our worker as its users start it, with default settings but for what is given."""
-    name = "contact-sync" if pool == "threads" else f"contact-sync ({pool})"
+    name = "contact-sync"
     command = [str(OURS / "python"), "-P", "-m", "celery", "-A", "worker", "worker"]
     command += ["-P", pool, "-c", str(concurrency), "-l", "WARNING"]
     key = {"CONTACT_SYNC_SERVER_KEY_ID": DEFAULT_KEY, "CONTACT_SYNC_SERVER_KEY_SECRET": DEFAULT_KEY}
