@@ -1,0 +1,1 @@
+"""Reconciliation: brings the endpoint to what a source of truth says."""
