@@ -81,3 +81,8 @@ class Keys:
     def config(self) -> str:
         """Hash of what may not change under a running log: number of partitions, format version."""
         return f"{self.namespace}:config"
+
+    @property
+    def reconcile(self) -> str:
+        """Hash of reconciliations that have not come to their end: name of the source -> how far it came."""
+        return f"{self.namespace}:reconcile"

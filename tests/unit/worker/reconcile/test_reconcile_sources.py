@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producers.emit import LINE_MAX_BYTES
 from worker.reconcile.csv_rows import csv_rows
 from worker.reconcile.files import FileSource
 from worker.reconcile.json_rows import json_rows
-from worker.reconcile.lines import LINE_MAX_BYTES, Lines
+from worker.reconcile.lines import Lines
 from worker.reconcile.rows import Reject, Row, SourceBroken, row_of
 
 if TYPE_CHECKING:
