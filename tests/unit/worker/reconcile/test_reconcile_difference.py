@@ -60,3 +60,13 @@ def test_from_a_source_that_is_not_whole_nothing_is_taken_for_gone(
 ) -> None:
     sent = {pair for what, pair in difference(said, known, (), AS_OF, whole=False) if what == "delete"}
     assert sent <= {pair for pair, op in said.items() if op == "delete"}
+
+
+@given(said_by, ledgers)
+def test_only_what_the_workers_rules_would_drop_is_called_newer(
+    said: dict[bytes, Op], known: dict[bytes, Remembered]
+) -> None:
+    for what, pair in difference(said, known, (), AS_OF, whole=True):
+        if what == "newer":
+            op = said.get(pair, "delete")
+            assert verdict(state_of(op, AS_OF, AS_OF), known[pair], "resend").op is None
