@@ -15,6 +15,7 @@ from producers.change import AT_MIN_MS
 from producers.errors import ContactSyncError, InvalidChange, NotAccepted
 from worker.commands.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, redis_failure, session
 from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken, TooManyDeletes, reconcile
+from worker.reconcile.database import QuerySource
 from worker.reconcile.files import FORMATS, FileSource
 from worker.settings import load_worker_settings
 from worker.times import iso_utc
@@ -28,6 +29,7 @@ _EPILOG = """\b
 Example:
   contact-sync reconcile contacts.csv.gz --dry-run --diff diff.jsonl
   contact-sync reconcile contacts.csv.gz --as-of 2026-11-24T03:00:00Z --rejects rejects.jsonl
+  contact-sync reconcile "$DATABASE_URL" --query 'select user_id as owner, friend_id as contact from friends'
 """
 
 _SHOWN_REJECTS: Final = 20
@@ -49,6 +51,7 @@ def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> 
 @click.command("reconcile", epilog=_EPILOG)
 @click.argument("source")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="What SOURCE is.  [default: by its name]")
+@click.option("--query", help="Read SOURCE, a database's URL as SQLAlchemy has them, by this query.")
 @click.option("--as-of", "as_of_ms", callback=_moment, help="When the snapshot began.  [default: now]")
 @click.option("--owner", help="Reconcile this owner alone.")
 @click.option("--dry-run", is_flag=True, help="Send nothing; say what would be sent.")
@@ -64,6 +67,7 @@ def reconcile_command(  # noqa: PLR0913 - click passes each option by itself
     *,
     source: str,
     format_: Format | None,
+    query: str | None,
     diff_path: Path | None,
     rejects_path: Path | None,
     max_deletes: int,
@@ -88,7 +92,8 @@ def reconcile_command(  # noqa: PLR0913 - click passes each option by itself
         rejects = _Rejects(undo.enter_context(_writing(rejects_path)))
         diff = undo.enter_context(_writing(diff_path))
         try:
-            file = undo.enter_context(FileSource(source, format_))
+            file: Any = FileSource(source, format_) if query is None else QuerySource(source, query)
+            undo.enter_context(file)
             how = Options(name=file.name, differences=settings.ledger_forever, limits=limits, **options)
             with _progress() as (reading, sent):
                 rows = reading(file)
@@ -150,7 +155,7 @@ def _writing(path: Path | None) -> Iterator[IO[str] | None]:
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Callable[[FileSource], Iterator[Any]], Callable[[int, int], None]]]:
+def _progress() -> Iterator[tuple[Callable[[Any], Iterator[Any]], Callable[[int, int], None]]]:
     """What counts rows as they are read and changes as they are sent: on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield iter, lambda _done, _of: None
@@ -163,7 +168,7 @@ def _progress() -> Iterator[tuple[Callable[[FileSource], Iterator[Any]], Callabl
         read = progress.add_task("read", total=None, count=0)
         send: list[Any] = []
 
-        def reading(file: FileSource) -> Iterator[Any]:
+        def reading(file: Any) -> Iterator[Any]:
             count = 0
             for count, row in enumerate(file, 1):
                 if count % 1_000 == 0:
