@@ -86,3 +86,8 @@ class Keys:
     def reconcile(self) -> str:
         """Hash of reconciliations that have not come to their end: name of the source -> how far it came."""
         return f"{self.namespace}:reconcile"
+
+    @property
+    def reconcile_history(self) -> str:
+        """Stream of reconciliations that have ended, the last hundred."""
+        return f"{self.namespace}:reconcile:history"

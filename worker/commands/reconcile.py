@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,24 +13,34 @@ import click
 import orjson
 
 from producers.change import AT_MIN_MS
-from producers.errors import ContactSyncError, InvalidChange, NotAccepted
-from worker.commands.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, redis_failure, session
+from producers.errors import InvalidChange, NotAccepted
+from worker.commands.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
+from worker.drain import drain
 from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken, TooManyDeletes, reconcile
 from worker.reconcile.database import QuerySource
 from worker.reconcile.files import FORMATS, FileSource
+from worker.reconcile.history import drift, past_runs, record
 from worker.settings import load_worker_settings
+from worker.status import read_status
 from worker.times import iso_utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from worker.reconcile.files import Format
+    from worker.status import Status
 
 _EPILOG = """\b
 Example:
   contact-sync reconcile contacts.csv.gz --dry-run --diff diff.jsonl
   contact-sync reconcile contacts.csv.gz --as-of 2026-11-24T03:00:00Z --rejects rejects.jsonl
   contact-sync reconcile "$DATABASE_URL" --query 'select user_id as owner, friend_id as contact from friends'
+"""
+
+_HISTORY_EPILOG = """\b
+Example:
+  contact-sync reconcile history
+  contact-sync reconcile history --json | head
 """
 
 _SHOWN_REJECTS: Final = 20
@@ -48,7 +59,30 @@ def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> 
     return found
 
 
-@click.command("reconcile", epilog=_EPILOG)
+class _SourceOrCommand(click.Group):
+    """A group that takes anything else than the name of a command for a source, and then runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts `run` before what is no command."""
+        if args[:1] not in ([], ["-h"], ["--help"]) and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help of `run`, and what other commands there are."""
+        run.format_usage(ctx, formatter)
+        run.format_help_text(ctx, formatter)
+        run.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+        run.format_epilog(ctx, formatter)
+
+
+@click.group("reconcile", cls=_SourceOrCommand)
+def reconcile_command() -> None:
+    """Bring the endpoint to what a source of truth says."""
+
+
+@reconcile_command.command("run", epilog=_EPILOG)
 @click.argument("source")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="What SOURCE is.  [default: by its name]")
 @click.option("--query", help="Read SOURCE, a database's URL as SQLAlchemy has them, by this query.")
@@ -61,9 +95,10 @@ def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> 
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Most changes a second.")
 @click.option("--max-deletes", type=click.IntRange(min=0), default=100_000, show_default=True, help="Safety stop.")
 @click.option("--max-delete-share", type=click.FloatRange(0, 100), help="Safety stop, in percent.  [default: 10]")
+@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for delivery, and tell the drift.")
 @click.option("--resume", is_flag=True, help="Go on with a run of this source that was cut short.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def reconcile_command(  # noqa: PLR0913 - click passes each option by itself
+def run(  # noqa: PLR0913 - click passes each option by itself
     *,
     source: str,
     format_: Format | None,
@@ -72,6 +107,7 @@ def reconcile_command(  # noqa: PLR0913 - click passes each option by itself
     rejects_path: Path | None,
     max_deletes: int,
     max_delete_share: float | None,
+    wait: float | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -88,13 +124,14 @@ def reconcile_command(  # noqa: PLR0913 - click passes each option by itself
     share = (10.0, Limits().floor) if max_delete_share is None else (max_delete_share, 0)
     limits = Limits(max_deletes, *share)
     with ExitStack() as undo:
-        client, _, partitions = undo.enter_context(session(settings))
+        client, keys, partitions = undo.enter_context(session(settings))
         rejects = _Rejects(undo.enter_context(_writing(rejects_path)))
         diff = undo.enter_context(_writing(diff_path))
         try:
             file: Any = FileSource(source, format_) if query is None else QuerySource(source, query)
             undo.enter_context(file)
             how = Options(name=file.name, differences=settings.ledger_forever, limits=limits, **options)
+            before = read_status(client, keys, partitions)
             with _progress() as (reading, sent):
                 rows = reading(file)
                 done = reconcile(
@@ -109,9 +146,45 @@ def reconcile_command(  # noqa: PLR0913 - click passes each option by itself
             raise Failure(f"{failure}; not all is sent: go on with --resume") from None
         except InvalidChange as error:
             raise Failure(f"--as-of does not fit: {error.rule}", EXIT_USAGE) from None
+        if not how.dry_run:
+            done["drift"] = (
+                None
+                if wait is None
+                else _drift(lambda: read_status(client, keys, partitions), before, wait, done["sent"])
+            )
+            record(client, keys, done)
     _tell(done, as_json=as_json)
     if done["rejects"]:
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _drift(look: Callable[[], Status], before: Status, wait: float, sent: int) -> dict[str, Any]:
+    _, after = drain(look, lambda _: None, timeout_seconds=wait, monotonic=time.monotonic, sleep=time.sleep)
+    return drift(before, after, sent)
+
+
+@reconcile_command.command(epilog=_HISTORY_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def history(*, as_json: bool) -> None:
+    """What the last hundred reconciliations did, the newest first, and how far the endpoint had drifted."""
+    with session(load_worker_settings(require_credentials=False)) as (client, keys, _):
+        runs = past_runs(client, keys)
+    if as_json:
+        echo_json([{**run, "ended": iso_utc(run["ended"]), "as_of": iso_utc(run["as_of"])} for run in runs])
+        return
+    for each in runs:
+        drifted = each["drift"]
+        counts = (
+            "drift not looked at"
+            if drifted is None
+            else f"{drifted['inserted']:,} were missing, {drifted['deleted']:,} too many"
+        )
+        partly = (
+            "" if drifted is None or (drifted["delivered"] and not drifted["others"]) else ", other changes among them"
+        )
+        numbers = ", ".join(f"{each[name]:,} {name}" for name in ("upserts", "deletes", "rejects"))
+        head = f"{iso_utc(each['ended'])}  {numbers}"
+        click.echo(f"{head}; {counts}{partly}  {printable(each['source'])}")
 
 
 def _tell(done: dict[str, Any], *, as_json: bool) -> None:
@@ -122,6 +195,8 @@ def _tell(done: dict[str, Any], *, as_json: bool) -> None:
     names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back")
     for name in (*names, "upserts", "deletes", "sent"):
         click.echo(f"{name.replace('_', ' '):<14}{done[name]:>12,}")
+    for name, number in (done.get("drift") or {}).items():
+        click.echo(f"{name:<14}{number:>12}")
 
 
 class _Rejects:
@@ -181,6 +256,3 @@ def _progress() -> Iterator[tuple[Callable[[Any], Iterator[Any]], Callable[[int,
             progress.update(send[0], completed=done, count=done)
 
         yield reading, sent
-
-
-__all__ = ["ContactSyncError", "reconcile_command"]
