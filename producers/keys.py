@@ -96,3 +96,13 @@ class Keys:
     def config(self) -> str:
         """Hash of what may not change under a running log: number of partitions, format version."""
         return f"{self.namespace}:config"
+
+    @property
+    def reconcile(self) -> str:
+        """Hash of reconciliations that have not come to their end: name of the source -> how far it came."""
+        return f"{self.namespace}:reconcile"
+
+    @property
+    def reconcile_history(self) -> str:
+        """Stream of reconciliations that have ended, the last hundred."""
+        return f"{self.namespace}:reconcile:history"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
 
 from producers.errors import SettingsError
 from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
@@ -80,6 +80,11 @@ def _seconds(default: float, *, description: str, rule: str, **constraints: Any)
     return setting(
         default, description=description, rule=f"a number of seconds, {rule}", allow_inf_nan=False, **constraints
     )
+
+
+def _or_forever(value: object) -> object:
+    """A hundred years, for the word: the ledger rotates by a time that never comes."""
+    return LONGEST_SECONDS if value == "forever" else value
 
 
 class WorkerSettings(ProducerSettings):
@@ -168,10 +173,10 @@ class WorkerSettings(ProducerSettings):
         gt=0,
         le=LONGEST_SECONDS,
     )
-    ledger_seconds: float = _seconds(
+    ledger_seconds: Annotated[float, BeforeValidator(_or_forever)] = _seconds(
         3600.0,
-        description="How long a confirmed outcome is remembered, at least.",
-        rule=f"1 to {LONGEST_SECONDS}",
+        description="How long a confirmed outcome is remembered, at least; or forever.",
+        rule=f"1 to {LONGEST_SECONDS}, or 'forever'",
         ge=1,
         le=LONGEST_SECONDS,
     )
@@ -201,6 +206,11 @@ class WorkerSettings(ProducerSettings):
             )
         check_server_key_values(self)
         return self
+
+    @property
+    def ledger_forever(self) -> bool:
+        """Whether confirmed outcomes are remembered for good."""
+        return self.ledger_seconds >= LONGEST_SECONDS
 
     @property
     def celery_broker_url(self) -> str:

@@ -109,6 +109,13 @@ TABLE: dict[str, dict[int, End]] = {
         2: Case(overrides=UNFIT),
         130: Elsewhere(HERE, "test_ctrl_c_ends_an_emission_that_waits_for_its_pipe"),
     },
+    "reconcile history": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
+    "reconcile run -": {
+        0: Case(given="owner,contact\n1,2\n"),
+        1: Case(given="owner,contact\n1,2"),
+        2: Case(overrides=UNFIT),
+        130: BlackHole(),
+    },
     "status": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
     "health": {
         0: Case(),

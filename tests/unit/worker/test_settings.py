@@ -119,6 +119,11 @@ def test_the_broker_is_the_same_server_unless_said_otherwise(variables: dict[str
     assert load(**variables).celery_broker_url == url
 
 
+def test_a_ledger_may_remember_for_good() -> None:
+    assert load(ledger_seconds="forever").ledger_forever
+    assert not load(ledger_seconds="1e6").ledger_forever
+
+
 # The server key
 
 

@@ -1,0 +1,258 @@
+"""``contact-sync reconcile``: brings the endpoint to what a source of truth says."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+import orjson
+
+from producers.change import AT_MIN_MS
+from producers.errors import InvalidChange, NotAccepted
+from worker.commands.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
+from worker.drain import drain
+from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken, TooManyDeletes, reconcile
+from worker.reconcile.database import QuerySource
+from worker.reconcile.files import FORMATS, FileSource
+from worker.reconcile.history import drift, past_runs, record
+from worker.settings import load_worker_settings
+from worker.status import read_status
+from worker.times import iso_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.reconcile.files import Format
+    from worker.status import Status
+
+_EPILOG = """\b
+Example:
+  contact-sync reconcile contacts.csv.gz --dry-run --diff diff.jsonl
+  contact-sync reconcile contacts.csv.gz --as-of 2026-11-24T03:00:00Z --rejects rejects.jsonl
+  contact-sync reconcile "$DATABASE_URL" --query 'select user_id as owner, friend_id as contact from friends'
+"""
+
+_HISTORY_EPILOG = """\b
+Example:
+  contact-sync reconcile history
+  contact-sync reconcile history --json | head
+"""
+
+_SHOWN_REJECTS: Final = 20
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> int | None:
+    if given is None:
+        return None
+    try:
+        said = datetime.fromisoformat(given) if not given.isdigit() else None
+        found = int(given) if said is None else int((said if said.tzinfo else said.astimezone()).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        found = 0
+    if found < AT_MIN_MS:
+        raise click.BadParameter("must be a time such as 2026-11-24T03:00:00Z, or Unix milliseconds")
+    return found
+
+
+class _SourceOrCommand(click.Group):
+    """A group that takes anything else than the name of a command for a source, and then runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts `run` before what is no command."""
+        if args[:1] not in ([], ["-h"], ["--help"]) and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help of `run`, and what other commands there are."""
+        run.format_usage(ctx, formatter)
+        run.format_help_text(ctx, formatter)
+        run.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+        run.format_epilog(ctx, formatter)
+
+
+@click.group("reconcile", cls=_SourceOrCommand)
+def reconcile_command() -> None:
+    """Bring the endpoint to what a source of truth says."""
+
+
+@reconcile_command.command("run", epilog=_EPILOG)
+@click.argument("source")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="What SOURCE is.  [default: by its name]")
+@click.option("--query", help="Read SOURCE, a database's URL as SQLAlchemy has them, by this query.")
+@click.option("--as-of", "as_of_ms", callback=_moment, help="When the snapshot began.  [default: now]")
+@click.option("--owner", help="Reconcile this owner alone.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; say what would be sent.")
+@click.option("--diff", "diff_path", type=click.Path(path_type=Path), help="Write what is sent as JSON lines.")
+@click.option("--rejects", "rejects_path", type=click.Path(path_type=Path), help="Write rejected rows as JSON lines.")
+@click.option("--despite-rejects", is_flag=True, help="Take what is missing for gone although rows were rejected.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Most changes a second.")
+@click.option("--max-deletes", type=click.IntRange(min=0), default=100_000, show_default=True, help="Safety stop.")
+@click.option("--max-delete-share", type=click.FloatRange(0, 100), help="Safety stop, in percent.  [default: 10]")
+@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for delivery, and tell the drift.")
+@click.option("--resume", is_flag=True, help="Go on with a run of this source that was cut short.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def run(  # noqa: PLR0913 - click passes each option by itself
+    *,
+    source: str,
+    format_: Format | None,
+    query: str | None,
+    diff_path: Path | None,
+    rejects_path: Path | None,
+    max_deletes: int,
+    max_delete_share: float | None,
+    wait: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Bring the endpoint to what SOURCE says: a CSV with a header, or JSON lines; gzip or not; - for standard input.
+
+    Columns are owner, contact and perhaps op (upsert or delete). SOURCE is read whole before anything is sent. All is
+    stamped with the time the snapshot began, so that whatever was said since wins: where SOURCE was written earlier,
+    say --as-of.
+
+    With CONTACT_SYNC_LEDGER_SECONDS=forever only differences are sent, and what SOURCE no longer has is deleted; else
+    every row is said again, and only what its op says is deleted. Exit status 1 if there were rejects.
+    """
+    settings = load_worker_settings(require_credentials=False)
+    share = (10.0, Limits().floor) if max_delete_share is None else (max_delete_share, 0)
+    limits = Limits(max_deletes, *share)
+    with ExitStack() as undo:
+        client, keys, partitions = undo.enter_context(session(settings))
+        rejects = _Rejects(undo.enter_context(_writing(rejects_path)))
+        diff = undo.enter_context(_writing(diff_path))
+        try:
+            file: Any = FileSource(source, format_) if query is None else QuerySource(source, query)
+            undo.enter_context(file)
+            how = Options(name=file.name, differences=settings.ledger_forever, limits=limits, **options)
+            before = read_status(client, keys, partitions)
+            with _progress() as (reading, sent):
+                rows = reading(file)
+                done = reconcile(
+                    rows, client, settings, partitions, how, on_reject=rejects.take, on_sent=sent, diff=diff
+                )
+        except (SourceBroken, TooManyDeletes) as error:
+            raise Failure(str(error)) from None
+        except NotResumable as error:
+            raise Failure(str(error), EXIT_USAGE) from None
+        except NotAccepted as error:
+            failure = redis_failure(settings.redis_url, error.cause)
+            raise Failure(f"{failure}; not all is sent: go on with --resume") from None
+        except InvalidChange as error:
+            raise Failure(f"--as-of does not fit: {error.rule}", EXIT_USAGE) from None
+        if not how.dry_run:
+            done["drift"] = (
+                None
+                if wait is None
+                else _drift(lambda: read_status(client, keys, partitions), before, wait, done["sent"])
+            )
+            record(client, keys, done)
+    _tell(done, as_json=as_json)
+    if done["rejects"]:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _drift(look: Callable[[], Status], before: Status, wait: float, sent: int) -> dict[str, Any]:
+    _, after = drain(look, lambda _: None, timeout_seconds=wait, monotonic=time.monotonic, sleep=time.sleep)
+    return drift(before, after, sent)
+
+
+@reconcile_command.command(epilog=_HISTORY_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def history(*, as_json: bool) -> None:
+    """What the last hundred reconciliations did, the newest first, and how far the endpoint had drifted."""
+    with session(load_worker_settings(require_credentials=False)) as (client, keys, _):
+        runs = past_runs(client, keys)
+    if as_json:
+        echo_json([{**run, "ended": iso_utc(run["ended"]), "as_of": iso_utc(run["as_of"])} for run in runs])
+        return
+    for each in runs:
+        drifted = each["drift"]
+        counts = (
+            "drift not looked at"
+            if drifted is None
+            else f"{drifted['inserted']:,} were missing, {drifted['deleted']:,} too many"
+        )
+        partly = (
+            "" if drifted is None or (drifted["delivered"] and not drifted["others"]) else ", other changes among them"
+        )
+        numbers = ", ".join(f"{each[name]:,} {name}" for name in ("upserts", "deletes", "rejects"))
+        head = f"{iso_utc(each['ended'])}  {numbers}"
+        click.echo(f"{head}; {counts}{partly}  {printable(each['source'])}")
+
+
+def _tell(done: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        echo_json({**done, "as_of": iso_utc(done["as_of"])})
+        return
+    click.echo(f"{'as of':<14}{iso_utc(done['as_of'])}" + ("  dry run: nothing was sent" if done["dry_run"] else ""))
+    names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back")
+    for name in (*names, "upserts", "deletes", "sent"):
+        click.echo(f"{name.replace('_', ' '):<14}{done[name]:>12,}")
+    for name, number in (done.get("drift") or {}).items():
+        click.echo(f"{name:<14}{number:>12}")
+
+
+class _Rejects:
+    """Tells of rejected rows: the first on standard error, without what they say; all in the file, with it."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file
+        self._count = 0
+
+    def take(self, reject: Reject) -> None:
+        self._count += 1
+        if self._count <= _SHOWN_REJECTS:
+            click.echo(f"line {reject.line}: {reject.field} {reject.rule}", err=True)
+        elif self._count == _SHOWN_REJECTS + 1:
+            click.echo("more rows are rejected: --rejects FILE has them all", err=True)
+        if self._file is not None:
+            self._file.write(orjson.dumps(reject._asdict()).decode() + "\n")
+
+
+@contextmanager
+def _writing(path: Path | None) -> Iterator[IO[str] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}", EXIT_USAGE) from None
+    with file:
+        yield file
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[Any], Iterator[Any]], Callable[[int, int], None]]]:
+    """What counts rows as they are read and changes as they are sent: on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield iter, lambda _done, _of: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - the same
+
+    words = TextColumn("{task.description}"), TextColumn("{task.fields[count]:,}"), TextColumn("{task.speed:,.0f}/s")
+    with Progress(words[0], BarColumn(), words[1], TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        read = progress.add_task("read", total=None, count=0)
+        send: list[Any] = []
+
+        def reading(file: Any) -> Iterator[Any]:
+            count = 0
+            for count, row in enumerate(file, 1):
+                if count % 1_000 == 0:
+                    progress.update(read, total=file.total, completed=file.done, count=count)
+                yield row
+            progress.update(read, total=file.done, completed=file.done, count=count)
+
+        def sent(done: int, of: int) -> None:
+            send[:] = send or [progress.add_task("sent", total=of, count=0)]
+            progress.update(send[0], completed=done, count=done)
+
+        yield reading, sent

@@ -1,0 +1,94 @@
+"""The rows of a query as a source: any database that SQLAlchemy has a driver for, streamed."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from worker.reconcile.rows import SourceBroken, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.reconcile.rows import Reject, Row
+
+_AT_ONCE: Final = 1_000
+_NEEDED: Final = ("owner", "contact")
+
+
+class QuerySource:
+    """A query whose columns are owner, contact and perhaps op; a context manager that is iterated once.
+
+    Args:
+        url: of the database, as SQLAlchemy has them.
+        query: what is read.
+
+    Raises:
+        SourceBroken: the database is away, or refuses; in one line without its password and without values.
+    """
+
+    total: int | None = None
+    written_at: float | None = None
+
+    def __init__(self, url: str, query: str) -> None:
+        self._url, self._query = url, query
+        self._open = ExitStack()
+        self.name = ""
+        self.done = 0
+
+    def __enter__(self) -> Self:
+        try:
+            import sqlalchemy  # noqa: PLC0415 - an extra
+            from sqlalchemy.exc import ArgumentError  # noqa: PLC0415 - the same
+        except ImportError:
+            raise SourceBroken("--query needs SQLAlchemy: pip install 'contact-sync[sqlalchemy]'") from None
+        try:
+            engine = sqlalchemy.create_engine(self._url)
+        except (ArgumentError, ValueError):  # whose words may repeat a password
+            raise SourceBroken(
+                "SOURCE must be a database's URL as SQLAlchemy has them, such as sqlite:///file.db"
+            ) from None
+        except ImportError as error:
+            raise SourceBroken(f"the database's driver is not installed: {error}") from None
+        self._open.callback(engine.dispose)
+        shown = engine.url.render_as_string(hide_password=True)
+        self.name = f"{shown} {sha256(self._query.encode()).hexdigest()[:12]}"
+        self._engine = engine
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def __iter__(self) -> Iterator[Row | Reject]:
+        from sqlalchemy import text  # noqa: PLC0415 - an extra
+        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - the same
+
+        try:
+            connection = self._open.enter_context(self._engine.connect())
+            found = connection.execution_options(stream_results=True, yield_per=_AT_ONCE).execute(text(self._query))
+            if not found.returns_rows:
+                raise SourceBroken("the query gives no rows: it must select owner and contact")
+            columns = {name.lower(): name for name in found.keys()}  # noqa: SIM118 - no mapping
+            missing = [name for name in _NEEDED if name not in columns]
+            if missing:
+                raise SourceBroken(f"the query must give the columns owner and contact: it has no {missing[0]}")
+            for number, row in enumerate(found.mappings(), 1):
+                self.done = number
+                yield row_of(
+                    number, {name: _text(row[columns[name]]) for name in ("owner", "contact", "op") if name in columns}
+                )
+        except SQLAlchemyError as error:
+            raise SourceBroken(f"the query failed after {self.done:,} rows: {_why(error)}") from None
+
+
+def _text(value: Any) -> Any:
+    """Ids that a database keeps as whole numbers or UUIDs, as the text that they are everywhere else."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number or type(value).__name__ == "UUID" else value
+
+
+def _why(error: Exception) -> str:
+    """The first line of what the driver said: SQLAlchemy's own repeats the query and its values."""
+    said = str(getattr(error, "orig", None) or type(error).__name__).strip()
+    return said.splitlines()[0][:200] if said else type(error).__name__

@@ -1,0 +1,85 @@
+"""A file, or standard input, as a source of rows."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal, Self, get_args
+
+from worker.reconcile.csv_rows import csv_rows
+from worker.reconcile.json_rows import json_rows
+from worker.reconcile.lines import Lines
+from worker.reconcile.rows import SourceBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.reconcile.rows import Reject, Row
+
+Format = Literal["csv", "jsonl"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+
+
+class FileSource:
+    """A CSV with a header or JSON lines, gzip or not; a context manager that is iterated once.
+
+    Args:
+        path: the file; ``-`` for standard input.
+        format_: what it is; None to tell by its name, and where that says nothing by its first character.
+
+    Raises:
+        SourceBroken: it cannot be opened, or read to its end.
+    """
+
+    def __init__(self, path: str, format_: Format | None = None) -> None:
+        self.name = "standard input" if path == "-" else str(Path(path).absolute())
+        self._path = path
+        self._format = format_
+        self._open = ExitStack()
+        self._lines: Lines | None = None
+        self.total: int | None = None
+        """Bytes of a regular file; None of a pipe, which nobody knows the end of."""
+        self.written_at: float | None = None
+        """When a regular file was written last (Unix seconds)."""
+
+    def __enter__(self) -> Self:
+        try:
+            file: IO[bytes] = (
+                sys.stdin.buffer if self._path == "-" else self._open.enter_context(Path(self._path).open("rb"))
+            )
+            found = os.fstat(file.fileno())
+            if stat.S_ISREG(found.st_mode):
+                self.total, self.written_at = found.st_size, found.st_mtime
+        except OSError as error:
+            # A stream that is no file at all, as some programs put in the place of standard input, has no size.
+            if self._path != "-":
+                raise SourceBroken(f"{self._path} cannot be read: {error.strerror}") from None
+        self._lines = Lines(sys.stdin.buffer if self._path == "-" else file)  # type: ignore[arg-type] # both are binary
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def done(self) -> int:
+        """How many bytes of it were read."""
+        return 0 if self._lines is None else self._lines.bytes_read
+
+    def __iter__(self) -> Iterator[Row | Reject]:
+        if self._lines is None:
+            raise SourceBroken("the source is not open")
+        rows = csv_rows if self._found_format(self._lines) == "csv" else json_rows
+        return rows(self._lines)
+
+    def _found_format(self, lines: Lines) -> Format:
+        if self._format is not None:
+            return self._format
+        suffix = Path(self._path.removesuffix(".gz")).suffix.lower()
+        if suffix in _SUFFIXES:
+            return _SUFFIXES[suffix]
+        return "jsonl" if lines.peek() in {b"{", b"["} else "csv"

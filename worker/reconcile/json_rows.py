@@ -1,0 +1,57 @@
+"""Rows of JSON lines: objects with owner, contact and perhaps op; other fields are passed over (pure)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from worker.reconcile.rows import Reject, Row, SourceBroken, read_row, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from worker.reconcile.lines import Line
+
+
+class _TwiceError(ValueError):
+    """A field stands twice in an object: either could be meant."""
+
+
+def json_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
+    """Every row or why it is none, in order; blank lines are passed over.
+
+    Raises:
+        SourceBroken: it is one JSON array, or the last line is not whole.
+    """
+    for line in lines:
+        text = line.text
+        if not text or text.isspace():
+            continue
+        if line.number == 1 and text.lstrip().startswith("["):
+            raise SourceBroken("the source is a JSON array: it must be JSON lines, an object a line")
+        if line.too_long:
+            yield Reject(line.number, "row", "is too long for a line", shown(text))
+            continue
+        row = _row(line.number, text)
+        if not line.whole and isinstance(row, Reject) and row.field == "row":
+            raise SourceBroken(f"the source ends half-way: line {line.number} has no end")
+        yield row
+
+
+def _row(line: int, text: str) -> Row | Reject:
+    try:
+        fields = json.loads(text, object_pairs_hook=_without_repeats)
+    except _TwiceError:
+        return Reject(line, "row", "must not hold a field twice", shown(text))
+    except (ValueError, RecursionError):  # brackets thousands deep
+        return Reject(line, "row", "must be a JSON object", shown(text))
+    if not isinstance(fields, dict):
+        return Reject(line, "row", "must be a JSON object", shown(text))
+    return read_row(line, fields.get("owner"), fields.get("contact"), fields.get("op", "upsert"), text)
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise _TwiceError
+    return fields

@@ -1,0 +1,122 @@
+"""The bytes of a source as numbered lines: gzip or not, of bounded length, and never cut in silence."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from producers.emit import LINE_MAX_BYTES
+from worker.reconcile.rows import SourceBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, BinaryIO
+
+_GZIP: Final = b"\x1f\x8b"
+_OTHER_ENCODINGS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_SKIP_BYTES: Final = 64 * 1024
+
+
+class Line(NamedTuple):
+    """One line, without its end.
+
+    Attributes:
+        number: counted from 1.
+        text: what it says; what is no UTF-8 in it stands as halves of surrogate pairs.
+        whole: whether it ended as lines do; only the last of a source may not.
+        too_long: whether it is longer than LINE_MAX_BYTES, and was cut there.
+    """
+
+    number: int
+    text: str
+    whole: bool = True
+    too_long: bool = False
+
+
+class Lines:
+    """The lines of a binary stream, unpacked if it is gzip.
+
+    Args:
+        stream: what is read, once, from where it stands.
+
+    Raises:
+        SourceBroken: it cannot be read, is of another encoding, or is cut off within its gzip.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._raw = _Counted(stream)
+        packed = io.BufferedReader(self._raw)
+        self.stream: io.BufferedReader[Any] = packed
+        with _told():
+            head = packed.peek(2)[:2]
+            if head == _GZIP:
+                self.stream = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=packed)))
+                head = self.stream.peek(2)[:2]
+        if head in _OTHER_ENCODINGS:
+            raise SourceBroken(f"the source is {_OTHER_ENCODINGS[head]}: it must be UTF-8")
+
+    @property
+    def bytes_read(self) -> int:
+        """How much of the stream was read, packed as it is."""
+        return self._raw.count
+
+    def peek(self) -> bytes:
+        """The first byte that is no blank and no byte order mark, as far as it is near; else nothing."""
+        with _told():
+            return self.stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+
+    def __iter__(self) -> Iterator[Line]:
+        number = 0
+        stream = self.stream
+        while True:
+            with _told(number):
+                raw = stream.readline(LINE_MAX_BYTES + 2)
+                if not raw:
+                    return
+                number += 1
+                whole = raw.endswith(b"\n")
+                text = raw.rstrip(b"\r\n")
+                too_long = len(text) > LINE_MAX_BYTES
+                while too_long and not whole and (rest := stream.readline(_SKIP_BYTES)):
+                    whole = rest.endswith(b"\n")
+            if number == 1:
+                text = text.removeprefix(b"\xef\xbb\xbf")
+            yield Line(number, text.decode("utf-8", "surrogateescape"), whole, too_long)
+
+
+class _Counted(io.RawIOBase):
+    """A stream that knows how much of it was read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # the width of its stub is not ours
+        read1 = getattr(self._stream, "read1", self._stream.read)  # a pipe gives what is there
+        part: bytes = read1(len(buffer))
+        buffer[: len(part)] = part
+        self.count += len(part)
+        return len(part)
+
+
+class _told:  # noqa: N801 - reads as what it does
+    """Turns what reading fails of into one line that says where."""
+
+    def __init__(self, after: int = 0) -> None:
+        self._where = f" after line {after}" if after else ""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, EOFError):
+            raise SourceBroken(f"the source ends half-way{self._where}: its gzip is cut off") from None
+        if isinstance(error, gzip.BadGzipFile | zlib.error):
+            raise SourceBroken(f"the source cannot be read{self._where}: its gzip is damaged") from None
+        if isinstance(error, OSError):
+            raise SourceBroken(f"the source cannot be read{self._where}: {error.strerror or error}") from None
