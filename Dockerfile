@@ -18,6 +18,7 @@ RUN pip install --require-hashes --requirement requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY producers producers
 COPY worker worker
+COPY contact_sync_pytest.py ./
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/contact-sync/bin/python install --no-deps --no-index dist/*.whl
 
