@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 PEERS := .venv/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports prometheus alerts audit check simulate mutants soak bench lock clean
+.PHONY: help demo test lint types imports prometheus alerts browser audit check simulate mutants soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ imports: $(INSTALLED) ## Check which module may import which
 	$(BIN)/lint-imports --no-logo
 
 prometheus: .venv/prometheus/usr/bin/promtool ## Bring promtool and Prometheus from Debian's packages, for tests/alerts (installs nothing)
+
+browser: $(INSTALLED) ## Try the page in a real headless Chromium (the system's own)
+	$(BIN)/pytest tests/browser
 
 alerts: $(INSTALLED) prometheus ## Test the alert rules, and let a real Prometheus scrape
 	$(BIN)/pytest tests/alerts

@@ -88,6 +88,11 @@ class Keys:
         return f"{self.namespace}:audit"
 
     @property
+    def workers(self) -> str:
+        """Hash of worker processes: name -> since when, when it was seen last, and what it is. For people alone."""
+        return f"{self.namespace}:workers"
+
+    @property
     def config(self) -> str:
         """Hash of what may not change under a running log: number of partitions, format version."""
         return f"{self.namespace}:config"

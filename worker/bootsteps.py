@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+import redis
 import structlog
 from amqp.exceptions import ChannelError
 from celery import bootsteps
@@ -20,6 +21,7 @@ from worker.continuity import Continuity
 from worker.forgetting import Forgetting
 from worker.gate import Gate
 from worker.log_client import LEASE_PATH_SECONDS, connect
+from worker.presence import Presence
 from worker.stopping import STOPPING
 from worker.survey import Surveyor
 from worker.ticker import IDLE_SECONDS, Ticker
@@ -131,13 +133,16 @@ class TickerStep(bootsteps.StartStopStep):
         self._app = worker.app
         self._ticker: Ticker | None = None
         self._thread: threading.Thread | None = None
+        self._presence: Presence | None = None
 
-    def start(self, _worker: Any) -> None:
+    def start(self, worker: Any) -> None:
         """Starts ticking."""
         settings = runtime.settings_of(self._app)
         client = connect(settings.redis_url, timeout_seconds=IDLE_SECONDS + LEASE_PATH_SECONDS)
         queue = QueueOfHints(self._app, settings.namespace)
         partitions: int = self._app.contact_sync_partitions  # asks nobody: Redis may be away
+        name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
+        self._presence = Presence(client, settings.keys, name, worker.concurrency, pool, time.monotonic)
         self._ticker = Ticker(
             settings,
             client=client,
@@ -153,6 +158,7 @@ class TickerStep(bootsteps.StartStopStep):
             watches=(
                 Continuity(client, settings.keys, partitions, time.monotonic, _LOG, _end).look,
                 Forgetting(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).look,
+                self._presence.look,
             ),
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
@@ -168,3 +174,6 @@ class TickerStep(bootsteps.StartStopStep):
         if self._thread is not None:
             request_seconds = runtime.settings_of(worker.app).request_timeout_seconds
             self._thread.join(IDLE_SECONDS + 2 * LEASE_PATH_SECONDS + request_seconds)
+        if self._presence is not None:
+            with suppress(redis.RedisError):  # where it is away, it is not seen for a minute, and shown no more
+                self._presence.leave()

@@ -12,6 +12,7 @@ from worker.deletes_first import is_delete
 from worker.entry import entry_time_ms
 from worker.gate import Gate
 from worker.log_client import command
+from worker.presence import Worker, present
 from worker.times import iso_utc
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Status:
         strange_partitions: those in which a key of another type stands in the place of one of ours.
         lost: when Redis had lost changes that it had accepted, None unless that was noticed and not acknowledged.
         strayed_partitions: those whose log was not the one that was worked on before.
+        workers: the worker processes that were seen in the last minute.
         parts: each partition, in order.
         counted: every counter there is, also those that are in none of the `totals`.
     """
@@ -109,6 +111,7 @@ class Status:
     oldest_delete_ms: int | None = None
     lost: Lost | None = None
     strayed_partitions: Sequence[int] = ()
+    workers: Sequence[Worker] = ()
     parts: Sequence[Part] = ()
     counted: Mapping[str, int] = field(default_factory=dict)
 
@@ -175,6 +178,7 @@ class Status:
                 "paused_since": iso_utc(gate.paused_ms) if gate.paused_ms else None,
             },
             "worker_awake": self.worker_awake,
+            "workers": [each.as_json() for each in self.workers],
             "totals": dict(self.totals),
             "strange_partitions": list(self.strange_partitions),
             "lost": None if self.lost is None else self.lost.as_json(),
@@ -214,6 +218,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
+    gate = Gate(client, keys).look()
     return Status(
         partitions=partitions,
         backlog_events=backlog,
@@ -223,7 +228,8 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
         dead_letters=sum(part.dead for part in parts),
         worker_awake=bool(client.exists(keys.ticker)),
-        gate=Gate(client, keys).look(),
+        gate=gate,
+        workers=present(client, keys, gate.now_ms),
         totals={name: counted[name] for name in TOTALS},
         strange_partitions=strange,
         lost=_lost(client, keys),

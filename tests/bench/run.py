@@ -25,7 +25,7 @@ from tests.bench.processes import Endpoint, endpoint
 from tests.bench.producing import producing
 from tests.bench.report import report
 from tests.bench.scale import backlog, partitions, pending, workers
-from tests.bench.systems import CELERY_BATCHES, FASTSTREAM, PEERS_ALL, SCRIPT, SCRIPT_TUNED, System, ours
+from tests.bench.systems import ARQ, CELERY_BATCHES, FASTSTREAM, PEERS_ALL, SCRIPT, SCRIPT_TUNED, System, ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +104,8 @@ def _fair(systems: Sequence[System], count: int, latency_ms: float) -> dict[str,
     for each in systems:
         if each is CELERY_BATCHES:
             counts[each.name] = count // 20  # many batches all the same: the clock starts with the first one
+        elif each is ARQ:
+            counts[each.name] = count // 400 // waits  # it looks for ten jobs twice a second
         elif each.per_record:
             counts[each.name] = count // _PER_RECORD_SHARE // waits
         elif each in (SCRIPT, SCRIPT_TUNED, FASTSTREAM) and latency_ms:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tests.unit.worker.pair_oracle import Known, Said, confirm, is_stale, record
@@ -241,21 +240,21 @@ class Explainer:
             span.append(possible)
             if earlier.sent.ended_ms is not None and earlier.sent.ended_ms < delivery.sent.built_ms:
                 break
-        first = min((each.read for each in span[-1]), default=0)
+        until_ms = delivery.sent.reads_until_ms
         return any(
-            self._explains(view, delivery.op)
-            for possible in span
-            for each in self._ahead(possible, delivery.sent.reads_until_ms)
-            for view in (each, *self._mixed(each, first))
-        )
+            self._explains(each, delivery.op) for possible in span for each in self._ahead(possible, until_ms)
+        ) or self._was_mixed_once(set().union(*span), delivery.op, bisect_right(self._times, until_ms))
 
-    def _mixed(self, each: Possible, first: int) -> Iterable[Possible]:
-        """The reading's ledger, and entries that it had read since so many, as if they waited still."""
-        for start, end in combinations(range(first, each.read + 1), 2):
-            known = each.known._replace(waiting=frozenset())
-            for said in self._said[start:end]:
-                known = _heard(known, said)
-            yield each._replace(known=known)
+    def _was_mixed_once(self, span: set[Possible], op: Op, last: int) -> bool:
+        """Whether entries from any place that was settled to say it, beside any ledger that there was since."""
+        for ended, confirmed in {(each.known.ended, each.known.confirmed) for each in span}:
+            for start in {each.read for each in span}:
+                known = Known(ended=ended, confirmed=confirmed)
+                for said in self._said[start:last]:
+                    known = _heard(known, said)
+                    if record(known) == op:
+                        return True
+        return False
 
 
 def _heard(known: Known, said: Said) -> Known:

@@ -102,7 +102,7 @@ def status_lines(found: Status) -> list[str]:
         ("waiting", _waiting(found)),
         ("endpoint", _endpoint(found)),
         ("dead", _dead(found)),
-        ("worker", "awake" if found.worker_awake else "none is awake: contact-sync worker"),
+        ("worker", _workers(found) if found.worker_awake else "none is awake: contact-sync worker"),
         *_done(found.totals),
     ]
     if found.lost_words():
@@ -111,6 +111,11 @@ def status_lines(found: Status) -> list[str]:
         numbers = ", ".join(map(str, found.strange_partitions))
         rows.append(("strange", painted(f"in partitions {numbers} a key of another type stands in our place", "red")))
     return [f"{name:<10}{text}" for name, text in rows]
+
+
+def _workers(found: Status) -> str:
+    seen = len(found.workers)
+    return f"awake: {seen:,} {'process' if seen == 1 else 'processes'} seen in the last minute"
 
 
 def _oldest(found: Status) -> str:

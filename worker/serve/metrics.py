@@ -48,6 +48,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         lambda status: status.oldest_seconds or 0.0,
     ),
     (
+        "oldest_delete_age_seconds",
+        "How long the oldest unconfirmed delete has waited; 0 where none waits.",
+        lambda status: status.oldest_delete_seconds or 0.0,
+    ),
+    (
         "waiting_changes",
         "Changes that were accepted and have not ended yet.",
         lambda status: status.waiting_changes,
@@ -67,6 +72,7 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         "Partitions whose log was replaced, until acknowledged.",
         lambda status: len(status.strayed_partitions),
     ),
+    ("workers", "Worker processes that were seen in the last minute.", lambda status: len(status.workers)),
     ("ticker_alive", "Whether the ticker of some worker is alive.", lambda status: status.worker_awake),
     (
         "redis_lost_changes",

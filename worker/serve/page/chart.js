@@ -1,8 +1,8 @@
 // Lines over time, as SVG: points of [Unix ms, number], drawn anew with every look.
 
 const SPACE = "http://www.w3.org/2000/svg";
-const WIDTH = 600;
-const HEIGHT = 150;
+const NARROWEST = 200;
+const HEIGHT = 144;
 const LEFT = 48;
 const BOTTOM = 18;
 const TOP = 8;
@@ -29,21 +29,22 @@ export function short(number) {
 
 // lines: [{name: class of the line, points}]; all within the same span of time.
 export function draw(into, lines, label, spanMs) {
+  const width = Math.max(NARROWEST, into.clientWidth); // so that its words are as large as the page's
   const every = lines.flatMap((line) => line.points);
   const last = Math.max(...every.map(([at]) => at), 0);
   const top = ceiling(Math.max(...every.map(([, value]) => value), 0));
-  const x = (at) => LEFT + (WIDTH - LEFT - 4) * (1 - (last - at) / spanMs);
+  const x = (at) => LEFT + (width - LEFT - 4) * (1 - (last - at) / spanMs);
   const y = (value) => HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (value / top);
-  const svg = make("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label});
+  const svg = make("svg", {viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": label});
   for (const value of [0, top / 2, top]) {
-    svg.append(make("line", {class: "grid", x1: LEFT, x2: WIDTH - 4, y1: y(value), y2: y(value)}));
+    svg.append(make("line", {class: "grid", x1: LEFT, x2: width - 4, y1: y(value), y2: y(value)}));
     svg.append(make("text", {x: LEFT - 6, y: y(value) + 4, "text-anchor": "end"}, short(value)));
   }
   for (const seconds of [600, 300, 120, 60, 30].filter((each) => each * 1000 <= spanMs && each * 2500 >= spanMs)) {
     const text = seconds < 60 ? `${seconds} s ago` : `${seconds / 60} min ago`;
     svg.append(make("text", {x: x(last - seconds * 1000), y: HEIGHT - 3, "text-anchor": "start"}, text));
   }
-  svg.append(make("text", {x: WIDTH - 4, y: HEIGHT - 3, "text-anchor": "end"}, "now"));
+  svg.append(make("text", {x: width - 4, y: HEIGHT - 3, "text-anchor": "end"}, "now"));
   for (const {name, points} of lines) {
     const path = points.map(([at, value]) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
     svg.append(make("polyline", {class: name, points: path}));

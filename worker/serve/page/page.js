@@ -52,6 +52,7 @@ async function ask(path, body) {
 // Words
 
 const count = (number) => number.toLocaleString("en");
+const many = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
 
 function lasted(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -68,7 +69,7 @@ const clock = (iso) => new Date(iso).toLocaleString();
 // What it all means: [how bad, headline, what to do]
 function judge({status, lost_words: lost, retry_seconds: retry}) {
   const {endpoint, oldest_seconds: oldest} = status;
-  const next = retry > 0 ? `next try in ${lasted(retry)}` : "next try now";
+  const next = retry > 0 ? `Next try in ${lasted(retry)}` : "Next try now";
   const waits = oldest === null ? "nothing waits" : `the oldest change has waited for ${lasted(oldest)}`;
   if (lost) return ["bad", `Redis lost changes: ${lost}`, "Say those changes again, then: contact-sync status --acknowledge"];
   if (endpoint.paused_since) return ["warn", `An operator paused deliveries; ${waits}`, "They go on with: contact-sync resume"];
@@ -105,7 +106,7 @@ function showGate({endpoint}, retry) {
   facts($("gate"), rows);
 }
 
-function showDone({totals, worker_awake: awake, partitions, partitions_in_flight: leased}) {
+function showDone({totals, worker_awake: awake, workers, partitions, partitions_in_flight: leased}) {
   facts($("done"), [
     ["accepted", count(totals.events)],
     ["confirmed", `${count(totals.records_confirmed)}: ${count(totals.upserts_confirmed)} upserts, ${count(totals.deletes_confirmed)} deletes`],
@@ -113,6 +114,7 @@ function showDone({totals, worker_awake: awake, partitions, partitions_in_flight
     ["dead-lettered", count(totals.dead_lettered)],
     ["requests", `${count(totals.requests)}, ${count(totals.retries)} retries, ${count(totals.repairs)} repairs`],
     ["workers", awake ? `awake; ${count(leased)} of ${count(partitions)} partitions worked on` : "none is awake"],
+    ["seen", workers.map(({name, pool, concurrency, since}) => `${name} (${pool}, ${concurrency}, since ${clock(since)})`).join("; ") || "none in the last minute"],
   ]);
 }
 
@@ -174,6 +176,7 @@ function show(found, points) {
   $("namespace").textContent = found.namespace === "contact-sync" ? "" : found.namespace;
   $("role").textContent = found.role === "reader" ? "looking only" : "";
   $("oldest").textContent = status.oldest_seconds === null ? "–" : lasted(status.oldest_seconds);
+  $("oldest-delete").textContent = status.oldest_delete_seconds === null ? "–" : lasted(status.oldest_delete_seconds);
   $("waiting").replaceChildren(
     count(status.waiting_changes),
     make("small", {textContent: `${count(status.backlog_events)} entries, ${count(status.pending_pairs)} pairs`}),
@@ -220,6 +223,7 @@ async function look(skip = 0) {
   $("more").hidden = !found.more;
   $("acts").hidden = role !== "operator" || letters.length === 0;
   $("every").checked = false;
+  if (!letters.length) $("letters").replaceChildren(make("li", {className: "none", textContent: Object.keys(filter).length ? "No dead letter matches." : "There are no dead letters."}));
   return found;
 }
 
@@ -256,7 +260,7 @@ async function act(action, which) {
     $("letters-said").textContent = "Pick letters first.";
     return;
   }
-  const some = which ? `${count(which.length)} letters` : "all letters that match the filter";
+  const some = which ? many(which.length, "letter") : "all letters that match the filter";
   if (action === "purge" && !(await sure(`Remove ${some} for good? The changes in them are never delivered.`))) return;
   await doing("letters-said", async () => {
     const found = await ask(`api/dead-letters/${action}`, body);
@@ -279,7 +283,7 @@ async function doing(into, work) {
 async function showAudit() {
   const {entries} = await ask("api/audit");
   $("audit").replaceChildren(...entries.map((entry) => {
-    const of = entry.letters === null ? "" : ` ${count(entry.letters)} letters: ${entry.ids.join(" ")}`;
+    const of = entry.letters === null ? "" : ` ${many(entry.letters, "letter")}: ${entry.ids.join(" ")}`;
     return make("li", {textContent: `${clock(entry.at)}: ${entry.role} at ${entry.source}: ${entry.action.replace("_", " ")}${of}`});
   }));
   if (!entries.length) $("audit").replaceChildren(make("li", {textContent: "nothing yet"}));
@@ -292,7 +296,7 @@ const values = (form) => Object.fromEntries([...new FormData(form)].filter(([, v
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
   filter = values(event.target);
-  doing("letters-said", async () => ((await look()).letters.length ? "" : "No dead letter matches."));
+  doing("letters-said", async () => void (await look()));
 });
 $("more").addEventListener("click", () => doing("letters-said", async () => void (await look(letters.length))));
 $("every").addEventListener("change", (event) => {

@@ -31,12 +31,13 @@ def seen(gate: View | None = None, counted: dict[str, int] | None = None, **fiel
         "pending_pairs": 12,
         "in_flight": 1,
         "oldest_ms": T - 2500,
+        "oldest_delete_ms": T - 1500,
         "dead_letters": 14,
         "worker_awake": True,
         "gate": gate or view(),
         "totals": {name: totals[name] for name in TOTALS},
         "strange_partitions": [],
-        "parts": [Part(11, 12, 14, T - 2500, leased=True), Part(0, 0, 0, None, leased=False)],
+        "parts": [Part(11, 12, 14, T - 2500, T - 1500, leased=True), Part(0, 0, 0, None, None, leased=False)],
         "counted": totals,
     }
     return Seen(1.0, Status(**(given | fields)), Memory(1000, 4000))
