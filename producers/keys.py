@@ -63,6 +63,11 @@ class Keys:
         return f"{self.namespace}:{{{partition}}}:totals"
 
     @property
+    def inbox(self) -> str:
+        """Stream of changes from those who cannot compute a partition; the workers move them on into the log."""
+        return f"{self.namespace}:inbox"
+
+    @property
     def gate(self) -> str:
         """Hash of the endpoint's state as the whole fleet sees it."""
         return f"{self.namespace}:gate"

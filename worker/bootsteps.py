@@ -20,6 +20,7 @@ from worker import runtime
 from worker.continuity import Continuity
 from worker.forgetting import Forgetting
 from worker.gate import Gate
+from worker.inbox import Inbox
 from worker.log_client import LEASE_PATH_SECONDS, connect
 from worker.presence import Presence
 from worker.stopping import STOPPING
@@ -160,6 +161,7 @@ class TickerStep(bootsteps.StartStopStep):
                 Forgetting(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).look,
                 self._presence.look,
             ),
+            move_inbox=Inbox(client, settings.keys, partitions).move,
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()

@@ -85,6 +85,8 @@ def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions:
     readable = {name: fields[name] for name in _KNOWN if name in fields}
     entry_ms = entry_time_ms(entry_id)
     reason = _id_faults(fields)
+    if reason == "missing_owner" and b"data" in fields:  # it came by the inbox, and is no JSON object
+        reason = "bad_data"
     if reason is None and b"op" not in fields:
         reason = "missing_op"
     if reason is None and fields[b"op"] not in _OPS:

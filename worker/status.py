@@ -96,6 +96,7 @@ class Status:
         workers: the worker processes that were seen in the last minute.
         parts: each partition, in order.
         counted: every counter there is, also those that are in none of the `totals`.
+        inbox_entries: entries in the inbox, which the ticker moves on into the streams.
     """
 
     partitions: int
@@ -114,6 +115,7 @@ class Status:
     workers: Sequence[Worker] = ()
     parts: Sequence[Part] = ()
     counted: Mapping[str, int] = field(default_factory=dict)
+    inbox_entries: int = 0
 
     @property
     def waiting_changes(self) -> int:
@@ -143,7 +145,7 @@ class Status:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is in flight."""
-        return not (self.backlog_events or self.pending_pairs or self.in_flight)
+        return not (self.inbox_entries or self.backlog_events or self.pending_pairs or self.in_flight)
 
     def lost_words(self) -> str:
         """What Redis lost, as far as anybody can tell; empty where nothing was noticed."""
@@ -166,6 +168,7 @@ class Status:
             "oldest_delete_seconds": self.oldest_delete_seconds,
             "waiting_changes": self.waiting_changes,
             "backlog_events": self.backlog_events,
+            "inbox_entries": self.inbox_entries,
             "pending_pairs": self.pending_pairs,
             "partitions_in_flight": self.in_flight,
             "dead_letters": self.dead_letters,
@@ -204,6 +207,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    inbox_entries, inbox_ms = _inbox(client, keys)  # first: what moves on meanwhile is seen in its partition
     parts: list[Part] = []
     counted: Counter[str] = Counter()
     strange, strayed = [], []
@@ -224,7 +228,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         backlog_events=backlog,
         pending_pairs=sum(part.pending for part in parts),
         in_flight=sum(part.leased for part in parts),
-        oldest_ms=_earliest(part.oldest_ms for part in parts),
+        oldest_ms=_earliest((inbox_ms, *(part.oldest_ms for part in parts))),
         oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
         dead_letters=sum(part.dead for part in parts),
         worker_awake=bool(client.exists(keys.ticker)),
@@ -236,7 +240,19 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         strayed_partitions=strayed,
         parts=parts,
         counted=counted,
+        inbox_entries=inbox_entries,
     )
+
+
+def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None]:
+    """How many entries the inbox holds, and when Redis accepted the oldest (Unix ms)."""
+    try:
+        head = command(client, "XRANGE", keys.inbox, "-", "+", "COUNT", 1)
+        return (int(client.xlen(keys.inbox)), entry_time_ms(head[0][0])) if head else (0, None)
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return 0, None
 
 
 def _lost(client: redis.Redis, keys: Keys) -> Lost | None:

@@ -74,6 +74,7 @@ class Ticker:
         monotonic: Callable[[], float],
         log: Log,
         watches: Sequence[Callable[[], None]] = (),
+        move_inbox: Callable[[], object] = lambda: None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -90,6 +91,7 @@ class Ticker:
         self._renewed = -math.inf
         self._log = log
         self._watches = watches
+        self._move_inbox = move_inbox
         self._stop = threading.Event()
         self._away: set[str] = set()
 
@@ -140,6 +142,7 @@ class Ticker:
 
     def _tick(self) -> float:
         """One look; returns how long to wait before the next, in seconds."""
+        self._move_inbox()  # two that do so at once, as a lease passes on, double what joins with itself
         survey = self._surveyor.look(block_ms=int(IDLE_SECONDS * 1000))
         if not survey.waiting:
             return 0.0

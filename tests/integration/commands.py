@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from click.testing import CliRunner
 
 from tests.integration.fleet import T
@@ -28,9 +30,23 @@ ENDS = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered"
 """Each accepted entry ends in exactly one of these counters, or waits."""
 
 
+@contextmanager
+def _logging_as_it_was() -> Iterator[None]:
+    """A command that sets up logging does it for its process, which here is that of all other tests too."""
+    root = logging.getLogger()
+    handlers, level, configuration = root.handlers[:], root.level, structlog.get_config()
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.configure(**configuration)
+
+
 def run(fleet: Fleet, *args: str, given: str | None = None, **overrides: Any) -> Result:
     """A command in this process."""
-    ran = CliRunner().invoke(main, args, input=given, env=fleet.environment(**overrides))
+    with _logging_as_it_was():
+        ran = CliRunner().invoke(main, args, input=given, env=fleet.environment(**overrides))
     assert isinstance(ran.exception, SystemExit | None), ran.exc_info
     return ran
 

@@ -16,6 +16,7 @@ from tests.waiting import wait_until
 from worker import runtime, scripts
 from worker.settings import WorkerSettings
 from worker.standin.settings import DEFAULT_KEY
+from worker.status import TOTALS
 from worker.stored import decode_mark, decode_remembered, decode_state
 
 if TYPE_CHECKING:
@@ -196,13 +197,13 @@ class Fleet:
         return found
 
     def totals(self) -> dict[str, int]:
-        """The counters of all partitions together; one that never moved is missing."""
+        """The counters of CONTRACT section 6, of all partitions together; one that never moved is missing."""
         summed: dict[str, int] = {}
         for p in self._partitions:
             counted: Any = self.client.hgetall(self.keys.totals(p))
             for name, number in counted.items():
                 summed[name.decode()] = summed.get(name.decode(), 0) + int(number)
-        return summed
+        return {name: number for name, number in summed.items() if name in TOTALS}
 
     def waits(self) -> bool:
         """Whether anything is left to do: entries, pending pairs, or late marks to be judged."""

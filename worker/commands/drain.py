@@ -57,6 +57,8 @@ def drain(*, timeout_seconds: float | None) -> None:
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
     gate = last.gate
     left = f"{last.backlog_events:,} entries and {last.pending_pairs:,} pairs wait"
+    if last.inbox_entries:
+        left += f", and {last.inbox_entries:,} entries in the inbox"
     if last.oldest_seconds is not None:
         left += f", the oldest for {in_words(last.oldest_seconds)}"
     endpoint = f"the endpoint is {gate.state.replace('_', ' ')}"
