@@ -111,3 +111,8 @@ class Keys:
     def reconcile_history(self) -> str:
         """Stream of reconciliations that have ended, the last hundred."""
         return f"{self.namespace}:reconcile:history"
+
+    @property
+    def reconcile_lease(self) -> str:
+        """String with a time to live: the token of the process that reconciles."""
+        return f"{self.namespace}:reconcile:lease"

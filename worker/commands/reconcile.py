@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 import orjson
@@ -20,6 +22,7 @@ from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken
 from worker.reconcile.database import QuerySource
 from worker.reconcile.files import FORMATS, FileSource
 from worker.reconcile.history import drift, past_runs, record
+from worker.reconcile.turn import LEASE_SECONDS, Turn
 from worker.settings import load_worker_settings
 from worker.status import read_status
 from worker.times import iso_utc
@@ -27,7 +30,10 @@ from worker.times import iso_utc
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import redis
+
     from worker.reconcile.files import Format
+    from worker.settings import WorkerSettings
     from worker.status import Status
 
 _EPILOG = """\b
@@ -44,6 +50,7 @@ Example:
 """
 
 _SHOWN_REJECTS: Final = 20
+_LOOK_SECONDS: Final = 1.0
 
 
 def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> int | None:
@@ -57,6 +64,15 @@ def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> 
     if found < AT_MIN_MS:
         raise click.BadParameter("must be a time such as 2026-11-24T03:00:00Z, or Unix milliseconds")
     return found
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, given: str | None) -> float | None:
+    if given is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", given)
+    if found is None:
+        raise click.BadParameter("must be a whole number and s, m, h or d, such as 6h")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
 
 
 class _SourceOrCommand(click.Group):
@@ -96,6 +112,7 @@ def reconcile_command() -> None:
 @click.option("--max-deletes", type=click.IntRange(min=0), default=100_000, show_default=True, help="Safety stop.")
 @click.option("--max-delete-share", type=click.FloatRange(0, 100), help="Safety stop, in percent.  [default: 10]")
 @click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for delivery, and tell the drift.")
+@click.option("--every", callback=_duration, help="Run again and again, such as every 6h; one in the fleet at a time.")
 @click.option("--resume", is_flag=True, help="Go on with a run of this source that was cut short.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def run(  # noqa: PLR0913 - click passes each option by itself
@@ -108,6 +125,7 @@ def run(  # noqa: PLR0913 - click passes each option by itself
     max_deletes: int,
     max_delete_share: float | None,
     wait: float | None,
+    every: float | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -123,14 +141,50 @@ def run(  # noqa: PLR0913 - click passes each option by itself
     settings = load_worker_settings(require_credentials=False)
     share = (10.0, Limits().floor) if max_delete_share is None else (max_delete_share, 0)
     limits = Limits(max_deletes, *share)
+    how = Options(name="", differences=settings.ledger_forever, limits=limits, **options)
+    asked = _Asked(source, format_, query, diff_path, rejects_path, wait, as_json)
+    if every is None:
+        if _once(settings, asked, how)["rejects"]:
+            raise click.exceptions.Exit(EXIT_FAILED)
+        return
+    if source == "-" or how.as_of_ms is not None or how.resume or how.dry_run:
+        raise click.UsageError("--every takes neither standard input nor --as-of, --resume or --dry-run")
+    while True:
+        try:
+            _once(settings, asked, how, every)
+        except Failure as failure:
+            failure.show()
+            time.sleep(_LOOK_SECONDS)
+
+
+class _Asked(NamedTuple):
+    """What is read, and what is told of it."""
+
+    source: str
+    format_: Format | None
+    query: str | None
+    diff_path: Path | None
+    rejects_path: Path | None
+    wait: float | None
+    as_json: bool
+
+
+def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | None = None) -> dict[str, Any]:
+    """One reconciliation, when no other runs; of those that come back regularly when it is due.
+
+    Raises:
+        Failure: it could not be done.
+    """
     with ExitStack() as undo:
         client, keys, partitions = undo.enter_context(session(settings))
-        rejects = _Rejects(undo.enter_context(_writing(rejects_path)))
-        diff = undo.enter_context(_writing(diff_path))
+        rejects = _Rejects(undo.enter_context(_writing(asked.rejects_path)))
+        diff = undo.enter_context(_writing(asked.diff_path))
         try:
-            file: Any = FileSource(source, format_) if query is None else QuerySource(source, query)
-            undo.enter_context(file)
-            how = Options(name=file.name, differences=settings.ledger_forever, limits=limits, **options)
+            if not how.dry_run:
+                _take_turn(undo.enter_context(Turn(client, keys)), client, keys.reconcile, asked, every)
+            # Opened only now: while one waits for the next time a newer file may take its place.
+            file = undo.enter_context(_source(asked))
+            how = replace(how, name=file.name)
             before = read_status(client, keys, partitions)
             with _progress() as (reading, sent):
                 rows = reading(file)
@@ -149,13 +203,35 @@ def run(  # noqa: PLR0913 - click passes each option by itself
         if not how.dry_run:
             done["drift"] = (
                 None
-                if wait is None
-                else _drift(lambda: read_status(client, keys, partitions), before, wait, done["sent"])
+                if asked.wait is None
+                else _drift(lambda: read_status(client, keys, partitions), before, asked.wait, done["sent"])
             )
             record(client, keys, done)
-    _tell(done, as_json=as_json)
-    if done["rejects"]:
-        raise click.exceptions.Exit(EXIT_FAILED)
+    _tell(done, as_json=asked.as_json)
+    return done
+
+
+def _source(asked: _Asked) -> Any:
+    return FileSource(asked.source, asked.format_) if asked.query is None else QuerySource(asked.source, asked.query)
+
+
+def _take_turn(turn: Turn, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
+    """Waits for a turn: a one-off run as long as one that was killed holds it, a regular one until it is due."""
+    if every is None:
+        if not turn.take(LEASE_SECONDS + 2):
+            raise Failure("another reconciliation of this namespace is running")
+        return
+    with _source(asked) as file:
+        field = f"every {file.name}"
+    while True:
+        clock: Any = client.time()
+        last: Any = client.hget(key, field)
+        if (last is None or int(clock[0]) >= int(last) + every) and turn.take():
+            if client.hget(key, field) == last:
+                client.hset(key, field, int(clock[0]))
+                return
+            turn.give_back()  # another process of the fleet was first
+        time.sleep(_LOOK_SECONDS)
 
 
 def _drift(look: Callable[[], Status], before: Status, wait: float, sent: int) -> dict[str, Any]:
