@@ -109,6 +109,12 @@ TABLE: dict[str, dict[int, End]] = {
         2: Case(overrides=UNFIT),
         130: Elsewhere(HERE, "test_ctrl_c_ends_an_emission_that_waits_for_its_pipe"),
     },
+    "conform": {
+        0: Elsewhere("tests/integration/test_commands_conform.py", "test_what_our_own_producer_writes_conforms"),
+        1: Case(overrides=AWAY),
+        2: Case(("--last", "0")),
+        130: BlackHole(),
+    },
     "status": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
     "health": {
         0: Case(),

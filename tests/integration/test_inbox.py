@@ -24,7 +24,7 @@ def inbox(fleet: Fleet) -> Inbox:
 
 
 def put(fleet: Fleet, fields: dict[str, str]) -> str:
-    return bytes(fleet.client.xadd(fleet.keys.inbox, dict(fields))).decode()  # type: ignore[arg-type] # not asyncio
+    return bytes(fleet.client.xadd(fleet.keys.inbox, dict(fields))).decode()
 
 
 def data(value: object) -> dict[str, str]:
