@@ -38,6 +38,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "endpoint": Place("worker.standin.cli", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."),
     "emit": Place("worker.commands.emit", "emit", "Append changes to the log from JSON lines."),
     "reconcile": Place("worker.commands.reconcile", "reconcile_command", "Bring the endpoint to what a source says."),
+    "conform": Place("worker.commands.conform", "conform", "What a producer wrote, held against each rule."),
     "status": Place("worker.commands.status", "status", "What waits, since when, what was done, and the endpoint."),
     "serve": Place("worker.serve.command", "serve_command", "Metrics, probes, and a page that shows the fleet."),
     "health": Place("worker.commands.health", "health", "Does the fleet make progress? By exit status."),

@@ -116,6 +116,12 @@ TABLE: dict[str, dict[int, End]] = {
         2: Case(overrides=UNFIT),
         130: BlackHole(),
     },
+    "conform": {
+        0: Elsewhere("tests/integration/test_commands_conform.py", "test_what_our_own_producer_writes_conforms"),
+        1: Case(overrides=AWAY),
+        2: Case(("--last", "0")),
+        130: BlackHole(),
+    },
     "status": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
     "health": {
         0: Case(),
