@@ -90,7 +90,9 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'none'} configured")
     found = read_status(client, keys, count)
     strange = found.strange_partitions
-    if strange:
+    if found.strange_inbox:
+        yield Finding("streams", "wrong", f"the key {keys.inbox}, the inbox, is none of ours: it is of another type")
+    elif strange:
         numbers = ", ".join(map(str, strange))
         yield Finding("streams", "wrong", f"a key of another type stands in our place in partitions {numbers}")
     else:

@@ -23,7 +23,21 @@ _SKEW_SECONDS: Final = 5.0  # more than this between two clocks is no network de
 
 USED_COMMANDS: Final = (
     *("del", "exists", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hmget", "hscan", "hset"),
-    *("hsetnx", "hvals", "mget", "pexpire", "set", "type", "unlink", "xadd", "xlen", "xrange", "xrevrange", "xtrim"),
+    *(
+        "hsetnx",
+        "hvals",
+        "mget",
+        "pexpire",
+        "set",
+        "type",
+        "unlink",
+        "xadd",
+        "xdel",
+        "xlen",
+        "xrange",
+        "xrevrange",
+        "xtrim",
+    ),
 )
 """What workers and producers do to a key, themselves or by a script."""
 

@@ -10,6 +10,7 @@ from producers.change import partition_of
 from worker.dead_letters import DeadLetters, Wanted
 from worker.entry import Malformed, entry_time_ms, pair_of, read_entry
 from worker.gate import Gate
+from worker.inbox import entries_of
 from worker.join import join, join_remembered, state_of, verdict
 from worker.log_client import command
 from worker.stored import decode_dead_pair, decode_mark, decode_remembered, decode_state
@@ -52,6 +53,7 @@ class Explanation:
     Attributes:
         partition: where its changes lie.
         entries: those of it that are in the log.
+        inbox: those of it that lie in the inbox, stamped as they will move on into the log.
         cut: how many entries of the log were not looked through, 0 where all were.
         pending: what was read of it and is not confirmed.
         known: what was confirmed of it, as far as that is remembered.
@@ -64,6 +66,7 @@ class Explanation:
 
     partition: int
     entries: Sequence[Entry]
+    inbox: Sequence[Entry]
     cut: int
     pending: PairState | None
     known: Remembered | None
@@ -91,7 +94,12 @@ def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about i
         redis.RedisError: Redis does not answer, or refuses.
     """
     pair, p = pair_of(owner.encode(), contact.encode()), partition_of(owner, partitions)
-    # The log first: what a worker settles in between is then seen twice, which joins with itself, and never not at all.
+    # The inbox and the log first: what moves on or is settled in between is then seen twice, which joins with itself,
+    # and never not at all.
+    inbox = [
+        Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions))
+        for entry_id, fields in entries_of(client, keys, owner.encode(), contact.encode())
+    ]
     entries, seen = _scan(client, keys, p, partitions, pair)
     pending, new, old, mark, dead_pair, leased, length = _kept(client, keys, p, pair)
     dead = decode_dead_pair(dead_pair).confirmed if dead_pair is not None else None
@@ -99,10 +107,11 @@ def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about i
         join_remembered(decode_remembered(new) if new else None, decode_remembered(old) if old else None), dead
     )
     waiting = decode_state(pending) if pending else None
-    state = _joined(waiting, entries)
+    state = _joined(waiting, [*inbox, *entries])
     return Explanation(
         partition=p,
         entries=entries,
+        inbox=inbox,
         cut=max(0, length - seen) if seen >= SCAN_ENTRIES else 0,
         pending=waiting,
         known=known,

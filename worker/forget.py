@@ -10,6 +10,7 @@ from producers.errors import ContactSyncError
 from worker import scripts
 from worker.dead_letters import DeadLetters, Wanted
 from worker.entry import pair_of, split_pair
+from worker.inbox import entries_of
 from worker.log_client import command
 from worker.settlement import Settlement
 
@@ -37,6 +38,7 @@ class NotForgotten(ContactSyncError):  # noqa: N818 - a name that says what happ
 class Kept:
     """What is kept, by kind: ids of entries that wait, pairs in each place, dead letters."""
 
+    inbox: list[bytes] = field(default_factory=list)
     entries: list[bytes] = field(default_factory=list)
     pending: set[bytes] = field(default_factory=set)
     late: set[bytes] = field(default_factory=set)
@@ -47,11 +49,12 @@ class Kept:
     @property
     def waits(self) -> bool:
         """Whether any of it is a promise: to deliver, or to repair what a late request does."""
-        return bool(self.entries or self.pending or self.late)
+        return bool(self.inbox or self.entries or self.pending or self.late)
 
     def counts(self) -> dict[str, int]:
         """How much there is of each kind."""
         return {
+            "inbox_entries": len(self.inbox),
             "waiting_entries": len(self.entries),
             "pending_pairs": len(self.pending),
             "late_marks": len(self.late),
@@ -100,7 +103,8 @@ class Erasure:
             renew: called before each step, to keep the lease.
         """
         k, p = self._keys, self.partition
-        kept = Kept()
+        # The inbox first: what moves on meanwhile is seen in the log.
+        kept = Kept(inbox=[entry_id for entry_id, _ in entries_of(self._client, k, self._owner, self._contact)])
         for into, key in (
             (kept.pending, k.pending(p)),
             (kept.late, k.late(p)),
@@ -123,7 +127,7 @@ class Erasure:
         Raises:
             NotForgotten: something waits, or the lease was not to be had, or was lost.
         """
-        lease = self._take(patience_seconds)
+        k, lease = self._keys, self._take(patience_seconds)
 
         def renew() -> None:
             if not lease.outlives(self._monotonic() + 5.0) and self._settle(lease, keep=True) != "settled":
@@ -134,6 +138,8 @@ class Erasure:
             self._settle(lease, keep=False)
             raise NotForgotten(waiting_words(kept))
         self._letters.purge(kept.letters)
+        for first in range(0, len(kept.inbox), _PAGE):
+            command(self._client, "XDEL", k.inbox, *kept.inbox[first : first + _PAGE])
         pairs = sorted(kept.pending | kept.late | kept.ledger | kept.dead_pairs)
         for first in range(0, max(len(pairs), len(kept.entries)), _PAGE):
             renew()
@@ -200,8 +206,9 @@ class Erasure:
 def waiting_words(kept: Kept) -> str:
     """That something waits, and what can be done about it."""
     counts = kept.counts()
+    entries = counts["inbox_entries"] + counts["waiting_entries"]
     return (
-        f"{counts['waiting_entries']:,} entries, {counts['pending_pairs']:,} pairs and {counts['late_marks']:,} late "
+        f"{entries:,} entries, {counts['pending_pairs']:,} pairs and {counts['late_marks']:,} late "
         "marks of it wait, each a promise to deliver: contact-sync drain first, or say --also-waiting; "
         "nothing was removed"
     )

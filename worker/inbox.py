@@ -16,7 +16,7 @@ from worker.entry import entry_time_ms
 from worker.log_client import command, round_trip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import redis
 
@@ -50,17 +50,12 @@ class Inbox:
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        moved, after = 0, "-"
+        moved, first = 0, b"-"
         for _ in range(_PAGES):
-            try:
-                page = command(self._client, "XRANGE", self._keys.inbox, after, "+", "COUNT", _PAGE)
-            except ResponseError as error:
-                if "WRONGTYPE" not in str(error):
-                    raise
-                return 0
+            page = _page(self._client, self._keys, first)
             if page:
                 moved += self._move(page)
-                after = f"({page[-1][0].decode()}"
+                first = b"(" + page[-1][0]
             if len(page) < _PAGE:
                 break
         return moved
@@ -74,13 +69,47 @@ class Inbox:
         return len(there)
 
     def _append(self, entry_id: bytes, flat: Sequence[bytes]) -> tuple[Any, ...]:
-        fields = list(read_inbox(flat))
-        names = fields[::2]
-        if b"at" not in names:
-            fields += [b"at", b"%d" % entry_time_ms(entry_id)]
+        fields = stamped(entry_id, flat)
         # One without an owner lies anywhere: whoever reads it there makes it a dead letter, with the reason.
-        owner = fields[2 * names.index(b"owner") + 1] if b"owner" in names else b""
-        return ("XADD", self._keys.events(partition_of(owner, self._partitions)), "*", *fields)
+        return ("XADD", self._keys.events(partition_of(_said(fields, b"owner"), self._partitions)), "*", *fields)
+
+
+def entries_of(
+    client: redis.Redis, keys: Keys, owner: bytes, contact: bytes | None = None
+) -> Iterator[tuple[bytes, list[bytes]]]:
+    """What lies in the inbox of an owner, or of one pair: each entry's id, and its fields and values as `stamped`.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    first = b"-"
+    while page := _page(client, keys, first):
+        for entry_id, flat in page:
+            fields = stamped(entry_id, flat)
+            if _said(fields, b"owner") == owner and contact in {None, _said(fields, b"contact")}:
+                yield entry_id, fields
+        first = b"(" + page[-1][0]
+
+
+def _page(client: redis.Redis, keys: Keys, first: bytes) -> Sequence[Any]:
+    try:
+        page: Sequence[Any] = command(client, "XRANGE", keys.inbox, first, "+", "COUNT", _PAGE)
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return ()  # what stands there is none of ours
+    return page
+
+
+def stamped(entry_id: bytes, flat: Sequence[bytes]) -> list[bytes]:
+    """The fields and values of an inbox entry as it moves on: with its own time, where it says none (pure)."""
+    fields = list(read_inbox(flat))
+    return fields if b"at" in fields[::2] else [*fields, b"at", b"%d" % entry_time_ms(entry_id)]
+
+
+def _said(fields: Sequence[bytes], name: bytes) -> bytes:
+    names = fields[::2]
+    return fields[2 * names.index(name) + 1] if name in names else b""
 
 
 def read_inbox(flat: Sequence[bytes]) -> Sequence[bytes]:

@@ -97,6 +97,7 @@ class Status:
         parts: each partition, in order.
         counted: every counter there is, also those that are in none of the `totals`.
         inbox_entries: entries in the inbox, which the ticker moves on into the streams.
+        strange_inbox: a key of another type stands in the inbox's place.
     """
 
     partitions: int
@@ -116,6 +117,7 @@ class Status:
     parts: Sequence[Part] = ()
     counted: Mapping[str, int] = field(default_factory=dict)
     inbox_entries: int = 0
+    strange_inbox: bool = False
 
     @property
     def waiting_changes(self) -> int:
@@ -184,6 +186,7 @@ class Status:
             "workers": [each.as_json() for each in self.workers],
             "totals": dict(self.totals),
             "strange_partitions": list(self.strange_partitions),
+            "strange_inbox": self.strange_inbox,
             "lost": None if self.lost is None else self.lost.as_json(),
             "strayed_partitions": list(self.strayed_partitions),
         }
@@ -207,7 +210,9 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    inbox_entries, inbox_ms = _inbox(client, keys)  # first: what moves on meanwhile is seen in its partition
+    inbox_entries, inbox_ms, strange_inbox = _inbox(
+        client, keys
+    )  # first: what moves on meanwhile is seen in its partition
     parts: list[Part] = []
     counted: Counter[str] = Counter()
     strange, strayed = [], []
@@ -241,18 +246,19 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         parts=parts,
         counted=counted,
         inbox_entries=inbox_entries,
+        strange_inbox=strange_inbox,
     )
 
 
-def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None]:
-    """How many entries the inbox holds, and when Redis accepted the oldest (Unix ms)."""
+def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None, bool]:
+    """How many entries the inbox holds, when Redis accepted the oldest (Unix ms), and whether it is none of ours."""
     try:
         head = command(client, "XRANGE", keys.inbox, "-", "+", "COUNT", 1)
-        return (int(client.xlen(keys.inbox)), entry_time_ms(head[0][0])) if head else (0, None)
+        return (int(client.xlen(keys.inbox)), entry_time_ms(head[0][0]), False) if head else (0, None, False)
     except ResponseError as error:
         if "WRONGTYPE" not in str(error):
             raise
-        return 0, None
+        return 0, None, True
 
 
 def _lost(client: redis.Redis, keys: Keys) -> Lost | None:

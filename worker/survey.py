@@ -90,11 +90,13 @@ class Survey:
         now_ms: when it was taken, by Redis' clock (Unix ms); 0 where nothing waits.
         waiting: the partitions in which something waits.
         strange: partitions in which a key of another type stands in the log's place.
+        inbox: an entry lies in the inbox; only a look that may block asks for it.
     """
 
     now_ms: int
     waiting: list[Waiting]
     strange: list[int] = field(default_factory=list)
+    inbox: bool = False
 
 
 class Surveyor:
@@ -106,19 +108,23 @@ class Surveyor:
         self._all = range(count)
         self._kept = [key for p in self._all for key in (keys.pending(p), keys.late(p))]
         self._strange: list[int] = []
+        self._inbox: list[str] = []
+        self._inbox_holds = False
 
     def look(self, block_ms: int = 0) -> Survey:
         """What waits where.
 
         Args:
-            block_ms: if no log holds anything, wait as long as this for the first entry; 0 looks and returns.
+            block_ms: if neither a log nor the inbox holds anything, wait as long as this for the first entry; 0 looks
+                at the logs alone, and returns.
 
         Raises:
             redis.RedisError: Redis did not answer.
         """
+        self._inbox, self._inbox_holds = [self._keys.inbox] if block_ms else [], False
         heads = self._heads(block_ms)
         if not heads and not self._client.exists(*self._kept):
-            return Survey(0, [], list(self._strange))
+            return Survey(0, [], list(self._strange), self._inbox_holds)
         replies = round_trip(
             self._client,
             [
@@ -144,7 +150,7 @@ class Surveyor:
         for each in waiting:
             if each.oldest_ms > now_ms:  # how long it has waited is not known: not for as long as the clock went back
                 each.oldest_ms = 1
-        return Survey(now_ms, waiting, list(self._strange))
+        return Survey(now_ms, waiting, list(self._strange), self._inbox_holds)
 
     def _measure(self, found: dict[int, Waiting], heads: dict[int, int], *, pending: bool, late: bool) -> None:
         commands = [each for p in heads for each in (("XLEN", self._keys.events(p)), ("HLEN", self._keys.dead(p)))]
@@ -174,19 +180,25 @@ class Surveyor:
         return self._read_heads([p for p in self._all if p not in self._strange], 0)
 
     def _read_heads(self, logs: Sequence[int], block_ms: int) -> dict[int, int]:
-        if not logs:
+        names = [*(self._keys.events(p) for p in logs), *self._inbox]
+        if not names:
             return {}
         block: list[Any] = ["BLOCK", block_ms] if block_ms else []
-        names = [self._keys.events(p) for p in logs]
         reply = command(self._client, "XREAD", "COUNT", 1, *block, "STREAMS", *names, *(["0-0"] * len(names)))
-        by_name = {name.encode(): p for name, p in zip(names, logs, strict=True)}
-        return {by_name[name]: int(entries[0][0].partition(b"-")[0]) for name, entries in reply or ()}
+        heads = {name.decode(): int(entries[0][0].partition(b"-")[0]) for name, entries in reply or ()}
+        self._inbox_holds = heads.pop(self._keys.inbox, None) is not None
+        by_name = dict(zip(names, logs, strict=False))
+        return {by_name[name]: oldest_ms for name, oldest_ms in heads.items()}
 
     def _find_strange(self) -> None:
         pipe = self._client.pipeline(transaction=False)
         for p in self._all:
             pipe.type(self._keys.events(p))
-        kinds = zip(self._all, pipe.execute(), strict=True)
+        for name in self._inbox:
+            pipe.type(name)
+        found = pipe.execute()
+        self._inbox = [self._keys.inbox] if found[len(self._all) :] == [b"stream"] else []
+        kinds = zip(self._all, found, strict=False)
         self._strange = [p for p, kind in kinds if kind not in {b"stream", b"none"}]
 
 

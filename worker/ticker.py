@@ -74,7 +74,7 @@ class Ticker:
         monotonic: Callable[[], float],
         log: Log,
         watches: Sequence[Callable[[], None]] = (),
-        move_inbox: Callable[[], object] = lambda: None,
+        move_inbox: Callable[[], int] = lambda: 0,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -142,8 +142,12 @@ class Ticker:
 
     def _tick(self) -> float:
         """One look; returns how long to wait before the next, in seconds."""
-        self._move_inbox()  # two that do so at once, as a lease passes on, double what joins with itself
         survey = self._surveyor.look(block_ms=int(IDLE_SECONDS * 1000))
+        if survey.inbox:
+            # Two that do so at once, as a lease passes on, double what joins with itself.
+            if not self._move_inbox() and not survey.waiting:
+                return IDLE_SECONDS  # Redis is full, say: the next look would find it at once, and not wait
+            survey = self._surveyor.look()
         if not survey.waiting:
             return 0.0
         view = self._gate.look()

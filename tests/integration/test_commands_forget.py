@@ -10,7 +10,14 @@ from tests.integration.fleet import PARTITIONS, Fleet, T
 if TYPE_CHECKING:
     from tests.waiting import WaitUntil
 
-NOTHING = {"waiting_entries": 0, "pending_pairs": 0, "late_marks": 0, "remembered_pairs": 0, "dead_letters": 0}
+NOTHING = {
+    "inbox_entries": 0,
+    "waiting_entries": 0,
+    "pending_pairs": 0,
+    "late_marks": 0,
+    "remembered_pairs": 0,
+    "dead_letters": 0,
+}
 
 
 def neighbour(fleet: Fleet) -> str:

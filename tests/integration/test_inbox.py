@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,8 @@ from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.worker_process import WorkerProcess
 from worker.inbox import Inbox, read_inbox
+from worker.log_client import connect
+from worker.survey import Surveyor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +94,7 @@ def test_what_a_partition_refuses_stays_and_holds_up_no_other(fleet: Fleet, inbo
     assert fleet.partition("1") != fleet.partition("2")
     assert (inbox.move(), inbox.move()) == (1, 0)
     assert told(fleet, "status")["inbox_entries"] == 1
+    assert "2 changes: 1 in the inbox, 1 entries in the log" in run(fleet, "status").stdout
     fleet.client.delete(strange)
     assert inbox.move() == 1
     fleet.deliver()
@@ -99,8 +103,49 @@ def test_what_a_partition_refuses_stays_and_holds_up_no_other(fleet: Fleet, inbo
 
 def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: Inbox) -> None:
     fleet.client.set(fleet.keys.inbox, "none of ours")
+    fleet.append("1", "9", "upsert")
     assert inbox.move() == 0
-    assert told(fleet, "status")["inbox_entries"] == 0
+    with connect(fleet.settings().redis_url, timeout_seconds=20) as client:
+        survey = Surveyor(client, fleet.keys, PARTITIONS).look(block_ms=60_000)
+    assert (survey.inbox, len(survey.waiting)) == (False, 1)
+    status = told(fleet, "status")
+    assert (status["inbox_entries"], status["strange_inbox"]) == (0, True)
+    assert "place of the inbox" in run(fleet, "status").stdout
+    assert "the inbox, is none of ours" in run(fleet, "check").stdout
+
+
+def test_an_entry_of_it_ends_the_wait_of_an_idle_fleet_at_once(fleet: Fleet, wait_until: WaitUntil) -> None:
+    with connect(fleet.settings().redis_url, timeout_seconds=200) as client, ThreadPoolExecutor() as pool:
+        look = pool.submit(Surveyor(client, fleet.keys, PARTITIONS).look, block_ms=120_000)
+        wait_until(lambda: fleet.client.info("clients")["blocked_clients"] == 1, what="it waits")
+        put(fleet, {"owner": "1", "contact": "9", "op": "upsert"})
+        assert look.result(timeout=60).inbox
+
+
+def test_explain_tells_what_lies_there_of_a_pair(fleet: Fleet, inbox: Inbox) -> None:
+    put(fleet, data({"owner": "1", "contact": "9", "op": "upsert", "at": T}))
+    put(fleet, {"owner": "1", "contact": "9", "op": "delete"})
+    put(fleet, {"owner": "1", "contact": "8", "op": "delete"})
+    told_of = told(fleet, "explain", "1", "9")
+    assert [(each["op"], each["reason"]) for each in told_of["inbox"]] == [("upsert", None), ("delete", None)]
+    assert told_of["next"]["op"] == "delete"
+    said = run(fleet, "explain", "1", "9").stdout
+    assert "in the inbox: upsert at" in said
+    assert "it is superseded by the delete" in said
+    inbox.move()
+    assert told(fleet, "explain", "1", "9")["inbox"] == []
+
+
+def test_forget_knows_of_it(fleet: Fleet) -> None:
+    for contact in ("8", "9"):
+        put(fleet, data({"owner": "1", "contact": contact, "op": "upsert"}))
+    put(fleet, {"owner": "2", "contact": "9", "op": "upsert"})
+    ran = run(fleet, "forget", "1", "--yes")
+    assert ran.exit_code == 1
+    assert "2 entries" in ran.stderr
+    assert told(fleet, "forget", "1", "8", "--also-waiting", "--yes")["removed"]["inbox_entries"] == 1
+    assert told(fleet, "forget", "1", "--also-waiting", "--yes")["removed"]["inbox_entries"] == 1
+    assert fleet.client.xlen(fleet.keys.inbox) == 1
 
 
 def test_drain_and_the_oldest_age_know_of_it(fleet: Fleet) -> None:

@@ -100,6 +100,7 @@ def _looked(client: redis.Redis, asked: Iterable[tuple[str, bytes]]) -> Looked:
 
 def explanation_lines(found: Explanation) -> Iterator[str]:
     """The explanation for people."""
+    yield from (f"in the inbox: {_entry(entry)}; {fate(found, entry)}" for entry in found.inbox)
     yield from (f"in the log: {_entry(entry)}; {fate(found, entry)}" for entry in found.entries)
     if found.cut:
         yield f"in the log: {found.cut:,} entries after the first {SCAN_ENTRIES:,} were not looked through"
@@ -141,7 +142,7 @@ def next_steps(found: Explanation) -> Iterator[str]:
     """What happens to the pair next, and why."""
     reached = found.next
     if reached is None:
-        known = bool(found.known or found.letters or found.entries or found.mark)
+        known = bool(found.known or found.letters or found.inbox or found.entries or found.mark)
         yield "nothing: no change of it waits" if known else "nothing: nothing is known of this pair"
         return
     if reached.stale:
@@ -218,6 +219,7 @@ def _as_json(found: Explanation) -> dict[str, Any]:
     return {
         "partition": found.partition,
         "waiting": [_entry_json(entry) for entry in found.entries],
+        "inbox": [_entry_json(entry) for entry in found.inbox],
         "not_scanned": found.cut,
         "pending": None if found.pending is None else _state_json(found.pending),
         "confirmed": None

@@ -110,6 +110,8 @@ def status_lines(found: Status) -> list[str]:
     if found.strange_partitions:
         numbers = ", ".join(map(str, found.strange_partitions))
         rows.append(("strange", painted(f"in partitions {numbers} a key of another type stands in our place", "red")))
+    if found.strange_inbox:
+        rows.append(("strange", painted("a key of another type stands in the place of the inbox", "red")))
     return [f"{name:<10}{text}" for name, text in rows]
 
 
@@ -128,8 +130,9 @@ def _oldest(found: Status) -> str:
 
 
 def _waiting(found: Status) -> str:
+    inbox = f"{found.inbox_entries:,} in the inbox, " if found.inbox_entries else ""
     return (
-        f"{found.waiting_changes:,} changes: {found.backlog_events:,} entries in the log, "
+        f"{found.waiting_changes + found.inbox_entries:,} changes: {inbox}{found.backlog_events:,} entries in the log, "
         f"{found.pending_pairs:,} pairs pending; {found.in_flight:,} of {found.partitions:,} partitions worked on"
     )
 

@@ -58,6 +58,7 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         lambda status: status.waiting_changes,
     ),
     ("backlog_entries", "Entries in the streams.", lambda status: status.backlog_events),
+    ("inbox_entries", "Entries in the inbox.", lambda status: status.inbox_entries),
     ("pending_pairs", "Pairs that were read and are not confirmed.", lambda status: status.pending_pairs),
     ("dead_letters", "Dead letters that lie there.", lambda status: status.dead_letters),
     ("partitions", "Partitions of the log.", lambda status: status.partitions),
