@@ -32,12 +32,21 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which letters: those of the ids if there are any, else all; of these, those that fit every filter given."""
+    """Which letters: those of the ids if there are any, else all; of these, those that fit every filter given.
+
+    Attributes:
+        ids: a partition and a number each.
+        owner: the owner's id.
+        contact: the contact's id.
+        reason: why they lie there.
+        before_ms: they have lain there since before this moment (Unix ms).
+    """
 
     ids: tuple[str, ...] = ()
     owner: str | None = None
     contact: str | None = None
     reason: str | None = None
+    before_ms: int | None = None
 
     def fits(self, letter: Letter) -> bool:
         """Whether the filters let it through."""
@@ -45,6 +54,7 @@ class Wanted:
             self.owner in {None, letter.owner}
             and self.contact in {None, letter.contact}
             and self.reason in {None, letter.reason}
+            and (self.before_ms is None or letter.since_ms < self.before_ms)
         )
 
 

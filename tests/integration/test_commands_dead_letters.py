@@ -10,6 +10,7 @@ import pytest
 from tests.integration.commands import ENDS, bury, run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from worker.join import Remembered, state_of, verdict
+from worker.letter import read_letter
 from worker.stored import decode_dead_pair, encode_remembered
 
 
@@ -38,6 +39,26 @@ def test_letters_are_chosen_by_id_owner_contact_and_reason(fleet: Fleet) -> None
     assert chosen("--owner", "1", "--reason", "refused") == {first}
     assert chosen("--contact", "9") == {first, second}
     assert chosen("--reason", "missing_contact") == {"0-1"}
+
+
+def test_letters_are_chosen_by_how_long_they_have_lain_there(fleet: Fleet) -> None:
+    old, new = bury(fleet, owner="1"), bury(fleet, owner="2")
+    partition = int(old.partition("-")[0])
+    key = fleet.keys.dead(partition)
+    value = fleet.client.hget(key, old)
+    since = read_letter(partition, old.encode(), value).since_ms
+    fleet.client.hset(key, old, value.replace(b"%d" % since, b"%d" % (since - 31 * 86_400_000)))
+    assert [each["id"] for each in told(fleet, "dead-letters", "list", "--older-than", "30d")] == [old]
+    assert told(fleet, "dead-letters", "list", "--older-than", "40d") == []
+    assert told(fleet, "dead-letters", "purge", "--older-than", "30d", "--yes") == {"purged": 1}
+    assert [each["id"] for each in fleet.dead_letters()] == [new]
+
+
+@pytest.mark.parametrize("wild", ["30", "d", "0d", "-1d", "1w", "1.5h", "٣d", ""])
+def test_a_wild_duration_is_a_mistake_of_usage(fleet: Fleet, wild: str) -> None:
+    ran = run(fleet, "dead-letters", "purge", "--yes", "--older-than", wild)
+    assert ran.exit_code == 2
+    assert "a whole number and s, m, h or d, such as 6h" in ran.stderr
 
 
 def test_an_id_that_names_no_letter_is_said_and_the_others_are_done(fleet: Fleet) -> None:

@@ -6,10 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.integration.commands import bury, run
 from tests.integration.fleet import T
 from tests.integration.serving import OPERATOR, TOKENS, serving, sign_in
+from worker.serve.audit import KEPT, Audit
 from worker.serve.letters import SHOWN_MAX
 
 if TYPE_CHECKING:
@@ -101,6 +103,19 @@ def test_what_was_done_is_in_the_trail_with_ids_of_letters_alone(fleet: Fleet) -
     trail: Any = fleet.client.xrange(fleet.keys.audit)
     assert "owner-of-letter" not in str(trail)
     assert OPERATOR not in str(trail)
+
+
+def test_a_full_trail_loses_its_oldest_and_says_so(fleet: Fleet) -> None:
+    pipe = fleet.client.pipeline(transaction=False)
+    for n in range(KEPT + 1_000):
+        pipe.xadd(fleet.keys.audit, {"action": "purge"}, id=f"1-{n + 1}")
+    pipe.execute()
+    with capture_logs() as logged:
+        Audit(fleet.client, fleet.keys).note("redrive", "operator", "127.0.0.1", ["1-1"])
+        Audit(fleet.client, fleet.keys).note("purge", "operator", "127.0.0.1", ["1-1"])
+    assert [(each["event"], each["removed"]) for each in logged] == [("audit_trimmed", 1_001)]
+    assert fleet.client.xlen(fleet.keys.audit) == KEPT + 1
+    assert [each["action"] for each in Audit(fleet.client, fleet.keys).last(2)] == ["purge", "redrive"]
 
 
 def test_after_forget_nothing_that_serve_wrote_names_the_owner(fleet: Fleet) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 import orjson
 
+from worker.commands.duration import Duration
 from worker.commands.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, session
 from worker.dead_letters import DeadLetters, Wanted
+from worker.gate import Gate
 from worker.settings import load_worker_settings
 from worker.times import iso_utc
 
@@ -44,7 +47,8 @@ Example:
 def dead_letters() -> None:
     """What could not be delivered, and back into the log with it.
 
-    Letters are named by their ids, by --owner, --contact and --reason, or both; without any, all are meant.
+    Letters are named by their ids, by --owner, --contact, --reason and --older-than, or both; without any, all are
+    meant.
     """
 
 
@@ -59,6 +63,7 @@ def _selecting(command: _Command) -> _Command:
     """Gives a command the arguments and options that say which letters are meant."""
     for add in (
         click.option("--json", "as_json", is_flag=True, help="As JSON."),
+        click.option("--older-than", type=Duration(), help="Only letters that have lain there as long, such as 30d."),
         click.option("--reason", help="Only letters with this reason, such as refused or bad_op."),
         click.option("--contact", help="Only letters of this contact."),
         click.option("--owner", help="Only letters of this owner."),
@@ -77,9 +82,12 @@ class _Found(NamedTuple):
 @contextmanager
 def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
     """The letters that are wanted; an id that names none is said, and fails the command once it has done the rest."""
+    older_than = selection.pop("older_than")
     wanted = Wanted(**selection)
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as (client, keys, partitions):
+        if older_than is not None:
+            wanted = replace(wanted, before_ms=Gate(client, keys).look().now_ms - int(older_than * 1000))
         letters = DeadLetters(client, keys, partitions)
         seen: set[str] = set()
 
@@ -157,7 +165,7 @@ def redrive(*, as_json: bool, **selection: Any) -> None:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-@dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters purge --reason bad_op --yes\n")
+@dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters purge --reason bad_op --older-than 30d --yes\n")
 @_selecting
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:

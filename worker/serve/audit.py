@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
 from worker.log_client import command
 from worker.times import iso_utc
 
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     from producers.keys import Keys
 
 KEPT: Final = 10_000
-"""Entries kept, about; the oldest go first."""
+"""Entries kept; the oldest go first, a thousand at once, and that is logged."""
+
+_LOG = structlog.get_logger("contact_sync")
+
+_MOST: Final = KEPT + 1_000
 
 _IDS_MAX: Final = 100  # more than a person picks; of more the number is enough
 
@@ -46,7 +52,9 @@ class Audit:
         fields = ["action", action, "role", role, "source", source]
         if letters is not None:
             fields += ["letters", str(len(letters)), "ids", " ".join(letters[:_IDS_MAX])]
-        command(self._client, "XADD", self._key, "MAXLEN", "~", KEPT, "*", *fields)
+        command(self._client, "XADD", self._key, "*", *fields)
+        if command(self._client, "XLEN", self._key) > _MOST:
+            _LOG.warning("audit_trimmed", removed=command(self._client, "XTRIM", self._key, "MAXLEN", KEPT))
 
     def last(self, most: int) -> list[dict[str, Any]]:
         """The last entries, the newest first.
