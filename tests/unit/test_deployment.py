@@ -18,6 +18,7 @@ from worker.cli import COMMANDS
 from worker.health import WATCH_SECONDS, default_bound_seconds
 from worker.kept.redis import EmbeddedRedis
 from worker.log_client import LEASE_PATH_SECONDS
+from worker.serve.settings import ServeSettings
 from worker.settings import WorkerSettings
 from worker.standin.settings import DEFAULT_KEY
 from worker.ticker import BUDGET_SECONDS
@@ -99,7 +100,7 @@ def unit(name: str) -> list[tuple[str, str]]:
     return [(key, given) for key, _, given in pairs]
 
 
-WORKER_UNIT = "contact-sync-worker@.service"
+WORKER_UNIT, SERVE_UNIT = "contact-sync-worker@.service", "contact-sync-serve.service"
 
 
 # docker-compose.yml
@@ -129,7 +130,7 @@ def test_a_fleet_that_stands_still_is_unhealthy_within_a_minute() -> None:
     assert seconds(value(check, "timeout")) > WATCH_SECONDS + LEASE_PATH_SECONDS
 
 
-@pytest.mark.parametrize("name", [*REAL, *DEMO])
+@pytest.mark.parametrize("name", [*REAL, "serve", *DEMO])
 def test_every_container_runs_as_nobody_special_on_a_root_that_it_cannot_write(name: str) -> None:
     lines = service(name)
     assert re.fullmatch(r'"[1-9]\d*:[1-9]\d*"', value(lines, "user"))
@@ -168,6 +169,31 @@ def test_the_server_key_is_read_from_a_directory_that_git_ignores() -> None:
         assert found[variable_of(f"{name}_file")] == f"{value(lines, 'target')}/{name}"
     default = value(lines, "source").removeprefix("${SECRETS_DIR:-").removesuffix("}")
     assert lines_of(PROJECT / default / ".gitignore") == ["*", "!.gitignore"]
+
+
+# The page, the probes and the metrics
+
+
+def test_serve_is_given_its_token_by_file_and_no_server_key() -> None:
+    found, lines = environment("serve"), service("serve")
+    assert set(found) <= {variable_of(name) for name in ServeSettings.model_fields}
+    assert found[variable_of("serve_token_file")] == value(lines, "target") == "/run/secrets/serve_token"
+    assert not any("SERVER_KEY" in name for name in found)
+    assert found[variable_of("redis_url")] == environment("worker")[variable_of("redis_url")]
+    credentials = [given for key, given in unit(SERVE_UNIT) if key == "LoadCredential"]
+    assert [each.partition(":")[0] for each in credentials] == ["serve_token"]
+    named = [given for key, given in unit(SERVE_UNIT) if key == "Environment" and given.startswith("CONTACT_SYNC_")]
+    assert named == [f"{variable_of('serve_token_file')}=%d/serve_token"]
+
+
+def test_serve_listens_where_its_probe_asks_and_on_this_machine_alone() -> None:
+    lines = service("serve")
+    port = re.findall(r'--port, "(\d+)"', value(lines, "command"))
+    published = value(lines, "ports")
+    assert published.startswith('["127.0.0.1:')
+    assert re.findall(r":(\d+)\D*$", published.partition("#")[0]) == port
+    assert f"127.0.0.1:{port[0]}/healthz" in value(lines, "test")
+    assert dict(unit(SERVE_UNIT))["ExecStart"].endswith(f"serve --host 127.0.0.1 --port {port[0]}")
 
 
 # Redis
@@ -269,12 +295,14 @@ def test_the_unit_hands_the_server_key_on_by_file() -> None:
     assert loaded == set(files.values())
 
 
-def test_both_services_are_locked_down_alike() -> None:
+def test_all_services_are_locked_down_alike() -> None:
     def locks(name: str) -> list[tuple[str, str]]:
         directives = unit(name)
         return directives[directives.index(("UMask", "0077")) : directives.index(("SystemCallErrorNumber", "EPERM"))]
 
-    assert locks(WORKER_UNIT) == locks("contact-sync-health.service")
+    assert locks(WORKER_UNIT) == locks("contact-sync-health.service") == locks(SERVE_UNIT)
     wanted = {("NoNewPrivileges", "yes"), ("ProtectSystem", "strict"), ("PrivateTmp", "yes")}
     assert wanted <= set(locks(WORKER_UNIT))
-    assert all(("DynamicUser", "yes") in unit(name) for name in (WORKER_UNIT, "contact-sync-health.service"))
+    assert all(
+        ("DynamicUser", "yes") in unit(name) for name in (WORKER_UNIT, SERVE_UNIT, "contact-sync-health.service")
+    )
