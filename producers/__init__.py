@@ -16,8 +16,9 @@ a delete wins over every upsert that is not later. A change without `at` is stam
 
 Every error is a `ContactSyncError`, one line that names the field and the rule, and never shows an id or a secret:
 `InvalidChange` for a change that breaks a rule, `NotAccepted` with the changes that Redis did not accept, or perhaps
-not, to be sent again as they are; `SettingsError`, `PartitionsMismatch` and `UnknownLogFormat` for a configuration that
-cannot work. Nothing is sent twice by itself, and nothing is lost in silence.
+not, to be sent again as they are (or, with `spool=PATH`, kept in a local file and forwarded by themselves, and then
+`SpoolFull` where that has no room); `SettingsError`, `PartitionsMismatch` and `UnknownLogFormat` for a configuration
+that cannot work. Nothing is sent twice by itself, and nothing is lost in silence.
 
 It needs only redis and pydantic: neither celery nor httpx is ever imported from here.
 """
@@ -30,6 +31,8 @@ from producers.errors import (
     NotAccepted,
     PartitionsMismatch,
     SettingsError,
+    SpoolError,
+    SpoolFull,
     UnknownLogFormat,
 )
 from producers.producer import ContactProducer
@@ -48,6 +51,8 @@ __all__ = [
     "ProducerSettings",
     "Receipt",
     "SettingsError",
+    "SpoolError",
+    "SpoolFull",
     "Standing",
     "UnknownLogFormat",
     "load_settings",

@@ -13,17 +13,18 @@ import redis.asyncio
 
 from producers.change import ContactChange
 from producers.chunk import CHUNK_SIZE, Chunk, Packer
-from producers.delivery import Delivery, Replies
-from producers.errors import NotAccepted
+from producers.delivery import Delivery, Forwarded, Replies
+from producers.errors import NotAccepted, SettingsError
 from producers.exchange import connect_async, exchange_async
 from producers.intake import AsyncIntake, Item
 from producers.partitions import agree_partitions_async
-from producers.producer import resolve_settings
+from producers.producer import ContactProducer, resolve_settings
 from producers.receipt import Looked, Receipt, Standing, judge, questions, waits
 from producers.stamp import Stamper
 from producers.trace import current_traceparent
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterable, Callable, Iterable
     from types import TracebackType
 
@@ -63,18 +64,22 @@ class AsyncContactProducer:
         url: Redis, as in CONTACT_SYNC_REDIS_URL; the other settings still come from the environment.
         settings: all settings; without it they come from the environment and ``.env``.
         client: an asyncio client of Redis to use instead of one made from the URL; it stays the caller's to close.
+        spool: as for ``ContactProducer``; the file is read and written in a thread.
+        spool_bytes: its largest size.
         clock: the Unix time in seconds, for stamping.
 
     Raises:
-        SettingsError: a setting does not fit.
+        SettingsError: a setting does not fit, or the spool cannot be used, or both a client and a spool are given.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has its name
         self,
         url: str | None = None,
         *,
         settings: ProducerSettings | None = None,
         client: redis.asyncio.Redis | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        spool_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = resolve_settings(url, settings)
@@ -84,6 +89,14 @@ class AsyncContactProducer:
         self._packer: Packer | None = None
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
+        if client is not None and spool is not None:
+            raise SettingsError("a producer with a spool makes its own client: give it a url or settings")
+        self._spooling = (
+            None
+            if spool is None and spool_bytes is None
+            else ContactProducer(settings=self._settings, spool=spool, spool_bytes=spool_bytes, clock=clock)
+        )
+        """What delivers where there is a spool, in a thread: its file would hold up the event loop."""
 
     async def upsert(
         self,
@@ -104,11 +117,11 @@ class AsyncContactProducer:
             traceparent: W3C trace context.
 
         Returns:
-            The id of the entry in the log, which ``standing`` and ``wait`` take as a receipt.
+            The id of the entry in the log, or ``spooled``; ``standing`` and ``wait`` take it as a receipt.
 
         Raises:
             InvalidChange: an argument breaks a rule of CONTRACT section 2.
-            NotAccepted: Redis did not accept it, or perhaps did not.
+            NotAccepted: Redis did not accept it, or perhaps did not; SpoolFull where there is a spool without room.
             PartitionsMismatch: the log was begun with another number of partitions than configured.
         """
         change = ContactChange(owner=owner, contact=contact, op="upsert", at=at, source=source, traceparent=traceparent)
@@ -143,15 +156,21 @@ class AsyncContactProducer:
             Exception: whatever the iterable itself raised; what it gave before was sent.
         """
         delivery = Delivery()
-        packer = await self._agree(delivery)
+        packer = None if self._spooling is not None else await self._agree(delivery)
         intake = AsyncIntake(changes, self._stamper)
         while chunk := await intake.take():
             await self._wait_for_clock()
-            if packer is None or delivery.broken is not None:
+            if self._spooling is not None:
+                delivery.record(chunk, await asyncio.to_thread(self._spooling.deliver, chunk))
+            elif packer is None or delivery.broken is not None:
                 delivery.refuse(chunk)
             else:
                 delivery.record(chunk, await self._exchange(packer.pack(chunk), len(chunk)))
         return delivery.conclude(intake.failure)
+
+    async def forward(self) -> Forwarded:
+        """Send what is in the spool; ``ContactProducer.forward`` with ``await``."""
+        return Forwarded(0, 0) if self._spooling is None else await asyncio.to_thread(self._spooling.forward)
 
     async def standing(self, receipt: Receipt) -> Standing:
         """How a change stands by now; ``ContactProducer.standing`` with ``await``."""
@@ -178,6 +197,8 @@ class AsyncContactProducer:
         """Send what waits, then close the connections, unless the client is the caller's."""
         if self._sender is not None:
             await self._sender
+        if self._spooling is not None:
+            await asyncio.to_thread(self._spooling.close)
         if self._owns_client:
             await self._client.aclose()
 
@@ -214,9 +235,11 @@ class AsyncContactProducer:
 
     async def _send_batch(self, batch: list[_Waiting]) -> None:
         delivery = Delivery()
-        packer = await self._agree(delivery)
+        packer = None if self._spooling is not None else await self._agree(delivery)
         await self._wait_for_clock()
-        if packer is None:
+        if self._spooling is not None:
+            answer = await asyncio.to_thread(self._spooling.deliver, Chunk.joined([each.chunk for each in batch]))
+        elif packer is None:
             answer = Replies([], delivery.broken, written=False)
         else:
             commands = b"".join([packer.pack(waiting.chunk) for waiting in batch])

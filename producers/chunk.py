@@ -8,7 +8,7 @@ from producers.change import AT_AHEAD_MS, ContactChange, partition_of
 from producers.errors import InvalidChange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from producers.keys import Keys
     from producers.stamp import Stamper
@@ -32,6 +32,15 @@ class Chunk:
         self.traceparent = traceparent
         self.changes: list[ContactChange] = []
         self.stamps: list[int] = []
+
+    @classmethod
+    def joined(cls, chunks: Sequence[Chunk]) -> Chunk:
+        """One chunk of several; each change keeps its stamp, and the trace it was said in."""
+        whole = cls()
+        for chunk in chunks:
+            whole.changes += [chunk.stamped(index) for index in range(len(chunk))]
+            whole.stamps += chunk.stamps
+        return whole
 
     def __len__(self) -> int:
         return len(self.changes)

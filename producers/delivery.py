@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from producers.errors import NotAccepted
+from producers.errors import NotAccepted, SpoolError, SpoolFull
 
 if TYPE_CHECKING:
     from producers.change import ContactChange
@@ -18,11 +18,13 @@ class Replies(NamedTuple):
         replies: per command, in order: an entry id, or the error that Redis answered instead.
         broken: what ended the exchange before all replies came, if anything did.
         written: whether any byte of the commands may have reached Redis.
+        spool: why the spool did not take what Redis did not accept, where there is a spool and it did not.
     """
 
     replies: list[Any]
     broken: Exception | None = None
     written: bool = True
+    spool: SpoolError | None = None
 
     @property
     def astray(self) -> bool:
@@ -36,8 +38,24 @@ class Replies(NamedTuple):
 
     def of(self, index: int) -> Replies:
         """The same, as if that command had been the only one."""
-        answered = index < len(self.replies)
-        return Replies(self.replies[index : index + 1], None if answered else self.broken, self.written)
+        if index < len(self.replies):
+            reply = self.replies[index]
+            return Replies([reply], None, self.written, self.spool if isinstance(reply, Exception) else None)
+        return Replies([], self.broken, self.written, self.spool)
+
+
+class Forwarded(NamedTuple):
+    """What became of the spool.
+
+    Attributes:
+        accepted: changes that went from the spool into the log.
+        left: changes that are still spooled; where another process forwards, it has them in hand.
+        cause: why some are left: what Redis, the connection or the spool said; None if nothing failed.
+    """
+
+    accepted: int
+    left: int
+    cause: Exception | None = None
 
 
 class Delivery:
@@ -62,14 +80,15 @@ class Delivery:
                 self._unaccepted.append((chunk.stamped(index), True))
             else:
                 self._ids.append(reply if isinstance(reply, str) else reply.decode())
-        if answer.broken is not None:
-            self.broken = answer.broken
-            self._cause = self._cause or answer.broken
+        broken = answer.spool or answer.broken
+        if broken is not None:
+            self.broken = broken
+            self._cause = answer.spool or self._cause or broken
             unanswered = range(len(answer.replies), len(chunk))
             self._unaccepted.extend((chunk.stamped(index), not answer.written) for index in unanswered)
 
     def refuse(self, chunk: Chunk) -> None:
-        """Note a chunk that is not sent, because the connection was lost before."""
+        """Note a chunk that is not sent, because the connection was lost before, or the spool took no more."""
         self._cause = self._cause or self.broken
         self._unaccepted.extend((chunk.stamped(index), True) for index in range(len(chunk)))
 
@@ -84,7 +103,8 @@ class Delivery:
             Exception: ``interrupted`` itself, where Redis accepted all that came before it.
         """
         if self._cause is not None:
-            raise NotAccepted(
+            full = isinstance(self._cause, SpoolError) and self._cause.full
+            raise (SpoolFull if full else NotAccepted)(
                 self._unaccepted, accepted=len(self._ids), cause=self._cause, interrupted=interrupted
             ) from self._cause
         if interrupted is not None:

@@ -106,3 +106,23 @@ class NotAccepted(ContactSyncError):  # noqa: N818 - a name that says what happe
             f"({len(self.refused)} refused, {len(self.uncertain)} uncertain): {str(cause).rstrip('.')}"
         )
         super().__init__(line if interrupted is None else f"{line}; and the changes ended early: {interrupted}")
+
+
+class SpoolFull(NotAccepted):
+    """Redis did not accept some changes, and the spool has no room for them: its bound is reached, or its disk is full.
+
+    It carries the changes as ``NotAccepted`` does. None of them is in the spool; what was spooled before still is, so
+    say these again only when there is room, and they come behind it.
+    """
+
+
+class SpoolError(ContactSyncError):
+    """The spool did not take changes, or could not be read.
+
+    Attributes:
+        full: whether that is because the file, or its disk, has no room.
+    """
+
+    def __init__(self, line: str, *, full: bool = False) -> None:
+        super().__init__(line)
+        self.full = full

@@ -10,7 +10,7 @@ import redis
 
 from producers.change import ContactChange
 from producers.chunk import Chunk, Packer
-from producers.delivery import Delivery, Replies
+from producers.delivery import Delivery, Forwarded, Replies
 from producers.errors import SettingsError
 from producers.exchange import connect, exchange
 from producers.intake import Intake, Item
@@ -21,8 +21,11 @@ from producers.stamp import Stamper
 from producers.trace import current_traceparent
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from types import TracebackType
+
+    from producers.spooling import Spooling
 
 
 class ContactProducer:
@@ -31,23 +34,32 @@ class ContactProducer:
     It connects at first use, which is also when the number of partitions is agreed. One object may be shared between
     threads and used on both sides of a fork. Nothing is ever sent twice by itself: see ``NotAccepted``.
 
+    With a spool, what Redis did not accept, or perhaps did not, goes into a local file instead of an error, and its
+    receipt says ``spooled``. Nothing that is said later overtakes it: while anything is spooled, new changes go behind
+    it. It is forwarded, as first stamped, before the next call sends (for half a second at most, and not while Redis
+    was found away just now), by ``forward`` and by ``close``. Several producers and processes may share one file.
+
     Args:
         url: Redis, as in CONTACT_SYNC_REDIS_URL; the other settings still come from the environment.
         settings: all settings; without it they come from the environment and ``.env``.
         client: a Redis client to use instead of one made from the URL; it stays the caller's to close. Its timeouts
             hold, its retries only for connecting.
+        spool: path of the local file for changes that Redis does not accept; None for none, and NotAccepted instead.
+        spool_bytes: its largest size, 64 MiB unless given: some 500,000 changes.
         clock: the Unix time in seconds, for stamping.
 
     Raises:
-        SettingsError: a setting does not fit.
+        SettingsError: a setting does not fit, or the spool cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has its name
         self,
         url: str | None = None,
         *,
         settings: ProducerSettings | None = None,
         client: redis.Redis | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        spool_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = resolve_settings(url, settings)
@@ -55,6 +67,7 @@ class ContactProducer:
         self._owns_client = client is None
         self._stamper = Stamper(clock)
         self._packer: Packer | None = None
+        self._spooling = self._open_spool(spool, spool_bytes)
 
     def upsert(
         self,
@@ -75,11 +88,11 @@ class ContactProducer:
             traceparent: W3C trace context.
 
         Returns:
-            The id of the entry in the log, which ``standing`` and ``wait`` take as a receipt.
+            The id of the entry in the log, or ``spooled``; ``standing`` and ``wait`` take it as a receipt.
 
         Raises:
             InvalidChange: an argument breaks a rule of CONTRACT section 2.
-            NotAccepted: Redis did not accept it, or perhaps did not.
+            NotAccepted: Redis did not accept it, or perhaps did not; SpoolFull where there is a spool without room.
             PartitionsMismatch: the log was begun with another number of partitions than configured.
         """
         change = ContactChange(owner=owner, contact=contact, op="upsert", at=at, source=source, traceparent=traceparent)
@@ -109,20 +122,49 @@ class ContactProducer:
             changes: changes, or mappings of their fields.
 
         Returns:
-            The ids of the entries, in order.
+            The ids of the entries, in order; ``spooled`` for those in the spool.
 
         Raises:
             InvalidChange: a change breaks a rule; those before it were sent, it and those after it were not taken.
-            NotAccepted: Redis did not accept some, or perhaps did not; it carries them as stamped.
+            NotAccepted: Redis did not accept some, or perhaps did not; it carries them as stamped. SpoolFull where
+                there is a spool, which had no room for them.
             PartitionsMismatch: the log was begun with another number of partitions than configured; nothing was taken.
             Exception: whatever the iterable itself raised; what it gave before was sent.
         """
         delivery = Delivery()
-        packer = self._agree(delivery)
+        packer = self._begin(delivery)
         intake = Intake(changes, self._stamper)
         while chunk := intake.take():
             self._send_chunk(chunk, packer, delivery)
         return delivery.conclude(intake.failure)
+
+    def forward(self) -> Forwarded:
+        """Send what is in the spool, oldest first, all of it; at once, even if Redis was found away just now.
+
+        Returns:
+            How many changes went into the log, how many are left, and why.
+
+        Raises:
+            PartitionsMismatch: the log was begun with another number of partitions than configured.
+            SpoolError: the spool cannot be read.
+        """
+        return Forwarded(0, 0) if self._spooling is None else self._spooling.forward()
+
+    def deliver(self, chunk: Chunk) -> Replies:
+        """What became of changes that are stamped already; with a spool, and in any thread.
+
+        Raises:
+            PartitionsMismatch: the log was begun with another number of partitions than configured.
+        """
+        delivery = Delivery()
+        packer = self._begin(delivery)
+        if self._spooling is not None:
+            return self._spooling.answer(chunk, packer, delivery.broken)
+        return (
+            Replies([], delivery.broken, written=False)
+            if packer is None
+            else self._exchange(packer.pack(chunk), len(chunk))
+        )
 
     def standing(self, receipt: Receipt) -> Standing:
         """How a change stands by now, in one round trip; ``Standing`` says what the answers mean.
@@ -163,7 +205,9 @@ class ContactProducer:
         raise AssertionError  # it never ends drawing
 
     def close(self) -> None:
-        """Close the connections, unless the client is the caller's."""
+        """Forward what is spooled, if Redis takes it; then close the connections, unless the client is the caller's."""
+        if self._spooling is not None:
+            self._spooling.close()
         if self._owns_client:
             self._client.close()
 
@@ -177,7 +221,7 @@ class ContactProducer:
 
     def _send_one(self, change: ContactChange) -> Receipt:
         delivery = Delivery()
-        packer = self._agree(delivery)
+        packer = self._begin(delivery)
         chunk = Chunk(current_traceparent())
         chunk.admit(change, self._stamper)
         self._send_chunk(chunk, packer, delivery)
@@ -185,10 +229,32 @@ class ContactProducer:
 
     def _send_chunk(self, chunk: Chunk, packer: Packer | None, delivery: Delivery) -> None:
         self._wait_for_clock()
-        if packer is None or delivery.broken is not None:
+        if self._spooling is not None:
+            delivery.record(chunk, self._spooling.answer(chunk, packer, delivery.broken))
+        elif packer is None or delivery.broken is not None:
             delivery.refuse(chunk)
         else:
             delivery.record(chunk, self._exchange(packer.pack(chunk), len(chunk)))
+
+    def _begin(self, delivery: Delivery) -> Packer | None:
+        return self._agree(delivery) if self._spooling is None else self._spooling.begin(delivery)
+
+    def _open_spool(self, path: str | os.PathLike[str] | None, max_bytes: int | None) -> Spooling | None:
+        if path is None:
+            if max_bytes is not None:
+                raise SettingsError("spool_bytes is the size of a spool, and no spool is given")
+            return None
+        from producers.spooling import Spooling  # noqa: PLC0415 - a Python without SQLite still produces
+
+        namespace = self._settings.namespace
+        return Spooling(
+            path,
+            namespace,
+            max_bytes,
+            agree=self._agree,
+            # Looked up at each call: apps' tests record what goes through it (producers/testing.py).
+            exchange=lambda commands, count: self._exchange(commands, count),  # noqa: PLW0108 - see above
+        )
 
     def _agree(self, delivery: Delivery) -> Packer | None:
         # Kept in a local by the caller: another thread that loses its connection forgets the one of the object.

@@ -26,7 +26,13 @@ Standing = Literal["waiting", "confirmed", "superseded", "dead", "settled"]
 - `superseded`: the endpoint confirmed a newer change of the other op, or one that wins over it.
 - `dead`: it lies in the dead letters, or was joined into a change that does.
 - `settled`: it ended, but how is no longer known (`CONTACT_SYNC_LEDGER_SECONDS`).
+
+A change that was spooled is `waiting` until it is known to be confirmed or superseded, and again once that is
+forgotten.
 """
+
+SPOOLED: Final = "spooled"
+"""What stands for a change that lies in the spool, in place of an entry's id."""
 
 FIRST_WAIT_SECONDS: Final = 0.05
 LONGEST_WAIT_SECONDS: Final = 2.0
@@ -34,7 +40,7 @@ _SLOWER: Final = 1.6
 
 
 class Receipt(str):
-    """The id of an entry in the log, which remembers what the change said.
+    """The id of an entry in the log, which remembers what the change said; ``spooled`` for one that is in the spool.
 
     Attributes:
         owner, contact, op: as it said.
@@ -54,6 +60,11 @@ class Receipt(str):
         receipt = cls(entry_id)
         receipt.owner, receipt.contact, receipt.op, receipt.at = change.owner, change.contact, change.op, change.at or 0
         return receipt
+
+    @property
+    def spooled(self) -> bool:
+        """Whether it was put in the spool: its entry in the log is not known, then or later."""
+        return self == SPOOLED
 
 
 class Looked(NamedTuple):
@@ -80,7 +91,7 @@ def questions(receipt: Receipt, keys: Keys, partitions: int) -> list[tuple[str, 
 
 def judge(receipt: Receipt, looked: Looked) -> Standing:
     """How the change stands (pure)."""
-    if looked.position is None or _order(receipt.encode()) > _order(looked.position):
+    if not receipt.spooled and (looked.position is None or _order(receipt.encode()) > _order(looked.position)):
         return "waiting"
     if looked.pending is not None and _waits_in(receipt, looked.pending):
         return "waiting"
@@ -94,6 +105,8 @@ def judge(receipt: Receipt, looked: Looked) -> Standing:
         return "superseded"
     if same >= receipt.at:
         return "confirmed"
+    if receipt.spooled:
+        return "waiting"  # its entry is not known, so neither is whether it was read, nor which letter is its own
     return "dead" if letters else "settled"
 
 
@@ -108,7 +121,7 @@ def waits(draw: Iterator[float]) -> Iterator[float]:
 def _waits_in(receipt: Receipt, state: bytes) -> bool:
     """Whether the joined state of the pair may hold the change: its side is there, and began no later."""
     side = re.search(rb"(?:^|\x1f)%c(\d+)" % receipt.op[0].encode(), state)
-    return side is not None and int(side[1]) <= _order(receipt.encode())[0]
+    return side is not None and (receipt.spooled or int(side[1]) <= _order(receipt.encode())[0])
 
 
 def _times(known: bytes) -> Sequence[int]:
