@@ -29,7 +29,8 @@ import sys
 from producers import ContactProducer, ProducerSettings
 with ContactProducer(settings=ProducerSettings(redis_url=sys.argv[1]), spool=sys.argv[2]) as producer:
     for n in range(10_000_000):
-        said = producer.send([{"owner": str(n % 7), "contact": str(n), "op": "upsert"} for n in range(3 * n, 3 * n + 3)])
+        three = range(3 * n, 3 * n + 3)
+        said = producer.send({"owner": str(n % 7), "contact": str(n), "op": "upsert"} for n in three)
         print(n, flush=True)
 """
 FORWARDS = """
