@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import fakeredis
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producers import (
@@ -271,6 +271,7 @@ PAIRS = st.tuples(st.sampled_from("12"), st.sampled_from("89"))
 WORLD = st.lists(st.tuples(PAIRS, st.sampled_from(["taken", "refused", "lost"])), max_size=12)
 
 
+@example(calls=[[(("1", "8"), "refused"), (("1", "8"), "taken")]], ways=[])  # rarely drawn
 @given(calls=st.lists(WORLD, max_size=4), ways=st.lists(st.lists(st.booleans(), max_size=6), max_size=3))
 def test_whatever_redis_refuses_no_change_is_lost_or_overtaken(
     tmp_path_factory: pytest.TempPathFactory,
