@@ -166,6 +166,14 @@ class ContactProducer:
             else self._exchange(packer.pack(chunk), len(chunk))
         )
 
+    def ping(self) -> None:
+        """Ask Redis whether it answers, in one round trip.
+
+        Raises:
+            redis.RedisError: it does not, or refuses.
+        """
+        self._client.ping()
+
     def standing(self, receipt: Receipt) -> Standing:
         """How a change stands by now, in one round trip; ``Standing`` says what the answers mean.
 

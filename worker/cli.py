@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "worker": Place("worker.commands.worker", "worker", "Run a worker with good defaults for this machine."),
     "endpoint": Place("worker.standin.cli", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."),
     "emit": Place("worker.commands.emit", "emit", "Append changes to the log from JSON lines."),
+    "relay": Place("worker.commands.relay", "relay", "Forward what apps recorded in their outbox."),
     "reconcile": Place("worker.commands.reconcile", "reconcile_command", "Bring the endpoint to what a source says."),
     "conform": Place("worker.commands.conform", "conform", "What a producer wrote, held against each rule."),
     "status": Place("worker.commands.status", "status", "What waits, since when, what was done, and the endpoint."),

@@ -31,7 +31,7 @@ ENDS = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered"
 
 
 @contextmanager
-def _logging_as_it_was() -> Iterator[None]:
+def logging_as_it_was() -> Iterator[None]:
     """A command that sets up logging does it for its process, which here is that of all other tests too."""
     root = logging.getLogger()
     handlers, level, configuration = root.handlers[:], root.level, structlog.get_config()
@@ -45,7 +45,7 @@ def _logging_as_it_was() -> Iterator[None]:
 
 def run(fleet: Fleet, *args: str, given: str | None = None, **overrides: Any) -> Result:
     """A command in this process."""
-    with _logging_as_it_was():
+    with logging_as_it_was():
         ran = CliRunner().invoke(main, args, input=given, env=fleet.environment(**overrides))
     assert isinstance(ran.exception, SystemExit | None), ran.exc_info
     return ran

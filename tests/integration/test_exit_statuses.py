@@ -63,6 +63,7 @@ End = Case | BlackHole | Elsewhere | Never
 DEMO, UP, STAND_IN, HEALTH, SERVE = (
     f"tests/integration/test_{name}.py" for name in ("demo", "up", "standin_cli", "commands_health", "serve_command")
 )
+RELAY = "tests/outbox/test_commands_relay.py"
 HERE = "tests/integration/test_exit_statuses.py"
 DEAD_LETTERS: dict[int, End] = {
     0: Case(),
@@ -115,6 +116,12 @@ TABLE: dict[str, dict[int, End]] = {
         1: Case(given="owner,contact\n1,2"),
         2: Case(overrides=UNFIT),
         130: BlackHole(),
+    },
+    "relay": {
+        0: Elsewhere(RELAY, "test_once_forwards_all_and_tells"),
+        1: Elsewhere(RELAY, "test_redis_away_is_one_line_and_all_stays"),
+        2: Case(("nothing",)),
+        130: Elsewhere(RELAY, "test_it_goes_on_until_it_is_asked_to_end"),
     },
     "conform": {
         0: Elsewhere("tests/integration/test_commands_conform.py", "test_what_our_own_producer_writes_conforms"),

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from worker.database import NoDatabase, open_database, why
 from worker.reconcile.rows import SourceBroken, row_of
 
 if TYPE_CHECKING:
@@ -39,18 +40,9 @@ class QuerySource:
 
     def __enter__(self) -> Self:
         try:
-            import sqlalchemy  # noqa: PLC0415 - an extra
-            from sqlalchemy.exc import ArgumentError  # noqa: PLC0415 - the same
-        except ImportError:
-            raise SourceBroken("--query needs SQLAlchemy: pip install 'contact-sync[sqlalchemy]'") from None
-        try:
-            engine = sqlalchemy.create_engine(self._url)
-        except (ArgumentError, ValueError):  # whose words may repeat a password
-            raise SourceBroken(
-                "SOURCE must be a database's URL as SQLAlchemy has them, such as sqlite:///file.db"
-            ) from None
-        except ImportError as error:
-            raise SourceBroken(f"the database's driver is not installed: {error}") from None
+            engine = open_database(self._url, "SOURCE with --query")
+        except NoDatabase as error:
+            raise SourceBroken(str(error)) from None
         self._open.callback(engine.dispose)
         shown = engine.url.render_as_string(hide_password=True)
         self.name = f"{shown} {sha256(self._query.encode()).hexdigest()[:12]}"
@@ -79,16 +71,10 @@ class QuerySource:
                     number, {name: _text(row[columns[name]]) for name in ("owner", "contact", "op") if name in columns}
                 )
         except SQLAlchemyError as error:
-            raise SourceBroken(f"the query failed after {self.done:,} rows: {_why(error)}") from None
+            raise SourceBroken(f"the query failed after {self.done:,} rows: {why(error)}") from None
 
 
 def _text(value: Any) -> Any:
     """Ids that a database keeps as whole numbers or UUIDs, as the text that they are everywhere else."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number or type(value).__name__ == "UUID" else value
-
-
-def _why(error: Exception) -> str:
-    """The first line of what the driver said: SQLAlchemy's own repeats the query and its values."""
-    said = str(getattr(error, "orig", None) or type(error).__name__).strip()
-    return said.splitlines()[0][:200] if said else type(error).__name__

@@ -1,0 +1,24 @@
+"""The transactional outbox for SQLAlchemy 2: a change is recorded in the app's own transaction, and sent after commit.
+
+::
+
+    from producers.outbox import Outbox, metadata
+
+    outbox = Outbox()
+    with Session(engine) as session, session.begin():
+        session.delete(contact)
+        outbox.delete(session, owner="1", contact="9")   # committed with the rest, or not at all
+
+`contact-sync relay URL` forwards what was committed, or `Relay` inside the app. Needs the extra ``sqlalchemy``.
+"""
+
+try:
+    import sqlalchemy as _  # noqa: F401 - an extra: asked for here, so that one clear line says so
+except ImportError:
+    raise ImportError("producers.outbox needs SQLAlchemy: pip install 'contact-sync[sqlalchemy]'") from None
+
+from producers.outbox.recording import Outbox
+from producers.outbox.relay import NoOutbox, Relay, Relayed, Waiting
+from producers.outbox.tables import create_tables, metadata
+
+__all__ = ["NoOutbox", "Outbox", "Relay", "Relayed", "Waiting", "create_tables", "metadata"]

@@ -1,0 +1,114 @@
+"""Recording changes in the app's own transaction."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, insert
+from sqlalchemy.orm import registry
+
+from producers.chunk import Chunk
+from producers.outbox.lane import lane_of
+from producers.outbox.tables import CHANGES
+from producers.stamp import Stamper
+from producers.trace import current_traceparent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session, scoped_session
+
+    from producers.change import ContactChange
+    from producers.intake import Item
+
+
+class OutboxRow:
+    """A recorded change as a session knows it."""
+
+    def __init__(self, **columns: Any) -> None:
+        for name, value in columns.items():
+            setattr(self, name, value)
+
+
+registry(metadata=CHANGES.metadata).map_imperatively(OutboxRow, CHANGES)
+
+
+class Outbox:
+    """Records changes beside what they are about: they are committed together, or rolled back together.
+
+    One object serves all threads and sessions.
+
+    Args:
+        source: who says so, up to 64 bytes, for changes that do not say it themselves.
+        clock: the Unix time in seconds: a change without ``at`` is stamped when it is recorded.
+    """
+
+    def __init__(self, *, source: str | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._source = source
+        self._stamper = Stamper(clock)
+
+    def upsert(
+        self,
+        session: Session | AsyncSession | scoped_session[Any] | Connection,
+        owner: str,
+        contact: str,
+        **said: Any,
+    ) -> ContactChange:
+        """Record that ``contact`` is a contact of ``owner``, new or changed.
+
+        Args:
+            session: of the transaction: a session, asynchronous or not, or a connection.
+            owner: the owner's XC user id.
+            contact: the contact's XC user id.
+            said: ``at`` (Unix milliseconds), ``source`` and ``traceparent``, as ``ContactProducer.upsert`` takes them.
+
+        Returns:
+            The change as it is recorded, with its ``at``.
+
+        Raises:
+            InvalidChange: an argument breaks a rule of the contract's section 2; nothing is recorded.
+        """
+        return self.record(session, [{"owner": owner, "contact": contact, "op": "upsert", **said}])[0]
+
+    def delete(
+        self,
+        session: Session | AsyncSession | scoped_session[Any] | Connection,
+        owner: str,
+        contact: str,
+        **said: Any,
+    ) -> ContactChange:
+        """Record that ``contact`` is no contact of ``owner`` any more; as ``upsert``."""
+        return self.record(session, [{"owner": owner, "contact": contact, "op": "delete", **said}])[0]
+
+    def record(
+        self, session: Session | AsyncSession | scoped_session[Any] | Connection, changes: Iterable[Item]
+    ) -> list[ContactChange]:
+        """Record many changes, in order: all of them, or none where one breaks a rule.
+
+        Raises:
+            InvalidChange: a change breaks a rule; nothing is recorded.
+        """
+        chunk = Chunk(current_traceparent())
+        for change in changes:
+            chunk.admit(change, self._stamper)
+        recorded = [chunk.stamped(index) for index in range(len(chunk))]
+        rows = [self._row(change) for change in recorded]
+        if isinstance(session, Connection):
+            if rows:
+                session.execute(insert(CHANGES), rows)
+        else:
+            session.add_all([OutboxRow(**row) for row in rows])
+        return recorded
+
+    def _row(self, change: ContactChange) -> dict[str, Any]:
+        return {
+            "lane": lane_of(change.owner),
+            "owner": change.owner,
+            "contact": change.contact,
+            "op": change.op,
+            "at": change.at,
+            "source": change.source if change.source is not None else self._source,
+            "traceparent": change.traceparent,
+        }

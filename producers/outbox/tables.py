@@ -1,0 +1,58 @@
+"""The two tables of the outbox, as SQLAlchemy describes them; Django's migration makes the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, insert, select
+
+from producers.outbox.lane import LANES
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+metadata: Final = MetaData()
+"""Of both tables: give it to Alembic beside your own, ``target_metadata = [Base.metadata, metadata]``."""
+
+CHANGES: Final = Table(
+    "contact_sync_outbox",
+    metadata,
+    # In the order of their ids a lane's changes are sent.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("lane", SmallInteger, nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("contact", String(256), nullable=False),
+    Column("op", String(6), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("source", String(64)),
+    Column("traceparent", String(256)),
+    # Why it cannot be sent, which only a row that somebody wrote by hand can need: it is kept, and skipped.
+    Column("refused", String(200)),
+    Index("contact_sync_outbox_lane_id", "lane", "id"),
+    sqlite_autoincrement=True,
+)
+
+LANE_LOCKS: Final = Table(
+    "contact_sync_outbox_lane",
+    metadata,
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+)
+
+
+def create_tables(engine: Engine) -> None:
+    """Makes the tables, where they are not there.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: the database is away, or refuses.
+    """
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        fill_lanes(connection)
+
+
+def fill_lanes(connection: Connection) -> None:
+    """Puts the rows of the lanes there, of which relays lock one each; a migration may have made the table alone."""
+    there = set(connection.scalars(select(LANE_LOCKS.c.lane)))
+    missing = [{"lane": lane} for lane in range(LANES) if lane not in there]
+    if missing:
+        connection.execute(insert(LANE_LOCKS), missing)
