@@ -31,9 +31,17 @@ _OPTIONS: Final[dict[str, Any]] = {
 _REFUSALS: Final = (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
 
 
-def connect(url: str) -> redis.Redis:
-    """A client that waits a bounded time and never repeats a command; it connects at first use."""
-    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_OPTIONS)
+def connect(url: str, timeout_seconds: float | None = None) -> redis.Redis:
+    """A client that waits a bounded time and never repeats a command; it connects at first use.
+
+    Args:
+        url: of Redis.
+        timeout_seconds: how long it waits at most, to connect and for each answer; None for as long as is usual here.
+    """
+    shorter = (
+        {} if timeout_seconds is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_seconds)
+    )
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **{**_OPTIONS, **shorter})
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from producers.delivery import Delivery, Forwarded, Replies
 from producers.errors import ContactSyncError, Repartitioning, SpoolError
-from producers.forwarding import Pass, Pause, spool_unaccepted
+from producers.forwarding import Pass, spool_unaccepted
+from producers.pause import Pause
 from producers.spool import SPOOL_BYTES, Spool
 
 if TYPE_CHECKING:

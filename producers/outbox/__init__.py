@@ -18,7 +18,8 @@ except ImportError:
     raise ImportError("producers.outbox needs SQLAlchemy: pip install 'contact-sync[sqlalchemy]'") from None
 
 from producers.outbox.recording import Outbox
-from producers.outbox.relay import NoOutbox, Relay, Relayed, Waiting
+from producers.outbox.relay import NoOutbox, Relay
 from producers.outbox.tables import create_tables, metadata
+from producers.relaying import Relayed, Waiting
 
 __all__ = ["NoOutbox", "Outbox", "Relay", "Relayed", "Waiting", "create_tables", "metadata"]

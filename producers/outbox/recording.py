@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.orm import registry
 
 from producers.chunk import Chunk
-from producers.outbox.lane import lane_of
+from producers.lane import lane_of
 from producers.outbox.tables import CHANGES
 from producers.stamp import Stamper
 from producers.trace import current_traceparent

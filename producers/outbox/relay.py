@@ -8,63 +8,30 @@ with, so it joins with itself. Several relays take different lanes; so no two ev
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-import redis
 from sqlalchemy import delete, exists, func, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
-from producers.change import AT_AHEAD_MS, ContactChange
-from producers.errors import ContactSyncError, InvalidChange, NotAccepted
+from producers.errors import ContactSyncError
 from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes
+from producers.relaying import BATCH, Relayed, Waiting, forward_all, send_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine, Row
+    from sqlalchemy import Connection, Engine
 
     from producers.producer import ContactProducer
-
-BATCH: Final = 500
-"""Changes sent in one transaction."""
 
 _SKIPPING: Final = frozenset({"postgresql", "mysql", "mariadb", "oracle"})
 """Databases that can pass over a row which another transaction has locked."""
 
-_FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
 _WAITS: Final = CHANGES.c.refused.is_(None)
 
 
 class NoOutbox(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
     """The database has no outbox."""
-
-
-class Relayed(NamedTuple):
-    """What one run did.
-
-    Attributes:
-        forwarded: changes that are in the log now and no longer in the outbox.
-        refused: rows that break a rule of the contract: they stay, marked with the reason, and are skipped.
-        cause: what kept the run from forwarding all, None if nothing did.
-    """
-
-    forwarded: int
-    refused: int
-    cause: Exception | None = None
-
-
-class Waiting(NamedTuple):
-    """What lies in the outbox.
-
-    Attributes:
-        changes: committed and not forwarded.
-        oldest_at: when the oldest of them happened (Unix ms), None if there is none.
-        refused: rows that cannot be sent.
-    """
-
-    changes: int
-    oldest_at: int | None
-    refused: int
 
 
 class Relay:
@@ -104,28 +71,7 @@ class Relay:
             PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
             sqlalchemy.exc.SQLAlchemyError: the database is away, busy for too long, or refuses.
         """
-        forwarded = refused = 0
-        cause: Exception | None = None
-        stuck: set[int] = set()
-        try:
-            self._producer.ping()  # before any lock: on SQLite the app itself would wait with us
-        except (redis.RedisError, OSError) as error:
-            return Relayed(0, 0, error)
-        while batches is None or batches > 0:
-            passed = set(stuck)  # each lane once before any twice, so that a long one holds up no other
-            while (batches is None or batches > 0) and (one := self._forward_one(passed)) is not None:
-                lane, done = one
-                batches = None if batches is None else batches - 1
-                passed.add(lane)
-                forwarded, refused = forwarded + done.forwarded, refused + done.refused
-                if done.cause is not None:
-                    cause = cause or done.cause
-                    stuck.add(lane)
-                    if isinstance(done.cause, (redis.ConnectionError, redis.TimeoutError, OSError)):
-                        return Relayed(forwarded, refused, cause)
-            if passed == stuck:
-                break
-        return Relayed(forwarded, refused, cause)
+        return forward_all(self._producer, self._forward_one, batches)
 
     def waiting(self) -> Waiting:
         """What lies in the outbox now.
@@ -162,34 +108,10 @@ class Relay:
     def _forward(self, connection: Connection, lane: int) -> Relayed:
         rows = connection.execute(
             select(CHANGES).where(CHANGES.c.lane == lane, _WAITS).order_by(CHANGES.c.id).limit(BATCH)
-        ).all()
-        fits, refused = self._checked(rows)
-        for row_id, rule in refused:
-            connection.execute(update(CHANGES).where(CHANGES.c.id == row_id).values(refused=rule[:200]))
-        failed: set[tuple[str, str]] = set()
-        cause: Exception | None = None
-        try:
-            self._producer.send([change for _, change in fits])
-        except NotAccepted as error:
-            # What came through of such a pair comes again with the rest of it, behind what did not: in order.
-            failed, cause = {(each.owner, each.contact) for each in error.changes}, error.cause
-        sent = [row_id for row_id, change in fits if (change.owner, change.contact) not in failed]
-        if sent:
-            connection.execute(delete(CHANGES).where(CHANGES.c.id.in_(sent)))
-        return Relayed(len(sent), len(refused), cause)
-
-    def _checked(self, rows: Sequence[Row[Any]]) -> tuple[list[tuple[int, ContactChange]], list[tuple[int, str]]]:
-        """The rows that may be sent, and those that break a rule: somebody wrote them by hand."""
-        fits: list[tuple[int, ContactChange]] = []
-        refused: list[tuple[int, str]] = []
-        latest = self._clock() * 1000 + AT_AHEAD_MS
-        for row in rows:
-            try:
-                change = ContactChange(**{name: row._mapping[name] for name in _FIELDS})  # noqa: SLF001 - its public name
-                if change.at is None or change.at > latest:
-                    raise InvalidChange(f"at must be at most {AT_AHEAD_MS // 60_000} minutes ahead")  # noqa: TRY301 - as above
-            except InvalidChange as error:
-                refused.append((row.id, error.rule))
-            else:
-                fits.append((row.id, change))
-        return fits, refused
+        ).mappings()
+        sent = send_rows(self._producer, ((int(row["id"]), dict(row)) for row in rows), self._clock())
+        for row_id, rule in sent.refused:
+            connection.execute(update(CHANGES).where(CHANGES.c.id == row_id).values(refused=rule))
+        if sent.ids:
+            connection.execute(delete(CHANGES).where(CHANGES.c.id.in_(sent.ids)))
+        return sent.told()

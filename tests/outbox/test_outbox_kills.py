@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy
 from sqlalchemy import insert, select
 
+from producers.lane import lane_of
 from producers.outbox import Relay
-from producers.outbox.lane import lane_of
 from producers.outbox.tables import CHANGES
 
 if TYPE_CHECKING:

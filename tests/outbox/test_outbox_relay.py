@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from producers import ContactProducer, PartitionsMismatch, ProducerSettings
 from producers.change import partition_of
+from producers.lane import lane_of
 from producers.outbox import NoOutbox, Outbox, Relay, Relayed
-from producers.outbox.lane import lane_of
 from producers.outbox.tables import CHANGES, LANE_LOCKS
 from tests.outbox.conftest import PARTITIONS, Log
 

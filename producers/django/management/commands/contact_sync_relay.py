@@ -1,0 +1,80 @@
+"""``manage.py contact_sync_relay``: forwards what was committed and is not in the log yet."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.utils import Error as DatabaseFailure
+
+from producers.django.forwarding import relay, waiting
+from producers.django.settings import read_settings
+from producers.errors import ContactSyncError, Repartitioning
+from producers.producer import ContactProducer
+
+_BATCHES: Final = 100  # between two looks at whether somebody asks for the end
+_SLOWEST_SECONDS: Final = 10.0
+
+
+class Command(BaseCommand):
+    """The relay; several may run at once."""
+
+    help = "Forwards changes from the outbox to contact-sync's log, until it is asked to end."
+
+    def add_arguments(self, parser: Any) -> None:
+        """Its options."""
+        parser.add_argument("--once", action="store_true", help="End when all that is there is forwarded.")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="The database that has the outbox.")
+        parser.add_argument("--poll", type=float, default=0.2, help="Seconds between looks.")
+
+    def handle(self, *_args: Any, once: bool, database: str, poll: float, **_: Any) -> None:
+        """Forwards.
+
+        Raises:
+            CommandError: it cannot; in one line.
+        """
+        with ContactProducer(settings=read_settings()) as producer:
+            try:
+                if once:
+                    self._once(producer, database)
+                else:
+                    self._keep_on(producer, database, poll)
+            except ContactSyncError as error:
+                raise CommandError(str(error)) from None
+
+    def _once(self, producer: ContactProducer, database: str) -> None:
+        try:
+            done = relay(producer, database)
+            left = waiting(database)
+        except DatabaseFailure as error:
+            raise CommandError(f"the database: {error}") from None
+        if done.cause is not None:
+            raise CommandError(f"Redis: {done.cause}; {done.forwarded} forwarded, {left.changes} left in the outbox")
+        refused = f", {left.refused} refused: see the column `refused`" if left.refused else ""
+        self.stdout.write(f"{done.forwarded} forwarded{refused}")
+
+    def _keep_on(self, producer: ContactProducer, database: str, poll: float) -> None:
+        asked = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: asked.set())
+        failures = 0
+        while not asked.is_set():
+            try:
+                done = relay(producer, database, _BATCHES)
+                cause, refused = done.cause, done.refused
+            except (DatabaseFailure, Repartitioning) as error:
+                cause, refused = error, 0
+                connections[database].close()  # one that is broken is made anew
+            if refused:
+                self.stderr.write(
+                    f"{refused} rows of the outbox break a rule, and are skipped: see the column `refused`"
+                )
+            if cause is not None and not failures:
+                self.stderr.write(f"waits: {cause}")
+            elif cause is None and failures:
+                self.stderr.write("goes on")
+            failures = 0 if cause is None else failures + 1
+            asked.wait(min(_SLOWEST_SECONDS, poll * 2 ** min(failures, 16)))

@@ -1,0 +1,47 @@
+"""``settings.CONTACT_SYNC``: what a producer needs to know, over what the environment says."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from producers.errors import SettingsError
+from producers.settings import ProducerSettings, load_settings
+
+_OWN: Final = frozenset({"SOURCE", "FORWARD_AFTER_COMMIT"})
+
+
+def read_settings() -> ProducerSettings:
+    """The settings of the producer.
+
+    Raises:
+        ImproperlyConfigured: one is unknown, or does not fit; the line names it.
+    """
+    given = _given()
+    names = {name.upper() for name in ProducerSettings.model_fields}
+    unknown = sorted(set(given) - names - _OWN)
+    if unknown:
+        raise ImproperlyConfigured(f"CONTACT_SYNC has {unknown[0]!r}; it takes {', '.join(sorted(names | _OWN))}")
+    fields = {name.lower(): value for name, value in given.items() if name not in _OWN}
+    try:
+        return load_settings(ProducerSettings, None, None, **fields)
+    except SettingsError as error:
+        raise ImproperlyConfigured(f"CONTACT_SYNC: {error}") from None
+
+
+def source() -> str | None:
+    """Who says what this app says, where a change does not say it itself."""
+    found: str | None = _given().get("SOURCE")
+    return found
+
+
+def forwards_after_commit() -> bool:
+    """Whether a change is forwarded right after its commit; else relays alone forward."""
+    return bool(_given().get("FORWARD_AFTER_COMMIT", True))
+
+
+def _given() -> dict[str, Any]:
+    found: dict[str, Any] = getattr(settings, "CONTACT_SYNC", {})
+    return found

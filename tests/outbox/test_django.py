@@ -1,0 +1,286 @@
+"""The Django app: recorded in the transaction, forwarded right after its commit, and by relays where that failed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import django
+import pytest
+import sqlalchemy
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.db import connections, transaction
+
+from producers import InvalidChange
+from producers.lane import lane_of
+from producers.outbox import Relay
+from tests.outbox.postgres import own_database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.outbox.conftest import Log
+    from tests.waiting import WaitUntil
+
+T = 1_795_460_847_757
+AWAY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[dict[str, str]]:
+    """The app's databases with all that it migrates, as SQLAlchemy names them."""
+    sqlite = tmp_path_factory.mktemp("shop") / "shop.db"
+    with own_database(postgres_server) as postgres:
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "tests.outbox.django_settings",
+            "SHOP_SQLITE": str(sqlite),
+            "SHOP_POSTGRES": postgres,
+        }
+        django.setup()
+        for alias in ("default", "postgresql"):
+            call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+        yield {"default": f"sqlite:///{sqlite}", "postgresql": postgres}
+        connections.close_all()
+
+
+@pytest.fixture(params=["default", "postgresql"])
+def using(request: pytest.FixtureRequest, urls: dict[str, str], log: Log) -> Iterator[str]:
+    """A database of the app, with an empty outbox; Redis is the log's."""
+    from django.conf import settings  # noqa: PLC0415 - it is there once the app is set up
+
+    from producers.django import forwarding  # noqa: PLC0415 - the same
+
+    assert urls
+    settings.CONTACT_SYNC = {
+        "REDIS_URL": log.settings.redis_url,
+        "NAMESPACE": log.settings.namespace,
+        "PARTITIONS": log.settings.partitions,
+        "SOURCE": "shop",
+    }
+    forwarding._PAUSE.__init__()  # type: ignore[misc] # noqa: SLF001 - what another test found away is there
+    yield request.param
+    with connections[request.param].cursor() as cursor:
+        cursor.execute("DELETE FROM contact_sync_outbox")
+        cursor.execute("DELETE FROM shop_contact")
+
+
+def configure(**given: Any) -> None:
+    from django.conf import settings  # noqa: PLC0415 - as above
+
+    settings.CONTACT_SYNC = {**settings.CONTACT_SYNC, **given}
+
+
+def waiting(using: str) -> int:
+    from producers.django.forwarding import waiting as look  # noqa: PLC0415 - as above
+
+    return look(using).changes
+
+
+def test_what_is_committed_is_forwarded_at_once_and_what_is_rolled_back_never(using: str, log: Log) -> None:
+    from producers.django import delete, upsert  # noqa: PLC0415 - as above
+
+    with transaction.atomic(using):
+        recorded = upsert("界", "2", using=using)
+        delete("1", "9", using=using, at=T, source="importer")
+        assert log.said() == []
+        assert waiting(using) == 2
+
+    def fail() -> None:
+        with transaction.atomic(using):
+            upsert("1", "3", using=using)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert sorted(log.said()) == sorted([("upsert", "界", "2", recorded.at or 0), ("delete", "1", "9", T)])
+    assert {each["contact"]: each["source"] for each in log.entries()} == {"2": "shop", "9": "importer"}
+    assert waiting(using) == 0
+
+
+def test_a_change_outside_of_a_transaction_is_its_own(using: str, log: Log) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+
+    upsert("1", "2", using=using, at=T)
+    assert log.said() == [("upsert", "1", "2", T)]
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_own_back_alone(using: str, log: Log) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+
+    def fail() -> None:
+        with transaction.atomic(using):
+            upsert("1", "3", using=using, at=T)
+            raise ZeroDivisionError
+
+    with transaction.atomic(using):
+        with pytest.raises(ZeroDivisionError):
+            fail()
+        with transaction.atomic(using):
+            upsert("1", "4", using=using, at=T)
+    assert log.said() == [("upsert", "1", "4", T)]
+
+
+def test_many_in_one_transaction_are_forwarded_once(using: str, log: Log) -> None:
+    from producers.django import record, upsert  # noqa: PLC0415 - as above
+
+    with transaction.atomic(using):
+        for n in range(20):
+            upsert("1", str(n), using=using, at=T + n)
+        assert len(connections[using].run_on_commit) == 1
+        with pytest.raises(InvalidChange):
+            record([{"owner": "1", "contact": "x", "op": "upsert"}, {"owner": "1"}], using=using)
+    assert [contact for _, _, contact, _ in log.said()] == [str(n) for n in range(20)]
+
+
+def test_a_redis_that_is_away_is_logged_once_and_left_to_the_relay(
+    using: str, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    from producers.django import delete, upsert  # noqa: PLC0415 - as above
+
+    configure(REDIS_URL=AWAY)
+    with caplog.at_level(logging.WARNING, "contact_sync"):
+        upsert("1", "2", using=using, at=T)
+        delete("1", "2", using=using, at=T + 1)  # Redis was found away just now, and is not asked again
+    assert [each.getMessage() for each in caplog.records] == ["changes wait in the outbox for a relay: ConnectionError"]
+    assert waiting(using) == 2
+    with pytest.raises(CommandError, match="0 forwarded, 2 left in the outbox"):
+        call_command("contact_sync_relay", once=True, database=using)
+    configure(REDIS_URL=log.settings.redis_url)
+    told = StringIO()
+    call_command("contact_sync_relay", once=True, database=using, stdout=told)
+    assert told.getvalue() == "2 forwarded\n"
+    assert log.said() == [("upsert", "1", "2", T), ("delete", "1", "2", T + 1)]
+
+
+def test_forwarding_after_commit_can_be_left_to_relays_altogether(using: str, log: Log) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+
+    configure(FORWARD_AFTER_COMMIT=False)
+    upsert("1", "2", using=using)
+    assert log.said() == []
+    call_command("contact_sync_relay", once=True, database=using, stdout=StringIO())
+    assert len(log.said()) == 1
+
+
+def test_either_librarys_relay_forwards_what_the_other_recorded(using: str, urls: dict[str, str], log: Log) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+
+    configure(FORWARD_AFTER_COMMIT=False)
+    upsert("1", "2", using=using, at=T)
+    engine = sqlalchemy.create_engine(urls[using])
+    with log.producer() as producer:
+        assert Relay(engine, producer).run_once().forwarded == 1
+    engine.dispose()
+    assert log.said() == [("upsert", "1", "2", T)]
+
+
+def test_rows_that_break_a_rule_are_kept_aside(using: str, log: Log) -> None:
+    from producers.django.models import Change  # noqa: PLC0415 - as above
+
+    for owner, op in (("", "upsert"), ("1", "update"), ("1", "delete")):
+        Change.objects.using(using).create(lane=lane_of("1"), owner=owner, contact="9", op=op, at=T)
+    told = StringIO()
+    call_command("contact_sync_relay", once=True, database=using, stdout=told)
+    assert told.getvalue() == "1 forwarded, 2 refused: see the column `refused`\n"
+    assert log.said() == [("delete", "1", "9", T)]
+
+
+def test_signals_record_what_happens_to_a_models_rows(using: str, log: Log) -> None:
+    from producers.django import sync_contacts  # noqa: PLC0415 - as above
+    from tests.outbox.shop.models import Contact  # noqa: PLC0415 - as above
+
+    for _ in range(2):  # registered twice, it records once
+        sync_contacts(Contact, owner="user_id", contact=lambda row: row.contact_id)
+    with transaction.atomic(using):
+        row = Contact.objects.using(using).create(user_id=1, contact_id=2)
+        row.delete()
+        Contact.objects.using(using).create(user_id=1, contact_id=3)
+    assert [each[:3] for each in log.said()] == [("upsert", "1", "2"), ("delete", "1", "2"), ("upsert", "1", "3")]
+    Contact.objects.using(using).all().delete()
+    assert log.said()[-1][:3] == ("delete", "1", "3")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"REDIS_URI": "x"}, "CONTACT_SYNC has 'REDIS_URI'; it takes FORWARD_AFTER_COMMIT, NAMESPACE"),
+        ({"PARTITIONS": 0}, "CONTACT_SYNC: CONTACT_SYNC_PARTITIONS must be"),
+        ({"REDIS_URL": "http://x"}, "CONTACT_SYNC: CONTACT_SYNC_REDIS_URL"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_said_when_the_app_starts(using: str, given: dict[str, Any], said: str) -> None:
+    from django.apps import apps  # noqa: PLC0415 - as above
+
+    assert using
+    configure(**given)
+    with pytest.raises(ImproperlyConfigured, match=said):
+        apps.get_app_config("contact_sync").ready()
+
+
+def test_the_migration_makes_what_the_models_say(using: str) -> None:
+    call_command("makemigrations", "contact_sync", check=True, dry_run=True, verbosity=0)
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM contact_sync_outbox_lane")
+        assert cursor.fetchone() == (16,)
+
+
+APP = """
+import sys, django
+django.setup()
+from django.db import transaction
+from producers.django import upsert
+from tests.outbox.shop.models import Contact
+using = sys.argv[1]
+for n in range(10_000_000):
+    with transaction.atomic(using):
+        Contact.objects.using(using).create(user_id=n % 7, contact_id=n)
+        upsert(str(n % 7), str(n), using=using)
+        print("recorded", n, flush=True)
+    print("committed", n, flush=True)
+"""
+
+
+@pytest.mark.parametrize("line", ["recorded 0", "committed 0", "recorded 9", "committed 9"])
+def test_an_app_that_is_killed_said_what_it_committed_and_no_more(using: str, log: Log, line: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", APP, using], env={**os.environ, **log.environment()}, stdout=subprocess.PIPE, text=True
+    ) as app:
+        assert app.stdout is not None
+        for said in app.stdout:
+            if said == f"{line}\n":
+                app.kill()
+                break
+    call_command("contact_sync_relay", once=True, database=using, stdout=StringIO())
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT user_id, contact_id FROM shop_contact")
+        there = {(str(owner), str(contact)) for owner, contact in cursor.fetchall()}
+    assert {(owner, contact) for _, owner, contact, _ in log.said()} == there
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_relay_goes_on_until_it_is_asked_to_end(
+    using: str, log: Log, tmp_path: Path, wait_until: WaitUntil, number: int
+) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+
+    configure(FORWARD_AFTER_COMMIT=False)
+    with subprocess.Popen(
+        [sys.executable, "-m", "django", "contact_sync_relay", "--database", using, "--poll", "0.01"],
+        env={**os.environ, **log.environment()},
+        cwd=os.getcwd(),  # noqa: PTH109 - where this run began
+        stderr=(tmp_path / "said").open("wb"),
+    ) as process:
+        upsert("1", "2", using=using)
+        wait_until(lambda: len(log.said()) == 1, seconds=60, what="it forwards")
+        upsert("1", "3", using=using)
+        wait_until(lambda: len(log.said()) == 2, seconds=60, what="it goes on")
+        process.send_signal(number)
+        assert process.wait(30) == 0
+    assert (tmp_path / "said").read_text() == ""
