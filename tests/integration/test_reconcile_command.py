@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.commands import run, running, told
+from tests.integration.commands import bury, run, running, told
 from tests.integration.fleet import Fleet, T
 from worker.reconcile import Limits, Options, TooManyDeletes, reconcile
 
@@ -46,6 +46,22 @@ def test_every_row_is_said_again_and_deletes_come_only_from_what_the_source_says
     assert (done["mode"], done["upserts"], done["deletes"], done["sent"]) == ("everything", 1, 1, 2)
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "2"), ("1", "old")}
+
+
+def test_pairs_with_dead_letters_make_no_more_of_them_until_those_are_gone(fleet: Fleet, source: Path) -> None:
+    letter = bury(fleet)
+    text = write(source, "1,9", "1,2")
+    for _ in range(2):
+        done = told(fleet, "reconcile", text)
+        assert (done["upserts"], done["dead"]) == (1, 1)
+        fleet.deliver()
+    assert [each["id"] for each in fleet.dead_letters()] == [letter]
+    assert told(fleet, "reconcile", write(source, "1,9,delete", header="owner,contact,op"))["deletes"] == 1
+    run(fleet, "dead-letters", "purge", "--yes")
+    fleet.deliver()
+    assert told(fleet, "reconcile", write(source, "1,9", "1,2"))["upserts"] == 2
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "2"), ("1", "9")}
 
 
 def test_what_was_said_since_the_snapshot_began_wins_confirmed_or_waiting(fleet: Fleet, source: Path) -> None:

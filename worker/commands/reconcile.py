@@ -268,7 +268,7 @@ def _tell(done: dict[str, Any], *, as_json: bool) -> None:
         echo_json({**done, "as_of": iso_utc(done["as_of"])})
         return
     click.echo(f"{'as of':<14}{iso_utc(done['as_of'])}" + ("  dry run: nothing was sent" if done["dry_run"] else ""))
-    names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back")
+    names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back", "dead")
     for name in (*names, "upserts", "deletes", "sent"):
         click.echo(f"{name.replace('_', ' '):<14}{done[name]:>12,}")
     for name, number in (done.get("drift") or {}).items():

@@ -10,18 +10,20 @@ if TYPE_CHECKING:
     from producers.change import Op
     from worker.join import Remembered
 
-Found = Literal["upsert", "delete", "unchanged", "newer", "unstamped", "held_back"]
+Found = Literal["upsert", "delete", "unchanged", "newer", "unstamped", "held_back", "dead"]
 """What follows for a pair: a change to send, or why none is: it is so already; something newer is confirmed; what is
-confirmed carries no time, so that it may be newer; the source was not read whole, so that a gap proves nothing."""
+confirmed carries no time, so that it may be newer; the source was not read whole, so that a gap proves nothing; the
+pair has dead letters, and an upsert would most likely be one more. A delete is never left out for that."""
 
 
-def difference(
+def difference(  # noqa: PLR0913 - all that is known of a pair
     said: Mapping[bytes, Op],
     known: Mapping[bytes, Remembered],
     waiting: Collection[bytes],
     as_of_ms: int,
     *,
     whole: bool,
+    dead: Collection[bytes] = (),
 ) -> Iterator[tuple[Found, bytes]]:
     """Every pair that either side speaks of, with what follows for it.
 
@@ -31,9 +33,11 @@ def difference(
         waiting: pairs of which something waits, so that what is confirmed of them may not last.
         as_of_ms: when the snapshot began (Unix ms), the `at` of all that is sent.
         whole: whether every row of the source was read, so that a pair that is missing is gone.
+        dead: pairs that have dead letters.
     """
     for pair, op in said.items():
-        yield _of_said(op, known.get(pair), as_of_ms, waits=pair in waiting), pair
+        found = _of_said(op, known.get(pair), as_of_ms, waits=pair in waiting)
+        yield "dead" if found == "upsert" and pair in dead else found, pair
     for pair, remembered in known.items():
         if remembered.op == "upsert" and pair not in said:
             yield _of_missing(remembered, as_of_ms, whole=whole), pair

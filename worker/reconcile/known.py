@@ -28,6 +28,17 @@ def remembered(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[tup
             yield from client.hscan_iter(key, count=_PAGE)
 
 
+def buried(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
+    """Every pair that has dead letters.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    for p in range(partitions):
+        found: Any = client.hscan_iter(keys.dead_pairs(p), count=_PAGE)
+        yield from (pair for pair, _ in found)
+
+
 def waiting(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
     """Every pair of which a change waits, in the log or read; some more than once.
 

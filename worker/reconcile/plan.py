@@ -11,7 +11,7 @@ from producers.errors import ContactSyncError
 from worker.join import join_remembered
 from worker.reconcile.difference import difference
 from worker.reconcile.rows import Reject
-from worker.reconcile.spill import BUCKETS, Spill
+from worker.reconcile.spill import BUCKETS, PART, Spill
 from worker.stored import decode_remembered
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from producers.change import Op
     from worker.join import Remembered
     from worker.reconcile.rows import Row
+    from worker.reconcile.spill import Words
+
+_WAITS, _DEAD = b"w", b"d"
 
 ALWAYS_ALLOWED: Final = 100
 """So many deletes are allowed whatever share of the whole they are, unless a share was asked for."""
@@ -95,6 +98,11 @@ class Plan:
                 self.counts["rows"] += 1
                 self._said.add(b"%b%d" % (row.op[:1].encode(), row.line), row.pair)
 
+    def bury(self, dead: Iterable[bytes]) -> None:
+        """Takes in which pairs have dead letters."""
+        for pair in dead:
+            self._waiting.add(_DEAD, pair)
+
     def learn(self, known: Iterable[tuple[bytes, bytes]], waiting: Iterable[bytes], owner: bytes | None) -> None:
         """Takes in what is known of the endpoint, of one owner or of all."""
         head = b"" if owner is None else owner + b"\x1f"
@@ -103,28 +111,39 @@ class Plan:
                 self._known.add(value, pair)
         for pair in waiting:
             if pair.startswith(head):
-                self._waiting.add(b"w", pair)
+                self._waiting.add(_WAITS, pair)
 
     def reckon(self, as_of_ms: int, *, despite_rejects: bool = False) -> None:
         """Works out what is to be sent, bucket by bucket."""
         whole = despite_rejects or not self.counts["rejects"]
+        spills = (self._said, self._known, self._waiting)
         for number in range(BUCKETS):
-            said = self._said_in(number)
-            known: dict[bytes, Remembered] = {}
-            for word, pair in self._known.bucket(number):
-                found = join_remembered(decode_remembered(word), known.get(pair))
-                known[pair] = found or decode_remembered(word)
-            waits = {pair for _, pair in self._waiting.bucket(number)}
-            self.counts["known"] += sum(each.op == "upsert" for each in known.values())
-            for what, pair in difference(said, known, waits, as_of_ms, whole=whole):
-                self.counts[what] += 1
-                if what == "upsert" or what == "delete":  # noqa: PLR1714 - narrows the type
-                    self._sent[what].write(pair + b"\n")
+            parts = 1 + max(spill.size(number) for spill in spills) // PART
+            with ExitStack() as undo:
+                several = [undo.enter_context(spill.split(number, parts)) for spill in spills]
+                for said, known, others in zip(*several, strict=True):
+                    self._reckon_part(self._said_once(said), known, others, as_of_ms, whole=whole)
 
-    def _said_in(self, number: int) -> dict[bytes, Op]:
+    def _reckon_part(
+        self, said: dict[bytes, Op], remembered: Words, others: Words, as_of_ms: int, *, whole: bool
+    ) -> None:
+        known: dict[bytes, Remembered] = {}
+        for word, pair in remembered:
+            found = join_remembered(decode_remembered(word), known.get(pair))
+            known[pair] = found or decode_remembered(word)
+        places: dict[bytes, set[bytes]] = {_WAITS: set(), _DEAD: set()}
+        for word, pair in others:
+            places[word].add(pair)
+        self.counts["known"] += sum(each.op == "upsert" for each in known.values())
+        for what, pair in difference(said, known, places[_WAITS], as_of_ms, whole=whole, dead=places[_DEAD]):
+            self.counts[what] += 1
+            if what == "upsert" or what == "delete":  # noqa: PLR1714 - narrows the type
+                self._sent[what].write(pair + b"\n")
+
+    def _said_once(self, words: Words) -> dict[bytes, Op]:
         """What the source says, a pair once: where it stands twice a delete counts, as everywhere."""
         said: dict[bytes, Op] = {}
-        for word, pair in self._said.bucket(number):
+        for word, pair in words:
             op: Op = "delete" if word[:1] == b"d" else "upsert"
             before = said.get(pair)
             if before is not None:

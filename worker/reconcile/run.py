@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from producers import ContactChange, ContactProducer, NotAccepted
 from producers.errors import ContactSyncError
-from worker.reconcile.known import remembered, waiting
+from worker.reconcile.known import buried, remembered, waiting
 from worker.reconcile.plan import Limits, Plan
 from worker.reconcile.rows import Reject, Row, row_of
 
@@ -90,6 +90,7 @@ def reconcile(  # noqa: PLR0913 - what it reads, where to, how, and who is told
     owner = None if options.owner is None else options.owner.encode()
     with Plan(on_reject) as plan:
         plan.read((row if isinstance(row, Row | Reject) else row_of(n, row) for n, row in enumerate(rows, 1)), owner)
+        plan.bury(buried(client, settings.keys, partitions))
         if options.differences:
             known = remembered(client, settings.keys, partitions)
             plan.learn(known, waiting(client, settings.keys, partitions), owner)
@@ -99,7 +100,7 @@ def reconcile(  # noqa: PLR0913 - what it reads, where to, how, and who is told
         for op, who, contact in plan.changes() if diff is not None else ():
             print(json.dumps({"owner": who, "contact": contact, "op": op, "at": as_of_ms}), file=diff)
         sent = 0 if options.dry_run else _send(plan, settings, options, checkpoint, on_sent)
-    names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back")
+    names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back", "dead")
     found = {name: counts[name] for name in names}
     return {
         "source": options.name,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO, Final, Self
 from zlib import crc32
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 BUCKETS: Final = 64
-"""In how many parts pairs are laid aside; a file each, which has no name and is gone with the process."""
+"""In how many files pairs are laid aside; they have no names and are gone with the process."""
+
+PART: Final = 100_000
+"""Most pairs of a file, about, that are in memory at once: a file that holds more is split first."""
+
+Words = Iterator[tuple[bytes, bytes]]
+"""Words, each with its pair."""
 
 
 class Spill:
@@ -24,6 +28,7 @@ class Spill:
         self.count = 0
 
     def __enter__(self) -> Self:
+        self._sizes = [0] * BUCKETS
         self._files = [
             self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed with the stack
             for _ in range(BUCKETS)
@@ -37,13 +42,29 @@ class Spill:
         """Lays a pair aside: ids hold no line ends."""
         code = crc32(pair)
         self._files[code % BUCKETS].write(b"%b %b\n" % (word, pair))
+        self._sizes[code % BUCKETS] += 1
         self.digest = (self.digest + crc32(word[:1], code)) & (2**64 - 1)
         self.count += 1
 
-    def bucket(self, number: int) -> Iterator[tuple[bytes, bytes]]:
-        """Word and pair of all that one bucket holds, in the order in which they were added."""
-        file = self._files[number]
-        file.seek(0)
-        for line in file:
-            word, _, pair = line[:-1].partition(b" ")
-            yield word, pair
+    def size(self, number: int) -> int:
+        """How many pairs one file holds."""
+        return self._sizes[number]
+
+    @contextmanager
+    def split(self, number: int, parts: int) -> Iterator[list[Words]]:
+        """What one file holds, in so many parts, each in the order in which it was added; a pair is in one part."""
+        if parts == 1:
+            yield [_words(self._files[number])]
+            return
+        with ExitStack() as undo:
+            files = [undo.enter_context(tempfile.TemporaryFile()) for _ in range(parts)]
+            for word, pair in _words(self._files[number]):
+                files[crc32(pair) // BUCKETS % parts].write(b"%b %b\n" % (word, pair))
+            yield [_words(file) for file in files]
+
+
+def _words(file: IO[bytes]) -> Words:
+    file.seek(0)
+    for line in file:
+        word, _, pair = line[:-1].partition(b" ")
+        yield word, pair

@@ -70,3 +70,12 @@ def test_only_what_the_workers_rules_would_drop_is_called_newer(
         if what == "newer":
             op = said.get(pair, "delete")
             assert verdict(state_of(op, AS_OF, AS_OF), known[pair], "resend").op is None
+
+
+@given(said_by, ledgers, st.sets(pairs))
+def test_pairs_that_have_dead_letters_are_not_upserted_and_all_else_is_as_it_was(
+    said: dict[bytes, Op], known: dict[bytes, Remembered], dead: set[bytes]
+) -> None:
+    without = list(difference(said, known, (), AS_OF, whole=True))
+    found = list(difference(said, known, (), AS_OF, whole=True, dead=dead))
+    assert found == [("dead" if what == "upsert" and pair in dead else what, pair) for what, pair in without]
