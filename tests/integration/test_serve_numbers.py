@@ -57,6 +57,21 @@ def test_the_fill_of_requests_is_told(fleet: Fleet) -> None:
     assert scraped['contact_sync_requests_total{outcome="confirmed"}'] == 1
 
 
+def test_what_the_last_reconciliation_found_is_told(fleet: Fleet, tmp_path: Path) -> None:
+    source = tmp_path / "contacts.csv"
+    source.write_text("owner,contact\n1,2\n1,3\n")
+    with serving(fleet) as client:
+        before = metrics(client)
+    assert before["contact_sync_reconcile_ended_timestamp_seconds"] == 0
+    assert not [name for name in before if "reconcile_drift" in name]
+    done = told(fleet, "reconcile", str(source), "--wait", "0")
+    with serving(fleet) as client:
+        after = metrics(client)
+    assert after["contact_sync_reconcile_ended_timestamp_seconds"] > 1_700_000_000
+    assert after['contact_sync_reconcile_changes{op="upsert"}'] == 2
+    assert after['contact_sync_reconcile_drift{found="missing"}'] == done["drift"]["inserted"] == 0
+
+
 def test_a_scrape_adds_up_with_status(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert")
     fleet.append("2", "2", "upsert")

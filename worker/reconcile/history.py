@@ -52,13 +52,18 @@ def record(client: redis.Redis, keys: Keys, run: Mapping[str, Any]) -> None:
     client.xadd(keys.reconcile_history, {"run": json.dumps(run)}, maxlen=KEPT, approximate=False)
 
 
-def past_runs(client: redis.Redis, keys: Keys) -> list[dict[str, Any]]:
+def past_runs(client: redis.Redis, keys: Keys, most: int = KEPT) -> list[dict[str, Any]]:
     """The runs that are kept, the newest first, each with ``ended`` (Unix ms).
+
+    Args:
+        client: the log's Redis.
+        keys: the namespace's keys.
+        most: how many.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    found: Any = command(client, "XREVRANGE", keys.reconcile_history, "+", "-")
+    found: Any = command(client, "XREVRANGE", keys.reconcile_history, "+", "-", "COUNT", most)
     runs = []
     for entry_id, fields in found:
         value = fields[b"run"] if isinstance(fields, dict) else fields[1]

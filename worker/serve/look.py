@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from worker.commands.session import partitions_of
 from worker.log_client import connect
+from worker.reconcile.history import past_runs
 from worker.status import read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from worker.serve.settings import ServeSettings
     from worker.status import Status
@@ -40,11 +41,13 @@ class Seen(NamedTuple):
         at: when, by the caller's monotonic clock (seconds).
         status: what waits, what was done, the gate.
         memory: Redis' memory.
+        reconciled: what the last reconciliation did, None where none was kept.
     """
 
     at: float
     status: Status
     memory: Memory
+    reconciled: Mapping[str, Any] | None = None
 
 
 class Point(NamedTuple):
@@ -96,7 +99,8 @@ class Looks:
             now = self._monotonic()
             if self._last is None or now - self._last.at >= fresh_seconds:
                 status = read_status(self.client, self.keys, self.partitions())
-                self._last = Seen(now, status, self._memory())
+                runs = past_runs(self.client, self.keys, 1)
+                self._last = Seen(now, status, self._memory(), runs[0] if runs else None)
                 self._note(self._last)
             return self._last
 

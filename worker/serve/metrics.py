@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -18,7 +18,7 @@ from worker.counted import BOUNDS_SECONDS, times
 from worker.gate import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
 
@@ -115,6 +115,7 @@ def families(seen: Seen, full_seconds: float) -> Iterator[Metric]:
     for name, says, read in _GAUGES:
         yield GaugeMetricFamily(PREFIX + name, says, value=float(read(status)))
     yield from _gate(status)
+    yield from _reconciled(seen.reconciled)
     memory = seen.memory
     yield _gauge("redis_memory_used_bytes", "Memory that Redis uses.", memory.used)
     yield _gauge("redis_memory_max_bytes", "Memory that Redis may use; 0 where it has no bound.", memory.full)
@@ -169,6 +170,28 @@ def _times(status: Status) -> Metric:
         bounds = [str(floatToGoString(bound)) for bound in (*BOUNDS_SECONDS, float("inf"))]  # type: ignore[no-untyped-call] # the library leaves it untyped
         family.add_metric([op], list(zip(bounds, accumulate(numbers), strict=True)), took_ms / 1000)
     return family
+
+
+def _reconciled(run: Mapping[str, Any] | None) -> Iterator[Metric]:
+    ended = 0.0 if run is None else run["ended"] / 1000
+    yield _gauge("reconcile_ended_timestamp_seconds", "When the last reconciliation ended; 0 where none did.", ended)
+    sent = GaugeMetricFamily(
+        PREFIX + "reconcile_changes", "Changes that the last reconciliation asked for, by op.", labels=["op"]
+    )
+    drift = GaugeMetricFamily(
+        PREFIX + "reconcile_drift",
+        "Contacts that the endpoint lacked, or had too many, by its own counts after the last reconciliation.",
+        labels=["found"],
+    )
+    known: Mapping[str, Any] = run or {}
+    for op in OPS if known else ():
+        sent.add_metric([op], known[f"{op}s"])
+    found = known.get("drift")  # only where it was waited for
+    if found is not None:
+        drift.add_metric(["missing"], found["inserted"])
+        drift.add_metric(["too_many"], found["deleted"])
+    yield sent
+    yield drift
 
 
 def _gate(status: Status) -> Iterator[Metric]:

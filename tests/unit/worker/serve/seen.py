@@ -40,4 +40,5 @@ def seen(gate: View | None = None, counted: dict[str, int] | None = None, **fiel
         "parts": [Part(11, 12, 14, T - 2500, T - 1500, leased=True), Part(0, 0, 0, None, None, leased=False)],
         "counted": totals,
     }
-    return Seen(1.0, Status(**(given | fields)), Memory(1000, 4000))
+    run = {"ended": T, "upserts": 31, "deletes": 32, "drift": {"inserted": 33, "deleted": 34}}
+    return Seen(1.0, Status(**(given | fields)), Memory(1000, 4000), run)
