@@ -14,10 +14,11 @@ from celery import Celery
 
 from producers import ContactProducer
 from tests.integration.commands import bury, run, told
-from tests.integration.fleet import Fleet, T
+from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.serving import metrics, serving
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
+from worker.inbox import Inbox
 from worker.kept.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -94,13 +95,21 @@ def test_producers_and_workers_need_no_more(guarded: Guarded, tmp_path: Path, op
     assert guarded.refused() == []
 
 
-def test_commands_need_no_more(guarded: Guarded) -> None:
+def test_commands_need_no_more(guarded: Guarded, tmp_path: Path) -> None:
     fleet = guarded.fleet
     given = '{"owner": "1", "contact": "2", "op": "upsert"}'
     assert run(fleet, "emit", given=given, redis_url=guarded.url("producer")).exit_code == 0
     fleet.deliver()
     bury(fleet, at=T)
     assert told(fleet, "check")["ok"], told(fleet, "check")
+    source = tmp_path / "contacts.csv"
+    source.write_text("owner,contact\n1,2\n1,3\n", encoding="utf-8")
+    for line in (f"reconcile {source} --wait 0", "reconcile history", "conform"):
+        ran = run(fleet, *line.split())
+        assert ran.exit_code == 0, (line, ran.stdout, ran.stderr)
+    fleet.client.xadd(fleet.keys.inbox, {"owner": "1", "contact": "7", "op": "upsert"})
+    assert Inbox(fleet.first.client, fleet.keys, PARTITIONS).move() == 1
+    fleet.deliver()
     for line in (
         *("status", "status --acknowledge", "explain 1 2", "explain 1 9", "health", "drain --timeout 5"),
         *(
