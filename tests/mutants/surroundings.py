@@ -32,8 +32,8 @@ SURROUNDINGS: Final = (
             Patch(CELERY, "for _step in (SignalStep, TickerStep, DeafStep):", "for _step in (SignalStep, DeafStep):"),
             Patch(
                 "worker/ticker.py",
-                "block_ms=int(IDLE_SECONDS * 1000))\n        if not survey.waiting:",
-                "block_ms=int(IDLE_SECONDS * 1000))\n        if survey.now_ms >= 0:",
+                "            survey = self._surveyor.look()\n        if not survey.waiting:",
+                "            survey = self._surveyor.look()\n        if survey.now_ms >= 0:",
             ),
         ),
         integration=("tests/integration/test_ticker.py", "tests/integration/test_worker_process.py"),
