@@ -314,21 +314,32 @@ def _progress() -> Iterator[tuple[Callable[[Any], Iterator[Any]], Callable[[int,
     from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - the same
 
-    words = TextColumn("{task.description}"), TextColumn("{task.fields[count]:,}"), TextColumn("{task.speed:,.0f}/s")
-    with Progress(words[0], BarColumn(), words[1], TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        read = progress.add_task("read", total=None, count=0)
-        send: list[Any] = []
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]:,}")),
+        *(TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn()),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        read = progress.add_task("read", total=None, count=0, rate=0.0)
+        send: list[tuple[Any, Callable[[int], float]]] = []
 
         def reading(file: Any) -> Iterator[Any]:
-            count = 0
+            count, rate = 0, _rate(0)
             for count, row in enumerate(file, 1):
                 if count % 1_000 == 0:
-                    progress.update(read, total=file.total, completed=file.done, count=count)
+                    progress.update(read, total=file.total, completed=file.done, count=count, rate=rate(count))
                 yield row
-            progress.update(read, total=file.done, completed=file.done, count=count)
+            progress.update(read, total=file.done, completed=file.done, count=count, rate=rate(count))
 
         def sent(done: int, of: int) -> None:
-            send[:] = send or [progress.add_task("sent", total=of, count=0)]
-            progress.update(send[0], completed=done, count=done)
+            if not send:
+                send.append((progress.add_task("sent", total=of, count=0, rate=0.0), _rate(done)))
+            task, rate = send[0]
+            progress.update(task, completed=done, count=done, rate=rate(done))
 
         yield reading, sent
+
+
+def _rate(first: int) -> Callable[[int], float]:
+    """What tells how many a second there were since now, by how many there are by then."""
+    began = time.monotonic()
+    return lambda count: (count - first) / max(0.1, time.monotonic() - began)
