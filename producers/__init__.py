@@ -24,8 +24,8 @@ It needs only redis and pydantic: neither celery nor httpx is ever imported from
 """
 
 from producers.async_producer import AsyncContactProducer
-from producers.change import ContactChange, Op
-from producers.errors import (
+from producers.contract.change import ContactChange, Op
+from producers.contract.errors import (
     ContactSyncError,
     InvalidChange,
     NotAccepted,

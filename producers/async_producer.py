@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import redis
 import redis.asyncio
 
-from producers.change import ContactChange
-from producers.chunk import CHUNK_SIZE, Chunk, Packer
-from producers.delivery import Delivery, Forwarded, Replies
-from producers.errors import NotAccepted, SettingsError
-from producers.exchange import connect_async, exchange_async
-from producers.intake import AsyncIntake, Item
-from producers.partitions import agree_partitions_async
+from producers.contract.change import ContactChange
+from producers.contract.errors import NotAccepted, SettingsError
+from producers.contract.partitions import agree_partitions_async
 from producers.producer import ContactProducer, resolve_settings
 from producers.receipt import Looked, Receipt, Standing, judge, questions, waits
-from producers.stamp import Stamper
-from producers.trace import current_traceparent
+from producers.send.chunk import CHUNK_SIZE, Chunk, Packer
+from producers.send.intake import AsyncIntake, Item
+from producers.send.report import Delivery, Forwarded, Replies
+from producers.send.stamp import Stamper
+from producers.send.trace import current_traceparent
+from producers.send.transport import connect_async, exchange_async
 
 if TYPE_CHECKING:
     import os

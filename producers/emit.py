@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from producers.change import ContactChange
-from producers.chunk import CHUNK_SIZE
-from producers.errors import InvalidChange, NotAccepted
+from producers.contract.change import ContactChange
+from producers.contract.errors import InvalidChange, NotAccepted
+from producers.send.chunk import CHUNK_SIZE
 
 if TYPE_CHECKING:
     import io

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Self
 
 import redis
 
-from producers.change import ContactChange
-from producers.chunk import Chunk, Packer
-from producers.delivery import Delivery, Forwarded, Replies
-from producers.errors import SettingsError
-from producers.exchange import connect, exchange
-from producers.intake import Intake, Item
-from producers.partitions import agree_partitions
+from producers.contract.change import ContactChange
+from producers.contract.errors import SettingsError
+from producers.contract.partitions import agree_partitions
 from producers.receipt import Looked, Receipt, Standing, judge, questions, waits
+from producers.send.chunk import Chunk, Packer
+from producers.send.intake import Intake, Item
+from producers.send.report import Delivery, Forwarded, Replies
+from producers.send.stamp import Stamper
+from producers.send.trace import current_traceparent
+from producers.send.transport import connect, exchange
 from producers.settings import ProducerSettings, load_settings
-from producers.stamp import Stamper
-from producers.trace import current_traceparent
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from producers.spooling import Spooling
+    from producers.spool.sender import Spooling
 
 
 class ContactProducer:
@@ -252,7 +252,7 @@ class ContactProducer:
             if max_bytes is not None:
                 raise SettingsError("spool_bytes is the size of a spool, and no spool is given")
             return None
-        from producers.spooling import Spooling  # noqa: PLC0415 - a Python without SQLite still produces
+        from producers.spool.sender import Spooling  # noqa: PLC0415 - a Python without SQLite still produces
 
         namespace = self._settings.namespace
         return Spooling(

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
-from producers.change import partition_of
-from producers.keys import PAIR_SEPARATOR
+from producers.contract.change import partition_of
+from producers.contract.keys import PAIR_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from producers.change import ContactChange, Op
-    from producers.keys import Keys
+    from producers.contract.change import ContactChange, Op
+    from producers.contract.keys import Keys
 
 Standing = Literal["waiting", "confirmed", "superseded", "dead", "settled"]
 """How a change stands.

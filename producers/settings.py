@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from redis.connection import ConnectionPool, parse_url
 
-from producers.errors import SettingsError
-from producers.keys import Keys
-from producers.partitions import MAX_PARTITIONS
+from producers.contract.errors import SettingsError
+from producers.contract.keys import Keys
+from producers.contract.partitions import MAX_PARTITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

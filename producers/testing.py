@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from producers.change import Op
+    from producers.contract.change import Op
 
 _PRODUCERS: Final = (ContactProducer, AsyncContactProducer)
 _LOG: Final = re.compile(rb".+:\{\d+\}:events")

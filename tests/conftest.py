@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.waiting import wait_until as wait_until_true
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:

@@ -14,16 +14,16 @@ import structlog
 from celery import Celery, signals
 from kombu.transport.redis import Transport
 
-from producers.errors import ContactSyncError, SettingsError
+from producers.contract.errors import ContactSyncError, SettingsError
 from producers.settings import variable_of
-from worker import runtime
-from worker.bootsteps import TickerStep
-from worker.hearing import DeafStep
-from worker.logs import set_up_logging
-from worker.settings import WorkerSettings, load_worker_settings
-from worker.signals import SignalStep, end_before_start
-from worker.stopping import sigterm_waits
-from worker.ticker import BUDGET_SECONDS
+from worker.config.settings import WorkerSettings, load_worker_settings
+from worker.process import runtime
+from worker.process.bootsteps import TickerStep
+from worker.process.logs import set_up_logging
+from worker.process.signals import SignalStep, end_before_start
+from worker.process.stopping import sigterm_waits
+from worker.process.ticker import BUDGET_SECONDS
+from worker.process.watchdog import DeafStep
 
 FLUSH_TASK = "contact_sync.flush"
 """Name of the one task."""
@@ -93,7 +93,7 @@ for _step in (SignalStep, TickerStep, DeafStep):
     app.steps["worker"].add(_step)
 
 
-@app.task(name=FLUSH_TASK, ignore_result=True, Strategy="worker.hint:hint_strategy")
+@app.task(name=FLUSH_TASK, ignore_result=True, Strategy="worker.process.hint:hint_strategy")
 def flush(*_args: object, **_kwargs: object) -> None:
     """Flushes what is due. Takes nothing: whatever a message carries is ignored."""
     try:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Exists, Min, OuterRef
 
+from producers.cooldown import Pause
 from producers.django.settings import read_settings
-from producers.exchange import connect
-from producers.pause import Pause
 from producers.producer import ContactProducer
-from producers.relaying import BATCH, FIELDS, Relayed, Waiting, forward_all, send_rows
+from producers.relay.forward import BATCH, FIELDS, Relayed, Waiting, forward_all, send_rows
+from producers.send.transport import connect
 
 if TYPE_CHECKING:
     from producers.settings import ProducerSettings

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from producers.chunk import Chunk
 from producers.django.forwarding import ForwardLane
 from producers.django.settings import forwards_after_commit, source
-from producers.lane import lane_of
-from producers.stamp import Stamper
-from producers.trace import current_traceparent
+from producers.relay.lane import lane_of
+from producers.send.chunk import Chunk
+from producers.send.stamp import Stamper
+from producers.send.trace import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from producers.change import ContactChange
-    from producers.intake import Item
+    from producers.contract.change import ContactChange
+    from producers.send.intake import Item
 
 _STAMPER: Final = Stamper(time.time)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from producers.errors import SettingsError
+from producers.contract.errors import SettingsError
 from producers.settings import ProducerSettings, load_settings
 
 _OWN: Final = frozenset({"SOURCE", "FORWARD_AFTER_COMMIT"})

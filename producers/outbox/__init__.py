@@ -20,6 +20,6 @@ except ImportError:
 from producers.outbox.recording import Outbox
 from producers.outbox.relay import NoOutbox, Relay
 from producers.outbox.tables import create_tables, metadata
-from producers.relaying import Relayed, Waiting
+from producers.relay.forward import Relayed, Waiting
 
 __all__ = ["NoOutbox", "Outbox", "Relay", "Relayed", "Waiting", "create_tables", "metadata"]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, insert
 from sqlalchemy.orm import registry
 
-from producers.chunk import Chunk
-from producers.lane import lane_of
 from producers.outbox.tables import CHANGES
-from producers.stamp import Stamper
-from producers.trace import current_traceparent
+from producers.relay.lane import lane_of
+from producers.send.chunk import Chunk
+from producers.send.stamp import Stamper
+from producers.send.trace import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, scoped_session
 
-    from producers.change import ContactChange
-    from producers.intake import Item
+    from producers.contract.change import ContactChange
+    from producers.send.intake import Item
 
 
 class OutboxRow:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import delete, exists, func, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
-from producers.errors import ContactSyncError
+from producers.contract.errors import ContactSyncError
 from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes
-from producers.relaying import BATCH, Relayed, Waiting, forward_all, send_rows
+from producers.relay.forward import BATCH, Relayed, Waiting, forward_all, send_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

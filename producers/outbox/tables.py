@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, insert, select
 
-from producers.lane import LANES
+from producers.relay.lane import LANES
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

@@ -15,14 +15,14 @@ from tests.alerts.prometheus import RULES, program
 from tests.integration.commands import bury
 from tests.integration.fleet import Fleet
 from tests.integration.serving import OPERATOR, READER, TOKENS, serving
-from worker.kept.place import free_port
+from worker.local.data_dir import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.waiting import WaitUntil
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
     from worker.standin.client import StandInClient
 
 pytestmark = pytest.mark.timeout(120)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from tests.bench.processes import Endpoint, cpu_seconds, peak_megabytes, process, urls
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tests.bench.changes import changes
 from tests.bench.systems import PARTITIONS, append_all, packed_log
-from worker.batch import fill
-from worker.kept.redis import EmbeddedRedis
-from worker.log_client import command, connect
-from worker.stretch import Stretch, join_log
+from worker.core.batch import fill
+from worker.core.slice import Stretch, join_log
+from worker.local.redis import EmbeddedRedis
+from worker.store.client import command, connect
 
 if TYPE_CHECKING:
     import redis

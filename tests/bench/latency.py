@@ -10,10 +10,10 @@ from typing import Any
 import redis
 from hiredis import pack_command
 
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.bench.processes import Endpoint, cpu_seconds, process, urls
 from tests.bench.systems import PARTITIONS, ours
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 LINGER_SECONDS = 0.05
 _WARM_SECONDS = 2.0

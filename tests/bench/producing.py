@@ -11,9 +11,9 @@ import redis
 import redis.asyncio
 
 from producers import AsyncContactProducer, ContactChange, ContactProducer
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.bench.changes import changes
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

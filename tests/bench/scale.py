@@ -13,7 +13,7 @@ from tests.bench.drain import drain
 from tests.bench.latency import latency
 from tests.bench.processes import process, urls
 from tests.bench.systems import PARTITIONS, log_waiting, ours
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from tests.bench.changes import Change

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from hiredis import pack_command
 
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.bench.processes import OURS, PEERS, PROJECT
 from worker.standin.settings import DEFAULT_KEY
 

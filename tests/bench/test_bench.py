@@ -11,7 +11,7 @@ from tests.bench.changes import HOT_PAIRS, changes
 from tests.bench.endpoint import ANSWER
 from tests.bench.plot import bars, lines
 from tests.bench.processes import endpoint
-from worker.outcome import Answer, Confirmed, decide
+from worker.core.outcome import Answer, Confirmed, decide
 
 
 def test_distinct_changes_are_of_a_pair_of_their_own_but_for_one_in_twenty() -> None:

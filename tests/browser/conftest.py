@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-    from worker.kept.redis import EmbeddedRedis
-    from worker.serve.settings import Tokens
+    from worker.config.serve import Tokens
+    from worker.local.redis import EmbeddedRedis
     from worker.standin.client import StandInClient
 
     Opened = Callable[..., AbstractContextManager[Page]]

@@ -14,8 +14,8 @@ from tests.browser.chromium import launched
 from tests.integration.commands import bury
 from tests.integration.fleet import Fleet
 from tests.integration.serving import serving
-from worker.kept.redis import EmbeddedRedis
-from worker.logs import set_up_logging
+from worker.local.redis import EmbeddedRedis
+from worker.process.logs import set_up_logging
 from worker.standin.server import StandInThread
 
 PICTURE = Path(__file__).parents[2] / "docs" / "page.png"

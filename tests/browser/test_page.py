@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.integration.commands import bury
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.serving import OPERATOR, READER, TOKENS
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from pathlib import Path

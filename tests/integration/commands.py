@@ -15,7 +15,7 @@ import structlog
 from click.testing import CliRunner
 
 from tests.integration.fleet import T
-from worker.cli import main
+from worker.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

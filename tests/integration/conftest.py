@@ -13,7 +13,7 @@ from worker.standin.server import StandInThread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
     from worker.standin.client import StandInClient
 
 

@@ -6,13 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from tests.integration.raw_server import Connection, RawServer
-from worker.endpoint import Endpoint
+from worker.delivery.endpoint import Endpoint
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
-    from worker.outcome import Answer, NoAnswer
+    from worker.core.outcome import Answer, NoAnswer
 
 KEY = "a2V5LWlkOnNlY3JldA=="
 

@@ -9,24 +9,25 @@ import orjson
 import redis
 
 from producers import ContactProducer
-from producers.change import partition_of
-from producers.keys import PAIR_SEPARATOR, Keys
+from producers.contract.change import partition_of
+from producers.contract.keys import PAIR_SEPARATOR, Keys
 from producers.settings import variable_of
 from tests.waiting import wait_until
-from worker import runtime, scripts
-from worker.settings import WorkerSettings
+from worker.admin.status import TOTALS
+from worker.config.settings import WorkerSettings
+from worker.core.codec import decode_mark, decode_remembered, decode_state
+from worker.process import runtime
 from worker.standin.settings import DEFAULT_KEY
-from worker.status import TOTALS
-from worker.stored import decode_mark, decode_remembered, decode_state
+from worker.store import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from worker.join import PairState, Remembered
-    from worker.runtime import Runtime
+    from worker.core.codec import Mark
+    from worker.core.pair import PairState, Remembered
+    from worker.process.runtime import Runtime
     from worker.standin.client import StandInClient
-    from worker.stored import Mark
 
 T = 1_795_460_000_000
 """A moment that changes carry as their `at`: in the past of every entry that a test appends."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.celery import app
-from worker.hearing import DeafStep
+from worker.process.watchdog import DeafStep
 
 
 class ImpatientStep(DeafStep):

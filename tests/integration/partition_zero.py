@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tests.integration.fleet import PARTITIONS
-from worker.partition import Partitions
-from worker.settlement import Settlement
+from worker.core.settlement import Settlement
+from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
     import redis
 
     from tests.integration.fleet import Fleet
-    from worker.lease import Lease
+    from worker.core.lease import Lease
 
 PAIR, OTHER = b"1\x1f2", b"1\x1f3"
 

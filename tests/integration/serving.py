@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from worker.config.serve import ServeSettings, Tokens
 from worker.serve.access import Access
 from worker.serve.app import build_app
-from worker.serve.look import Looks
 from worker.serve.server import server_of
-from worker.serve.settings import ServeSettings, Tokens
+from worker.serve.snapshots import Looks
 from worker.standin.server import LOCALHOST, listen, url_of
 
 if TYPE_CHECKING:

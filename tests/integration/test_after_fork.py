@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
 
 FORKING = """
 import os, sys
-from worker import runtime
-from worker.settings import load_worker_settings
+from worker.process import runtime
+from worker.config.settings import load_worker_settings
 
 settings = load_worker_settings(require_credentials=True)
 parents = runtime.of_this_process(settings)

@@ -12,8 +12,8 @@ import pytest
 from tests.integration.fleet import PARTITIONS
 from tests.integration.partition_zero import OTHER, PAIR, claim, partitions_of, settle, state_of, stored
 from tests.waiting import wait_until
-from worker.log_client import connect
-from worker.partition import DEAD_CAP, Partitions
+from worker.store.client import connect
+from worker.store.partitions import DEAD_CAP, Partitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.commands import COMMAND, ENDS, bury, run, running, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
-from worker.times import iso_utc
+from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import pytest
 
 from tests.integration.commands import bury, run, told
 from tests.integration.fleet import PARTITIONS, Fleet
-from worker.check import check_variables
-from worker.check_server import USED_COMMANDS
-from worker.kept.redis import EmbeddedRedis
+from worker.admin.check import check_variables
+from worker.admin.check_redis import USED_COMMANDS
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from pathlib import Path

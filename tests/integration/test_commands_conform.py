@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, T
-from worker.conform import ADVICE, RULES, faults
-from worker.entry import Malformed, read_entry
+from worker.admin.conform import ADVICE, RULES, faults
+from worker.core.entry import Malformed, read_entry
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet

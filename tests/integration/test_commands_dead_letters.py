@@ -9,9 +9,9 @@ import pytest
 
 from tests.integration.commands import ENDS, bury, run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
-from worker.join import Remembered, state_of, verdict
-from worker.letter import read_letter
-from worker.stored import decode_dead_pair, encode_remembered
+from worker.core.codec import decode_dead_pair, encode_remembered
+from worker.core.dead_letter import read_letter
+from worker.core.pair import Remembered, state_of, verdict
 
 
 def test_letters_are_listed_and_shown_with_all_their_fields(fleet: Fleet) -> None:

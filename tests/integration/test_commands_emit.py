@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
-from worker.kept.redis import EmbeddedRedis
-from worker.log_client import connect
+from worker.local.redis import EmbeddedRedis
+from worker.store.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,8 +13,8 @@ import pytest
 
 from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet
-from worker.health import default_bound_seconds
-from worker.settings import WorkerSettings
+from worker.admin.health import default_bound_seconds
+from worker.config.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

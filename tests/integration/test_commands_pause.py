@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from tests.integration.commands import run, told
 from tests.integration.fleet import Fleet, T
-from worker.gate import DEAD_LETTERS_FULL, Gate
-from worker.linger import Linger
-from worker.survey import ABSORB_ENTRIES
+from worker.core.linger import Linger
+from worker.store.backlog import ABSORB_ENTRIES
+from worker.store.gate import DEAD_LETTERS_FULL, Gate
 
 if TYPE_CHECKING:
     from tests.waiting import WaitUntil
@@ -58,7 +58,7 @@ def test_the_gate_goes_on_from_the_state_beneath(fleet: Fleet) -> None:
 def test_full_dead_letters_are_left_to_probes_while_it_is_paused_too(fleet: Fleet) -> None:
     run(fleet, "pause")
     view = Gate(fleet.client, fleet.keys).look()
-    from worker.survey import Waiting  # noqa: PLC0415 - of this test alone
+    from worker.store.backlog import Waiting  # noqa: PLC0415 - of this test alone
 
     full = Waiting(0, oldest_ms=1, entries=5_000, dead=10_000)
     assert full.due_ms(view, Linger(0, 0), 500) is None

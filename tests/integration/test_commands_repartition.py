@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from producers import ContactProducer, NotAccepted
-from producers.errors import Repartitioning
+from producers.contract.errors import Repartitioning
 from tests.integration.commands import bury, run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.worker_process import WorkerProcess
 from tests.waiting import wait_until
-from worker import runtime
-from worker.repartition import repartition
+from worker.admin.repartition import repartition
+from worker.process import runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from tests.integration.commands import running
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet

@@ -17,8 +17,8 @@ import pytest
 
 from tests.integration.exchange import KEY, answering, endpoint, send_to
 from tests.integration.raw_server import SUCCESS, Connection, RawServer, http
-from worker.endpoint import Endpoint
-from worker.outcome import Answer, Confirmed, NoAnswer, Retry, decide
+from worker.core.outcome import Answer, Confirmed, NoAnswer, Retry, decide
+from worker.delivery.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

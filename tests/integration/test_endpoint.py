@@ -10,8 +10,8 @@ import pytest
 
 from tests.integration.exchange import KEY, answering, endpoint, send_to
 from tests.integration.raw_server import SUCCESS, Connection, RawServer, http
-from worker.endpoint import BODY_CAP, Endpoint
-from worker.outcome import Answer, NoAnswer
+from worker.core.outcome import Answer, NoAnswer
+from worker.delivery.endpoint import BODY_CAP, Endpoint
 
 # What is sent, and what comes back
 

@@ -18,7 +18,7 @@ import click
 import pytest
 
 from tests.integration.commands import COMMAND, bury, run, running, told
-from worker.cli import COMMANDS
+from worker.cli.main import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,13 +10,13 @@ import pytest
 
 from tests.integration.fleet import ONCE_SECONDS, T
 from tests.waiting import wait_until
-from worker.scripts import CLAIM
+from worker.store.scripts import CLAIM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.fleet import Fleet
-    from worker.runtime import Runtime
+    from worker.process.runtime import Runtime
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import redis
 import structlog
 
 from tests.integration.fleet import Fleet, T
-from worker.gate import Gate
-from worker.kept.redis import EmbeddedRedis
-from worker.log_client import connect
-from worker.survey import Surveyor
-from worker.ticker import Ticker
+from worker.local.redis import EmbeddedRedis
+from worker.process.ticker import Ticker
+from worker.store.backlog import Surveyor
+from worker.store.client import connect
+from worker.store.gate import Gate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ import pytest
 
 from tests.integration.fleet import ONCE_SECONDS, PARTITIONS, T
 from tests.waiting import wait_until
-from worker.survey import ABSORB_ENTRIES, ABSORB_READ
+from worker.store.backlog import ABSORB_ENTRIES, ABSORB_READ
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
-    from worker.gate import What
+    from worker.store.gate import What
 
 
 def close_gate(fleet: Fleet, seconds: float = 600.0) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import T
-from worker.gate import LONE_REJECTIONS_MAX
+from worker.store.gate import LONE_REJECTIONS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path

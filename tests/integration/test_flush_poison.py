@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import T
-from worker.gate import LONE_REJECTIONS_MAX
-from worker.partition import DEAD_CAP
+from worker.store.gate import LONE_REJECTIONS_MAX
+from worker.store.partitions import DEAD_CAP
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from producers.errors import PartitionsMismatch
+from producers.contract.errors import PartitionsMismatch
 from tests.integration.fleet import PARTITIONS, T
 from tests.integration.redis_proxy import RedisProxy
 from tests.waiting import wait_until
-from worker.scripts import CLAIM, GATE_REPORT, MARK_LATE, SETTLE
+from worker.store.scripts import CLAIM, GATE_REPORT, MARK_LATE, SETTLE
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
-    from worker.kept.redis import EmbeddedRedis
-    from worker.scripts import Script
+    from worker.local.redis import EmbeddedRedis
+    from worker.store.scripts import Script
 
 
 # The ledger

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from producers.change import partition_of
-from producers.keys import Keys
+from producers.contract.change import partition_of
+from producers.contract.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import redis
 
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "frameworks.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", DOCUMENT, re.DOTALL))

@@ -14,7 +14,7 @@ from producers import NotAccepted
 from tests.integration.fleet import Fleet
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from pathlib import Path

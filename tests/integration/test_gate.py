@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.waiting import wait_until
-from worker.gate import LIMIT_DOUBLES_SECONDS, LONE_REJECTIONS_MAX, Gate
+from worker.store.gate import LIMIT_DOUBLES_SECONDS, LONE_REJECTIONS_MAX, Gate
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
-    from worker.gate import What
+    from worker.store.gate import What
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.worker_process import WorkerProcess
-from worker.inbox import Inbox, read_inbox
-from worker.log_client import connect
-from worker.survey import Surveyor
+from worker.store.backlog import Surveyor
+from worker.store.client import connect
+from worker.store.inbox import Inbox, read_inbox
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.processes import runs
-from worker.kept.process import Kept, NotKeptError
+from worker.local.process import Kept, NotKeptError
 
 if TYPE_CHECKING:
     from pathlib import Path

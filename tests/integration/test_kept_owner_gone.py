@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.processes import parent_of, runs
-from worker.kept.process import Kept
+from worker.local.process import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ FOREVER = "import signal\nwhile True: signal.pause()\n"
 OWNER = """
 import os, signal, sys
 from pathlib import Path
-from worker.kept.process import Kept
+from worker.local.process import Kept
 # Not print: the signal may come while the line below is being printed, and a stream must not be entered twice.
 signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\\n"))
 kept = Kept([sys.executable, "-c", sys.argv[1]], remove=[Path(sys.argv[2])])

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from producers.keys import Keys
+from producers.contract.keys import Keys
 from tests.integration.commands import run, told
 from tests.integration.worker_process import PREFORK, THREADS, WorkerProcess
 from tests.waiting import wait_until
-from worker.kept.redis import EmbeddedRedis
-from worker.log_client import connect
-from worker.presence import EVERY_SECONDS, GONE_MS, Presence, present
+from worker.local.redis import EmbeddedRedis
+from worker.store.client import connect
+from worker.store.presence import EVERY_SECONDS, GONE_MS, Presence, present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from producers import AsyncContactProducer, ContactChange, ContactProducer, NotAccepted, ProducerSettings
-from producers.keys import Keys
-from producers.partitions import agree_partitions
+from producers.contract.keys import Keys
+from producers.contract.partitions import agree_partitions
 from tests.processes import runs
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from producers import ContactProducer, ProducerSettings
-from producers.spool import Spool
+from producers.spool.store import Spool
 from tests.processes import runs
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

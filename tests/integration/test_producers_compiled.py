@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.commands import told
 from tests.integration.fleet import PARTITIONS, Fleet, T
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from worker.standin.client import StandInClient

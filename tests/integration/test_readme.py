@@ -17,11 +17,11 @@ import pytest
 import redis
 
 import producers
-from producers.partitions import DEFAULT_PARTITIONS
+from producers.contract.partitions import DEFAULT_PARTITIONS
 from producers.settings import variable_of
-from worker.cli import COMMANDS
-from worker.kept.redis import EmbeddedRedis
-from worker.serve.settings import ServeSettings
+from worker.cli.main import COMMANDS
+from worker.config.serve import ServeSettings
+from worker.local.redis import EmbeddedRedis
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def test_pip_installs_the_packages_the_command_and_the_extra_that_are_named() ->
     assert typed_elsewhere("pip install") == ["pip install ."]
     assert "pip install '.[embedded]'" in README
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["scripts"]["contact-sync"] == "worker.cli:main"
+    assert project["project"]["scripts"]["contact-sync"] == "worker.cli.main:main"
     assert "embedded" in project["project"]["optional-dependencies"]
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["producers", "worker"]
 

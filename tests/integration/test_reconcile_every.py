@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.commands import run, running
 from worker.reconcile.history import past_runs
-from worker.reconcile.turn import Turn
+from worker.reconcile.lock import Turn
 
 if TYPE_CHECKING:
     from pathlib import Path

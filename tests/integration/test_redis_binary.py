@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import worker
-from worker.kept.binary import find_redis_binary
+from worker.local.redis_binary import find_redis_binary
 
 PROJECT = Path(worker.__file__).parents[1]
 
@@ -27,7 +27,7 @@ def program(directory: Path, name: str, says: str, *, mode: int = 0o755) -> Path
 def find_with(*packages: Path, path: Path) -> subprocess.CompletedProcess[str]:
     """Looks for a server with these directories of packages, and no others, and that PATH."""
     code = """if True:
-        from worker.kept.binary import RedisNotFoundError, find_redis_binary
+        from worker.local.redis_binary import RedisNotFoundError, find_redis_binary
         try:
             print(find_redis_binary())
         except RedisNotFoundError as error:

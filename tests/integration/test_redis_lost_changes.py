@@ -12,7 +12,7 @@ from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from tests.integration.partition_zero import partitions_of
 from tests.integration.sync_request import key
-from worker.batch import Batch
-from worker.endpoint import Endpoint
-from worker.outcome import Confirmed
-from worker.request import Requests
-from worker.round import Round
+from worker.core.batch import Batch
+from worker.core.outcome import Confirmed
+from worker.core.round import Round
+from worker.delivery.endpoint import Endpoint
+from worker.delivery.request import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable

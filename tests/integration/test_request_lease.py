@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from tests.integration.partition_zero import partitions_of
 from tests.integration.sync_request import key
-from worker.batch import Batch
-from worker.endpoint import Endpoint
-from worker.request import Requests
-from worker.round import Round
+from worker.core.batch import Batch
+from worker.core.round import Round
+from worker.delivery.endpoint import Endpoint
+from worker.delivery.request import Requests
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet

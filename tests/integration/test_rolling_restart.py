@@ -18,9 +18,9 @@ from tests.integration.fleet import PARTITIONS, Fleet
 from tests.integration.worker_process import CONTACT_SYNC, PREFORK, THREADS, WorkerProcess, wait_until_delivered
 from tests.processes import runs
 from tests.waiting import wait_until
-from worker import runtime
-from worker.signals import SAME_SECONDS
-from worker.ticker import BUDGET_SECONDS
+from worker.process import runtime
+from worker.process.signals import SAME_SECONDS
+from worker.process.ticker import BUDGET_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -290,7 +290,7 @@ def test_ctrl_c_on_a_system_that_is_kept_up_lets_its_worker_end_first(process_fl
     """It starts a Redis of its own, with which all state goes: only what reached the endpoint is left to see."""
     environment = {**os.environ, **process_fleet.environment(redis_url=None, broker_url=None)}
     process_fleet.stand_in.faults({"kind": "delay", "seconds": 1.0, "times": 1})
-    up = [sys.executable, "-P", "-c", "from worker.kept.up import up; up()"]
+    up = [sys.executable, "-P", "-c", "from worker.cli.up import up; up()"]
     with subprocess.Popen(
         up, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True
     ) as process:

@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration.commands import bury
 from tests.integration.serving import OPERATOR, READER, TOKENS, metrics, serving, sign_in
+from worker.config.serve import Tokens
 from worker.serve.access import COOKIE, SESSION_SECONDS, Access
-from worker.serve.given import BODY_MAX_BYTES
-from worker.serve.settings import Tokens
+from worker.serve.params import BODY_MAX_BYTES
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet

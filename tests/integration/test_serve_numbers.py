@@ -10,7 +10,7 @@ import pytest
 from tests.integration.commands import bury, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.serving import metrics, serving
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.partition_zero import OTHER, PAIR, claim, partitions_of, settle, stored
-from worker import scripts
-from worker.gate import Gate
-from worker.log_client import connect
+from worker.store import scripts
+from worker.store.client import connect
+from worker.store.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import redis
 
     from tests.integration.fleet import Fleet
-    from worker.partition import Partitions
+    from worker.store.partitions import Partitions
 
 
 @pytest.fixture

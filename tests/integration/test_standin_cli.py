@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMAND = (sys.executable, "-m", "worker.standin.cli")
+COMMAND = (sys.executable, "-m", "worker.cli.endpoint")
 KEY_ID, KEY_SECRET = "CONTACT_SYNC_SERVER_KEY_ID", "CONTACT_SYNC_SERVER_KEY_SECRET"
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from tests.integration.fleet import PARTITIONS, T
 from tests.waiting import wait_until
-from worker.linger import Linger
-from worker.log_client import connect
-from worker.survey import ABSORB_ENTRIES, Surveyor
+from worker.core.linger import Linger
+from worker.store.backlog import ABSORB_ENTRIES, Surveyor
+from worker.store.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

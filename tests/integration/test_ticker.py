@@ -13,11 +13,11 @@ from celery import Celery
 
 from tests.integration.fleet import PARTITIONS, T
 from tests.waiting import wait_until
-from worker.bootsteps import QueueOfHints
-from worker.gate import Gate
-from worker.log_client import connect
-from worker.survey import Surveyor
-from worker.ticker import Ticker
+from worker.process.bootsteps import QueueOfHints
+from worker.process.ticker import Ticker
+from worker.store.backlog import Surveyor
+from worker.store.client import connect
+from worker.store.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

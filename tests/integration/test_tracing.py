@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from producers import ContactChange
-from producers.trace import current_traceparent
+from producers.send.trace import current_traceparent
 from tests.integration.fleet import T
-from worker.tracing import LINKS_MAX
+from worker.delivery.tracing import LINKS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

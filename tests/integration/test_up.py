@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.waiting import WaitUntil
 
-UP = [sys.executable, "-P", "-c", "from worker.kept.up import up; up()"]
+UP = [sys.executable, "-P", "-c", "from worker.cli.up import up; up()"]
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
 

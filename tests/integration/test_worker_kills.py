@@ -14,9 +14,9 @@ from tests.integration.fleet import Fleet
 from tests.integration.redis_proxy import RedisProxy
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
-from worker.hearing import EXIT_DEAF
-from worker.kept.place import free_port
-from worker.kept.redis import EmbeddedRedis
+from worker.local.data_dir import free_port
+from worker.local.redis import EmbeddedRedis
+from worker.process.watchdog import EXIT_DEAF
 from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from tests.integration.worker_process import (
     wait_until_delivered,
 )
 from tests.waiting import wait_until
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

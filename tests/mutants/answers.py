@@ -6,8 +6,8 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant, Patch
 
-OUTCOME: Final = "worker/outcome.py"
-ENDPOINT: Final = "worker/endpoint.py"
+OUTCOME: Final = "worker/core/outcome.py"
+ENDPOINT: Final = "worker/delivery/endpoint.py"
 UNIT: Final = ("tests/unit/worker/test_outcome.py",)
 
 ANSWERS: Final = (

@@ -6,9 +6,9 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant, Patch
 
-JOIN: Final = "worker/join.py"
-STRETCH: Final = "worker/stretch.py"
-BATCH: Final = "worker/batch.py"
+JOIN: Final = "worker/core/pair.py"
+STRETCH: Final = "worker/core/slice.py"
+BATCH: Final = "worker/core/batch.py"
 
 RULES: Final = (
     Mutant(

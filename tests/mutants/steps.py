@@ -6,17 +6,17 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant, Patch
 
-SETTLE: Final = "worker/lua/settle.lua"
-CLAIM: Final = "worker/lua/claim.lua"
-REDRIVE: Final = "worker/lua/redrive.lua"
+SETTLE: Final = "worker/store/lua/settle.lua"
+CLAIM: Final = "worker/store/lua/claim.lua"
+REDRIVE: Final = "worker/store/lua/redrive.lua"
 MODEL: Final = "tests/simulation/scripts_model.py"
 """The simulation's word for the scripts: a bug in one of them is planted in both."""
 
-FLUSH: Final = "worker/flush.py"
-PARTITION: Final = "worker/partition.py"
-SETTLING: Final = "worker/settling.py"
-CLAIMS: Final = "worker/claims.py"
-REQUEST: Final = "worker/request.py"
+FLUSH: Final = "worker/delivery/flush.py"
+PARTITION: Final = "worker/store/partitions.py"
+SETTLING: Final = "worker/delivery/settle.py"
+CLAIMS: Final = "worker/delivery/claims.py"
+REQUEST: Final = "worker/delivery/request.py"
 
 STEPS: Final = (
     Mutant(
@@ -162,7 +162,7 @@ STEPS: Final = (
         "any confirmation clears a pair's late mark, also of a request that the late one may follow",
         (
             Patch(
-                "worker/settlement.py",
+                "worker/core/settlement.py",
                 "elif mark is not None and mark[1].until_ms <= act.begun_ms:",
                 "elif mark is not None:",
             ),
@@ -242,7 +242,7 @@ STEPS: Final = (
         "every_worker_probes",
         "while the endpoint is away all workers may send",
         (
-            Patch("worker/lua/gate_enter.lua", "if wait_ms > 0 and", "if wait_ms > 1e15 and"),
+            Patch("worker/store/lua/gate_enter.lua", "if wait_ms > 0 and", "if wait_ms > 1e15 and"),
             Patch(MODEL, "if wait_ms > 0 and moved", "if wait_ms > 1e15 and moved"),
         ),
         integration=("tests/integration/test_gate.py",),

@@ -7,20 +7,20 @@ from typing import Final
 from tests.mutants.mutant import Mutant, Patch
 
 CELERY: Final = "worker/celery.py"
-BOOTSTEPS: Final = "worker/bootsteps.py"
+BOOTSTEPS: Final = "worker/process/bootsteps.py"
 
 SURROUNDINGS: Final = (
     Mutant(
         "stamps_strictly_increasing",
         "every change takes a millisecond of its own, so that a burst runs ahead of the clock",
-        (Patch("producers/stamp.py", "elif pair in self._pairs or len(", "elif self._pairs or len("),),
+        (Patch("producers/send/stamp.py", "elif pair in self._pairs or len(", "elif self._pairs or len("),),
         unit=("tests/unit/producers/test_stamp.py",),
         simulated=False,
     ),
     Mutant(
         "default_redis_retries",
         "the lease path retries ten times, as redis-py does by default",
-        (Patch("worker/log_client.py", "retry=Retry(NoBackoff(), 0)", "retry=Retry(NoBackoff(), 10)"),),
+        (Patch("worker/store/client.py", "retry=Retry(NoBackoff(), 0)", "retry=Retry(NoBackoff(), 10)"),),
         unit=("tests/unit/worker/test_log_client.py",),
         integration=("tests/integration/test_flush_state.py",),
         simulated=False,
@@ -31,7 +31,7 @@ SURROUNDINGS: Final = (
         (
             Patch(CELERY, "for _step in (SignalStep, TickerStep, DeafStep):", "for _step in (SignalStep, DeafStep):"),
             Patch(
-                "worker/ticker.py",
+                "worker/process/ticker.py",
                 "            survey = self._surveyor.look()\n        if not survey.waiting:",
                 "            survey = self._surveyor.look()\n        if survey.now_ms >= 0:",
             ),
@@ -75,7 +75,7 @@ SURROUNDINGS: Final = (
         "clients_before_the_fork",
         "the pool's children share the clients that their parent made",
         (
-            Patch("worker/runtime.py", "    pid = os.getpid()\n", "    pid = 0\n"),
+            Patch("worker/process/runtime.py", "    pid = os.getpid()\n", "    pid = 0\n"),
             Patch(
                 CELERY,
                 "        app.contact_sync_partitions = runtime.wait_for_redis(SETTINGS)",
@@ -90,9 +90,9 @@ SURROUNDINGS: Final = (
         "wrong_partition_taken",
         "an entry in a partition that is not its owner's is worked on there",
         (
-            Patch("worker/stretch.py", "and crc32(owner) % partitions == partition", "and crc32(owner) >= 0"),
+            Patch("worker/core/slice.py", "and crc32(owner) % partitions == partition", "and crc32(owner) >= 0"),
             Patch(
-                "worker/entry.py",
+                "worker/core/entry.py",
                 "            if fits and partition_of(owner, partitions) == partition:",
                 "            if fits:",
             ),

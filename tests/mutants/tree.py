@@ -18,7 +18,7 @@ PROJECT: Final = Path(__file__).parents[2]
 
 _LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")
 _COPIED: Final = ("producers", "worker", "tests", "docs", "deploy")
-_ASK: Final = "import producers, worker, worker.scripts; print(producers.__file__, worker.__file__, sep='\\n')"
+_ASK: Final = "import producers, worker, worker.store.scripts; print(producers.__file__, worker.__file__, sep='\\n')"
 
 
 class WrongTree(Exception):  # noqa: N818 - a name that says what happened needs no suffix
@@ -80,7 +80,7 @@ class Tree:
         found = f"{self.root}\n{sysconfig.get_path('purelib')}\n"
         (packages / "copy.pth").write_text(found, encoding="utf-8")
         command = self.python.with_name("contact-sync")
-        command.write_text(f"#!{self.python}\nfrom worker.cli import main\nmain()\n", encoding="utf-8")
+        command.write_text(f"#!{self.python}\nfrom worker.cli.main import main\nmain()\n", encoding="utf-8")
         command.chmod(0o755)
 
     def _prove(self) -> None:

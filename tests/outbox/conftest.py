@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import redis
     from sqlalchemy import Engine
 
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
 
 PARTITIONS = 8
 

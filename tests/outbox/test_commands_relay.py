@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from producers.outbox import Outbox
 from tests.integration.commands import COMMAND, logging_as_it_was
-from worker.cli import main
+from worker.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

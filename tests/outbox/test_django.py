@@ -18,8 +18,8 @@ from django.core.management import CommandError, call_command
 from django.db import connections, transaction
 
 from producers import InvalidChange
-from producers.lane import lane_of
 from producers.outbox import Relay
+from producers.relay.lane import lane_of
 from tests.outbox.postgres import own_database
 
 if TYPE_CHECKING:

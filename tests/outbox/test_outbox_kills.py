@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import insert, select
 
-from producers.lane import lane_of
 from producers.outbox import Relay
 from producers.outbox.tables import CHANGES
+from producers.relay.lane import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

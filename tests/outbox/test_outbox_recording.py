@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from producers import ContactChange, InvalidChange
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from producers.outbox import Outbox, metadata
 from producers.outbox.tables import CHANGES
 

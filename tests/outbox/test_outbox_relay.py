@@ -12,10 +12,10 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from producers import ContactProducer, PartitionsMismatch, ProducerSettings
-from producers.change import partition_of
-from producers.lane import lane_of
+from producers.contract.change import partition_of
 from producers.outbox import NoOutbox, Outbox, Relay, Relayed
 from producers.outbox.tables import CHANGES, LANE_LOCKS
+from producers.relay.lane import lane_of
 from tests.outbox.conftest import PARTITIONS, Log
 
 if TYPE_CHECKING:

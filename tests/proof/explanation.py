@@ -16,9 +16,9 @@ from tests.unit.worker.pair_oracle import Known, Said, confirm, is_stale, record
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from producers.change import Op
+    from producers.contract.change import Op
     from tests.proof.history import Change, DeadLetter, Sent
-    from worker.join import Readd
+    from worker.core.pair import Readd
 
 _FOREVER = 1 << 62
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from producers.change import Op
-    from worker.join import Readd
+    from producers.contract.change import Op
+    from worker.core.pair import Readd
 
 Pair = tuple[str, str]
 """Owner's and contact's XC user id."""

@@ -28,7 +28,7 @@ from tests.unit.worker.pair_oracle import Told
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from producers.change import Op
+    from producers.contract.change import Op
     from tests.proof.history import History, Kind, Pair
 
 

@@ -11,7 +11,7 @@ from tests.proof.history import Change, DeadLetter, History, Left, Sent
 from tests.proof.oracle import duplicates, judge
 
 if TYPE_CHECKING:
-    from producers.change import Op
+    from producers.contract.change import Op
 
 T = 1_795_460_000_000
 PAIR = ("1", "9")

@@ -18,8 +18,8 @@ from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.serving import metrics, serving
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from tests.waiting import wait_until
-from worker.inbox import Inbox
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
+from worker.store.inbox import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

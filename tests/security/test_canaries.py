@@ -15,7 +15,7 @@ from tests.integration.fleet import Fleet
 from tests.integration.raw_server import Connection, RawServer, http
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
 from tests.waiting import wait_until
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,23 +8,23 @@ import pytest
 import redis
 
 from producers import ContactProducer, NotAccepted
-from producers.errors import SettingsError
+from producers.contract.errors import SettingsError
 from producers.settings import ProducerSettings
 from tests.integration.commands import run, told
 from tests.integration.raw_server import Connection, RawServer, http
 from tests.integration.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
 from tests.security.authority import Authority, TlsRedis
 from tests.waiting import wait_until
-from worker.endpoint import Endpoint
-from worker.log_client import connect
-from worker.outcome import Answer, NoAnswer
-from worker.settings import WorkerSettings
+from worker.config.settings import WorkerSettings
+from worker.core.outcome import Answer, NoAnswer
+from worker.delivery.endpoint import Endpoint
+from worker.store.client import connect
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.fleet import Fleet
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
 
 pytestmark = pytest.mark.timeout(120)
 

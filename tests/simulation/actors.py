@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from greenlet import GreenletExit, greenlet  # type: ignore[import-untyped] # it has no types
 
-from worker.dead_letters import DeadLetters, Wanted
-from worker.ticker import BUDGET_SECONDS, STANDBY_SECONDS, Ticker
+from worker.process.ticker import BUDGET_SECONDS, STANDBY_SECONDS, Ticker
+from worker.store.dead_letters import DeadLetters, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.simulation.endpoint_model import Request
     from tests.simulation.fleet import Fleet, Process
-    from worker.flush import Flusher
+    from worker.delivery.flush import Flusher
 
 NORMAL: Final = 0
 REQUEST_LOST: Final = 1

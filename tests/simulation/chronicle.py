@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from producers.keys import PAIR_SEPARATOR, Keys
+from producers.contract.keys import PAIR_SEPARATOR, Keys
 from tests.proof.history import Change, DeadLetter
-from worker import scripts
-from worker.stored import decode_mark, decode_state
+from worker.core.codec import decode_mark, decode_state
+from worker.store import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

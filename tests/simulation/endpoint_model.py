@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import orjson
 
-from worker.outcome import Answer, NoAnswer
+from worker.core.outcome import Answer, NoAnswer
 
 if TYPE_CHECKING:
-    from producers.change import Op
+    from producers.contract.change import Op
     from tests.proof.history import Outcome, Pair, Record
     from tests.simulation.chance import Chance
 

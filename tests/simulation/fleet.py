@@ -1,26 +1,26 @@
-"""The worker processes of a world: the real code, put together as `worker.runtime` does, on what the world offers."""
+"""The worker processes of a world: the real code, put together as `worker.process.runtime` does."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from producers.keys import Keys
+from producers.contract.keys import Keys
 from tests.simulation.actors import Actor, SimulatedTicker, redriving, ticking, working
 from tests.simulation.client import ModelClient
-from worker.claims import Claims
-from worker.flush import Flusher
-from worker.gate import Gate
-from worker.linger import Linger
-from worker.partition import Partitions
-from worker.request import Requests
-from worker.settings import WorkerSettings
-from worker.settling import Settling
-from worker.survey import Surveyor
+from worker.config.settings import WorkerSettings
+from worker.core.linger import Linger
+from worker.delivery.claims import Claims
+from worker.delivery.flush import Flusher
+from worker.delivery.request import Requests
+from worker.delivery.settle import Settling
+from worker.store.backlog import Surveyor
+from worker.store.gate import Gate
+from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
-    from worker.join import Readd
+    from worker.core.pair import Readd
 
 KEYS = Keys("s")
 PARTITIONS = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.proof.history import Change
 from tests.simulation.fleet import KEYS, PARTITIONS
 

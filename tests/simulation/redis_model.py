@@ -229,7 +229,7 @@ class RedisModel:
         self.known_scripts.add(digest)
 
     def evalsha(self, digest: str, count: int, *rest: Any) -> Any:
-        """EVALSHA of one of the scripts in `worker/lua`."""
+        """EVALSHA of one of the scripts in `worker/store/lua`."""
         if digest not in self.known_scripts:
             raise NoScriptError("No matching script.")
         return SCRIPTS[digest](self, rest[:count], rest[count:])

@@ -1,4 +1,4 @@
-"""Each script of `worker/lua` in Python, on the Redis model: the same keys, arguments, writes and replies.
+"""Each script of `worker/store/lua` in Python, on the Redis model: the same keys, arguments, writes and replies.
 
 Kept line by line beside the Lua, in its order; the differential test says where one of them strays.
 """
@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.values import bytes_of, entry_id
-from worker import scripts
+from worker.store import scripts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.simulation.chance import Chance
-    from worker.join import Readd
+    from worker.core.pair import Readd
 
 HEALING_STEPS: Final = 4_000
 """Steps within which a healed world comes to rest; one that needs more has lost something."""

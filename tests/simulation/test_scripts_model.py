@@ -17,18 +17,18 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producers.keys import Keys
+from producers.contract.keys import Keys
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.scripts_model import SCRIPTS
 from tests.simulation.values import Stream, Text, bytes_of
-from worker import scripts
-from worker.log_client import connect
+from worker.store import scripts
+from worker.store.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.simulation.redis_model import Op
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
 
 K = Keys("model")
 P = 3

@@ -15,7 +15,7 @@ from tests.simulation.actors import NORMAL, REPLY_LOST, REQUEST_LOST, Actor
 from tests.simulation.chronicle import Chronicle
 from tests.simulation.endpoint_model import EndpointModel, Request, confirmation, records_of
 from tests.simulation.redis_model import RedisModel
-from worker.outcome import Answer, NoAnswer
+from worker.core.outcome import Answer, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.proof.history import Change, DeadLetter, History, Left, Sent, Violation
 from tests.soak.log_file import Entry, Gone, Settle, milliseconds_of
 from tests.soak.traffic import EXPECTED
-from worker.letter import read_letter
+from worker.core.dead_letter import read_letter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

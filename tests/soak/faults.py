@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from tests.soak.traffic import POISONABLE
-from worker.kept.place import free_port
-from worker.log_client import command
+from worker.local.data_dir import free_port
+from worker.store.client import command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import hiredis
 
-from worker.entry import split_pair
+from worker.core.entry import split_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from producers.change import Op
+    from producers.contract.change import Op
     from tests.proof.history import Record
 
 STRETCH_BYTES: Final = 1 << 24

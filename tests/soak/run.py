@@ -15,12 +15,12 @@ from tests.soak.progress import Shown
 from tests.soak.report import write_report
 from tests.soak.soak import Options, SoakFailedError, run
 from tests.soak.verdict import verdict_of
-from worker.ending import ending_on_sigterm
-from worker.kept.process import NotKeptError
-from worker.kept.redis import EmbeddedRedisError
+from worker.cli.interrupts import ending_on_sigterm
+from worker.local.process import NotKeptError
+from worker.local.redis import EmbeddedRedisError
 
 if TYPE_CHECKING:
-    from worker.join import Readd
+    from worker.core.pair import Readd
 
 EXIT_WRONG: Final = 1
 EXIT_INTERRUPTED: Final = 130

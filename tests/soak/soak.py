@@ -14,7 +14,7 @@ from tests.soak.nemesis import plan
 from tests.soak.recorder import Recorder
 from tests.soak.system import PARTITIONS, System
 from tests.soak.traffic import Traffic
-from worker.dead_letters import Wanted
+from worker.store.dead_letters import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tests.soak.recorder import Seen
     from tests.soak.traffic import Acknowledged
     from tests.soak.workers import Exits
-    from worker.join import Readd
-    from worker.status import Status
+    from worker.admin.status import Status
+    from worker.core.pair import Readd
 
 RECOVERY_SECONDS: Final = 120.0
 """Longest that a recovery may take; more is a violation."""

@@ -12,20 +12,20 @@ from redis.retry import Retry
 
 from tests.soak.proxy import Proxy
 from tests.soak.workers import Fleet
-from worker.dead_letters import DeadLetters, Wanted
-from worker.kept.redis import EmbeddedRedis
-from worker.kept.standin import KeptStandIn
-from worker.log_client import connect
-from worker.settings import WorkerSettings
+from worker.admin.status import read_status
+from worker.config.settings import WorkerSettings
+from worker.local.redis import EmbeddedRedis
+from worker.local.stand_in import KeptStandIn
 from worker.standin.client import StandInClient
-from worker.status import read_status
+from worker.store.client import connect
+from worker.store.dead_letters import DeadLetters, Wanted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.dead_letters import Redriven
-    from worker.join import Readd
-    from worker.status import Status
+    from worker.admin.status import Status
+    from worker.core.pair import Readd
+    from worker.store.dead_letters import Redriven
 
 NAMESPACE: Final = "soak"
 PARTITIONS: Final = 16

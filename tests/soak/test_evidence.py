@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.soak.evidence import evidence_of
 from tests.soak.log_file import Entry, Settle
 from tests.soak.recorder import Request, Seen

@@ -10,7 +10,7 @@ import redis
 from tests.integration.fleet import Fleet
 from tests.soak.log_file import Entry, LogFile, Settle
 from tests.soak.system import REDIS
-from worker.kept.redis import EmbeddedRedis
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from tests.soak.proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from worker.kept.redis import EmbeddedRedis
+    from worker.local.redis import EmbeddedRedis
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from producers import AsyncContactProducer, ContactChange, ContactProducer
-from producers.change import partition_of
-from producers.errors import NotAccepted
+from producers.contract.change import partition_of
+from producers.contract.errors import NotAccepted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from producers.change import Op
+    from producers.contract.change import Op
     from producers.settings import ProducerSettings
 
 POISONABLE: Final = tuple(f"p{number}" for number in range(10))

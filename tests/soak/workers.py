@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from worker.kept.process import Kept
-from worker.kept.worker import environment_of
+from worker.local.process import Kept
+from worker.local.worker import environment_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from worker.settings import WorkerSettings
+    from worker.config.settings import WorkerSettings
 
 POOLS: Final = {"threads": 4, "prefork": 2}
 """Flushes side by side in a worker of each pool."""

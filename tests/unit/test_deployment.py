@@ -14,14 +14,14 @@ import pytest
 import redis
 
 from producers.settings import variable_of
-from worker.cli import COMMANDS
-from worker.health import WATCH_SECONDS, default_bound_seconds
-from worker.kept.redis import EmbeddedRedis
-from worker.log_client import LEASE_PATH_SECONDS
-from worker.serve.settings import ServeSettings
-from worker.settings import WorkerSettings
+from worker.admin.health import WATCH_SECONDS, default_bound_seconds
+from worker.cli.main import COMMANDS
+from worker.config.serve import ServeSettings
+from worker.config.settings import WorkerSettings
+from worker.local.redis import EmbeddedRedis
+from worker.process.ticker import BUDGET_SECONDS
 from worker.standin.settings import DEFAULT_KEY
-from worker.ticker import BUDGET_SECONDS
+from worker.store.client import LEASE_PATH_SECONDS
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from worker.cli import COMMANDS
-from worker.dead_letters import Redriven
-from worker.gate import DEAD_LETTERS_FULL, PAUSED, State
-from worker.health import Reason
-from worker.letter import REFUSED
-from worker.outcome import _HOLD_REASONS  # every hold that an answer can mean
-from worker.status import TOTALS
+from worker.admin.health import Reason
+from worker.admin.status import TOTALS
+from worker.cli.main import COMMANDS
+from worker.core.dead_letter import REFUSED
+from worker.core.outcome import _HOLD_REASONS  # every hold that an answer can mean
+from worker.store.dead_letters import Redriven
+from worker.store.gate import DEAD_LETTERS_FULL, PAUSED, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

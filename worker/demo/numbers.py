@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.status import read_status
+from worker.admin.status import read_status
 
 if TYPE_CHECKING:
     import redis
 
-    from producers.keys import Keys
+    from producers.contract.keys import Keys
+    from worker.admin.status import Status
     from worker.standin.client import StandInClient
     from worker.standin.views import Counts
-    from worker.status import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producers import ContactProducer, ProducerSettings
-from producers.partitions import agree_partitions
+from producers.contract.partitions import agree_partitions
 from worker.demo.numbers import Reader
 from worker.demo.story import contacts_after, tell
 from worker.demo.summary import summarize
-from worker.log_client import connect
+from worker.store.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

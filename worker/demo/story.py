@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from producers.change import ContactChange
+from producers.contract.change import ContactChange
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable
 
-    from producers.change import Op
+    from producers.contract.change import Op
 
 Pair: TypeAlias = tuple[str, str]
 """Owner and contact."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import SecretStr
 
-from worker.kept.redis import EmbeddedRedis
-from worker.kept.standin import KeptStandIn
-from worker.kept.worker import KeptWorker, last_line
-from worker.settings import WorkerSettings
+from worker.config.settings import WorkerSettings
+from worker.local.redis import EmbeddedRedis
+from worker.local.stand_in import KeptStandIn
+from worker.local.worker import KeptWorker, last_line
 
 if TYPE_CHECKING:
     from worker.standin.client import StandInClient

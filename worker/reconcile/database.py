@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from worker.database import NoDatabase, open_database, why
+from worker.config.database import NoDatabase, open_database, why
 from worker.reconcile.rows import SourceBroken, row_of
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from producers.change import Op
-    from worker.join import Remembered
+    from producers.contract.change import Op
+    from worker.core.pair import Remembered
 
 Found = Literal["upsert", "delete", "unchanged", "newer", "unstamped", "held_back", "dead"]
 """What follows for a pair: a change to send, or why none is: it is so already; something newer is confirmed; what is

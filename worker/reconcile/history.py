@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.log_client import command
+from worker.store.client import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import redis
 
-    from producers.keys import Keys
-    from worker.status import Status
+    from producers.contract.keys import Keys
+    from worker.admin.status import Status
 
 KEPT: Final = 100
 """Runs that are kept; older ones go."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.entry import pair_of
-from worker.log_client import command
+from worker.core.entry import pair_of
+from worker.store.client import command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import redis
 
-    from producers.keys import Keys
+    from producers.contract.keys import Keys
 
 _PAGE: Final = 1_000
 

@@ -7,18 +7,18 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self
 
-from producers.errors import ContactSyncError
-from worker.join import join_remembered
+from producers.contract.errors import ContactSyncError
+from worker.core.codec import decode_remembered
+from worker.core.pair import join_remembered
 from worker.reconcile.difference import difference
 from worker.reconcile.rows import Reject
 from worker.reconcile.spill import BUCKETS, PART, Spill
-from worker.stored import decode_remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from producers.change import Op
-    from worker.join import Remembered
+    from producers.contract.change import Op
+    from worker.core.pair import Remembered
     from worker.reconcile.rows import Row
     from worker.reconcile.spill import Words
 

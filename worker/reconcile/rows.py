@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from producers.change import ID_MAX_BYTES, OPS, Op, id_fault
-from producers.errors import ContactSyncError
-from producers.keys import PAIR_SEPARATOR
+from producers.contract.change import ID_MAX_BYTES, OPS, Op, id_fault
+from producers.contract.errors import ContactSyncError
+from producers.contract.keys import PAIR_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from producers.change import IdFault
+    from producers.contract.change import IdFault
 
 SAID_MAX: Final = 500
 """Most characters of a rejected row that are kept to be shown."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from producers import ContactChange, ContactProducer, NotAccepted
-from producers.errors import ContactSyncError
+from producers.contract.errors import ContactSyncError
 from worker.reconcile.known import buried, remembered, waiting
 from worker.reconcile.plan import Limits, Plan
 from worker.reconcile.rows import Reject, Row, row_of
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import redis
 
-    from producers.keys import Keys
-    from worker.settings import WorkerSettings
+    from producers.contract.keys import Keys
+    from worker.config.settings import WorkerSettings
 
 _CHUNK: Final = 1_000
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.serve.settings import Tokens
+    from worker.config.serve import Tokens
 
 Role = Literal["operator", "reader"]
 """An operator looks and acts, a reader looks."""

@@ -9,17 +9,17 @@ import redis
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
-from worker.commands.explain import explanation_lines, next_steps
-from worker.explain import explain
+from worker.admin.explain import explain
+from worker.cli.explain import explanation_lines, next_steps
 from worker.serve.audit import Audit
 from worker.serve.letters import Letters
 from worker.serve.metrics import Families, families, standing
 
 if TYPE_CHECKING:
-    from worker.dead_letters import Wanted
+    from worker.admin.status import Part
     from worker.serve.access import Role
-    from worker.serve.look import Looks
-    from worker.status import Part
+    from worker.serve.snapshots import Looks
+    from worker.store.dead_letters import Wanted
 
 _LOG = structlog.get_logger("contact_sync")
 

@@ -17,12 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from producers.errors import ContactSyncError
+from producers.contract.errors import ContactSyncError
 from worker.serve.access import COOKIE, SESSION_SECONDS, Access
 from worker.serve.actions import Actions
-from worker.serve.given import body_of, filters_of, id_of, number_of, query_of, wanted_of
+from worker.serve.params import body_of, filters_of, id_of, number_of, query_of, wanted_of
 from worker.serve.refusal import Refused
-from worker.serve.work import Work
+from worker.serve.threads import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from worker.serve.access import Role
-    from worker.serve.look import Looks
+    from worker.serve.snapshots import Looks
 
 _LOG = structlog.get_logger("contact_sync")
 

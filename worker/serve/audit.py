@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from worker.log_client import command
-from worker.times import iso_utc
+from worker.core.times import iso_utc
+from worker.store.client import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import redis
 
-    from producers.keys import Keys
+    from producers.contract.keys import Keys
 
 KEPT: Final = 10_000
 """Entries kept; the oldest go first, a thousand at once, and that is logged."""

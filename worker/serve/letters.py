@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.dead_letters import DeadLetters, Wanted
+from worker.store.dead_letters import DeadLetters, Wanted
 
 if TYPE_CHECKING:
-    from worker.letter import Letter
-    from worker.serve.look import Looks
+    from worker.core.dead_letter import Letter
+    from worker.serve.snapshots import Looks
 
 SHOWN_MAX: Final = 200
 """Most letters of one answer."""

@@ -13,17 +13,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from producers.change import OPS
-from worker.counted import BOUNDS_SECONDS, times
-from worker.gate import State
+from producers.contract.change import OPS
+from worker.core.counters import BOUNDS_SECONDS, times
+from worker.store.gate import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
 
-    from worker.serve.look import Seen
-    from worker.status import Status
+    from worker.admin.status import Status
+    from worker.serve.snapshots import Seen
 
 PREFIX: Final = "contact_sync_"
 

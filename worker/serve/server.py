@@ -11,7 +11,7 @@ import uvicorn
 
 from worker.serve.access import Access
 from worker.serve.app import build_app
-from worker.serve.look import Looks
+from worker.serve.snapshots import Looks
 from worker.standin.server import listen, url_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from worker.serve.settings import ServeSettings, Tokens
+    from worker.config.serve import ServeSettings, Tokens
 
 _STOP_SECONDS: Final = 5
 _CONNECTIONS_MAX: Final = 200

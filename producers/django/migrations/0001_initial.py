@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import migrations, models
 
-from producers.lane import LANES
+from producers.relay.lane import LANES
 
 
 def fill_lanes(apps: Any, schema_editor: Any) -> None:

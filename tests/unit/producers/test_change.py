@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from producers.change import ContactChange, id_fault, partition_of, source_fits, traceparent_fits
-from producers.errors import InvalidChange
+from producers.contract.change import ContactChange, id_fault, partition_of, source_fits, traceparent_fits
+from producers.contract.errors import InvalidChange
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CHARACTERS = st.characters(codec=None) | st.sampled_from("\x00\x1f\x20\x7e\x7f\x80\x9f\xa0é€𝄞\ud800\udfff")

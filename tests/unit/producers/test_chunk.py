@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.change import ContactChange, partition_of
-from producers.chunk import Chunk, Packer
-from producers.errors import InvalidChange
-from producers.keys import Keys
-from producers.stamp import Stamper
+from producers.contract.change import ContactChange, partition_of
+from producers.contract.errors import InvalidChange
+from producers.contract.keys import Keys
+from producers.send.chunk import Chunk, Packer
+from producers.send.stamp import Stamper
 
 NOW_MS = 1_795_460_847_757
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import redis
 
-from producers.chunk import Chunk
-from producers.delivery import Delivery, Replies
-from producers.errors import NotAccepted
-from producers.stamp import Stamper
+from producers.contract.errors import NotAccepted
+from producers.send.chunk import Chunk
+from producers.send.report import Delivery, Replies
+from producers.send.stamp import Stamper
 
 LOST = redis.ConnectionError("Connection closed by server.")
 FULL = redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'.")

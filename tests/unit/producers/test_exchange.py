@@ -11,13 +11,13 @@ import hiredis
 import pytest
 import redis
 
-from producers.exchange import connect, connect_async, exchange, exchange_async
+from producers.send.transport import connect, connect_async, exchange, exchange_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from producers.delivery import Replies
+    from producers.send.report import Replies
 
     Exchange = Callable[[str, bytes, int], Replies]
 

@@ -7,9 +7,9 @@ import asyncio
 import fakeredis
 import pytest
 
-from producers.errors import PartitionsMismatch, UnknownLogFormat
-from producers.keys import Keys
-from producers.partitions import agree_partitions, agree_partitions_async
+from producers.contract.errors import PartitionsMismatch, UnknownLogFormat
+from producers.contract.keys import Keys
+from producers.contract.partitions import agree_partitions, agree_partitions_async
 
 KEYS = Keys("ns")
 

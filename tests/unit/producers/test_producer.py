@@ -18,7 +18,7 @@ from producers import (
     ProducerSettings,
     SettingsError,
 )
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.unit.producers.log_entries import entries_of, stream_of
 
 if TYPE_CHECKING:

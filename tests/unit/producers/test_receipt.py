@@ -9,10 +9,10 @@ import pickle
 import pytest
 
 from producers import ContactChange, Receipt
-from producers.keys import Keys
+from producers.contract.keys import Keys
 from producers.receipt import LONGEST_WAIT_SECONDS, Looked, Standing, judge, questions, waits
-from worker.join import PairState, Remembered, Side
-from worker.stored import encode_remembered, encode_state
+from worker.core.codec import encode_remembered, encode_state
+from worker.core.pair import PairState, Remembered, Side
 
 T = 1_795_460_847_757
 BEHIND = b"%d-0" % (T + 100)

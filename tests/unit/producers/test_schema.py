@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator
 
-from producers.change import AT_MIN_MS, ID_MAX_BYTES, SOURCE_MAX_BYTES, ContactChange
-from producers.errors import InvalidChange
-from producers.keys import Keys
-from producers.schema import asyncapi, change_schema, documents, entry_schema
+from producers.contract.change import AT_MIN_MS, ID_MAX_BYTES, SOURCE_MAX_BYTES, ContactChange
+from producers.contract.errors import InvalidChange
+from producers.contract.keys import Keys
+from producers.contract.schema import asyncapi, change_schema, documents, entry_schema
 
 DOCS = Path(__file__).parents[3] / "docs" / "producers"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

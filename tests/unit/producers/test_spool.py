@@ -24,11 +24,11 @@ from producers import (
     SpoolError,
     SpoolFull,
 )
-from producers.change import partition_of
-from producers.chunk import Chunk
-from producers.delivery import Replies
-from producers.forwarding import Pass, spool_unaccepted
-from producers.spool import SPOOL_MIN_BYTES, Spool
+from producers.contract.change import partition_of
+from producers.send.chunk import Chunk
+from producers.send.report import Replies
+from producers.spool.drain import Pass, spool_unaccepted
+from producers.spool.store import SPOOL_MIN_BYTES, Spool
 from tests.unit.producers.log_entries import entries_of, stream_of
 
 if TYPE_CHECKING:

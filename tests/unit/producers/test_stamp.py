@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers import stamp
-from producers.stamp import Stamper
+from producers.send import stamp
+from producers.send.stamp import Stamper
 
 
 class Clock:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from producers import AsyncContactProducer, ContactChange, ContactProducer, ProducerSettings
-from producers.trace import current_traceparent
+from producers.send.trace import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,20 +9,20 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from producers.change import partition_of
+from producers.contract.change import partition_of
 from tests.unit.worker.pair_oracle import Known, Said, Told, confirm, read, record
-from worker.batch import fill
-from worker.entry import pair_of
-from worker.settlement import Act, settlement
-from worker.stored import decode_mark, decode_remembered, decode_state
-from worker.stretch import Stretch, join_log
+from worker.core.batch import fill
+from worker.core.codec import decode_mark, decode_remembered, decode_state
+from worker.core.entry import pair_of
+from worker.core.settlement import Act, settlement
+from worker.core.slice import Stretch, join_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from producers.change import Op
-    from worker.join import Readd
-    from worker.settlement import Settlement
+    from producers.contract.change import Op
+    from worker.core.pair import Readd
+    from worker.core.settlement import Settlement
 
 START_MS: Final = 1_795_460_847_757
 LATE_MS: Final = 30_000

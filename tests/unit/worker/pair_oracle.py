@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from producers.change import Op
+    from producers.contract.change import Op
 
 
 class Said(NamedTuple):

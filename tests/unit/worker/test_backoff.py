@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.backoff import full_jitter, retry_after_seconds
+from worker.core.backoff import full_jitter, retry_after_seconds
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC).timestamp()
 ALMOST_ONE = math.nextafter(1.0, 0.0)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from worker.batch import fill
-from worker.entry import pair_of
-from worker.join import PairState, Remembered, state_of
-from worker.stored import Mark
-from worker.stretch import Log, Stretch
+from worker.core.batch import fill
+from worker.core.codec import Mark
+from worker.core.entry import pair_of
+from worker.core.pair import PairState, Remembered, state_of
+from worker.core.slice import Log, Stretch
 
 if TYPE_CHECKING:
-    from producers.change import Op
+    from producers.contract.change import Op
 
 T = 1_795_460_847_757
 

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from worker.cli import COMMANDS, main
+from worker.cli.main import COMMANDS, main
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.check_server import check_persistence, check_server
-from worker.commands.session import printable, shown_url
-from worker.commands.worker import default_concurrency, worker_command
-from worker.drain import drain
-from worker.gate import View
-from worker.join import Remembered
-from worker.letter import Letter, Stated
-from worker.status import TOTALS, Status
-from worker.times import in_words, iso_utc
+from worker.admin.check_redis import check_persistence, check_server
+from worker.admin.drain import drain
+from worker.admin.status import TOTALS, Status
+from worker.cli.session import printable, shown_url
+from worker.cli.worker import default_concurrency, worker_command
+from worker.core.dead_letter import Letter, Stated
+from worker.core.pair import Remembered
+from worker.core.times import in_words, iso_utc
+from worker.store.gate import View
 
 if TYPE_CHECKING:
-    from worker.gate import State
+    from worker.store.gate import State
 
 T = 1_795_460_847_757
 

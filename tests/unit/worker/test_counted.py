@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.counted import BOUNDS_SECONDS, OUTCOMES, count_time, count_times, times
-from worker.outcome import Outcome
-from worker.settling import _OUTCOMES  # how the outcomes are named
+from worker.core.counters import BOUNDS_SECONDS, OUTCOMES, count_time, count_times, times
+from worker.core.outcome import Outcome
+from worker.delivery.settle import _OUTCOMES  # how the outcomes are named
 
 T = 1_795_460_847_757
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.ending import Ending, ending_on_signals, no_ctrl_c_is_lost
+from worker.cli.interrupts import Ending, ending_on_signals, no_ctrl_c_is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.entry import Change, Malformed, pair_of, read_entry, split_pair
+from worker.core.entry import Change, Malformed, pair_of, read_entry, split_pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from worker.join import PairState, Remembered, Side, confirm, join, join_remembered, state_of, verdict
+from worker.core.pair import PairState, Remembered, Side, confirm, join, join_remembered, state_of, verdict
 
 if TYPE_CHECKING:
-    from producers.change import Op
-    from worker.join import Readd
+    from producers.contract.change import Op
+    from worker.core.pair import Readd
 
 T = 1_795_460_847_000
 EIGHT, NINE, TEN = T + 8, T + 9, T + 10

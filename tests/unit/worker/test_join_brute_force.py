@@ -20,8 +20,8 @@ from tests.unit.worker.pair_oracle import Said
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from producers.change import Op
-    from worker.join import Readd
+    from producers.contract.change import Op
+    from worker.core.pair import Readd
 
 Letter = tuple["Op", int | None]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from worker.log_client import connect, round_trip
+from worker.store.client import connect, round_trip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from worker.logs import REPEATED_SECONDS, FirstOfMany
+from worker.process.logs import REPEATED_SECONDS, FirstOfMany
 
 
 class Clock:

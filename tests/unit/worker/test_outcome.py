@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.outcome import Answer, Confirmed, Hold, NoAnswer, Outcome, Rejected, Retry, TooLarge, decide
+from worker.core.outcome import Answer, Confirmed, Hold, NoAnswer, Outcome, Rejected, Retry, TooLarge, decide
 
 NOW = 1_795_460_847.0
 MANY = 500

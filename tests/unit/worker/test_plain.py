@@ -8,13 +8,13 @@ from copy import deepcopy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.change import partition_of
-from worker.batch import Batch, fill
-from worker.entry import Change, Malformed, pair_of, read_entry
-from worker.join import PairState, Remembered, join, state_of
-from worker.settlement import Act, settlement
-from worker.stored import DeadPair, Mark
-from worker.stretch import Log, RawEntry, Stretch, join_log
+from producers.contract.change import partition_of
+from worker.core.batch import Batch, fill
+from worker.core.codec import DeadPair, Mark
+from worker.core.entry import Change, Malformed, pair_of, read_entry
+from worker.core.pair import PairState, Remembered, join, state_of
+from worker.core.settlement import Act, settlement
+from worker.core.slice import Log, RawEntry, Stretch, join_log
 
 T = 1_795_460_847_757
 PARTITIONS = 2

@@ -11,8 +11,8 @@ from dotenv import dotenv_values
 
 from producers import SettingsError
 from producers.settings import variable_of
-from worker.serve.settings import ServeSettings
-from worker.settings import WorkerSettings, load_worker_settings, read_server_key
+from worker.config.serve import ServeSettings
+from worker.config.settings import WorkerSettings, load_worker_settings, read_server_key
 
 EXAMPLE = Path(__file__).parents[3] / ".env.example"
 KEY = {"server_key_id": "id", "server_key_secret": "hunter2"}

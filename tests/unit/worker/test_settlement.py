@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batch import fill
-from worker.counted import times
-from worker.entry import pair_of
-from worker.join import PairState, Remembered, join, join_remembered, state_of
-from worker.settlement import Act, Refusal, Settlement, settlement
-from worker.stored import DeadPair, Mark, decode_remembered, decode_state
-from worker.stretch import Log, Stretch, join_log
+from worker.core.batch import fill
+from worker.core.codec import DeadPair, Mark, decode_remembered, decode_state
+from worker.core.counters import times
+from worker.core.entry import pair_of
+from worker.core.pair import PairState, Remembered, join, join_remembered, state_of
+from worker.core.settlement import Act, Refusal, Settlement, settlement
+from worker.core.slice import Log, Stretch, join_log
 
 if TYPE_CHECKING:
-    from producers.change import Op
-    from worker.join import Readd
-    from worker.settlement import Fate
+    from producers.contract.change import Op
+    from worker.core.pair import Readd
+    from worker.core.settlement import Fate
 
 T = 1_795_460_847_757
 PAIR = pair_of(b"1", b"2")

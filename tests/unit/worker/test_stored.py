@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.change import SOURCE_MAX_BYTES
-from worker.join import PairState, Remembered, Side
-from worker.stored import (
+from producers.contract.change import SOURCE_MAX_BYTES
+from worker.core.codec import (
     DeadPair,
     Mark,
     decode_dead_pair,
@@ -21,9 +20,10 @@ from worker.stored import (
     encode_remembered,
     encode_state,
 )
+from worker.core.pair import PairState, Remembered, Side
 
 if TYPE_CHECKING:
-    from producers.change import Op
+    from producers.contract.change import Op
 
 T = 1_795_460_847_757
 

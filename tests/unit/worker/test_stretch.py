@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.entry import pair_of
-from worker.join import Remembered, join, state_of
-from worker.stored import DeadPair, Mark
-from worker.stretch import Log, Stretch, join_log
+from worker.core.codec import DeadPair, Mark
+from worker.core.entry import pair_of
+from worker.core.pair import Remembered, join, state_of
+from worker.core.slice import Log, Stretch, join_log
 
 if TYPE_CHECKING:
-    from producers.change import Op
+    from producers.contract.change import Op
 
 T = 1_795_460_847_757
 PAIR, OTHER = pair_of(b"1", b"2"), pair_of(b"1", b"9")

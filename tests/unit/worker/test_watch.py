@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker.commands.watch import HEIGHT, WIDTH, Watched, screen
-from worker.gate import View
-from worker.status import TOTALS, Part, Status
+from worker.admin.status import TOTALS, Part, Status
+from worker.cli.watch import HEIGHT, WIDTH, Watched, screen
+from worker.store.gate import View
 
 NOW_MS = 1_795_460_847_757
 NOTHING = Part(0, 0, 0, None, None, leased=False)

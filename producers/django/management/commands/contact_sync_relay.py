@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.utils import Error as DatabaseFailure
 
+from producers.contract.errors import ContactSyncError, Repartitioning
 from producers.django.forwarding import relay, waiting
 from producers.django.settings import read_settings
-from producers.errors import ContactSyncError, Repartitioning
 from producers.producer import ContactProducer
 
 _BATCHES: Final = 100  # between two looks at whether somebody asks for the end

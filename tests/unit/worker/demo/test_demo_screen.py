@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from worker.admin.status import TOTALS, Status
 from worker.demo.numbers import Numbers
 from worker.demo.screen import LiveScreen, PlainScreen, Rate, screen_for
 from worker.demo.summary import summarize
-from worker.gate import View
 from worker.standin.views import Counts
-from worker.status import TOTALS, Status
+from worker.store.gate import View
 
 VALUES = {"emitted": "1,234", "waiting": "34", "coalesced": "200", "requests": "7", "confirmed": "1,000"}
 

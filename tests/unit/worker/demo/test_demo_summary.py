@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from worker.admin.status import TOTALS, Status
 from worker.demo.numbers import Numbers
 from worker.demo.summary import Summary, summarize
-from worker.gate import View
 from worker.standin.views import Counts
-from worker.status import TOTALS, Status
+from worker.store.gate import View
 
 A, B = ("1", "a"), ("1", "b")
 ENDS = {"events": 10, "records_confirmed": 4, "coalesced": 3, "superseded": 1, "stale": 2}

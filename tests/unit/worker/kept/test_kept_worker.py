@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from worker.kept.worker import environment_of, last_line
-from worker.settings import WorkerSettings, load_worker_settings
+from worker.config.settings import WorkerSettings, load_worker_settings
+from worker.local.worker import environment_of, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

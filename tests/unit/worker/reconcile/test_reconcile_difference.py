@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.join import Remembered, state_of, verdict
+from worker.core.pair import Remembered, state_of, verdict
 from worker.reconcile.difference import difference
 
 if TYPE_CHECKING:
-    from producers.change import Op
+    from producers.contract.change import Op
 
 AS_OF = 1_795_460_000_000
 pairs = st.sampled_from([b"1\x1f2", b"1\x1f3", b"2\x1f2", b"2\x1f3"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from worker.counted import count_time
-from worker.gate import View
-from worker.serve.look import Memory, Seen
-from worker.status import TOTALS, Part, Status
+from worker.admin.status import TOTALS, Part, Status
+from worker.core.counters import count_time
+from worker.serve.snapshots import Memory, Seen
+from worker.store.gate import View
 
 if TYPE_CHECKING:
-    from worker.gate import State
+    from worker.store.gate import State
 
 T = 1_795_460_847_757
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.worker.serve.seen import seen, view
-from worker.counted import BOUNDS_SECONDS
+from worker.core.counters import BOUNDS_SECONDS
 from worker.serve.metrics import Families, families, standing
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from worker.serve.look import Seen
+    from worker.serve.snapshots import Seen
 
 ROOT = Path(__file__).parents[4]
 DOCUMENTED = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The contract between producers and workers: changes, keys, partitions, errors, schemas."""

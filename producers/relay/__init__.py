@@ -1,0 +1,1 @@
+"""What each relay does with an outbox, whichever library reads its tables."""

@@ -1,0 +1,1 @@
+"""From a caller's changes to Redis: checked, stamped, packed, sent, and reported one by one."""

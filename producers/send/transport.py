@@ -1,0 +1,99 @@
+"""One round trip with Redis: many packed commands out, their replies back, none of it ever repeated.
+
+redis-py's pipelines tell nothing of the replies that came before a failure, and its clients repeat by themselves: an
+XADD whose reply was lost would be appended twice. Connections from its pool do neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from producers.send.report import Replies
+
+SOCKET_TIMEOUT_SECONDS: Final = 5.0
+CONNECT_TIMEOUT_SECONDS: Final = 2.0
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+    "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "decode_responses": False,
+    # All that is needed here; the newer protocol may push messages of its own between the replies.
+    "protocol": 2,
+}
+
+# Answers to a single command, which Redis did not carry out; redis-py counts the latter two as connection errors.
+_REFUSALS: Final = (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
+
+
+def connect(url: str, timeout_seconds: float | None = None) -> redis.Redis:
+    """A client that waits a bounded time and never repeats a command; it connects at first use.
+
+    Args:
+        url: of Redis.
+        timeout_seconds: how long it waits at most, to connect and for each answer; None for as long as is usual here.
+    """
+    shorter = (
+        {} if timeout_seconds is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_seconds)
+    )
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **{**_OPTIONS, **shorter})
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """``connect`` for asyncio."""
+    return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
+
+
+def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
+    """Write ``count`` packed commands over one connection, then read as many replies."""
+    pool: Any = client.connection_pool  # Any, because redis-py leaves the types of connections open
+    try:
+        connection = pool.get_connection()
+    except (redis.RedisError, OSError) as error:
+        return Replies([], error, written=False)
+    replies: list[Any] = []
+    try:
+        connection.send_packed_command((commands,), check_health=False)
+        while len(replies) < count:
+            try:
+                # Straight on after a refusal: the replies behind it are still to be read.
+                replies.append(connection.read_response(disconnect_on_error=False))
+            except _REFUSALS as refusal:
+                replies.append(refusal)
+    except (redis.RedisError, OSError) as error:
+        return Replies(replies, error)
+    finally:
+        # Replies left behind would answer the next caller's commands.
+        if len(replies) < count:
+            connection.disconnect()
+        pool.release(connection)
+    return Replies(replies)
+
+
+async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: int) -> Replies:
+    """``exchange`` for asyncio."""
+    pool: Any = client.connection_pool
+    try:
+        connection = await pool.get_connection()
+    except (redis.RedisError, OSError) as error:
+        return Replies([], error, written=False)
+    replies: list[Any] = []
+    try:
+        await connection.send_packed_command((commands,), check_health=False)
+        while len(replies) < count:
+            try:
+                replies.append(await connection.read_response(disconnect_on_error=False))
+            except _REFUSALS as refusal:
+                replies.append(refusal)
+    except (redis.RedisError, OSError) as error:
+        return Replies(replies, error)
+    finally:
+        if len(replies) < count:
+            await connection.disconnect(nowait=True)
+        await pool.release(connection)
+    return Replies(replies)

@@ -1,0 +1,1 @@
+"""A local file that keeps changes while Redis does not take them."""

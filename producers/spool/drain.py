@@ -1,0 +1,120 @@
+"""How changes go into the spool and out of it again, in order per pair. Decides; the producers do."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from producers.contract.errors import SpoolError
+from producers.receipt import SPOOLED
+from producers.send.chunk import CHUNK_SIZE, Chunk
+from producers.send.report import Replies
+
+if TYPE_CHECKING:
+    from producers.contract.change import ContactChange
+    from producers.spool.store import Spool, Spooled
+
+# Refusals that speak of one key, so that the changes of other partitions may go on.
+_OF_A_KEY: Final = ("WRONGTYPE", "NOPERM")
+
+
+class Pass:
+    """One way through the spool, from the oldest change on.
+
+    What was refused stays, and with it all later changes of its pair, so that none overtakes another.
+
+    Args:
+        spool: the spool, claimed.
+        seconds: how long it may begin new round trips; None for as long as there is anything.
+    """
+
+    def __init__(self, spool: Spool, seconds: float | None = None) -> None:
+        self.accepted = 0
+        self.cause: Exception | None = None
+        self._spool = spool
+        self._ends = None if seconds is None else time.monotonic() + seconds
+        self._ended = False
+        self._last = 0
+        self._batch: list[Spooled] = []
+        self._held: set[tuple[str, str]] = set()
+
+    def take(self) -> Chunk:
+        """The changes of the next round trip; empty at the end.
+
+        Raises:
+            SpoolError: the spool cannot be read.
+        """
+        chunk = Chunk()
+        while not self._ended and not chunk and (self._ends is None or time.monotonic() < self._ends):
+            spooled = self._spool.after(self._last, CHUNK_SIZE)
+            if not spooled:
+                break
+            self._last = spooled[-1].seq
+            self._batch = [each for each in spooled if pair_of(each.change) not in self._held]
+            chunk = chunk_of([each.change for each in self._batch])
+        return chunk
+
+    def record(self, answer: Replies) -> None:
+        """Take out what Redis accepted.
+
+        Raises:
+            SpoolError: it could not be taken out, and will be said again, which changes nothing.
+        """
+        accepted = []
+        for index, each in enumerate(self._batch):
+            reply = answer.replies[index] if index < len(answer.replies) else answer.broken
+            if isinstance(reply, Exception):
+                self._held.add(pair_of(each.change))
+                self.cause = self.cause or reply
+                self._ended = self._ended or not str(reply).startswith(_OF_A_KEY)
+            elif pair_of(each.change) not in self._held:
+                accepted.append(each.seq)
+        self._ended = self._ended or answer.broken is not None
+        if accepted:
+            self._spool.remove(accepted)
+            self.accepted += len(accepted)
+
+
+def spool_unaccepted(spool: Spool, chunk: Chunk, answer: Replies) -> Replies:
+    """The answer to a chunk with all that Redis did not accept put in the spool.
+
+    Without an answer, because the spool is not empty and nothing may be sent past it, all of it is.
+
+    A change that was accepted after one of the same pair was not is spooled too, behind that one: it is said twice,
+    which changes nothing, and is not overtaken.
+    """
+    if len(answer.replies) == len(chunk) and not any(isinstance(reply, Exception) for reply in answer.replies):
+        return answer
+    replies: list[Any] = []
+    behind, held = [], set()
+    for index, change in enumerate(chunk.changes):
+        reply = answer.replies[index] if index < len(answer.replies) else None
+        failed = reply is None or isinstance(reply, Exception)
+        if failed:
+            held.add(pair_of(change))
+        if pair_of(change) in held:
+            behind.append(chunk.stamped(index))
+        replies.append(SPOOLED if failed else reply)
+    try:
+        spool.append(behind)
+    except SpoolError as error:
+        return answer._replace(spool=_with_the_reason(error, answer))
+    return Replies(replies)
+
+
+def _with_the_reason(error: SpoolError, answer: Replies) -> SpoolError:
+    cause = next((reply for reply in answer.replies if isinstance(reply, Exception)), answer.broken)
+    return error if cause is None else SpoolError(f"{error}; Redis: {str(cause).rstrip('.')}", full=error.full)
+
+
+def chunk_of(changes: list[ContactChange]) -> Chunk:
+    """Changes that carry their ``at`` already, ready to be packed."""
+    chunk = Chunk()
+    chunk.changes = changes
+    chunk.stamps = [change.at or 0 for change in changes]
+    return chunk
+
+
+def pair_of(change: ContactChange) -> tuple[str, str]:
+    """What orders a change among others."""
+    return change.owner, change.contact

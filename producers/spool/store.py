@@ -1,0 +1,192 @@
+"""A bounded local file that keeps changes while Redis is away, full or read-only: SQLite, safe against kill -9.
+
+What `append` returned from is on the disk. Several processes may share one file: each sees at once what the others
+spooled, and one at a time forwards. The file must lie on a disk of this machine: SQLite's locks are not for networks.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from producers.contract.change import ContactChange
+from producers.contract.errors import SettingsError, SpoolError
+from producers.spool.file import busy, create, open_spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SPOOL_BYTES: Final = 64 * 1024 * 1024
+"""Largest file unless said otherwise."""
+SPOOL_MIN_BYTES: Final = 64 * 1024
+"""Smallest bound: below it SQLite's own pages leave little for changes."""
+
+_FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
+_APPEND: Final = "INSERT INTO changes (owner, contact, op, at, source, traceparent) VALUES (?, ?, ?, ?, ?, ?)"
+_AFTER: Final = (
+    "SELECT seq, owner, contact, op, at, source, traceparent FROM changes WHERE seq > ? ORDER BY seq LIMIT ?"
+)
+
+# A connection that a fork brought along must be neither used nor closed, so it is kept where nobody collects it.
+_inherited: list[sqlite3.Connection] = []
+
+
+class Spooled(NamedTuple):
+    """A change in the spool.
+
+    Attributes:
+        seq: its place: changes are forwarded in this order.
+        change: the change as it was first stamped.
+    """
+
+    seq: int
+    change: ContactChange
+
+
+class Spool:
+    """The file. Safe to share between threads, processes and both sides of a fork.
+
+    Args:
+        path: where it is, or is to be made; its directory must exist.
+        namespace: of the log that the changes are for; a spool belongs to one.
+        max_bytes: largest size of the file. Its write-ahead log takes a few megabytes beside it.
+
+    Raises:
+        SettingsError: the file cannot be opened, is none of ours, or holds changes of another namespace.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], namespace: str, max_bytes: int = SPOOL_BYTES) -> None:
+        if max_bytes < SPOOL_MIN_BYTES:
+            raise SettingsError(f"spool_bytes must be {SPOOL_MIN_BYTES} or more, not {max_bytes}")
+        self.path: Final = Path(path).absolute()
+        self._namespace = namespace
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._connection: sqlite3.Connection | None = open_spool(self.path, namespace, max_bytes)
+
+    def append(self, changes: Iterable[ContactChange]) -> None:
+        """Put stamped changes at the end, all or none; when this returns they are on the disk.
+
+        Raises:
+            SpoolError: none of them is in the spool.
+        """
+        rows = [tuple(getattr(change, field) for field in _FIELDS) for change in changes]
+        with self._transaction() as connection:
+            connection.executemany(_APPEND, rows)
+
+    def remove(self, seqs: Iterable[int]) -> None:
+        """Take changes out that the log has.
+
+        Raises:
+            SpoolError: they are all still there.
+        """
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM changes WHERE seq = ?", [(seq,) for seq in seqs])
+
+    def after(self, seq: int, limit: int) -> list[Spooled]:
+        """The oldest changes behind a place, in order.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        with self._connected() as connection:
+            rows = connection.execute(_AFTER, (seq, limit)).fetchall()
+        # They were checked before they were said, and are not checked again.
+        return [
+            Spooled(row[0], ContactChange.model_construct(**dict(zip(_FIELDS, row[1:], strict=True)))) for row in rows
+        ]
+
+    def holds_any(self) -> bool:
+        """Whether any change waits, of whichever process.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        with self._connected() as connection:
+            return connection.execute("SELECT 1 FROM changes LIMIT 1").fetchone() is not None
+
+    def __len__(self) -> int:
+        """How many changes wait."""
+        with self._connected() as connection:
+            return int(connection.execute("SELECT count(*) FROM changes").fetchone()[0])
+
+    def __bool__(self) -> bool:
+        """An empty spool is a spool."""
+        return True
+
+    @contextmanager
+    def claim(self) -> Iterator[bool]:
+        """The right to forward, which one has at a time among all processes; False where another has it.
+
+        The lock is SQLite's own, on a file beside the spool: it ends with the process that has it, however that ends.
+
+        Raises:
+            SpoolError: that file cannot be made or locked.
+        """
+        path = self.path.with_name(f"{self.path.name}-forward")
+        try:
+            create(path)
+            lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise SpoolError(f"the spool {self.path} cannot be forwarded: {error}") from error
+        try:
+            yield self._locked(lock)
+        finally:
+            lock.close()
+
+    def close(self) -> None:
+        """Close the file; what is in it stays. It is opened again if it is used again."""
+        with self._lock:
+            if self._connection is not None and self._pid == os.getpid():
+                self._connection.close()
+                self._connection = None
+
+    def _locked(self, lock: sqlite3.Connection) -> bool:
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            if busy(error):
+                return False
+            raise SpoolError(f"the spool {self.path} cannot be forwarded: {error}") from error
+        return True
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        if self._pid != os.getpid():
+            self._begin_after_fork()
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = open_spool(self.path, self._namespace, self._max_bytes)
+                yield self._connection
+            except sqlite3.Error as error:
+                full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+                words = f"is full ({self._max_bytes} bytes, or its disk)" if full else f"failed: {error}"
+                raise SpoolError(f"the spool {self.path} {words}", full=full) from error
+            except SettingsError as error:
+                raise SpoolError(str(error)) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # SQLite ends it by itself after some errors
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+
+    def _begin_after_fork(self) -> None:
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        self._connection = None
+        self._lock = threading.Lock()  # another thread of the parent may have had it
+        self._pid = os.getpid()

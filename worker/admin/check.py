@@ -1,0 +1,140 @@
+"""Is everything there and right? Each question answered in one line; nothing is changed anywhere."""
+
+from __future__ import annotations
+
+import time
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+
+from producers.contract.errors import ContactSyncError, SettingsError
+from producers.contract.partitions import DEFAULT_PARTITIONS, agree_partitions
+from producers.settings import PREFIX, variable_of
+from worker.admin.check_broker import check_broker
+from worker.admin.check_redis import check_clock, check_permissions, check_persistence, check_server, directive
+from worker.admin.finding import Finding
+from worker.admin.status import read_status
+from worker.config.serve import ServeSettings
+from worker.config.server_key import read_server_key
+from worker.config.settings import WorkerSettings, is_loopback
+from worker.core.outcome import Answer, Confirmed, Hold, Rejected, Retry, TooLarge, decide
+from worker.delivery.endpoint import Endpoint
+from worker.store.client import command, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from worker.admin.finding import Verdict
+
+_REDIS_SECONDS: Final = 5.0
+
+HARMLESS_BODY: Final = b'{"contacts":[]}'
+"""A request that changes nothing: refused for its emptiness (40002, field 101) by who accepts the key."""
+
+
+def check_variables(names: Iterable[str]) -> Iterator[Finding]:
+    """What is set and read by nobody, most often a slip of the pen: a setting that silently keeps its default.
+
+    Args:
+        names: of the variables that are set.
+    """
+    known = [variable_of(field) for field in ServeSettings.model_fields]
+    for name in sorted(names):
+        if name.startswith(PREFIX) and name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.9)
+            meant = f": is {close[0]} meant?" if close else ""
+            yield Finding("settings", "warn", f"{name} is none that anything here reads{meant}")
+
+
+def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Callable[[], float]) -> Iterator[Finding]:
+    """Looks at Redis, the log, the broker, the credentials and the endpoint.
+
+    Args:
+        settings: what to look at.
+        shown: a URL without what may be secret in it.
+        epoch: this machine's clock, the Unix time in seconds.
+    """
+    client = connect(settings.redis_url, timeout_seconds=_REDIS_SECONDS)
+    try:
+        info: dict[str, Any] = dict(client.info())
+        yield from check_server(info, shown(settings.redis_url))
+        yield (permissions := check_permissions(client, settings.keys))
+        yield check_persistence(info, directive(client, "appendfsync"), directive(client, "save"))
+        yield check_clock(client, epoch)
+        if permissions.verdict != "wrong":  # else it is refused, and that is said already
+            yield from _log(client, settings)
+        yield from check_broker(settings, info, shown)
+    except redis.RedisError as error:
+        yield Finding("redis", "wrong", f"{variable_of('redis_url')}, {shown(settings.redis_url)}: {error}")
+    finally:
+        client.close()
+    yield from check_endpoint(settings, epoch)
+
+
+def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
+    """The log: its number of partitions, and that nothing else stands in its place."""
+    keys = settings.keys
+    if command(client, "TYPE", keys.config) not in {b"none", b"hash"}:
+        yield Finding("partitions", "wrong", f"the key {keys.config} is none of ours: it is of another type")
+        return
+    if not client.hexists(keys.config, "partitions"):
+        count = settings.partitions or DEFAULT_PARTITIONS
+        yield Finding("partitions", "ok", f"none recorded yet: the log will begin with {count}")
+    else:
+        try:
+            count = agree_partitions(client, keys, settings.partitions)
+        except ContactSyncError as error:
+            yield Finding("partitions", "wrong", str(error))
+            return
+        yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'none'} configured")
+    found = read_status(client, keys, count)
+    strange = found.strange_partitions
+    if found.strange_inbox:
+        yield Finding("streams", "wrong", f"the key {keys.inbox}, the inbox, is none of ours: it is of another type")
+    elif strange:
+        numbers = ", ".join(map(str, strange))
+        yield Finding("streams", "wrong", f"a key of another type stands in our place in partitions {numbers}")
+    else:
+        yield Finding("streams", "ok", "no key of another type stands in our place")
+    if said := found.lost_words():
+        yield Finding("lost", "wrong", f"{said}; say them again, then contact-sync status --acknowledge")
+
+
+def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iterator[Finding]:
+    """The credentials, and by a request that changes nothing the endpoint and whether it accepts them."""
+    try:
+        header = read_server_key(settings).header
+        yield Finding("credentials", "ok", "the server key is there")
+    except SettingsError as error:
+        header = ""
+        yield Finding("credentials", "wrong", str(error))
+    if settings.endpoint_url.startswith("http:") and not is_loopback(settings.endpoint_url):
+        yield Finding("endpoint tls", "warn", "http:// leaves this machine: anybody on the way reads the server key")
+    endpoint = Endpoint(settings.endpoint_url, settings.request_timeout_seconds)
+    try:
+        began = time.monotonic()
+        answer = endpoint.send(HARMLESS_BODY, header)
+        seconds = time.monotonic() - began
+    finally:
+        endpoint.close()
+    verdict, message = _judged(answer, has_key=bool(header), epoch=epoch, said=f"answers in {seconds:.2f} s")
+    yield Finding("endpoint", verdict, f"{settings.endpoint_url}: {message}")
+
+
+def _judged(answer: Any, *, has_key: bool, epoch: Callable[[], float], said: str) -> tuple[Verdict, str]:
+    # As if there were records, so that a refusal of their number is told from a refusal of everything.
+    match decide(answer, records=2, now_epoch_seconds=epoch()):
+        case Retry(error=error) if isinstance(answer, Answer):
+            return "warn", f"{said}, but is out of order: {error}"
+        case Retry(error=error):
+            return "wrong", f"{error}; is {variable_of('endpoint_url')} right?"
+        case Hold(reason="credentials") if not has_key:
+            return "ok", f"{said}; without a server key it was only seen that it is there"
+        case Hold(reason="credentials", error=error):
+            return "wrong", f"refuses the server key ({variable_of('server_key_id')}, …_SECRET): {error}"
+        case Hold(reason=reason, error=error):
+            wrong = f"but not as a contact endpoint does ({reason}: {error})"
+            return "wrong", f"{said}, {wrong}; is {variable_of('endpoint_url')} right?"
+        case TooLarge() | Rejected() | Confirmed():
+            return "ok", f"{said}, and accepts the server key"

@@ -1,0 +1,66 @@
+"""Is Celery's broker right: does it answer, and does it share the log's memory?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+
+from worker.admin.finding import Finding
+from worker.store.client import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from worker.config.settings import WorkerSettings
+
+_TIMEOUT_SECONDS: Final = 5
+_NEEDLESS: Final = "until it answers, workers look for work by themselves"  # it carries hints alone
+
+
+def check_broker(
+    settings: WorkerSettings, log_info: Mapping[str, Any], shown: Callable[[str], str]
+) -> Iterator[Finding]:
+    """Looks at the broker; that it is away is no more than a warning.
+
+    Args:
+        settings: what to look at.
+        log_info: INFO of the log's Redis.
+        shown: a URL without what may be secret in it.
+    """
+    url = settings.broker_url or settings.redis_url
+    if url.startswith(("redis://", "rediss://", "unix://")) and ";" not in url:
+        yield _redis(url, log_info, shown)
+    else:
+        yield _other(settings.celery_broker_url, shown)
+
+
+def _redis(url: str, log_info: Mapping[str, Any], shown: Callable[[str], str]) -> Finding:
+    client = connect(url, timeout_seconds=_TIMEOUT_SECONDS)
+    try:
+        info: Any = client.info("server")
+    except redis.RedisError as error:
+        return Finding("broker", "warn", f"{shown(url)}: {str(error).rstrip('.')}; {_NEEDLESS}")
+    finally:
+        client.close()
+    if info.get("run_id") != log_info.get("run_id"):
+        return Finding("broker", "ok", f"{shown(url)}, apart from the log")
+    if limit := log_info.get("maxmemory"):
+        return Finding("broker", "warn", f"shares the log's Redis, which refuses both at {limit:,} bytes: part them")
+    return Finding("broker", "ok", "shares the log's Redis, which has no maxmemory")
+
+
+def _other(url: str, shown: Callable[[str], str]) -> Finding:
+    """A broker of another kind, asked as Celery asks it."""
+    from kombu import Connection  # noqa: PLC0415 - dear to load, and most brokers are a Redis
+    from kombu.exceptions import OperationalError  # noqa: PLC0415 - the same
+
+    where = " ".join(shown(each) for each in url.split(";"))
+    try:
+        with Connection(url, connect_timeout=_TIMEOUT_SECONDS) as connection:
+            connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
+    except (ImportError, KeyError, ValueError) as error:  # without the library that speaks to it no worker starts
+        return Finding("broker", "wrong", f"{where}: {error}")
+    except (OSError, OperationalError) as error:
+        return Finding("broker", "warn", f"{where}: {error}; {_NEEDLESS}")
+    return Finding("broker", "ok", f"{where}, apart from the log")

@@ -1,0 +1,97 @@
+"""What a producer wrote, held against each rule of CONTRACT section 2 (pure)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from producers.contract.change import (
+    AT_AHEAD_MS,
+    AT_MIN_MS,
+    OPS,
+    SOURCE_MAX_BYTES,
+    id_fault,
+    partition_of,
+    traceparent_fits,
+)
+from worker.core.entry import Malformed, entry_time_ms, read_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+RULES: Final[Mapping[str, str]] = {
+    "owner": "owner is 1 to 256 bytes of UTF-8 without control characters",
+    "contact": "contact is 1 to 256 bytes of UTF-8 without control characters",
+    "op": "op is upsert or delete",
+    "at": "at, where it is there, is Unix milliseconds, at most 5 minutes ahead of the entry",
+    "partition": "the entry lies in its owner's partition: CRC-32 of the owner, modulo the number of partitions",
+    "once": "no field stands twice",
+}
+"""An entry that breaks one becomes a dead letter."""
+
+ADVICE: Final[Mapping[str, str]] = {
+    "stamped": "at is there, so that the order of arrival does not matter",
+    "source": "source fits into 64 bytes; one that does not is ignored",
+    "traceparent": "traceparent is W3C trace context; one that is not is ignored",
+    "known": "every field is one of the contract's; others are ignored",
+}
+"""An entry that does not heed one is delivered all the same."""
+
+_FIELDS: Final = (b"owner", b"contact", b"op", b"at", b"source", b"traceparent")
+
+
+def faults(entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: int) -> dict[str, str]:
+    """The rules that an entry breaks, and the advice that it does not heed: each with what is wrong, without ids.
+
+    Args:
+        entry_id: the entry's id.
+        flat: its fields and values in turn.
+        partition: the partition whose log holds it.
+        partitions: how many there are.
+    """
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    found = {}
+    for name in ("owner", "contact"):
+        raw = fields.get(name.encode())
+        fault: str | None = "missing" if raw is None else id_fault(raw)
+        if fault:
+            found[name] = fault
+    if fields.get(b"op", b"").decode("utf-8", "replace") not in OPS:
+        found["op"] = "another value" if b"op" in fields else "missing"
+    if at := _at_fault(fields.get(b"at"), entry_time_ms(entry_id)):
+        found["at"] = at
+    home = partition_of(fields.get(b"owner", b""), partitions)
+    if b"owner" in fields and home != partition:
+        found["partition"] = f"in {partition}, its owner's is {home}"
+    twice = [name.decode() for name in _FIELDS[:4] if flat[::2].count(name) > 1]
+    if twice:
+        found["once"] = ", ".join(twice)
+    reads = read_entry(entry_id, list(flat), partition, partitions)
+    if isinstance(reads, Malformed) and not found:
+        found["once"] = reads.reason  # the reader has the last word
+    return found | _unheeded(fields)
+
+
+def _at_fault(at: bytes | None, entry_ms: int) -> str | None:
+    if at is None:
+        return None
+    if not at.isdigit():
+        return "other characters than digits"
+    if len(at) > 20 or int(at) > entry_ms + AT_AHEAD_MS:
+        return "too far ahead"
+    return "no milliseconds: seconds perhaps" if int(at) < AT_MIN_MS else None
+
+
+def _unheeded(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    found = {}
+    if b"at" not in fields:
+        found["stamped"] = "missing"
+    source = fields.get(b"source", b"-")
+    if source and (len(source) > SOURCE_MAX_BYTES or id_fault(source)):
+        found["source"] = "ignored"
+    trace = fields.get(b"traceparent")
+    if trace is not None and not traceparent_fits(trace.decode("utf-8", "replace")):
+        found["traceparent"] = "ignored"
+    others = sorted(name.decode("utf-8", "replace")[:40] for name in fields if name not in _FIELDS)
+    if others:
+        found["known"] = "ignored: " + ", ".join(others)
+    return found

@@ -1,0 +1,166 @@
+"""All that is known of one pair: what waits, what was confirmed, what may still act, what is dead, what comes next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
+
+from producers.contract.change import partition_of
+from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
+from worker.core.entry import Malformed, entry_time_ms, pair_of, read_entry
+from worker.core.pair import join, join_remembered, state_of, verdict
+from worker.store.client import command
+from worker.store.dead_letters import DeadLetters, Wanted
+from worker.store.gate import Gate
+from worker.store.inbox import entries_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import redis
+
+    from producers.contract.keys import Keys
+    from worker.core.codec import Mark
+    from worker.core.dead_letter import Letter
+    from worker.core.entry import Change
+    from worker.core.pair import PairState, Readd, Remembered, Verdict
+    from worker.store.gate import View
+
+SCAN_ENTRIES: Final = 200_000
+"""Most entries of the partition's log that are looked through; more than that takes seconds, and is said."""
+
+_PAGE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of the log that speaks of the pair: a change, or what is wrong with it."""
+
+    id: str
+    says: Change | Malformed
+
+    @property
+    def time_ms(self) -> int:
+        """When Redis accepted it (Unix ms)."""
+        return entry_time_ms(self.id.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is known of a pair.
+
+    Attributes:
+        partition: where its changes lie.
+        entries: those of it that are in the log.
+        inbox: those of it that lie in the inbox, stamped as they will move on into the log.
+        cut: how many entries of the log were not looked through, 0 where all were.
+        pending: what was read of it and is not confirmed.
+        known: what was confirmed of it, as far as that is remembered.
+        mark: until when unanswered requests may still act on it.
+        letters: its dead letters.
+        leased: whether a worker holds its partition right now.
+        next: what follows from all of this, None where nothing waits.
+        gate: the endpoint as the fleet sees it, and the time by Redis' clock.
+    """
+
+    partition: int
+    entries: Sequence[Entry]
+    inbox: Sequence[Entry]
+    cut: int
+    pending: PairState | None
+    known: Remembered | None
+    mark: Mark | None
+    letters: Sequence[Letter]
+    leased: bool
+    next: Verdict | None
+    gate: View
+
+
+def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about it
+    client: redis.Redis, keys: Keys, partitions: int, owner: str, contact: str, *, readd: Readd
+) -> Explanation:
+    """Reads what is known of a pair; moves nothing.
+
+    Args:
+        client: Redis.
+        keys: the namespace's keys.
+        partitions: how many there are.
+        owner: the owner's XC user id.
+        contact: the contact's XC user id.
+        readd: what becomes of an upsert known to be later than a delete (CONTRACT section 3.2).
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    pair, p = pair_of(owner.encode(), contact.encode()), partition_of(owner, partitions)
+    # The inbox and the log first: what moves on or is settled in between is then seen twice, which joins with itself,
+    # and never not at all.
+    inbox = [
+        Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions))
+        for entry_id, fields in entries_of(client, keys, owner.encode(), contact.encode())
+    ]
+    entries, seen = _scan(client, keys, p, partitions, pair)
+    pending, new, old, mark, dead_pair, leased, length = _kept(client, keys, p, pair)
+    dead = decode_dead_pair(dead_pair).confirmed if dead_pair is not None else None
+    known = join_remembered(
+        join_remembered(decode_remembered(new) if new else None, decode_remembered(old) if old else None), dead
+    )
+    waiting = decode_state(pending) if pending else None
+    state = _joined(waiting, [*inbox, *entries])
+    return Explanation(
+        partition=p,
+        entries=entries,
+        inbox=inbox,
+        cut=max(0, length - seen) if seen >= SCAN_ENTRIES else 0,
+        pending=waiting,
+        known=known,
+        mark=decode_mark(mark) if mark else None,
+        # In all partitions: an entry that lies in a wrong one is a dead letter there.
+        letters=list(DeadLetters(client, keys, partitions).find(Wanted(owner=owner, contact=contact))),
+        leased=bool(leased),
+        next=verdict(state, known, readd) if state is not None else None,
+        gate=Gate(client, keys).look(),
+    )
+
+
+def _kept(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any]:
+    pipe = client.pipeline(transaction=True)
+    for key in (keys.pending(p), keys.ledger_new(p), keys.ledger_old(p), keys.late(p), keys.dead_pairs(p)):
+        command(pipe, "HGET", key, pair)
+    pipe.exists(keys.lease(p))
+    pipe.xlen(keys.events(p))
+    return list(pipe.execute())
+
+
+def _scan(client: redis.Redis, keys: Keys, p: int, partitions: int, pair: bytes) -> tuple[list[Entry], int]:
+    """The entries of a pair in its log, and how many entries were looked through."""
+    found, seen = [], 0
+    for entry_id, flat in _entries(client, keys.events(p)):
+        seen += 1
+        says = read_entry(entry_id, flat, p, partitions)
+        if isinstance(says, Malformed):
+            of = pair_of(says.fields.get(b"owner", b""), says.fields.get(b"contact", b""))
+        else:
+            of = says.pair
+        if of == pair:
+            found.append(Entry(entry_id.decode(), says))
+        if seen >= SCAN_ENTRIES:
+            break
+    return found, seen
+
+
+def _entries(client: redis.Redis, key: str) -> Iterator[tuple[bytes, list[bytes]]]:
+    first = b"-"
+    while page := command(client, "XRANGE", key, first, "+", "COUNT", _PAGE):
+        yield from page
+        first = b"(" + page[-1][0]
+
+
+def _joined(pending: PairState | None, entries: Sequence[Entry]) -> PairState | None:
+    states = [] if pending is None else [pending]
+    for entry in entries:
+        if not isinstance(entry.says, Malformed):
+            _, op, at, entry_ms, source = entry.says
+            states.append(state_of(op, at, entry_ms, source))
+    return reduce(join, states) if states else None

@@ -1,0 +1,166 @@
+"""Whether the fleet makes progress: the question of whoever restarts workers, which is whether a restart would help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from worker.admin.status import TOTALS
+from worker.core.times import in_words, iso_utc
+from worker.process.ticker import LEASE_SECONDS as TICKER_LEASE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.admin.status import Status
+    from worker.config.settings import WorkerSettings
+    from worker.store.gate import View
+
+WATCH_SECONDS: Final = 3.0
+"""How long an old backlog is watched for a move: more than a ticker sleeps, and than most requests take."""
+
+_POLL_SECONDS: Final = 0.2
+
+Reason = Literal[
+    "idle",
+    "progress",
+    "endpoint_backing_off",
+    "endpoint_held",
+    "paused",
+    "strange_partitions",
+    "redis_away",
+    "no_progress",
+]
+
+_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "strange_partitions", "redis_away"})
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What was found.
+
+    Attributes:
+        reason: why the fleet is healthy, or `no_progress`, the one reason for which it is not.
+        message: the same in words, without secrets or ids.
+        oldest_seconds: how long the oldest unconfirmed change has waited; None if none does, or nobody can tell.
+    """
+
+    reason: Reason
+    message: str
+    oldest_seconds: float | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is progress, or a restart would not bring it about."""
+        return self.reason != "no_progress"
+
+    @property
+    def outside(self) -> bool:
+        """Whether the reason lies outside of the workers: they are well, and what they need is not."""
+        return self.reason in _OUTSIDE
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of ``contact-sync health --json``, all but the bound."""
+        return {
+            "healthy": self.healthy,
+            "reason": self.reason,
+            "outside": self.outside,
+            "message": self.message,
+            "oldest_seconds": self.oldest_seconds,
+        }
+
+
+def default_bound_seconds(settings: WorkerSettings) -> float:
+    """The longest that a change waits in a fleet that is well, 30 s with the settings' defaults.
+
+    It lingers; the worker that had it dies, and another waits for its lease; the ticker died with that worker, so its
+    lease runs out too; then the request takes its time.
+    """
+    return settings.linger_seconds + settings.lease_seconds + TICKER_LEASE_SECONDS + settings.request_timeout_seconds
+
+
+def assess(
+    look: Callable[[], Status],
+    *,
+    bound_seconds: float,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Health:
+    """One look where that tells; else the backlog is watched for a while: after an outage it is old, and moves.
+
+    Args:
+        look: looks at the namespace.
+        bound_seconds: an oldest change younger than this is progress enough.
+        monotonic: the clock of the watch, in seconds.
+        sleep: how to wait between two looks.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    ends = monotonic() + WATCH_SECONDS
+    first = last = look()
+    while True:
+        found = _settled(last, bound_seconds)
+        if found is not None:
+            return found
+        waited = in_words(last.oldest_seconds or 0.0)
+        if _moved(first, last):
+            return Health(
+                "progress", f"the oldest change has waited for {waited}, but changes move", last.oldest_seconds
+            )
+        if monotonic() >= ends:
+            return Health("no_progress", _stands(last, waited), last.oldest_seconds)
+        sleep(_POLL_SECONDS)
+        last = look()
+
+
+def _settled(found: Status, bound_seconds: float) -> Health | None:
+    """What one look tells, None where it takes another."""
+    oldest = found.oldest_seconds
+    if oldest is None:
+        return Health("idle", "nothing waits")
+    waited = f"the oldest change has waited for {in_words(oldest)}"
+    if oldest < bound_seconds:
+        return Health("progress", f"{waited}, less than {in_words(bound_seconds)}", oldest)
+    if found.in_flight:
+        # A lease lives by progress alone: the holder that hangs loses it, and one that is dead does not get another.
+        return Health("progress", f"{waited}, but {found.in_flight:,} partitions are worked on", oldest)
+    gate = found.gate
+    if gate.state != "ok" and not _overdue(gate, bound_seconds):
+        held: Reason = "paused" if gate.paused_ms else "endpoint_held"
+        reason: Reason = held if gate.state == "held" else "endpoint_backing_off"
+        return Health(reason, f"{_gate(gate)}; {waited}", oldest)
+    if found.strange_partitions:
+        numbers = ", ".join(map(str, found.strange_partitions))
+        keys = f"in partitions {numbers} a key of another type stands in our place"
+        return Health("strange_partitions", f"{keys}; {waited}", oldest)
+    return None
+
+
+def _overdue(gate: View, bound_seconds: float) -> bool:
+    """Whether the endpoint might have been tried long ago, and nobody did: that is no fault of the endpoint."""
+    return not gate.wait_ms and gate.now_ms - gate.not_before_ms >= 1000 * bound_seconds
+
+
+def _moved(before: Status, after: Status) -> bool:
+    """Whether a worker did anything between two looks; what producers do moves the backlog, and is no progress."""
+    return _done(before) != _done(after)
+
+
+def _done(found: Status) -> list[int]:
+    totals = found.totals
+    return [totals["events"] - found.backlog_events, *(totals[name] for name in TOTALS if name != "events")]
+
+
+def _stands(found: Status, waited: str) -> str:
+    gate = "the endpoint is ok" if found.gate.state == "ok" else f"{_gate(found.gate)}, and nobody tries it"
+    asleep = "" if found.worker_awake else "; no worker is awake"
+    return f"the oldest change has waited for {waited} and nothing moved for {WATCH_SECONDS:g} s, though {gate}{asleep}"
+
+
+def _gate(gate: View) -> str:
+    if gate.paused_ms:
+        return f"an operator has paused deliveries, since {iso_utc(gate.paused_ms)}: contact-sync resume"
+    why = f" ({gate.reason})" if gate.reason else ""
+    tried = f"next try in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "next try now"
+    return f"the endpoint is {gate.state.replace('_', ' ')}{why}, {tried}"

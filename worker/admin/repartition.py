@@ -1,0 +1,169 @@
+"""Another number of partitions: on an empty log, with deliveries paused, and so that a kill on the way can be mended.
+
+While the number changes each log is closed: a text stands in the stream's place, so that no producer in any language
+can append where nobody would read. What is remembered of confirmed outcomes moves to where its owners go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from producers.contract.change import partition_of
+from producers.contract.errors import ContactSyncError
+from producers.contract.partitions import LOG_FORMAT, MAX_PARTITIONS
+from worker.core.entry import split_pair
+from worker.store import scripts
+from worker.store.gate import Gate
+
+if TYPE_CHECKING:
+    import redis
+
+    from producers.contract.keys import Keys
+
+_PAGE: Final = 1_000
+_AT_ONCE: Final = 256  # partitions in one round trip
+
+_IN_THE_WAY: Final = {
+    b"lease": "a worker holds it: stop the workers, and wait until its lease is over",
+    b"events": "entries lie in its log: stop the producers, contact-sync resume, contact-sync drain",
+    b"pending": "pairs wait in it: contact-sync resume, contact-sync drain",
+    b"late": "requests without an answer may still act on pairs of it: contact-sync resume, and wait",
+    b"dead": "it has dead letters: contact-sync dead-letters redrive or purge",
+}
+
+
+class NotNow(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
+    """The number of partitions cannot be changed as things are; nothing was changed."""
+
+
+class Moved(NamedTuple):
+    """What was done: the number before and after, and how many remembered pairs went to another partition."""
+
+    before: int
+    after: int
+    pairs: int
+
+
+def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
+    """Changes the number of partitions, or finishes what was cut short.
+
+    Args:
+        client: Redis.
+        keys: the namespace's keys.
+        to: how many there will be.
+
+    Raises:
+        NotNow: something is in the way; it says what, and what to do.
+        redis.RedisError: Redis does not answer, or refuses: until this is run again nothing is appended or delivered.
+    """
+    before, begun = _recorded(client, keys, to)
+    _check_nobody_works(client, keys)
+    if not begun:
+        client.hset(keys.config, "repartitioning", str(to))
+    _close(client, keys, before, to)
+    pairs = sum(_move_pairs(client, keys, p, to) for p in range(before))
+    for p in range(to, before):
+        _move_totals(client, keys, p)
+    _finish(client, keys, before, to)
+    return Moved(before, to, pairs)
+
+
+def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
+    """The number as it is, and whether the change was begun before."""
+    partitions, log_format, begun = client.hmget(keys.config, ["partitions", "format", "repartitioning"])
+    if partitions is None:
+        raise NotNow("no number of partitions is recorded yet: the first producer or worker records its own")
+    if int(log_format or LOG_FORMAT) != LOG_FORMAT or not 1 <= int(partitions) <= MAX_PARTITIONS:
+        raise NotNow("what is recorded of the log was written by another version")
+    if begun is not None and int(begun) != to:
+        raise NotNow(f"the number is being changed to {int(begun)}: finish that first, with that number")
+    if begun is None and int(partitions) == to:
+        raise NotNow(f"there are {to} partitions already")
+    return int(partitions), begun is not None
+
+
+def _check_nobody_works(client: redis.Redis, keys: Keys) -> None:
+    if not Gate(client, keys).look().paused_ms:
+        raise NotNow("deliveries are not paused: stop the producers, contact-sync drain, contact-sync pause")
+    if client.exists(keys.ticker):
+        raise NotNow("a worker is awake: stop the workers; one that was killed is forgotten within 4 s")
+
+
+def _close(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
+    """Closes every log, or none of them where anything lies in one."""
+    text = f"closed: the number of partitions became {to}"
+    closed: list[int] = []
+    for first in range(0, before, _AT_ONCE):
+        several = range(first, min(first + _AT_ONCE, before))
+        calls = [scripts.Call(scripts.CLOSE, _held(keys, p), [text]) for p in several]
+        for p, reply in zip(several, scripts.run(client, calls), strict=True):
+            if reply == b"closed":
+                closed.append(p)
+                continue
+            _open(client, keys, closed, {"repartitioning": None})
+            if isinstance(reply, Exception):
+                raise reply
+            raise NotNow(f"partition {p}: {_IN_THE_WAY[reply]}; nothing was changed")
+
+
+def _held(keys: Keys, p: int) -> list[str]:
+    return [keys.lease(p), keys.events(p), keys.pending(p), keys.late(p), keys.dead(p), keys.dead_pairs(p)]
+
+
+def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int) -> int:
+    """Moves what a partition's ledgers remember to where the owners go; a step moves whole, so it can be repeated."""
+    moved = 0
+    for ledger in (keys.ledger_old, keys.ledger_new):  # in this order, so that the newer one has the last word
+        cursor = -1
+        while cursor:
+            reply: Any = client.hscan(ledger(p), max(cursor, 0), count=_PAGE)
+            cursor, found = reply
+            pipe = client.pipeline(transaction=True)
+            for pair, confirmed in found.items():
+                home = partition_of(split_pair(pair)[0], to)
+                if home != p:
+                    pipe.hset(ledger(home), pair, confirmed)
+                    pipe.hdel(ledger(p), pair)
+                    moved += 1
+            pipe.execute()
+    return moved
+
+
+def _move_totals(client: redis.Redis, keys: Keys, p: int) -> None:
+    pipe = client.pipeline(transaction=True)
+    for name, number in client.hgetall(keys.totals(p)).items():
+        pipe.hincrby(keys.totals(0), name, int(number))
+    pipe.delete(keys.totals(p))
+    pipe.execute()
+
+
+def _finish(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
+    """Opens the logs that there are now, and records their number, in one step.
+
+    All that a partition remembers it remembers since the latest rotation of any, and one ledger's time before.
+    """
+    rotated = max((int(client.hget(keys.partition(p), "rotated") or 0) for p in range(max(before, to))), default=0)
+    closed = [p for p in range(to) if client.type(keys.events(p)) == b"string"]
+    _open(client, keys, closed, {"partitions": to, "repartitioning": None}, rotated or None, to)
+
+
+def _open(  # noqa: PLR0913, PLR0917 - one step, whatever it is part of
+    client: redis.Redis,
+    keys: Keys,
+    closed: list[int],
+    config: dict[str, int | None],
+    rotated: int | None = None,
+    partitions: int = 0,
+) -> None:
+    pipe = client.pipeline(transaction=True)
+    for p in closed:
+        pipe.delete(keys.events(p))
+        pipe.hdel(keys.partition(p), "position", "strayed")  # of the stream that was there
+    for p in range(partitions) if rotated is not None else ():
+        pipe.hset(keys.partition(p), "rotated", str(rotated))
+    for name, value in config.items():
+        if value is None:
+            pipe.hdel(keys.config, name)
+        else:
+            pipe.hset(keys.config, name, str(value))
+    pipe.execute()

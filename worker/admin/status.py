@@ -1,0 +1,309 @@
+"""What waits, since when, what was done, and the endpoint's health: one look at all of it, which moves nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from worker.core.entry import entry_time_ms
+from worker.core.times import iso_utc
+from worker.store.client import command
+from worker.store.delete_scan import is_delete
+from worker.store.gate import Gate
+from worker.store.presence import Worker, present
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import redis
+
+    from producers.contract.keys import Keys
+    from worker.store.gate import View
+
+TOTALS: Final = (
+    *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
+    *("upserts_confirmed", "deletes_confirmed", "inserted", "deleted", "dead_lettered", "forgotten"),
+)
+"""The counters of CONTRACT section 6, in its order, and what was forgotten on demand."""
+
+_ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten")
+"""Each accepted entry ends in exactly one of these, or waits."""
+
+_HEADS: Final = 100
+"""Entries of each log that are looked at for the oldest delete."""
+
+_AT_ONCE: Final = 64  # partitions looked at in one transaction, which Redis does nothing else beside
+
+
+class Lost(NamedTuple):
+    """What came back without changes that it had accepted.
+
+    Attributes:
+        after_ms: the last moment that Redis remembered when it came back (Unix ms), 0 where it was empty.
+        before_ms: when that was noticed: what was accepted between the two may be gone.
+    """
+
+    after_ms: int
+    before_ms: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Both as `status --json` gives them."""
+        after = iso_utc(self.after_ms) if self.after_ms else None
+        return {"accepted_after": after, "accepted_before": iso_utc(self.before_ms)}
+
+
+class Part(NamedTuple):
+    """One partition at a glance.
+
+    Attributes:
+        backlog: entries in its stream.
+        pending: pairs that were read and are not confirmed.
+        dead: its dead letters.
+        oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if none waits.
+        oldest_delete_ms: the same of its oldest delete.
+        leased: whether a worker holds it.
+    """
+
+    backlog: int
+    pending: int
+    dead: int
+    oldest_ms: int | None
+    oldest_delete_ms: int | None
+    leased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One look at a namespace.
+
+    Attributes:
+        partitions: how many there are.
+        backlog_events: entries in the streams.
+        pending_pairs: pairs that were read and are not confirmed.
+        in_flight: partitions that a worker holds right now.
+        oldest_ms: when Redis accepted the oldest unconfirmed change (Unix ms), None if none waits.
+        oldest_delete_ms: the same of the oldest delete, as far as the first entries of each log tell.
+        dead_letters: how many there are.
+        worker_awake: whether the ticker of some worker is alive.
+        gate: the endpoint as the fleet sees it, and the time by Redis' clock.
+        totals: the counters; `events` includes the entries that are still in the streams.
+        strange_partitions: those in which a key of another type stands in the place of one of ours.
+        lost: when Redis had lost changes that it had accepted, None unless that was noticed and not acknowledged.
+        strayed_partitions: those whose log was not the one that was worked on before.
+        workers: the worker processes that were seen in the last minute.
+        parts: each partition, in order.
+        counted: every counter there is, also those that are in none of the `totals`.
+        inbox_entries: entries in the inbox, which the ticker moves on into the streams.
+        strange_inbox: a key of another type stands in the inbox's place.
+    """
+
+    partitions: int
+    backlog_events: int
+    pending_pairs: int
+    in_flight: int
+    oldest_ms: int | None
+    dead_letters: int
+    worker_awake: bool
+    gate: View
+    totals: Mapping[str, int]
+    strange_partitions: Sequence[int]
+    oldest_delete_ms: int | None = None
+    lost: Lost | None = None
+    strayed_partitions: Sequence[int] = ()
+    workers: Sequence[Worker] = ()
+    parts: Sequence[Part] = ()
+    counted: Mapping[str, int] = field(default_factory=dict)
+    inbox_entries: int = 0
+    strange_inbox: bool = False
+
+    @property
+    def waiting_changes(self) -> int:
+        """Changes that were accepted and have not ended yet; several of one pair and op count as one."""
+        return self.totals["events"] - sum(self.totals[name] for name in _ENDS)
+
+    @property
+    def oldest_seconds(self) -> float | None:
+        """Time since Redis accepted the oldest unconfirmed change, None if none waits."""
+        return self._since(self.oldest_ms)
+
+    @property
+    def oldest_delete_seconds(self) -> float | None:
+        """The same of the oldest delete: a contact that was removed and is still there is what people notice."""
+        return self._since(self.oldest_delete_ms)
+
+    def _since(self, ms: int | None) -> float | None:
+        return None if ms is None else max(0, self.gate.now_ms - ms) / 1000
+
+    @property
+    def retry_at_ms(self) -> int | None:
+        """When the next probe may go out (Unix ms), None while the endpoint is well."""
+        if self.gate.state == "ok" or self.gate.paused_ms:
+            return None
+        return self.gate.now_ms + self.gate.wait_ms if self.gate.wait_ms else self.gate.not_before_ms or None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return not (self.inbox_entries or self.backlog_events or self.pending_pairs or self.in_flight)
+
+    def lost_words(self) -> str:
+        """What Redis lost, as far as anybody can tell; empty where nothing was noticed."""
+        parts = []
+        if self.lost is not None:
+            after = f"after {iso_utc(self.lost.after_ms)} and " if self.lost.after_ms else ""
+            parts.append(f"Redis came back without changes accepted {after}before {iso_utc(self.lost.before_ms)}")
+        if self.strayed_partitions:
+            numbers = ", ".join(map(str, self.strayed_partitions))
+            parts.append(f"another log stood in partitions {numbers}, and was read from its start")
+        return "; ".join(parts)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of CONTRACT section 6, and some more."""
+        gate, retry_at = self.gate, self.retry_at_ms
+        return {
+            "at": iso_utc(gate.now_ms),
+            "partitions": self.partitions,
+            "oldest_seconds": self.oldest_seconds,
+            "oldest_delete_seconds": self.oldest_delete_seconds,
+            "waiting_changes": self.waiting_changes,
+            "backlog_events": self.backlog_events,
+            "inbox_entries": self.inbox_entries,
+            "pending_pairs": self.pending_pairs,
+            "partitions_in_flight": self.in_flight,
+            "dead_letters": self.dead_letters,
+            "endpoint": {
+                "state": gate.state,
+                "reason": gate.reason or None,
+                "attempts": gate.attempts,
+                "retry_at": None if retry_at is None else iso_utc(retry_at),
+                "last_error": gate.error or None,
+                "paused_since": iso_utc(gate.paused_ms) if gate.paused_ms else None,
+            },
+            "worker_awake": self.worker_awake,
+            "workers": [each.as_json() for each in self.workers],
+            "totals": dict(self.totals),
+            "strange_partitions": list(self.strange_partitions),
+            "strange_inbox": self.strange_inbox,
+            "lost": None if self.lost is None else self.lost.as_json(),
+            "strayed_partitions": list(self.strayed_partitions),
+        }
+
+
+def _part(found: Sequence[Any]) -> Part:
+    backlog, heads, pending, dead, (oldest, oldest_delete, _), leased, _ = found
+    since = [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
+    deletes = [entry_time_ms(entry_id) for entry_id, fields in heads if is_delete(fields)][:1]
+    deletes += [int(oldest_delete)] if oldest_delete else []
+    return Part(backlog, pending, dead, min(since, default=None), min(deletes, default=None), bool(leased))
+
+
+def _earliest(times: Iterable[int | None]) -> int | None:
+    return min((each for each in times if each is not None), default=None)
+
+
+def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
+    """Looks at all partitions, each of them at one moment, so that its numbers add up.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    inbox_entries, inbox_ms, strange_inbox = _inbox(
+        client, keys
+    )  # first: what moves on meanwhile is seen in its partition
+    parts: list[Part] = []
+    counted: Counter[str] = Counter()
+    strange, strayed = [], []
+    for p, replies in _look(client, keys, partitions):
+        fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
+        if fits != replies:
+            strange.append(p)
+        # What stands in the place of one key hides that one, not the others.
+        parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
+        if fits[4] and fits[4][-1]:
+            strayed.append(p)
+        counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
+    backlog = sum(part.backlog for part in parts)
+    counted["events"] += backlog  # the scripts count an entry when they read it
+    gate = Gate(client, keys).look()
+    return Status(
+        partitions=partitions,
+        backlog_events=backlog,
+        pending_pairs=sum(part.pending for part in parts),
+        in_flight=sum(part.leased for part in parts),
+        oldest_ms=_earliest((inbox_ms, *(part.oldest_ms for part in parts))),
+        oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
+        dead_letters=sum(part.dead for part in parts),
+        worker_awake=bool(client.exists(keys.ticker)),
+        gate=gate,
+        workers=present(client, keys, gate.now_ms),
+        totals={name: counted[name] for name in TOTALS},
+        strange_partitions=strange,
+        lost=_lost(client, keys),
+        strayed_partitions=strayed,
+        parts=parts,
+        counted=counted,
+        inbox_entries=inbox_entries,
+        strange_inbox=strange_inbox,
+    )
+
+
+def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None, bool]:
+    """How many entries the inbox holds, when Redis accepted the oldest (Unix ms), and whether it is none of ours."""
+    try:
+        head = command(client, "XRANGE", keys.inbox, "-", "+", "COUNT", 1)
+        return (int(client.xlen(keys.inbox)), entry_time_ms(head[0][0]), False) if head else (0, None, False)
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return 0, None, True
+
+
+def _lost(client: redis.Redis, keys: Keys) -> Lost | None:
+    try:
+        after, before = client.hmget(keys.config, "lost_from", "lost_at")
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return None
+    return None if before is None else Lost(int(after or 0), int(before))
+
+
+def acknowledge(client: redis.Redis, keys: Keys, partitions: int) -> None:
+    """Forgets that changes were lost: somebody has taken note.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    pipe = client.pipeline(transaction=False)
+    pipe.hdel(keys.config, "lost_from", "lost_at")
+    for p in range(partitions):
+        pipe.hdel(keys.partition(p), "strayed")
+    pipe.execute()
+
+
+_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, (None, None, None), 0, {})
+
+
+def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, list[Any]]]:
+    looked = []
+    for first in range(0, partitions, _AT_ONCE):
+        several = range(first, min(first + _AT_ONCE, partitions))
+        pipe = client.pipeline(transaction=True)
+        for p in several:
+            pipe.xlen(keys.events(p))
+            command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS)
+            pipe.hlen(keys.pending(p))
+            pipe.hlen(keys.dead(p))
+            pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed")
+            pipe.exists(keys.lease(p))
+            pipe.hgetall(keys.totals(p))
+        replies = pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
+                raise reply
+        width = len(_EMPTY)
+        looked += [(p, replies[i * width : (i + 1) * width]) for i, p in enumerate(several)]
+    return looked

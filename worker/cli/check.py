@@ -1,0 +1,49 @@
+"""``contact-sync check``: is everything there and right?"""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import chain
+from typing import Final
+
+import click
+from dotenv import dotenv_values
+
+from worker.admin.check import check_all, check_variables
+from worker.cli.session import EXIT_FAILED, echo_json, painted, printable, shown_url
+from worker.config.settings import load_worker_settings
+
+_COLORS: Final = {"ok": "green", "warn": "yellow", "wrong": "red"}
+
+_EPILOG = """\b
+Example:
+  contact-sync check
+  contact-sync check --json | jq .ok
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check(*, as_json: bool) -> None:
+    """Look whether everything is there and right: one line each, exit status 1 if any is wrong.
+
+    The endpoint is asked by a request that changes nothing.
+    """
+    settings = load_worker_settings(require_credentials=False)
+    findings = []
+    for finding in chain(check_variables(_set_variables()), check_all(settings, shown_url, time.time)):
+        findings.append(finding)
+        if not as_json:
+            verdict = painted(f"{finding.verdict:<6}", _COLORS[finding.verdict])
+            click.echo(f"{verdict} {finding.name:<12} {printable(finding.message)}")
+    wrong = any(finding.verdict == "wrong" for finding in findings)
+    if as_json:
+        echo_json({"ok": not wrong, "checks": [finding._asdict() for finding in findings]})
+    if wrong:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _set_variables() -> set[str]:
+    """The names that are set, in the environment or in ``.env``."""
+    return {*os.environ, *dotenv_values(".env", interpolate=False)}

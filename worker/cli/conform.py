@@ -1,0 +1,86 @@
+"""``contact-sync conform``: reads back what a producer wrote, and says rule by rule what is right and wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.admin.conform import ADVICE, RULES, faults
+from worker.cli.session import Failure, echo_json, painted, printable, session
+from worker.config.settings import load_worker_settings
+from worker.store.client import round_trip
+
+if TYPE_CHECKING:
+    from worker.cli.session import Session
+
+_EPILOG = """\b
+Example:
+  contact-sync conform
+  contact-sync conform --partition 7 --last 20 --json
+"""
+
+_SHOWN = 3  # entries named of each rule
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--partition", type=click.IntRange(0), metavar="N", help="Of this one alone.  [default: all]")
+@click.option("--last", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="Newest of each.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def conform(*, partition: int | None, last: int, as_json: bool) -> None:
+    """Read back what a producer wrote, and say rule by rule what is right and wrong.
+
+    Workers take from the log what they have read: try a producer where none runs.
+    Exit status 0 if all entries conform; 1 if one does not, or there is none.
+    """
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as opened:
+        if partition is not None and partition >= opened.partitions:
+            raise click.BadParameter(f"there are {opened.partitions}, numbered from 0", param_hint="--partition")
+        found = _judged(opened, range(opened.partitions) if partition is None else [partition], last)
+    wrong = [each for each in found if any(rule in RULES for rule in each["faults"])]
+    if as_json:
+        echo_json({"entries": len(found), "conform": len(found) - len(wrong), "rules": _by_rule(found)})
+    elif found:
+        _say(found)
+    if not found:
+        raise Failure("there is no entry to look at: a producer writes one, or a worker has settled all of them")
+    if wrong:
+        raise Failure(f"{len(wrong):,} of {len(found):,} entries do not conform")
+
+
+def _judged(opened: Session, partitions: Any, last: int) -> list[dict[str, Any]]:
+    keys = opened.keys
+    kinds = round_trip(opened.client, [("TYPE", keys.events(p)) for p in partitions])
+    logs = [p for p, kind in zip(partitions, kinds, strict=True) if kind == b"stream"]
+    asked = [("XREVRANGE", keys.events(p), "+", "-", "COUNT", last) for p in logs]
+    return [
+        {"id": entry_id.decode(), "partition": p, "faults": faults(entry_id, flat, p, opened.partitions)}
+        for p, entries in zip(logs, round_trip(opened.client, asked) if asked else (), strict=True)
+        for entry_id, flat in entries
+    ]
+
+
+def _by_rule(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        rule: {
+            "text": text,
+            "required": rule in RULES,
+            "wrong": [
+                {"entry": each["id"], "partition": each["partition"], "fault": each["faults"][rule]}
+                for each in found
+                if rule in each["faults"]
+            ],
+        }
+        for rule, text in {**RULES, **ADVICE}.items()
+    }
+
+
+def _say(found: list[dict[str, Any]]) -> None:
+    for each in _by_rule(found).values():
+        wrong = each["wrong"]
+        word, color = ("ok", "green") if not wrong else ("wrong", "red") if each["required"] else ("advice", "yellow")
+        count = f" ({len(wrong):,} of {len(found):,} entries not)" if wrong else ""
+        click.echo(f"{painted(f'{word:7}', color)} {each['text']}{count}")
+        for one in wrong[:_SHOWN]:
+            click.echo(f"          entry {one['entry']} of partition {one['partition']}: {printable(one['fault'])}")

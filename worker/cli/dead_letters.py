@@ -1,0 +1,192 @@
+"""``contact-sync dead-letters``: what could not be delivered, and back into the log with it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+import orjson
+
+from worker.cli.duration import Duration
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, session
+from worker.config.settings import load_worker_settings
+from worker.core.times import iso_utc
+from worker.store.dead_letters import DeadLetters, Wanted
+from worker.store.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from worker.config.settings import WorkerSettings
+    from worker.core.dead_letter import Letter
+    from worker.store.dead_letters import Redriven
+
+_WHY_NOT: Final[dict[Redriven, str]] = {
+    "outdated": "newer knowledge of its pair was confirmed since",
+    "forgotten": "it lay longer than its pair is remembered, so newer knowledge cannot be ruled out: say it again",
+    "malformed": "the entry breaks a rule of the log, and would again",
+    "gone": "it is no dead letter any more",
+}
+
+_Command = TypeVar("_Command", bound="Callable[..., None]")
+
+
+@click.group(
+    epilog="""\b
+Example:
+  contact-sync dead-letters list
+  contact-sync dead-letters show 17-3
+  contact-sync dead-letters redrive --reason refused
+  contact-sync dead-letters purge --owner 1 --yes
+"""
+)
+def dead_letters() -> None:
+    """What could not be delivered, and back into the log with it.
+
+    Letters are named by their ids, by --owner, --contact, --reason and --older-than, or both; without any, all are
+    meant.
+    """
+
+
+def _check_ids(_ctx: click.Context, _param: click.Parameter, ids: tuple[str, ...]) -> tuple[str, ...]:
+    for letter_id in ids:
+        if not re.fullmatch(r"[0-9]{1,5}-[0-9]{1,15}", letter_id):
+            raise click.BadParameter("an id is a partition and a number, such as 17-3")
+    return tuple(dict.fromkeys(ids))
+
+
+def _selecting(command: _Command) -> _Command:
+    """Gives a command the arguments and options that say which letters are meant."""
+    for add in (
+        click.option("--json", "as_json", is_flag=True, help="As JSON."),
+        click.option("--older-than", type=Duration(), help="Only letters that have lain there as long, such as 30d."),
+        click.option("--reason", help="Only letters with this reason, such as refused or bad_op."),
+        click.option("--contact", help="Only letters of this contact."),
+        click.option("--owner", help="Only letters of this owner."),
+        click.argument("ids", nargs=-1, metavar="[ID]...", callback=_check_ids),
+    ):
+        command = add(command)
+    return command
+
+
+class _Found(NamedTuple):
+    letters: DeadLetters
+    found: Iterable[Letter]
+    settings: WorkerSettings
+
+
+@contextmanager
+def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
+    """The letters that are wanted; an id that names none is said, and fails the command once it has done the rest."""
+    older_than = selection.pop("older_than")
+    wanted = Wanted(**selection)
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as (client, keys, partitions):
+        if older_than is not None:
+            wanted = replace(wanted, before_ms=Gate(client, keys).look().now_ms - int(older_than * 1000))
+        letters = DeadLetters(client, keys, partitions)
+        seen: set[str] = set()
+
+        def noted() -> Iterator[Letter]:
+            for letter in letters.find(wanted):
+                seen.add(letter.id)
+                yield letter
+
+        yield _Found(letters, noted(), settings)
+    if missing := [letter_id for letter_id in wanted.ids if letter_id not in seen]:
+        raise Failure(f"no such dead letter: {', '.join(missing)}")
+
+
+@dead_letters.command("list", epilog="\b\nExample:\n  contact-sync dead-letters list --reason refused\n")
+@_selecting
+def list_letters(*, as_json: bool, **selection: Any) -> None:
+    """List dead letters, one line each."""
+    with _finding(selection) as (_, found, _settings):
+        if as_json:
+            _echo_array(found)
+            return
+        for letter in found:
+            said = "/".join(filter(None, [letter.reason, letter.code, letter.field]))
+            outdated = "outdated" if letter.outdated else ""
+            words = [f"{letter.id:<9}", iso_utc(letter.since_ms), f"{letter.op or '?':<6}", f"{said:<18}"]
+            words += [f"{outdated:<8}", f"owner {letter.owner or '?'}", f"contact {letter.contact or '?'}"]
+            click.echo(printable("  ".join(words)))
+
+
+@dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters show 17-3\n")
+@_selecting
+def show(*, as_json: bool, **selection: Any) -> None:
+    """Show all that is known of dead letters.
+
+    With --json it is a list, as that of `list`.
+    """
+    with _finding(selection) as (_, found, _settings):
+        if as_json:
+            _echo_array(found)
+            return
+        for letter in found:
+            fields = letter.as_json()
+            for name in ("at", "entry_ms"):
+                if fields[name] is not None:
+                    fields[name] = f"{fields[name]} ({iso_utc(fields[name])})"
+            for name, value in fields.items():
+                click.echo(printable(f"{name:<10} {_shown(value)}"))
+            click.echo()
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+@dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters redrive 17-3 17-4\n")
+@_selecting
+def redrive(*, as_json: bool, **selection: Any) -> None:
+    """Put dead letters back into the log.
+
+    A change keeps its `at`; one without counts as of the time of its entry. Exit status 1 if any letter was not put
+    back: what newer knowledge outdates, or what breaks a rule of the log, stays a dead letter.
+    """
+    with _finding(selection) as (letters, found, settings):
+        wanted = list(found)
+        ends = letters.redrive(wanted, settings.ledger_seconds)
+        kept = [(letter.id, end) for letter, end in zip(wanted, ends, strict=True) if end != "redriven"]
+        done = len(wanted) - len(kept)
+        if as_json:
+            echo_json({"redriven": done, "refused": [{"id": each, "why": end} for each, end in kept]})
+        else:
+            click.echo(f"{done:,} redriven")
+        for letter_id, end in kept:
+            click.echo(f"contact-sync: {letter_id} not redriven: {_WHY_NOT[end]}", err=True)
+    if kept:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+@dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters purge --reason bad_op --older-than 30d --yes\n")
+@_selecting
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:
+    """Remove dead letters for good; asks first."""
+    if not yes and not sys.stdin.isatty():
+        raise Failure("purge asks first, and nobody can answer here: say --yes", EXIT_USAGE)
+    with _finding(selection) as (letters, found, _settings):
+        wanted = list(found)
+        if wanted and not yes and not click.confirm(f"Remove {len(wanted):,} dead letters for good?", err=True):
+            raise Failure("nothing was removed")
+        removed = letters.purge(wanted)
+        if as_json:
+            echo_json({"purged": removed})
+        else:
+            click.echo(f"{removed:,} purged")
+
+
+def _echo_array(letters: Iterable[Letter]) -> None:
+    """A JSON list, a line for each letter, written as they are read: there may be many."""
+    opening = "["
+    for letter in letters:
+        click.echo(opening + "\n  " + orjson.dumps(letter.as_json()).decode(), nl=False)
+        opening = ","
+    click.echo("[]" if opening == "[" else "\n]")

@@ -1,0 +1,99 @@
+"""``contact-sync drain``: waits until nothing waits or is in flight."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.admin.drain import drain as wait_for_drain
+from worker.admin.status import read_status
+from worker.cli.session import Failure, printable, session
+from worker.config.settings import load_worker_settings
+from worker.core.times import in_words, iso_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from worker.admin.status import Status
+
+_EPILOG = """\b
+Example:
+  contact-sync drain --timeout 60 && echo 'all of it is delivered'
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Give up after so long, with exit status 1.  [default: never]",
+)
+def drain(*, timeout_seconds: float | None) -> None:
+    """Wait until nothing waits or is in flight.
+
+    Exit status 0 when that is so; 1 at the timeout, or at once where the endpoint is held, with the reason.
+    Dead letters do not wait.
+    """
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as (client, keys, partitions), _progress() as show:
+        end, last = wait_for_drain(
+            lambda: read_status(client, keys, partitions),
+            show,
+            timeout_seconds=timeout_seconds,
+            monotonic=time.monotonic,
+            sleep=time.sleep,
+        )
+    if end != "drained":
+        raise Failure(_why(end, last, timeout_seconds))
+
+
+def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
+    gate = last.gate
+    left = f"{last.backlog_events:,} entries and {last.pending_pairs:,} pairs wait"
+    if last.inbox_entries:
+        left += f", and {last.inbox_entries:,} entries in the inbox"
+    if last.oldest_seconds is not None:
+        left += f", the oldest for {in_words(last.oldest_seconds)}"
+    endpoint = f"the endpoint is {gate.state.replace('_', ' ')}"
+    if gate.state != "ok":
+        endpoint += f" ({printable('; '.join(filter(None, [gate.reason, gate.error])))})"
+    if gate.paused_ms:
+        return f"not drained: deliveries are paused since {iso_utc(gate.paused_ms)} (contact-sync resume); {left}"
+    if end == "held":
+        return f"not drained: {endpoint}; {left}"
+    asleep = "" if last.worker_awake else "; no worker is awake"
+    return f"not drained within {timeout_seconds:g} s: {left}; {endpoint}{asleep}"
+
+
+def _progress() -> AbstractContextManager[Callable[[Status], Any]]:
+    """Shows each look on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        return nullcontext(lambda _: None)
+    return _LiveProgress()
+
+
+class _LiveProgress:
+    """One line on the terminal that says what is left."""
+
+    def __enter__(self) -> Callable[[Status], None]:
+        from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+
+        self._live = Console(stderr=True).status("looking")
+        self._live.start()
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _show(self, status: Status) -> None:
+        left = f"{status.backlog_events:,} entries, {status.pending_pairs:,} pairs left"
+        endpoint = "" if status.gate.state == "ok" else f"; endpoint {status.gate.state.replace('_', ' ')}"
+        asleep = "" if status.worker_awake else "; no worker is awake"
+        self._live.update(left + endpoint + asleep)

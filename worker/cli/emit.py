@@ -1,0 +1,160 @@
+"""``contact-sync emit``: changes from JSON lines into the log."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
+
+import click
+
+from producers import ContactProducer, InvalidChange, ProducerSettings, load_settings
+from producers.emit import emit_lines, parse_line, read_lines
+from producers.send.stamp import Stamper
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_failure
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterator
+
+    from producers import ContactChange, NotAccepted
+
+_EPILOG = """\b
+Example:
+  echo '{"owner": "1", "contact": "2", "op": "upsert"}' | contact-sync emit
+  contact-sync emit changes.jsonl --unsent unsent.jsonl
+"""
+
+_REDRAW_LINES: Final = 1_000
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("file", type=click.File("rb"), default="-", metavar="[FILE]")
+@click.option(
+    "--unsent",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to append what Redis did not accept.  [default: standard output]",
+)
+def emit(*, file: BinaryIO, unsent: Path | None) -> None:
+    """Append changes to the log from JSON lines, from FILE or standard input.
+
+    A line is {"owner": "1", "contact": "2", "op": "upsert"}, or "delete"; "at" (Unix milliseconds) and "source" are
+    optional. Bad lines are reported by number and skipped; exit status 1 if there were any.
+
+    What Redis did not accept, and all lines after it, are written out as stamped: emit that again later, and not the
+    whole input, whose lines would be stamped anew.
+    """
+    settings = load_settings(ProducerSettings)
+    read = read_lines(cast("io.BufferedReader", file))
+    with (
+        _opened(unsent, file) as rest_file,
+        ContactProducer(settings=settings) as producer,
+        _progress(read, file) as lines,
+    ):
+        result = emit_lines(lines, producer, _say_bad, lambda _: None)
+        if result.not_accepted is None:
+            click.echo(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}", err=True)
+        else:
+            failure = redis_failure(settings.redis_url, result.not_accepted.cause)
+            click.echo(f"contact-sync: {failure}; changes accepted: {result.sent:,}", err=True)
+            left = _write_rest(rest_file, result.not_accepted, lines, result.lines)
+            where = "standard output" if unsent is None else str(unsent)
+            raise Failure(f"changes not accepted, or perhaps not: {left:,}, written to {where} to be emitted again")
+    if result.bad:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _say_bad(number: int, rule: str) -> None:
+    click.echo(f"line {number}: {rule}", err=True)
+
+
+@contextmanager
+def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Where to write what was not accepted: opened before anything is sent, so that it cannot fail afterwards."""
+    if unsent is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        opened = unsent.open("ab")  # appended: what an earlier run left there is in no log yet
+    except OSError as error:
+        raise Failure(f"{unsent} cannot be written: {error.strerror}", EXIT_USAGE) from None
+    with opened:
+        if _same_file(opened, file):
+            raise click.BadParameter("must be another file than FILE", param_hint="--unsent")
+        yield opened
+
+
+def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:
+    try:
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    except OSError:  # a stream that is no file
+        return False
+
+
+def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> int:
+    """Writes what was not accepted and every change after it, each with its `at`; returns how many."""
+    count = 0
+    for change in chain(lost.changes, _stamped_rest(lost, lines, number)):
+        if change is None:
+            out.flush()  # the pipe pauses: what was read from it is safe before more is waited for
+        else:
+            out.write(change.model_dump_json(exclude_none=True).encode() + b"\n")
+            count += 1
+    out.flush()
+    return count
+
+
+def _stamped_rest(lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> Iterator[ContactChange | None]:
+    """The changes that the lines after ``number`` say, None where a pipe pauses; bad lines are said."""
+    # Later than any stamp so far, so that two changes of one pair keep their order.
+    after = (max((change.at or 0 for change in lost.changes), default=0) + 1.5) / 1000
+    stamper = Stamper(lambda: max(time.time(), after))
+    for line in lines:
+        if line is None:
+            yield None
+            continue
+        number += 1
+        try:
+            if line and not line.isspace():
+                change = parse_line(line)
+                at = stamper.stamp(change.owner, change.contact) if change.at is None else change.at
+                yield change.model_copy(update={"at": at})
+        except InvalidChange as invalid:
+            _say_bad(number, invalid.rule)
+
+
+@contextmanager
+def _progress(lines: Iterator[bytes | None], file: IO[bytes]) -> Iterator[Iterator[bytes | None]]:
+    """The same lines, counted as they are read, on standard error, if that is a terminal and nobody types there."""
+    if not sys.stderr.isatty() or file.isatty():
+        yield lines
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[count]:,} lines"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("emit", total=_size(file), count=0)
+
+        def counted() -> Iterator[bytes | None]:
+            count = size = 0
+            for line in lines:
+                if line is not None:
+                    count, size = count + 1, size + len(line) + 1
+                if line is None or count % _REDRAW_LINES == 0:
+                    progress.update(task, completed=size, count=count)
+                yield line
+            progress.update(task, completed=size, count=count)
+
+        yield counted()
+
+
+def _size(file: IO[bytes]) -> int | None:
+    """Bytes of a regular file; None of a pipe, which nobody knows the end of."""
+    found = os.fstat(file.fileno())
+    return found.st_size if stat.S_ISREG(found.st_mode) else None

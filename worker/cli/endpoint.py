@@ -1,0 +1,66 @@
+"""`contact-sync endpoint`: the stand-in endpoint, served in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.standin.key import KEY_ID, KEY_SECRET, KeyInputError, stand_in_key
+from worker.standin.server import LOCALHOST, serve
+from worker.standin.settings import DEFAULT_KEY, LONGEST_SECONDS
+
+_EPILOG = """\b
+Example:
+  contact-sync endpoint --port 8080 --latency 0.02
+  CONTACT_SYNC_ENDPOINT_URL=http://127.0.0.1:8080 contact-sync worker
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--host", default=LOCALHOST, show_default=True, help="Address to listen on.")
+@click.option("--key-id", help=f"Id of the key to accept.  [default: {KEY_ID}, or {DEFAULT_KEY}]")
+@click.option(
+    "--key-secret-file",
+    type=click.Path(path_type=Path),
+    help=f"File with the secret of the key to accept.  [default: {KEY_SECRET} or {KEY_SECRET}_FILE, or {DEFAULT_KEY}]",
+)
+@click.option(
+    "--latency",
+    "latency_seconds",
+    type=click.FloatRange(0, LONGEST_SECONDS),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long every request waits.",
+)
+@click.option("--quiet", is_flag=True, help="Say nothing on standard error.")
+def endpoint(  # noqa: PLR0913 - each is an option
+    *, port: int, host: str, key_id: str | None, key_secret_file: Path | None, latency_seconds: float, quiet: bool
+) -> None:
+    """Serve a stand-in for the platform's endpoint, in memory.
+
+    It answers as the platform does, and shows and changes its behaviour under /_stand-in/:
+    contacts, counts, requests, applied, faults, settings, reset.
+    """
+
+    def announce(url: str) -> None:
+        if not quiet:
+            click.echo(f"stand-in endpoint on {url} (Ctrl-C ends it)", err=True)
+
+    try:
+        key_id, key_secret = stand_in_key(key_id, key_secret_file)
+    except KeyInputError as error:
+        raise Failure(str(error), EXIT_USAGE) from None
+    try:
+        serve(host, port, key_id, key_secret, latency_seconds=latency_seconds, announce=announce)
+    except OSError as error:
+        # Only the address may be at fault here: it is listened on before anything is served.
+        raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    raise click.exceptions.Exit(EXIT_INTERRUPTED)  # nothing but Ctrl-C lets it return
+
+
+if __name__ == "__main__":
+    endpoint()

@@ -1,0 +1,345 @@
+"""``contact-sync reconcile``: brings the endpoint to what a source of truth says."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+
+import click
+import orjson
+
+from producers.contract.change import AT_MIN_MS
+from producers.contract.errors import InvalidChange, NotAccepted
+from worker.admin.drain import drain
+from worker.admin.status import read_status
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
+from worker.config.settings import load_worker_settings
+from worker.core.times import iso_utc
+from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken, TooManyDeletes, reconcile
+from worker.reconcile.database import QuerySource
+from worker.reconcile.files import FORMATS, FileSource
+from worker.reconcile.history import drift, past_runs, record
+from worker.reconcile.lock import LEASE_SECONDS, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    from worker.admin.status import Status
+    from worker.config.settings import WorkerSettings
+    from worker.reconcile.files import Format
+
+_EPILOG = """\b
+Example:
+  contact-sync reconcile contacts.csv.gz --dry-run --diff diff.jsonl
+  contact-sync reconcile contacts.csv.gz --as-of 2026-11-24T03:00:00Z --rejects rejects.jsonl
+  contact-sync reconcile "$DATABASE_URL" --query 'select user_id as owner, friend_id as contact from friends'
+"""
+
+_HISTORY_EPILOG = """\b
+Example:
+  contact-sync reconcile history
+  contact-sync reconcile history --json | head
+"""
+
+_SHOWN_REJECTS: Final = 20
+_LOOK_SECONDS: Final = 1.0
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> int | None:
+    if given is None:
+        return None
+    try:
+        said = datetime.fromisoformat(given) if not given.isdigit() else None
+        found = int(given) if said is None else int((said if said.tzinfo else said.astimezone()).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        found = 0
+    if found < AT_MIN_MS:
+        raise click.BadParameter("must be a time such as 2026-11-24T03:00:00Z, or Unix milliseconds")
+    return found
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, given: str | None) -> float | None:
+    if given is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", given)
+    if found is None:
+        raise click.BadParameter("must be a whole number and s, m, h or d, such as 6h")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+
+
+class _SourceOrCommand(click.Group):
+    """A group that takes anything else than the name of a command for a source, and then runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts `run` before what is no command."""
+        if args[:1] not in ([], ["-h"], ["--help"]) and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help of `run`, and what other commands there are."""
+        run.format_usage(ctx, formatter)
+        run.format_help_text(ctx, formatter)
+        run.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+        run.format_epilog(ctx, formatter)
+
+
+@click.group("reconcile", cls=_SourceOrCommand)
+def reconcile_command() -> None:
+    """Bring the endpoint to what a source of truth says."""
+
+
+@reconcile_command.command("run", epilog=_EPILOG)
+@click.argument("source")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="What SOURCE is.  [default: by its name]")
+@click.option("--query", help="Read SOURCE, a database's URL as SQLAlchemy has them, by this query.")
+@click.option("--as-of", "as_of_ms", callback=_moment, help="When the snapshot began.  [default: now]")
+@click.option("--owner", help="Reconcile this owner alone.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; say what would be sent.")
+@click.option("--diff", "diff_path", type=click.Path(path_type=Path), help="Write what is sent as JSON lines.")
+@click.option("--rejects", "rejects_path", type=click.Path(path_type=Path), help="Write rejected rows as JSON lines.")
+@click.option("--despite-rejects", is_flag=True, help="Take what is missing for gone although rows were rejected.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Most changes a second.")
+@click.option("--max-deletes", type=click.IntRange(min=0), default=100_000, show_default=True, help="Safety stop.")
+@click.option("--max-delete-share", type=click.FloatRange(0, 100), help="Safety stop, in percent.  [default: 10]")
+@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for delivery, and tell the drift.")
+@click.option("--every", callback=_duration, help="Run again and again, such as every 6h; one in the fleet at a time.")
+@click.option("--resume", is_flag=True, help="Go on with a run of this source that was cut short.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def run(  # noqa: PLR0913 - click passes each option by itself
+    *,
+    source: str,
+    format_: Format | None,
+    query: str | None,
+    diff_path: Path | None,
+    rejects_path: Path | None,
+    max_deletes: int,
+    max_delete_share: float | None,
+    wait: float | None,
+    every: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Bring the endpoint to what SOURCE says: a CSV with a header, or JSON lines; gzip or not; - for standard input.
+
+    Columns are owner, contact and perhaps op (upsert or delete). SOURCE is read whole before anything is sent. All is
+    stamped with the time the snapshot began, so that whatever was said since wins: where SOURCE was written earlier,
+    say --as-of.
+
+    With CONTACT_SYNC_LEDGER_SECONDS=forever only differences are sent, and what SOURCE no longer has is deleted; else
+    every row is said again, and only what its op says is deleted. Exit status 1 if there were rejects.
+    """
+    settings = load_worker_settings(require_credentials=False)
+    share = (10.0, Limits().floor) if max_delete_share is None else (max_delete_share, 0)
+    limits = Limits(max_deletes, *share)
+    how = Options(name="", differences=settings.ledger_forever, limits=limits, **options)
+    asked = _Asked(source, format_, query, diff_path, rejects_path, wait, as_json)
+    if every is None:
+        if _once(settings, asked, how)["rejects"]:
+            raise click.exceptions.Exit(EXIT_FAILED)
+        return
+    if source == "-" or how.as_of_ms is not None or how.resume or how.dry_run:
+        raise click.UsageError("--every takes neither standard input nor --as-of, --resume or --dry-run")
+    while True:
+        try:
+            _once(settings, asked, how, every)
+        except Failure as failure:
+            failure.show()
+            time.sleep(_LOOK_SECONDS)
+
+
+class _Asked(NamedTuple):
+    """What is read, and what is told of it."""
+
+    source: str
+    format_: Format | None
+    query: str | None
+    diff_path: Path | None
+    rejects_path: Path | None
+    wait: float | None
+    as_json: bool
+
+
+def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | None = None) -> dict[str, Any]:
+    """One reconciliation, when no other runs; of those that come back regularly when it is due.
+
+    Raises:
+        Failure: it could not be done.
+    """
+    with ExitStack() as undo:
+        client, keys, partitions = undo.enter_context(session(settings))
+        rejects = _Rejects(undo.enter_context(_writing(asked.rejects_path)))
+        diff = undo.enter_context(_writing(asked.diff_path))
+        try:
+            if not how.dry_run:
+                _take_turn(undo.enter_context(Turn(client, keys)), client, keys.reconcile, asked, every)
+            # Opened only now: while one waits for the next time a newer file may take its place.
+            file = undo.enter_context(_source(asked))
+            how = replace(how, name=file.name)
+            before = read_status(client, keys, partitions)
+            with _progress() as (reading, sent):
+                rows = reading(file)
+                done = reconcile(
+                    rows, client, settings, partitions, how, on_reject=rejects.take, on_sent=sent, diff=diff
+                )
+        except (SourceBroken, TooManyDeletes) as error:
+            raise Failure(str(error)) from None
+        except NotResumable as error:
+            raise Failure(str(error), EXIT_USAGE) from None
+        except NotAccepted as error:
+            failure = redis_failure(settings.redis_url, error.cause)
+            raise Failure(f"{failure}; not all is sent: go on with --resume") from None
+        except InvalidChange as error:
+            raise Failure(f"--as-of does not fit: {error.rule}", EXIT_USAGE) from None
+        if not how.dry_run:
+            done["drift"] = (
+                None
+                if asked.wait is None
+                else _drift(lambda: read_status(client, keys, partitions), before, asked.wait, done["sent"])
+            )
+            record(client, keys, done)
+    _tell(done, as_json=asked.as_json)
+    return done
+
+
+def _source(asked: _Asked) -> Any:
+    return FileSource(asked.source, asked.format_) if asked.query is None else QuerySource(asked.source, asked.query)
+
+
+def _take_turn(turn: Turn, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
+    """Waits for a turn: a one-off run as long as one that was killed holds it, a regular one until it is due."""
+    if every is None:
+        if not turn.take(LEASE_SECONDS + 2):
+            raise Failure("another reconciliation of this namespace is running")
+        return
+    with _source(asked) as file:
+        field = f"every {file.name}"
+    while True:
+        clock: Any = client.time()
+        last: Any = client.hget(key, field)
+        if (last is None or int(clock[0]) >= int(last) + every) and turn.take():
+            if client.hget(key, field) == last:
+                client.hset(key, field, int(clock[0]))
+                return
+            turn.give_back()  # another process of the fleet was first
+        time.sleep(_LOOK_SECONDS)
+
+
+def _drift(look: Callable[[], Status], before: Status, wait: float, sent: int) -> dict[str, Any]:
+    _, after = drain(look, lambda _: None, timeout_seconds=wait, monotonic=time.monotonic, sleep=time.sleep)
+    return drift(before, after, sent)
+
+
+@reconcile_command.command(epilog=_HISTORY_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def history(*, as_json: bool) -> None:
+    """What the last hundred reconciliations did, the newest first, and how far the endpoint had drifted."""
+    with session(load_worker_settings(require_credentials=False)) as (client, keys, _):
+        runs = past_runs(client, keys)
+    if as_json:
+        echo_json([{**run, "ended": iso_utc(run["ended"]), "as_of": iso_utc(run["as_of"])} for run in runs])
+        return
+    for each in runs:
+        drifted = each["drift"]
+        counts = (
+            "drift not looked at"
+            if drifted is None
+            else f"{drifted['inserted']:,} were missing, {drifted['deleted']:,} too many"
+        )
+        partly = (
+            "" if drifted is None or (drifted["delivered"] and not drifted["others"]) else ", other changes among them"
+        )
+        numbers = ", ".join(f"{each[name]:,} {name}" for name in ("upserts", "deletes", "rejects"))
+        head = f"{iso_utc(each['ended'])}  {numbers}"
+        click.echo(f"{head}; {counts}{partly}  {printable(each['source'])}")
+
+
+def _tell(done: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        echo_json({**done, "as_of": iso_utc(done["as_of"])})
+        return
+    click.echo(f"{'as of':<14}{iso_utc(done['as_of'])}" + ("  dry run: nothing was sent" if done["dry_run"] else ""))
+    names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back", "dead")
+    for name in (*names, "upserts", "deletes", "sent"):
+        click.echo(f"{name.replace('_', ' '):<14}{done[name]:>12,}")
+    for name, number in (done.get("drift") or {}).items():
+        click.echo(f"{name:<14}{number:>12}")
+
+
+class _Rejects:
+    """Tells of rejected rows: the first on standard error, without what they say; all in the file, with it."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file
+        self._count = 0
+
+    def take(self, reject: Reject) -> None:
+        self._count += 1
+        if self._count <= _SHOWN_REJECTS:
+            click.echo(f"line {reject.line}: {reject.field} {reject.rule}", err=True)
+        elif self._count == _SHOWN_REJECTS + 1:
+            click.echo("more rows are rejected: --rejects FILE has them all", err=True)
+        if self._file is not None:
+            self._file.write(orjson.dumps(reject._asdict()).decode() + "\n")
+
+
+@contextmanager
+def _writing(path: Path | None) -> Iterator[IO[str] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}", EXIT_USAGE) from None
+    with file:
+        yield file
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[Any], Iterator[Any]], Callable[[int, int], None]]]:
+    """What counts rows as they are read and changes as they are sent: on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield iter, lambda _done, _of: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - the same
+
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]:,}")),
+        *(TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn()),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        read = progress.add_task("read", total=None, count=0, rate=0.0)
+        send: list[tuple[Any, Callable[[int], float]]] = []
+
+        def reading(file: Any) -> Iterator[Any]:
+            count, rate = 0, _rate(0)
+            for count, row in enumerate(file, 1):
+                if count % 1_000 == 0:
+                    progress.update(read, total=file.total, completed=file.done, count=count, rate=rate(count))
+                yield row
+            progress.update(read, total=file.done, completed=file.done, count=count, rate=rate(count))
+
+        def sent(done: int, of: int) -> None:
+            if not send:
+                send.append((progress.add_task("sent", total=of, count=0, rate=0.0), _rate(done)))
+            task, rate = send[0]
+            progress.update(task, completed=done, count=done, rate=rate(done))
+
+        yield reading, sent
+
+
+def _rate(first: int) -> Callable[[int], float]:
+    """What tells how many a second there were since now, by how many there are by then."""
+    began = time.monotonic()
+    return lambda count: (count - first) / max(0.1, time.monotonic() - began)

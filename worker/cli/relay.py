@@ -1,0 +1,160 @@
+"""``contact-sync relay``: forwards what apps recorded in their database's outbox."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+import structlog
+
+from producers.contract.errors import Repartitioning
+from producers.producer import ContactProducer
+from worker.cli.interrupts import ending_on_signals
+from worker.cli.session import EXIT_USAGE, Failure, echo_json, redis_failure
+from worker.config.database import NoDatabase, open_database, why
+from worker.config.settings import load_worker_settings
+from worker.core.times import iso_utc
+from worker.process.logs import set_up_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producers.outbox import Relay
+    from worker.config.settings import WorkerSettings
+
+_LOG = structlog.get_logger("contact_sync")
+
+_BATCHES: Final = 100
+"""Batches between two looks at whether somebody asks for the end."""
+
+_SLOWEST_SECONDS: Final = 10.0
+"""Longest time between two tries while Redis or the database is away."""
+
+_EPILOG = """\b
+Example:
+  contact-sync relay postgresql+psycopg://app@db/app
+  contact-sync relay sqlite:///app.db --create-tables --once
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("url")
+@click.option("--create-tables", is_flag=True, help="Make the outbox's tables first, where they are not there.")
+@click.option("--once", is_flag=True, help="End when all that is there is forwarded.")
+@click.option("--poll", type=click.FloatRange(0.01, 60), default=0.2, show_default=True, help="Seconds between looks.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON; with --once.")
+def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bool) -> None:
+    """Forward what apps recorded in the outbox of the database at URL, as SQLAlchemy has them.
+
+    Several relays may run at once: each takes another lane. One that is killed loses nothing. Where Redis or the
+    database is away it waits, and goes on by itself.
+    """
+    if as_json and not once:
+        raise click.UsageError("--json tells what --once did")
+    settings = load_worker_settings(require_credentials=False)
+    try:
+        engine = open_database(url, "URL")
+    except NoDatabase as error:
+        raise Failure(str(error), EXIT_USAGE) from None
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - an extra, which is there by now
+
+    from producers.outbox import NoOutbox, Relay  # noqa: PLC0415 - the same
+    from producers.outbox import create_tables as create  # noqa: PLC0415 - the same
+
+    set_up_logging()
+    with ContactProducer(settings=settings) as producer, ending_on_signals() as ending:
+        try:
+            if create_tables:
+                create(engine)
+            if once:
+                _tell(Relay(engine, producer), settings, as_json=as_json)
+            else:
+                forwarding = Forwarding(lambda: Relay(engine, producer), SQLAlchemyError, poll)
+                for _ in ending.looks(poll):
+                    forwarding.look()
+        except NoOutbox as error:
+            raise Failure(str(error), EXIT_USAGE) from None
+        except SQLAlchemyError as error:
+            raise Failure(f"the database: {why(error)}") from None
+        finally:
+            engine.dispose()
+
+
+class Forwarding:
+    """The relay's loop: a run at each look, ever less often while Redis or the database is away.
+
+    Args:
+        make: a relay, made anew until its database is there.
+        database_errors: what it raises where that is away, or busy for too long.
+        poll: seconds between two looks while all is well.
+    """
+
+    def __init__(self, make: Callable[[], Relay], database_errors: type[Exception], poll: float) -> None:
+        self._make = make
+        self._database_errors = database_errors
+        self._relay: Relay | None = None
+        self._failures = 0
+        self._poll = poll
+        self._not_before = 0.0
+
+    def look(self) -> None:
+        """Forwards what is there, unless it is too early after a failure.
+
+        Raises:
+            NoOutbox: the database has not both tables.
+            PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+        """
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            if self._relay is None:
+                self._relay = self._make()
+                _LOG.info("relay_started", waiting=self._relay.waiting().changes)
+            done = self._relay.run_once(_BATCHES)
+        except self._database_errors as error:
+            self._waits("database", why(error))
+            return
+        except Repartitioning as error:
+            self._waits("log", str(error))
+            return
+        if done.forwarded:
+            _LOG.info("relay_forwarded", changes=done.forwarded)
+        if done.refused:
+            _LOG.warning("relay_refused", rows=done.refused)
+        if done.cause is not None:
+            self._waits("redis", str(done.cause))
+        elif self._failures:
+            self._failures = 0
+            _LOG.info("relay_goes_on")
+
+    def _waits(self, away: str, error: str) -> None:
+        if not self._failures:
+            _LOG.warning("relay_waits", away=away, error=error)
+        self._failures += 1
+        self._not_before = time.monotonic() + min(_SLOWEST_SECONDS, self._poll * 2 ** min(self._failures, 16))
+
+
+def _tell(relay: Relay, settings: WorkerSettings, *, as_json: bool) -> None:
+    """One run until nothing is left, and what it did."""
+    try:
+        done = relay.run_once()
+    except Repartitioning as error:
+        raise Failure(str(error)) from None
+    left = relay.waiting()
+    if as_json:
+        echo_json(
+            {
+                "forwarded": done.forwarded,
+                "waiting": left.changes,
+                "oldest_at": None if left.oldest_at is None else iso_utc(left.oldest_at),
+                "refused": left.refused,
+            }
+        )
+    elif done.cause is None:
+        waits = f", {left.changes:,} wait: other relays have them in hand" if left.changes else ""
+        refused = f", {left.refused:,} refused: see the column `refused`" if left.refused else ""
+        click.echo(f"{done.forwarded:,} forwarded{waits}{refused}")
+    if done.cause is not None:
+        failure = redis_failure(settings.redis_url, done.cause)
+        raise Failure(f"{failure}; {done.forwarded:,} forwarded, {left.changes:,} left in the outbox")

@@ -1,0 +1,50 @@
+"""``contact-sync repartition``: another number of partitions."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+import redis
+
+from producers.contract.partitions import MAX_PARTITIONS
+from producers.settings import variable_of
+from worker.admin.repartition import NotNow
+from worker.admin.repartition import repartition as change_partitions
+from worker.cli.session import Failure, echo_json, redis_failure
+from worker.config.settings import load_worker_settings
+from worker.store.client import connect
+
+_EPILOG = """\b
+Example:
+  contact-sync repartition 128
+"""
+
+_TIMEOUT_SECONDS = 30.0  # a step may carry a thousand pairs, and nobody else is at work
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("partitions", type=click.IntRange(1, MAX_PARTITIONS))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def repartition(*, partitions: int, as_json: bool) -> None:
+    """Change the number of partitions to PARTITIONS.
+
+    Only while nothing waits and no letter is dead, deliveries are paused, and producers and workers are stopped; else
+    it says what is in the way, changes nothing, and exits with status 1. What was confirmed stays remembered.
+
+    While it works, appending is refused. If it is cut short, everybody refuses to work until it is run again.
+    """
+    settings = load_worker_settings(require_credentials=False)
+    with closing(connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)) as client:
+        try:
+            done = change_partitions(client, settings.keys, partitions)
+        except NotNow as error:
+            raise Failure(str(error)) from None
+        except redis.RedisError as error:
+            raise Failure(redis_failure(settings.redis_url, error)) from None
+    if as_json:
+        echo_json({"before": done.before, "after": done.after, "pairs_moved": done.pairs})
+    else:
+        click.echo(f"{done.before:,} partitions became {done.after:,}; {done.pairs:,} remembered pairs moved")
+    name = variable_of("partitions")
+    click.echo(f"contact-sync: deliveries are still paused; where {name} is set it must be {done.after}", err=True)

@@ -1,0 +1,52 @@
+"""``contact-sync serve``: metrics for Prometheus, probes, and a page that shows the fleet and mends dead letters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from producers.settings import load_settings, variable_of
+from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.config.serve import ServeSettings, read_tokens
+from worker.process.logs import set_up_logging
+from worker.serve.server import is_loopback_host, serve
+from worker.standin.server import LOCALHOST
+
+_EPILOG = """\b
+Example:
+  contact-sync serve
+  CONTACT_SYNC_SERVE_TOKEN_FILE=/run/secrets/token contact-sync serve --host 0.0.0.0 --port 8090
+"""
+
+
+@click.command("serve", epilog=_EPILOG)
+@click.option(
+    "--host", default=LOCALHOST, show_default=True, help="Address to listen on; beyond this machine with a token."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one.")
+@click.option("--quiet", is_flag=True, help="Do not say where it serves.")
+def serve_command(*, host: str, port: int, quiet: bool) -> None:
+    """Serve metrics for Prometheus, probes, and a page that shows the fleet.
+
+    /metrics, /healthz (alive) and /readyz (Redis answers) are for machines; / is for people. Where a token is set
+    (CONTACT_SYNC_SERVE_TOKEN to act, CONTACT_SYNC_SERVE_READ_TOKEN to look), everybody has to sign in, and /metrics
+    wants it as a bearer token. Without one it serves this machine alone.
+    """
+    settings = load_settings(ServeSettings, None, Path(".env"))
+    tokens = read_tokens(settings)
+    if not tokens.needed and not is_loopback_host(host):
+        names = f"{variable_of('serve_token')} or {variable_of('serve_read_token')}"
+        raise Failure(f"{host} is reached from other machines: set {names} (or ..._FILE) to serve there", EXIT_USAGE)
+
+    def announce(url: str) -> None:
+        if not quiet:
+            click.echo(f"contact-sync serves on {url} (Ctrl-C ends it)", err=True)
+
+    set_up_logging("WARNING")
+    try:
+        serve(settings, tokens, host, port, announce)
+    except OSError as error:
+        # Only the address may be at fault here: it is listened on before anything is served.
+        raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    raise click.exceptions.Exit(EXIT_INTERRUPTED)  # nothing but Ctrl-C lets it return

@@ -1,0 +1,117 @@
+"""What the commands share: settings to Redis, failures to one line and an exit status, values to text."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+import orjson
+import redis
+
+from producers.contract.partitions import DEFAULT_PARTITIONS, agree_partitions
+from producers.settings import variable_of
+from worker.store.client import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from producers.contract.keys import Keys
+    from producers.settings import ProducerSettings
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+_TIMEOUT_SECONDS: Final = 5.0  # nobody waits for a command as a lease does: a slow Redis may take its time
+
+
+class Failure(click.ClickException):
+    """Ends the command with one line on standard error.
+
+    Args:
+        message: what went wrong, without secrets.
+        exit_code: 1 failed, 2 wrong usage or configuration.
+    """
+
+    def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(" ".join(message.split()))
+        self.exit_code = exit_code  # type: ignore[misc] # click sets it on objects too, but declares it of the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Says it."""
+        click.echo(f"contact-sync: {self.message}", file=file or sys.stderr)
+
+
+class Session(NamedTuple):
+    """Redis as the commands use it.
+
+    Attributes:
+        client: a client of it.
+        keys: the namespace's keys.
+        partitions: how many there are.
+    """
+
+    client: redis.Redis
+    keys: Keys
+    partitions: int
+
+
+@contextmanager
+def session(settings: ProducerSettings) -> Iterator[Session]:
+    """Redis, for as long as the command runs; looking records nothing in it.
+
+    Raises:
+        Failure: Redis does not answer, or refuses.
+        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+    """
+    client = connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
+    try:
+        yield Session(client, settings.keys, partitions_of(client, settings))
+    except redis.RedisError as error:
+        raise Failure(redis_failure(settings.redis_url, error)) from None
+    finally:
+        client.close()
+
+
+def partitions_of(client: redis.Redis, settings: ProducerSettings) -> int:
+    """The number of partitions; where the log has not begun, the number that it would begin with.
+
+    Raises:
+        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+    """
+    if not client.hexists(settings.keys.config, "partitions"):
+        return settings.partitions or DEFAULT_PARTITIONS
+    return agree_partitions(client, settings.keys, settings.partitions)
+
+
+def redis_failure(url: str, error: Exception) -> str:
+    """One line that says which Redis failed, and how."""
+    return f"Redis at {shown_url(url)} ({variable_of('redis_url')}): {str(error).rstrip('.')}"
+
+
+def shown_url(url: str) -> str:
+    """The URL without what may be secret: user, password and options."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def echo_json(value: object, *, lines: bool = False) -> None:
+    """Writes a value to standard output: indented, or as one line of many."""
+    options = orjson.OPT_APPEND_NEWLINE | (0 if lines else orjson.OPT_INDENT_2)
+    click.echo(orjson.dumps(value, option=options), nl=False)
+
+
+def painted(text: str, color: str) -> str:
+    """The text in a colour, on a terminal that wants colours (https://no-color.org)."""
+    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return click.style(text, fg=color) if wanted else text
+
+
+def printable(text: str) -> str:
+    """The text on one line and without control characters: what others wrote must not steer a terminal."""
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

@@ -1,0 +1,164 @@
+"""``contact-sync status``: what waits, since when, what was done, and the endpoint's health."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+import redis
+
+from worker.admin.status import acknowledge, read_status
+from worker.cli.session import echo_json, painted, printable, redis_failure, session
+from worker.config.settings import load_worker_settings
+from worker.core.times import in_words, iso_utc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from worker.admin.status import Status
+
+_EVERY_SECONDS: Final = 1.0
+
+_COLORS: Final = {"ok": "green", "backing_off": "yellow", "held": "red"}
+
+_DONE: Final = (
+    ("confirmed", "{records_confirmed} records: {upserts_confirmed} upserts, {deletes_confirmed} deletes"),
+    ("", "(the endpoint itself counted {inserted} inserted, {deleted} deleted)"),
+    ("spared", "{coalesced} coalesced, {superseded} superseded, {stale} stale, of {events} events"),
+    ("requests", "{requests}, {retries} retries, {repairs} repairs"),
+)
+
+_EPILOG = """\b
+Example:
+  contact-sync status
+  contact-sync status --watch
+  contact-sync status --json | jq .oldest_seconds
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch a line each second.")
+@click.option("--acknowledge", "forgets", is_flag=True, help="Take note of what Redis lost: it is shown no more.")
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
+def status(*, as_json: bool, forgets: bool, watch: bool) -> None:
+    """Show what waits, since when, what was done, and the endpoint's health."""
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as (client, keys, partitions):
+
+        def look() -> Status:
+            return read_status(client, keys, partitions)
+
+        if forgets:
+            acknowledge(client, keys, partitions)
+        if not watch:
+            found = look()
+            if as_json:
+                echo_json(found.as_json())
+            else:
+                click.echo("\n".join(status_lines(found)))
+        elif as_json or not sys.stdout.isatty():
+            _watch_in_lines(look, as_json=as_json)
+        else:
+            _watch_live(look, settings.redis_url)
+
+
+def _watch_in_lines(look: Callable[[], Status], *, as_json: bool) -> None:
+    while True:
+        found = look()
+        if as_json:
+            echo_json(found.as_json(), lines=True)
+        else:
+            click.echo("\n".join([iso_utc(found.gate.now_ms), *status_lines(found), ""]))
+        time.sleep(_EVERY_SECONDS)
+
+
+def _watch_live(look: Callable[[], Status], url: str) -> None:
+    from rich.live import Live  # noqa: PLC0415 - a single look must not wait for rich
+
+    from worker.cli.watch import Watched, screen  # noqa: PLC0415 - the same
+
+    watched, lines = Watched(), [""]
+    with Live(auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+        while True:
+            trouble = ""
+            try:
+                watched.add(look())
+            except redis.RedisError as error:
+                if watched.last is None:
+                    raise
+                trouble = redis_failure(url, error)
+            if watched.last is not None:
+                lines = status_lines(watched.last)
+            live.update(screen(watched, lines, trouble), refresh=True)
+            time.sleep(_EVERY_SECONDS)
+
+
+def status_lines(found: Status) -> list[str]:
+    """The status for people: the age of the oldest before all counts."""
+    rows = [
+        ("oldest", _oldest(found)),
+        ("waiting", _waiting(found)),
+        ("endpoint", _endpoint(found)),
+        ("dead", _dead(found)),
+        ("worker", _workers(found) if found.worker_awake else "none is awake: contact-sync worker"),
+        *_done(found.totals),
+    ]
+    if found.lost_words():
+        rows.append(("lost", painted(found.lost_words(), "red") + ": contact-sync status --acknowledge"))
+    if found.strange_partitions:
+        numbers = ", ".join(map(str, found.strange_partitions))
+        rows.append(("strange", painted(f"in partitions {numbers} a key of another type stands in our place", "red")))
+    if found.strange_inbox:
+        rows.append(("strange", painted("a key of another type stands in the place of the inbox", "red")))
+    return [f"{name:<10}{text}" for name, text in rows]
+
+
+def _workers(found: Status) -> str:
+    seen = len(found.workers)
+    return f"awake: {seen:,} {'process' if seen == 1 else 'processes'} seen in the last minute"
+
+
+def _oldest(found: Status) -> str:
+    seconds = found.oldest_seconds
+    if seconds is None:
+        return "nothing waits"
+    deletes = found.oldest_delete_seconds
+    beside = "" if deletes is None else f"; the oldest delete for {in_words(deletes)}"
+    return f"has waited for {in_words(seconds)}{beside}"
+
+
+def _waiting(found: Status) -> str:
+    inbox = f"{found.inbox_entries:,} in the inbox, " if found.inbox_entries else ""
+    return (
+        f"{found.waiting_changes + found.inbox_entries:,} changes: {inbox}{found.backlog_events:,} entries in the log, "
+        f"{found.pending_pairs:,} pairs pending; {found.in_flight:,} of {found.partitions:,} partitions worked on"
+    )
+
+
+def _dead(found: Status) -> str:
+    return f"{found.dead_letters:,} letters" + (": contact-sync dead-letters list" if found.dead_letters else "")
+
+
+def _done(totals: Mapping[str, int]) -> list[tuple[str, str]]:
+    words = {name: f"{number:,}" for name, number in totals.items()}
+    return [(name, text.format_map(words)) for name, text in _DONE]
+
+
+def _endpoint(found: Status) -> str:
+    """The gate in words: its state, why, when it is tried next, and the last error."""
+    gate = found.gate
+    if gate.paused_ms:
+        since = in_words(max(0, gate.now_ms - gate.paused_ms) / 1000)
+        return painted("paused", _COLORS["held"]) + f" by an operator {since} ago; it ends with: contact-sync resume"
+    parts = [painted(gate.state.replace("_", " "), _COLORS[gate.state])]
+    if gate.reason:
+        parts[0] += f" ({printable(gate.reason)})"
+    if gate.state != "ok":
+        parts.append(f"next try in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "next try now")
+    if gate.attempts:
+        parts.append(f"{gate.attempts:,} attempts failed")
+    if gate.error:
+        parts.append(f"last error: {printable(gate.error)}")
+    return "; ".join(parts)

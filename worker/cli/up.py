@@ -1,0 +1,158 @@
+"""`contact-sync up`: a system to keep running on this machine, from a Redis to a worker, until Ctrl-C."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import redis
+from pydantic import SecretStr
+
+from producers.contract.errors import ContactSyncError
+from producers.contract.partitions import agree_partitions
+from producers.settings import variable_of
+from worker.cli.interrupts import Ending, ending_on_signals
+from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.config.settings import load_worker_settings
+from worker.local.process import NotKeptError
+from worker.local.redis import EmbeddedRedis, EmbeddedRedisError
+from worker.local.redis_binary import RedisNotFoundError
+from worker.local.stand_in import KeptStandIn
+from worker.local.worker import KeptWorker
+from worker.store.client import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.config.settings import WorkerSettings
+
+WATCH_SECONDS: Final = 1.0
+"""Time between two looks at whether all of it still runs."""
+
+RESTARTS_MAX: Final = 3
+"""How often in a row a worker that ended is started again before it is given up: something is wrong with it."""
+
+STEADY_SECONDS: Final = 60.0
+"""A worker that ran so long was well: what ended it is no reason to give up the next one."""
+
+_CHANGE: Final = '{"owner": "1", "contact": "2", "op": "upsert"}'
+
+_EPILOG = """\b
+Example:
+  contact-sync up --stand-in
+  contact-sync up --data ./contact-sync-data
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep Redis' data here, and go on with what is there; without it nothing is kept.",
+)
+@click.option("--stand-in", "with_stand_in", is_flag=True, help="Deliver to a stand-in endpoint started beside it.")
+@click.option("--tcp", is_flag=True, help="Let Redis listen on 127.0.0.1 too, where other users can reach it.")
+def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
+    """Run a Redis and a worker on this machine until Ctrl-C.
+
+    Settings come from the environment or a .env file, but for the Redis, which is always the one started here. It
+    listens on a socket that only this user can reach, unless --tcp is given. With --data its URL is the same at every
+    start: the socket is in DIR, or the port is noted there.
+    """
+    try:
+        with ending_on_signals() as ending, ExitStack() as stack:
+            _keep_up(ending, stack, data, with_stand_in=with_stand_in, tcp=tcp)
+    except KeyboardInterrupt:
+        click.echo("contact-sync: interrupted; all of it has ended", err=True)
+        raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+    except (RedisNotFoundError, EmbeddedRedisError, NotKeptError) as error:
+        raise Failure(str(error), EXIT_FAILED) from None
+    except ContactSyncError as error:  # a setting, or data that was begun with another number of partitions
+        raise Failure(str(error), EXIT_USAGE) from None
+    except redis.RedisError as error:
+        raise Failure(f"the Redis that was started here went away: {type(error).__name__}", EXIT_FAILED) from None
+
+
+def _keep_up(ending: Ending, stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
+    server = EmbeddedRedis(data, tcp=tcp)
+    _settings("redis://127.0.0.1", None if not with_stand_in else "http://127.0.0.1")  # before anything starts
+    stack.enter_context(server)
+    endpoint = stack.enter_context(KeptStandIn()).url if with_stand_in else None
+    settings = _settings(server.url, endpoint)
+    client = stack.enter_context(connect(settings.redis_url))
+    agree_partitions(client, settings.keys, settings.partitions)  # a worker would say so too, but only in its log
+    worker = Restarted(lambda: KeptWorker(settings))
+    stack.callback(worker.close)
+    if data is not None and not server.keeps_url:
+        long = "contact-sync: a socket does not fit into --data, whose path is too long: the URL is new at each start"
+        click.echo(long, err=True)
+    _announce(settings, data, with_stand_in=with_stand_in)
+    for _ in ending.looks(WATCH_SECONDS):
+        client.ping()
+        worker.look()
+
+
+def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
+    """What the worker works with: the user's settings, with the Redis that is started here as log and broker.
+
+    Raises:
+        SettingsError: a setting does not fit, or the server key is missing.
+    """
+    here: dict[str, Any] = {"redis_url": redis_url, "broker_url": None}
+    if stand_in_url is not None:
+        key_id, key_secret = SecretStr(KeptStandIn.key_id), SecretStr(KeptStandIn.key_secret)
+        here |= {"endpoint_url": stand_in_url, "server_key_id": key_id, "server_key_secret": key_secret}
+        here |= {"server_key_id_file": None, "server_key_secret_file": None}
+    return load_worker_settings(require_credentials=stand_in_url is None, **here)
+
+
+def _announce(settings: WorkerSettings, data: Path | None, *, with_stand_in: bool) -> None:
+    """Says what runs, and what to do with it."""
+    variables = f"{variable_of('redis_url')}={shlex.quote(settings.redis_url)}"
+    if settings.namespace != "contact-sync":
+        variables += f" {variable_of('namespace')}={shlex.quote(settings.namespace)}"
+    click.echo(f"Redis     {settings.redis_url}  {f'kept in {data}' if data else 'nothing is kept'}")
+    click.echo(f"endpoint  {settings.endpoint_url}{'  (stand-in)' if with_stand_in else ''}")
+    click.echo("worker    8 threads; what it has to say follows here")
+    click.echo()
+    click.echo(f"produce:  echo '{_CHANGE}' | {variables} contact-sync emit")
+    click.echo(f"status:   {variables} contact-sync status --watch")
+    if with_stand_in:
+        click.echo(f"look:     curl -s {settings.endpoint_url}/_stand-in/contacts")
+    click.echo("Ctrl-C ends all of it.")
+
+
+class Restarted:
+    """A worker that is started again when it ends, as whoever runs workers does (a deaf one ends itself for that)."""
+
+    def __init__(self, start: Callable[[], KeptWorker], clock: Callable[[], float] = time.monotonic) -> None:
+        self._start = start
+        self._clock = clock
+        self._worker = start()
+        self._started = clock()
+        self._restarts = 0
+
+    def look(self) -> None:
+        """Starts another one if it ended.
+
+        Raises:
+            Failure: it ended again and again.
+        """
+        status = self._worker.poll()
+        if status is None:
+            return
+        self._restarts = 0 if self._clock() - self._started > STEADY_SECONDS else self._restarts + 1
+        if self._restarts > RESTARTS_MAX:
+            raise Failure(f"the worker ended with status {status}, {self._restarts} times in a row", EXIT_FAILED)
+        click.echo(f"contact-sync: the worker ended with status {status}; starting another", err=True)
+        self.close()
+        self._worker, self._started = self._start(), self._clock()
+
+    def close(self) -> None:
+        """Lets it finish what it sends, and returns once it has ended."""
+        self._worker.close()

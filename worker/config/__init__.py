@@ -1,0 +1,1 @@
+"""What comes in from the environment: settings, keys, addresses, database URLs."""

@@ -1,0 +1,95 @@
+"""What `contact-sync serve` needs to know beside what all commands do: who may look, and who may act."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path  # noqa: TC003 - pydantic reads the fields' types
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pydantic import SecretStr  # noqa: TC002 - the same
+
+from producers.contract.errors import SettingsError
+from producers.settings import setting, variable_of
+from worker.config.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FIT: Final = re.compile(r"[\x21-\x7e]{16,256}")
+_RULE: Final = "16 to 256 printable ASCII characters without blanks"
+_MAX_BYTES: Final = 65536  # a token file longer than this is some other file
+
+
+class ServeSettings(WorkerSettings):
+    """Every variable there is. Workers never hold the tokens."""
+
+    serve_token: SecretStr | None = setting(
+        None,
+        description="Token to sign in to `contact-sync serve` with, to look and to act; needed beyond this machine.",
+        rule=_RULE,
+        shown=False,
+    )
+    serve_token_file: Path | None = setting(None, description="Path to read that token from.", rule="a path")
+    serve_read_token: SecretStr | None = setting(
+        None,
+        description="Token to sign in to `contact-sync serve` with, to look only.",
+        rule=_RULE,
+        shown=False,
+    )
+    serve_read_token_file: Path | None = setting(None, description="Path to read that token from.", rule="a path")
+
+
+class Tokens(NamedTuple):
+    """The tokens as they were at the start; a new one needs a restart.
+
+    Attributes:
+        operator: opens everything, None where nobody may act.
+        reader: opens what only looks, None where there is none of its own.
+    """
+
+    operator: str | None
+    reader: str | None
+
+    def __repr__(self) -> str:
+        """Without them."""
+        return "Tokens(...)"
+
+    @property
+    def needed(self) -> bool:
+        """Whether anybody has to sign in."""
+        return any(self)
+
+
+def read_tokens(settings: ServeSettings) -> Tokens:
+    """The tokens, from the settings or from files.
+
+    Raises:
+        SettingsError: one cannot be read or does not fit, is given twice, or both are the same; none is shown.
+    """
+    operator, reader = _tokens(settings)
+    if operator is not None and operator == reader:
+        raise SettingsError(f"{variable_of('serve_token')} and {variable_of('serve_read_token')} must differ")
+    return Tokens(operator, reader)
+
+
+def _tokens(settings: ServeSettings) -> Iterator[str | None]:
+    for name, value, path in (
+        ("serve_token", settings.serve_token, settings.serve_token_file),
+        ("serve_read_token", settings.serve_read_token, settings.serve_read_token_file),
+    ):
+        if value is not None and path is not None:
+            raise SettingsError(f"{variable_of(name)} and {variable_of(name + '_file')} are both set: set only one")
+        token = None if value is None else value.get_secret_value()
+        if path is not None:
+            token = _read(path, variable_of(name + "_file"))
+        if token is not None and not _FIT.fullmatch(token):
+            raise SettingsError(f"{variable_of(name + '_file' if path else name)} must be {_RULE}")
+        yield token
+
+
+def _read(path: Path, variable: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}") from None

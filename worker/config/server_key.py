@@ -1,0 +1,102 @@
+"""The endpoint's server key, from the settings or from files, which are read anew whenever it is asked for."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from producers.contract.errors import SettingsError
+from producers.settings import variable_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+_MAX_BYTES: Final = 65536  # a key file longer than this is some other file
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and what has no UTF-8
+
+
+class ServerKeySettings(Protocol):
+    """The settings that say where the server key is: each half as a value or as a path, not both."""
+
+    @property
+    def server_key_id(self) -> SecretStr | None: ...  # noqa: D102 - named in CONTRACT section 5
+    @property
+    def server_key_id_file(self) -> Path | None: ...  # noqa: D102 - the same
+    @property
+    def server_key_secret(self) -> SecretStr | None: ...  # noqa: D102 - the same
+    @property
+    def server_key_secret_file(self) -> Path | None: ...  # noqa: D102 - the same
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKey:
+    """The endpoint's credentials, ready to send and hidden from print and logs.
+
+    Attributes:
+        header: value of the ``Server-Key`` header: base64 of ``ID:SECRET`` (CONTRACT section 1).
+    """
+
+    header: str = field(repr=False)
+
+
+def read_server_key(settings: ServerKeySettings) -> ServerKey:
+    """The server key as it is now: a file that was replaced counts from its next reading on.
+
+    Raises:
+        SettingsError: a half is missing, cannot be read or does not fit, in one line that never shows it.
+    """
+    key_id = _half("server_key_id", settings.server_key_id, settings.server_key_id_file)
+    secret = _half("server_key_secret", settings.server_key_secret, settings.server_key_secret_file)
+    return ServerKey(base64.b64encode(f"{key_id}:{secret}".encode()).decode())
+
+
+def check_server_key_values(settings: ServerKeySettings) -> None:
+    """Check what stands in the settings themselves; files are only read when the key is.
+
+    Raises:
+        SettingsError: a value does not fit, or a half is given as a value and as a file.
+    """
+    for name, value, path in (
+        ("server_key_id", settings.server_key_id, settings.server_key_id_file),
+        ("server_key_secret", settings.server_key_secret, settings.server_key_secret_file),
+    ):
+        if value is None:
+            continue
+        if path is not None:
+            raise SettingsError(f"{variable_of(name)} and {variable_of(name + '_file')} are both set: set only one")
+        _half(name, value, None)
+
+
+def _half(name: str, value: SecretStr | None, path: Path | None) -> str:
+    if path is not None:
+        variable = variable_of(name + "_file")
+        text = _read(path, variable)
+    elif value is not None:
+        variable = variable_of(name)
+        text = value.get_secret_value()
+    else:
+        raise SettingsError(f"{variable_of(name)} is required: set it, or {variable_of(name + '_file')}")
+    if not text:
+        raise SettingsError(f"{variable} is empty")
+    if _UNFIT.search(text):
+        raise SettingsError(f"{variable} must be one line of text without control characters")
+    if name == "server_key_id" and ":" in text:
+        raise SettingsError(f"{variable} must not hold ':', which separates the id from the secret")
+    return text
+
+
+def _read(path: Path, variable: str) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise SettingsError(f"{variable}: {path} is longer than {_MAX_BYTES} bytes")
+        return content.decode().strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: {path} is not UTF-8 text") from None

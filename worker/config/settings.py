@@ -1,0 +1,258 @@
+"""What a worker needs to know, from the environment or a ``.env`` file (CONTRACT section 5)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
+
+from producers.contract.errors import SettingsError
+from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
+from worker.config.server_key import ServerKey, check_server_key_values, read_server_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ServerKey", "WorkerSettings", "load_worker_settings", "read_server_key"]
+
+LEASE_MARGIN_SECONDS: Final = 1.0
+"""By how much a lease must outlive a request: room to settle what it did before another worker takes over."""
+
+
+LONGEST_SECONDS: Final = 3_153_600_000
+"""A hundred years: whoever means "for ever" may say so, and no duration overflows a time that Redis can hold."""
+
+_PLAIN_HOST: Final = re.compile(r"(?!.*xn--)(?=.*[a-z])[a-z0-9_.-]+")
+
+
+def _check_endpoint_url(value: str) -> str:
+    parts = urlsplit(value)
+    in_it = parts.username is not None or parts.password is not None or "?" in value or "#" in value
+    if parts.scheme not in {"http", "https"} or not parts.hostname or in_it or not value.isprintable() or " " in value:
+        raise ValueError
+    _ = parts.port  # raises ValueError where it is none
+    if not _PLAIN_HOST.fullmatch(parts.hostname):
+        _check_unusual_host(value)
+    return value.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the URL's host is this machine itself, by name or address, so that nothing leaves it."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_unusual_host(url: str) -> None:
+    """An address, or an international name: what sends to it must be able to read it."""
+    import httpx  # noqa: PLC0415 - dear to load, and most hosts are plain
+
+    try:
+        _ = httpx.URL(url).host
+    except (httpx.InvalidURL, UnicodeError):  # idna's own errors are UnicodeErrors
+        raise ValueError from None
+
+
+def _check_broker_url(value: str) -> str:
+    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - dear to load, and mostly the broker is the log's
+
+    for url in value.split(";"):  # several, tried in turn, are Celery's own way of naming a broker that fails over
+        scheme = urlsplit(url).scheme
+        if "://" not in url or (scheme != "unix" and scheme.partition("+")[0] not in TRANSPORT_ALIASES):
+            raise ValueError
+        _ = urlsplit(url).port  # raises ValueError where it is none
+        check_verifies(url, "broker_url")
+        if scheme in {"redis", "rediss", "unix"}:
+            check_redis_url(url)
+    return value
+
+
+def _seconds(default: float, *, description: str, rule: str, **constraints: Any) -> Any:
+    """A duration; infinity and not-a-number are no durations."""
+    return setting(
+        default, description=description, rule=f"a number of seconds, {rule}", allow_inf_nan=False, **constraints
+    )
+
+
+def _or_forever(value: object) -> object:
+    """A hundred years, for the word: the ledger rotates by a time that never comes."""
+    return LONGEST_SECONDS if value == "forever" else value
+
+
+class WorkerSettings(ProducerSettings):
+    """Every variable there is. Immutable; durations in seconds."""
+
+    broker_url: Annotated[str, AfterValidator(_check_broker_url)] | None = setting(
+        None,
+        description="Celery's broker; unset takes the server of CONTACT_SYNC_REDIS_URL.",
+        rule="a broker URL as Celery knows them, such as redis://host:6379/1",
+        shown=False,
+    )
+    endpoint_url: Annotated[str, AfterValidator(_check_endpoint_url)] = setting(
+        "https://taptalk.io",
+        description="Base URL of the endpoint that contacts are delivered to.",
+        rule="an http:// or https:// URL without credentials, query or fragment",
+        shown=False,  # because the mistake may be a password in it
+    )
+    endpoint_insecure: Literal["refuse", "allow"] = setting(
+        "refuse",
+        description="Whether http:// may leave this machine, where anybody on the way reads the server key.",
+        rule="'refuse' or 'allow'",
+    )
+    server_key_id: SecretStr | None = setting(
+        None,
+        description="Id of the endpoint's server key; required by workers, here or in a file.",
+        rule="text without control characters or ':'",
+        shown=False,
+    )
+    server_key_id_file: Path | None = setting(
+        None,
+        description="Path to read the id of the server key from, anew before each probe of a held endpoint.",
+        rule="a path",
+    )
+    server_key_secret: SecretStr | None = setting(
+        None,
+        description="Secret of the endpoint's server key; required by workers, here or in a file.",
+        rule="text without control characters",
+        shown=False,
+    )
+    server_key_secret_file: Path | None = setting(
+        None,
+        description="Path to read the secret of the server key from, anew before each probe of a held endpoint.",
+        rule="a path",
+    )
+    batch_size: int = setting(
+        500, description="Most records in a request.", rule="a whole number from 1 to 10000", ge=1, le=10000
+    )
+    linger_seconds: float = _seconds(
+        1.0, description="Longest that the oldest change waits for company.", rule="0 to 3600", ge=0, le=3600
+    )
+    delete_linger_seconds: float = _seconds(
+        0.1,
+        description="Longest that the oldest delete waits for company; where it is longer than linger, that counts.",
+        rule="0 to 3600",
+        ge=0,
+        le=3600,
+    )
+    request_timeout_seconds: float = _seconds(
+        10.0, description="A request's whole time, from connect to last byte.", rule="more than 0 to 600", gt=0, le=600
+    )
+    lease_seconds: float = _seconds(
+        15.0,
+        description="How long a worker holds a partition; must exceed the request timeout by a second at least.",
+        rule="more than 0 to 3600",
+        gt=0,
+        le=3600,
+    )
+    late_seconds: float = _seconds(
+        30.0,
+        description="How long after its deadline an unanswered request may still act at the endpoint.",
+        rule=f"0 to {LONGEST_SECONDS}",
+        ge=0,
+        le=LONGEST_SECONDS,
+    )
+    backoff_base_seconds: float = _seconds(
+        0.5,
+        description="Wait before the first retry, doubled for each further one.",
+        rule=f"more than 0 to {LONGEST_SECONDS}",
+        gt=0,
+        le=LONGEST_SECONDS,
+    )
+    backoff_max_seconds: float = _seconds(
+        60.0,
+        description="Longest wait between retries; not less than the base.",
+        rule=f"more than 0 to {LONGEST_SECONDS}",
+        gt=0,
+        le=LONGEST_SECONDS,
+    )
+    ledger_seconds: Annotated[float, BeforeValidator(_or_forever)] = _seconds(
+        3600.0,
+        description="How long a confirmed outcome is remembered, at least; or forever.",
+        rule=f"1 to {LONGEST_SECONDS}, or 'forever'",
+        ge=1,
+        le=LONGEST_SECONDS,
+    )
+    readd: Literal["resend", "absorb"] = setting(
+        "resend",
+        description="An upsert known to be later than a delete: resend it after the delete, or absorb it.",
+        rule="'resend' or 'absorb'",
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.lease_seconds < self.request_timeout_seconds + LEASE_MARGIN_SECONDS:
+            raise SettingsError(
+                f"{variable_of('lease_seconds')} ({self.lease_seconds:g}) must exceed "
+                f"{variable_of('request_timeout_seconds')} ({self.request_timeout_seconds:g}) by a second at least",
+            )
+        if self.backoff_max_seconds < self.backoff_base_seconds:
+            raise SettingsError(
+                f"{variable_of('backoff_max_seconds')} ({self.backoff_max_seconds:g}) must not be less than "
+                f"{variable_of('backoff_base_seconds')} ({self.backoff_base_seconds:g})",
+            )
+        leaves = self.endpoint_url.startswith("http:") and not is_loopback(self.endpoint_url)
+        if leaves and self.endpoint_insecure == "refuse":
+            raise SettingsError(
+                f"{variable_of('endpoint_url')} must be https:// outside of this machine, "
+                f"or set {variable_of('endpoint_insecure')}=allow"
+            )
+        check_server_key_values(self)
+        return self
+
+    @property
+    def ledger_forever(self) -> bool:
+        """Whether confirmed outcomes are remembered for good."""
+        return self.ledger_seconds >= LONGEST_SECONDS
+
+    @property
+    def celery_broker_url(self) -> str:
+        """The broker as kombu spells it, where a Redis behind a unix socket is ``redis+socket://``.
+
+        kombu verifies no certificate of a ``rediss://`` unless the URL says so; here it always does.
+        """
+        return ";".join(_kombu_url(url) for url in (self.broker_url or self.redis_url).split(";"))
+
+
+def _kombu_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in parse_qs(parts.query):
+        return parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))).geturl()
+    if parts.scheme != "unix":
+        return url
+    # redis-py calls the database `db`, kombu calls it `virtual_host`; all other options are spelled alike.
+    options = [
+        "virtual_host=" + option[3:] if option.startswith("db=") else option for option in parts.query.split("&")
+    ]
+    return f"redis+socket://{parts.netloc}{parts.path}" + ("?" + "&".join(options) if parts.query else "")
+
+
+def load_worker_settings(
+    environ: Mapping[str, str] | None = None,
+    dotenv: Path | None = Path(".env"),
+    *,
+    require_credentials: bool,
+    **given: object,
+) -> WorkerSettings:
+    """``load_settings`` for workers and the commands beside them.
+
+    Args:
+        environ: the environment; None for the process's own.
+        dotenv: the ``.env`` file, which need not exist; None for none.
+        require_credentials: whether the server key must be there, and readable; only what sends needs it.
+        given: fields that the caller sets himself, over all of these.
+
+    Raises:
+        SettingsError: a value does not fit, in one line that names the variable and the rule.
+    """
+    settings = load_settings(WorkerSettings, environ, dotenv, **given)
+    if require_credentials:
+        read_server_key(settings)
+    return settings

@@ -1,0 +1,121 @@
+"""Which records go into one request, and its body (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from producers.contract.keys import PAIR_SEPARATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from worker.core.slice import Stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The records of one request.
+
+    Attributes:
+        chosen: for each stretch, in their order, the pairs whose verdict's record is in it.
+        repairs: for each stretch the pairs whose confirmed outcome is sent once more.
+        upserts: pairs to be upserted; they stand before the deletes.
+        deletes: pairs to be deleted.
+    """
+
+    chosen: tuple[frozenset[bytes], ...]
+    repairs: tuple[frozenset[bytes], ...]
+    upserts: tuple[bytes, ...]
+    deletes: tuple[bytes, ...]
+
+    @property
+    def records(self) -> int:
+        """How many records the request has."""
+        return len(self.upserts) + len(self.deletes)
+
+    def body(self) -> bytes:
+        """The request's JSON body (CONTRACT section 1): a pair at most once, upserts before deletes (3.5)."""
+        upserts, deletes = _records(self.upserts, b'"}'), _records(self.deletes, b'","isDeleted":true}')
+        return b'{"contacts":[%b%b%b]}' % (upserts, b"," if upserts and deletes else b"", deletes)
+
+
+def _records(pairs: tuple[bytes, ...], end: bytes) -> bytes:
+    """The records of these pairs, with commas between them, written all at once; `end` is what each ends with."""
+    joined = b"\n".join(pairs)  # no id holds a control character
+    if b'"' in joined or b"\\" in joined:  # nothing else in an id needs to be escaped
+        joined = joined.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    text = joined.replace(PAIR_SEPARATOR, b'","contactXCUserID":"').replace(b"\n", end + b',{"ownerXCUserID":"')
+    return b'{"ownerXCUserID":"%b%b' % (text, end) if pairs else b""
+
+
+def fill(stretches: Sequence[Stretch], limit: int, *, doubtful: bool = False) -> Batch:
+    """Chooses the records of the next request, `limit` at most.
+
+    Where suspects wait (pairs of a batch that was rejected) only they are chosen, in groups as small as was found
+    necessary, so that the poisonous record ends up alone and the healthy ones are confirmed on the way.
+
+    Args:
+        stretches: judged.
+        limit: most records.
+        doubtful: many suspects in a row were rejected, so that others go first where there are any: their
+            confirmation tells poison from an endpoint that rejects everything, and they are not kept waiting by it.
+    """
+    suspects = [
+        (reached.state.suspect, i, pair)
+        for i, stretch in enumerate(stretches)
+        if stretch.pending  # only what waits already can be suspect
+        for pair, reached in stretch.verdicts.items()
+        if reached.op is not None and reached.state is not None and reached.state.suspect
+    ]
+    plain = sum(len(stretch.log.plain) for stretch in stretches)
+    fresh = doubtful and len(suspects) < plain + sum(
+        reached.op is not None for stretch in stretches for reached in stretch.verdicts.values()
+    )
+    if suspects and not fresh:
+        _spell_out(stretches)
+        size = min(suspects)[0]
+        return _batch(stretches, [(i, pair) for group, i, pair in suspects if group == size][: min(size, limit)], [])
+    repairs = [(i, pair) for i, stretch in enumerate(stretches) for pair in stretch.repairs][:limit]
+    if repairs:
+        # Alone, so that one that is refused can be found by halving while other records come and go.
+        _spell_out(stretches)
+        return _batch(stretches, [], repairs)
+    if plain > limit:
+        _spell_out(stretches)
+        plain = 0
+    waiting = [
+        (i, pair)
+        for i, stretch in enumerate(stretches)
+        for pair, reached in stretch.verdicts.items()
+        if reached.op is not None and reached.state is not None and not reached.state.suspect
+    ]
+    return _batch(stretches, waiting[: limit - plain], [])
+
+
+def _spell_out(stretches: Sequence[Stretch]) -> None:
+    """Leaves no pair plain: what is plain when a batch is filled is in it."""
+    for stretch in stretches:
+        stretch.spell_out()
+
+
+def _batch(stretches: Sequence[Stretch], chosen: list[tuple[int, bytes]], repairs: list[tuple[int, bytes]]) -> Batch:
+    upserts = [pair for stretch in stretches for pair in stretch.log.plain.upserts]
+    deletes = [pair for stretch in stretches for pair in stretch.log.plain.deletes]
+    for i, pair in chosen:
+        (upserts if stretches[i].verdicts[pair].op == "upsert" else deletes).append(pair)
+    for i, pair in repairs:
+        (upserts if stretches[i].repairs[pair] == "upsert" else deletes).append(pair)
+    return Batch(
+        chosen=_by_stretch([stretch.log.plain for stretch in stretches], chosen),
+        repairs=_by_stretch([()] * len(stretches), repairs),
+        upserts=tuple(upserts),
+        deletes=tuple(deletes),
+    )
+
+
+def _by_stretch(plain: Sequence[Iterable[bytes]], pairs: list[tuple[int, bytes]]) -> tuple[frozenset[bytes], ...]:
+    sets: list[set[bytes]] = [set(each) for each in plain]
+    for i, pair in pairs:
+        sets[i].add(pair)
+    return tuple(frozenset(each) for each in sets)

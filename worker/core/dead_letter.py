@@ -1,0 +1,137 @@
+"""One dead letter as it is read: what it says, and whether it states a change that can go back into the log (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from producers.contract.change import AT_MIN_MS, OPS, id_fault, source_fits
+from worker.core.entry import pair_of
+from worker.core.pair import state_of, verdict
+from worker.core.times import iso_utc
+
+if TYPE_CHECKING:
+    from producers.contract.change import Op
+    from worker.core.pair import Remembered
+
+REFUSED: Final = "refused"
+"""The endpoint refuses the record; every other reason is the rule of CONTRACT section 2 that the entry breaks."""
+
+WRONG_PARTITION: Final = "wrong_partition"
+"""The one malformed entry that states a change all the same: it only lies in another log than its owner's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """The change that a letter states; `at` is the time of its entry where the change carried none."""
+
+    owner: bytes
+    contact: bytes
+    op: Op
+    at: int
+    source: bytes
+
+    @property
+    def pair(self) -> bytes:
+        """The hash field of its pair."""
+        return pair_of(self.owner, self.contact)
+
+    def outdated_by(self, known: Remembered | None) -> bool:
+        """Whether what was confirmed of the pair is newer, so that delivering this would undo it."""
+        return verdict(state_of(self.op, self.at, self.at), known, "resend").op is None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter (CONTRACT section 6).
+
+    Attributes:
+        id: `<partition>-<number>`.
+        partition: where it lies.
+        owner, contact, op, at, source: of the change, each as far as it was readable.
+        reason: `refused`, or the rule that the entry breaks (`missing_owner`, `bad_op`, ...).
+        code, field, message: what the endpoint said.
+        since_ms: when it became a dead letter (Unix ms).
+        entry: id of the malformed entry, None where changes were joined.
+        entry_ms: time of the entry (Unix ms).
+        outdated: whether newer knowledge of the pair was confirmed.
+    """
+
+    id: str
+    partition: int
+    owner: str | None
+    contact: str | None
+    op: str | None
+    at: int | None
+    source: str | None
+    reason: str
+    code: str | None
+    field: str | None
+    message: str | None
+    since_ms: int
+    entry: str | None
+    entry_ms: int | None
+    outdated: bool = False
+
+    @property
+    def counted_pair(self) -> bytes:
+        """The pair that `dead:pairs` counts it under, empty where it counts under none."""
+        if self.reason != REFUSED or self.owner is None or self.contact is None:
+            return b""
+        return pair_of(self.owner.encode(), self.contact.encode())
+
+    @property
+    def stated(self) -> Stated | None:
+        """The change to put back into the log, None where there is none: the entry broke a rule, and still would."""
+        at = self.at or self.entry_ms or 0
+        op = next((op for op in OPS if op == self.op), None)
+        if self.reason not in {REFUSED, WRONG_PARTITION} or op is None or at < AT_MIN_MS:
+            return None
+        owner, contact = (self.owner or "").encode(), (self.contact or "").encode()
+        if id_fault(owner) or id_fault(contact):
+            return None
+        source = (self.source or "").encode()
+        return Stated(owner, contact, op, at, source if source_fits(source) else b"")
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of CONTRACT section 6, and the entry that it came from."""
+        return {
+            "id": self.id,
+            "partition": self.partition,
+            "owner": self.owner,
+            "contact": self.contact,
+            "op": self.op,
+            "at": self.at,
+            "source": self.source,
+            "reason": self.reason,
+            "code": self.code,
+            "field": self.field,
+            "message": self.message,
+            "since": iso_utc(self.since_ms),
+            "outdated": self.outdated,
+            "entry": self.entry,
+            "entry_ms": self.entry_ms,
+        }
+
+
+def read_letter(partition: int, letter_id: bytes, value: bytes) -> Letter:
+    """The letter as it was written when the partition was settled."""
+    found: dict[str, Any] = orjson.loads(value)
+    return Letter(
+        id=letter_id.decode(),
+        partition=partition,
+        owner=found["owner"],
+        contact=found["contact"],
+        op=found["op"],
+        at=found["at"],
+        source=found["source"],
+        reason=found["reason"],
+        code=found["code"],
+        field=found["field"],
+        message=found["message"],
+        since_ms=found["since"],
+        entry=found["entry"],
+        entry_ms=found["entry_ms"],
+    )

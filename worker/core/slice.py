@@ -1,0 +1,193 @@
+"""What one round knows of one partition: its log joined, what waits, what is remembered, and the verdicts (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from producers.contract.change import ID_MAX_BYTES
+from producers.contract.keys import PAIR_SEPARATOR
+from worker.core.entry import Malformed, plain_id, read_entry
+from worker.core.fast_path import Plain, Said
+from worker.core.pair import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from producers.contract.change import Op
+    from worker.core.codec import DeadPair, Mark
+
+RawEntry = Sequence[tuple[bytes, list[bytes]]]
+"""XRANGE's raw reply: id, then fields and values in turn."""
+
+
+@dataclass(slots=True)
+class Log:
+    """A stretch of one log, joined.
+
+    Attributes:
+        position: id of the last entry in it, empty where it has none.
+        entries: how many entries it has, malformed ones included.
+        states: the joined changes of each of its pairs, but for those that are plain.
+        malformed: the entries that break a rule.
+        more: whether entries were read that did not fit.
+        plain: pairs of which it says one thing only.
+    """
+
+    position: bytes
+    entries: int
+    states: dict[bytes, PairState]
+    malformed: list[Malformed]
+    more: bool
+    plain: Plain = field(default_factory=Plain)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs it speaks of."""
+        return len(self.states) + len(self.plain)
+
+
+def join_log(  # noqa: C901, PLR0912 - one loop: at this rate a call for each entry costs more than what it does
+    raw: RawEntry, partition: int, partitions: int, room: int, *, plainly: bool = False
+) -> Log:
+    """Joins entries from the first on, up to `room` distinct pairs: settling needs an unbroken stretch.
+
+    Producers write owner, contact, op, at in this order, and most ids are letters and digits. Such entries are joined
+    as the bytes they are: times of 13 digits compare as their digits do. All others are read by all of the rules.
+
+    Args:
+        raw: the entries.
+        partition: the partition whose log holds them.
+        partitions: how many there are.
+        room: most distinct pairs.
+        plainly: leave the pairs of which it says one thing only in `plain`, else every pair has a state.
+    """
+    states: dict[bytes, PairState] = {}
+    plain = Plain()
+    upserts, deletes = plain.upserts, plain.deletes
+    malformed: list[Malformed] = []
+    position, entries = b"", 0
+    other = deletes
+    for entry_id, flat in raw:
+        said: dict[bytes, Said] | None = None
+        if len(flat) == 8:
+            owner_is, owner, contact_is, contact, op_is, op, at_is, at = flat
+            if (
+                (owner_is == b"owner" and contact_is == b"contact" and op_is == b"op" and at_is == b"at")
+                # Not ahead of its entry, whose id begins with 13 digits, too, and then a hyphen.
+                and (len(at) == 13 and b"1" <= at < entry_id and at.isdigit() and entry_id[13:14] == b"-")
+                and ((owner.isalnum() and len(owner) <= ID_MAX_BYTES) or plain_id(owner))
+                and ((contact.isalnum() and len(contact) <= ID_MAX_BYTES) or plain_id(contact))
+                and crc32(owner) % partitions == partition
+            ):
+                if op == b"upsert":
+                    said, other = upserts, deletes
+                elif op == b"delete":
+                    said, other = deletes, upserts
+        if said is not None:
+            pair = owner + PAIR_SEPARATOR + contact
+            known = said.get(pair)
+            if known is not None:
+                if at > known[0]:
+                    said[pair] = (at, known[1])
+            elif pair in other or pair in states:
+                said[pair] = (at, entry_id)
+            elif room > 0:
+                room -= 1
+                said[pair] = (at, entry_id)
+            else:
+                break
+        else:
+            change = read_entry(entry_id, flat, partition, partitions)
+            if isinstance(change, Malformed):
+                malformed.append(change)
+            else:
+                pair = change.pair
+                state = state_of(change.op, change.at, change.entry_ms, change.source)
+                if pair in states:
+                    states[pair] = join(states[pair], state)
+                elif pair in upserts or pair in deletes:
+                    states[pair] = state
+                elif room > 0:
+                    room -= 1
+                    states[pair] = state
+                else:
+                    break
+        position = entry_id
+        entries += 1
+    for pair in (plain.among(states) | (upserts.keys() & deletes.keys())) if plainly else [*plain]:
+        state = plain.take_out(pair)
+        states[pair] = join(states[pair], state) if pair in states else state
+    return Log(position, entries, states, malformed, entries < len(raw), plain)
+
+
+@dataclass(slots=True)
+class Stretch:
+    """One partition in one round.
+
+    Attributes:
+        partition: its number.
+        log: the stretch of its log that was read.
+        pending: states that waited already: candidates for this batch, and those of pairs that the log speaks of.
+        ledger: what is remembered of its pairs.
+        dead_pairs: which of its pairs have dead letters.
+        marks: late marks of its pairs, as stored and as read.
+        late_until_ms: until when a holder whose lease expired may still act on what is not newer than late_to_ms.
+        verdicts: what follows for each pair, once judged.
+        repairs: the outcome to send once more, where a late request may have undone it.
+        past: late marks that cannot matter any more.
+    """
+
+    partition: int
+    log: Log
+    pending: dict[bytes, PairState] = field(default_factory=dict)
+    ledger: dict[bytes, Remembered] = field(default_factory=dict)
+    dead_pairs: dict[bytes, DeadPair] = field(default_factory=dict)
+    marks: dict[bytes, tuple[bytes, Mark]] = field(default_factory=dict)
+    late_until_ms: int = 0
+    late_to_ms: int = 0
+    verdicts: dict[bytes, Verdict] = field(default_factory=dict)
+    repairs: dict[bytes, Op] = field(default_factory=dict)
+    past: list[bytes] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> Iterable[bytes]:
+        """All pairs that it has a state of; plain ones have none."""
+        states = self.log.states
+        return [*states, *(pair for pair in self.pending if pair not in states)] if self.pending else list(states)
+
+    def remembered(self, pair: bytes) -> Remembered | None:
+        """What is known to be confirmed of a pair, from the ledger and, where it has dead letters, beyond it."""
+        dead = self.dead_pairs.get(pair)
+        return self.ledger.get(pair) if dead is None else join_remembered(self.ledger.get(pair), dead.confirmed)
+
+    def judge(self, readd: Readd, now_ms: int) -> None:
+        """Reaches the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
+        if self.late_until_ms > now_ms:
+            self.spell_out()
+        elif self.log.plain:
+            self.spell_out(self.log.plain.among(self.pending, self.ledger, self.dead_pairs, self.marks))
+        states, pending = self.log.states, self.pending
+        for pair in self.pairs:
+            state, waiting = states.get(pair), pending.get(pair)
+            if waiting is not None:
+                state = waiting if state is None else join(waiting, state)
+            if state is not None:
+                self.verdicts[pair] = verdict(state, self.remembered(pair), readd)
+        for pair, (_, mark) in self.marks.items():
+            reached = self.verdicts.get(pair)
+            if mark.until_ms > now_ms or (reached is not None and reached.op is not None):
+                continue  # not due; or the record that goes out now will say the last word itself
+            known = self.remembered(pair)
+            if known is not None and mark.differs_from(known.op):
+                self.repairs[pair] = known.op
+            else:
+                self.past.append(pair)
+
+    def spell_out(self, pairs: Iterable[bytes] | None = None) -> None:
+        """Gives plain pairs the state and the verdict that they stand for; all of them unless some are named."""
+        for pair in [*self.log.plain] if pairs is None else pairs:
+            state = self.log.states[pair] = self.log.plain.take_out(pair)
+            self.verdicts[pair] = verdict(state, None, "resend")  # one side alone: nothing could be left over

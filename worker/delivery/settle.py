@@ -1,0 +1,175 @@
+"""Settling a round: late marks first, then each partition by one fenced script, then a line in the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from worker.core.counters import OUTCOMES, request_counter
+from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, stated
+from worker.core.settlement import Act, Fate, Refusal, Settlement, settlement
+from worker.store.gate import DEAD_LETTERS_FULL
+from worker.store.partitions import DEAD_CAP, Partitions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.config.settings import WorkerSettings
+    from worker.core.lease import Lease
+    from worker.core.round import Round
+    from worker.core.slice import Stretch
+    from worker.delivery.request import Requests, Sent
+
+
+_PUT_OFF_MS: Final = 500
+_PUT_OFF_REQUESTS: Final = 20
+"""Half of a rejected batch of repairs waits until the other half has been halved to the end: of 10,000 records at most
+that takes 14 requests, each as long as the one that was rejected."""
+
+
+_OUTCOMES: Final[Mapping[type, str]] = dict(zip((Confirmed, Retry, Rejected, Hold, TooLarge), OUTCOMES, strict=True))
+
+
+class Log(Protocol):
+    """What a worker says as it goes: an event's name, and fields without ids or secrets."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Something went as it should."""
+
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Something unexpected; nothing is lost."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Somebody is needed."""
+
+
+class Settling:
+    """Moves partitions forward by what became of a batch."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        partitions: Partitions,
+        requests: Requests,
+        monotonic: Callable[[], float],
+        log: Log,
+    ) -> None:
+        self._settings = settings
+        self._partitions = partitions
+        self._requests = requests
+        self._monotonic = monotonic
+        self._log = log
+
+    def settle(self, this: Round, sent: Sent, fate: Fate | None) -> list[Lease]:
+        """Settles every partition of the round; returns the leases that have work left."""
+        leases, stretches, now_ms = this.leases, this.stretches, this.at_ms(self._monotonic())
+        settlements = _settlements(stretches, sent, fate, now_ms)
+        _count(settlements, sent)
+        late = [each.late for each in settlements]
+        if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:
+            # Marked before anything else moves: whatever happens from here on, the request may still act.
+            until_ms = sent.deadline_ms + int(self._settings.late_seconds * 1000)
+            late = [_marks(stretch, sent, i, until_ms) for i, stretch in enumerate(stretches)]
+        elif isinstance(sent.outcome, Rejected) and not any(sent.batch.chosen):
+            wait_ms = max(_PUT_OFF_MS, _PUT_OFF_REQUESTS * (now_ms - sent.begun_ms))
+            late = _put_off(stretches, sent, now_ms + wait_ms)
+        self._partitions.mark_late([(each.partition, flat) for each, flat in zip(stretches, late, strict=True)])
+        renew = [
+            not sent.stopped and _has_more(lease, stretch, each, closed=this.view.closed)
+            for lease, stretch, each in zip(leases, stretches, settlements, strict=True)
+        ]
+        results = self._partitions.settle(leases, settlements, renew)
+        self._say(sent, stretches, settlements, results.count("fenced"))
+        for i, result in enumerate(results):
+            if result == "fenced" and sent.posted:
+                # Whoever holds the partition now does not know of this request; it has been answered, so it is over.
+                self._partitions.mark_late([(stretches[i].partition, _marks(stretches[i], sent, i, now_ms))])
+        if "full" in results:
+            self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
+        return [lease for lease, stays, each in zip(leases, renew, results, strict=True) if stays and each == "settled"]
+
+    def _hold_full(self, leases: list[Lease]) -> None:
+        self._requests.hold(DEAD_LETTERS_FULL, f"a partition has no room for more than {DEAD_CAP} dead letters")
+        self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))
+
+    def _say(self, sent: Sent, stretches: Sequence[Stretch], settlements: Sequence[Settlement], fenced: int) -> None:
+        malformed = sum(len(stretch.log.malformed) for stretch in stretches)
+        if malformed:
+            self._log.warning("entries_malformed", entries=malformed)
+        if fenced:
+            self._log.warning("lease_lost", partitions=fenced, records=sent.batch.records, posted=sent.posted)
+        if sent.outcome is None:
+            return
+        fields: dict[str, Any] = {
+            "records": sent.batch.records,
+            "partitions": len(stretches),
+            "entries": sum(stretch.log.entries for stretch in stretches),
+            "repairs": sum(each.totals["repairs"] for each in settlements),
+        }
+        match sent.outcome:
+            case Confirmed(inserted=inserted, deleted=deleted):
+                self._log.info("batch_confirmed", **fields, inserted=inserted, deleted=deleted)
+            case Retry(error=error, ambiguous=ambiguous):
+                attempt = sent.attempts + 1
+                self._log.warning("batch_retry", **fields, error=error, ambiguous=ambiguous, attempt=attempt)
+            case Rejected(code=code, field=field):
+                self._log.warning("batch_rejected", **fields, code=stated(code), field=stated(field))
+            case Hold(reason=reason, error=error):
+                self._log.error("endpoint_held", **fields, reason=reason, error=error)
+            case TooLarge(error=error):
+                self._log.warning("batch_too_large", **fields, error=error)
+
+
+def _settlements(stretches: Sequence[Stretch], sent: Sent, fate: Fate | None, now_ms: int) -> list[Settlement]:
+    if fate is None:
+        return [Settlement() for _ in stretches]
+    outcome = sent.outcome
+    refusal = Refusal(outcome.code, outcome.field, outcome.message) if isinstance(outcome, Rejected) else None
+    act = Act(fate, sent.begun_ms, now_ms, suspect=(sent.batch.records + 1) // 2, refusal=refusal)
+    return [
+        settlement(stretch, chosen, repairs, act)
+        for stretch, chosen, repairs in zip(stretches, sent.batch.chosen, sent.batch.repairs, strict=True)
+    ]
+
+
+def _count(settlements: Sequence[Settlement], sent: Sent) -> None:
+    """What counts by request is counted with the first of its partitions."""
+    totals = settlements[0].totals
+    totals["requests"] += sent.posted
+    if sent.posted and sent.outcome is not None:
+        totals["records_sent"] += sent.batch.records
+        totals[request_counter(_OUTCOMES[type(sent.outcome)])] += 1
+    if isinstance(sent.outcome, Retry):
+        totals["retries"] += 1
+    elif isinstance(sent.outcome, Confirmed):
+        totals["inserted"] += sent.outcome.inserted
+        totals["deleted"] += sent.outcome.deleted
+
+
+def _marks(stretch: Stretch, sent: Sent, i: int, until_ms: int) -> list[bytes | int]:
+    """A late mark for each record of one partition, with the op it was sent with."""
+    stretch.spell_out()
+    flat: list[bytes | int] = []
+    for pair in sent.batch.chosen[i]:
+        flat += (pair, until_ms, 0) if stretch.verdicts[pair].op == "upsert" else (pair, 0, until_ms)
+    for pair in sent.batch.repairs[i]:
+        flat += (pair, until_ms, 0) if stretch.repairs[pair] == "upsert" else (pair, 0, until_ms)
+    return flat
+
+
+def _put_off(stretches: Sequence[Stretch], sent: Sent, until_ms: int) -> list[list[bytes | int]]:
+    """Late marks that let half of a rejected batch of repairs wait, so that its culprit ends up alone.
+
+    Repairs have no state to be suspect in; their marks are moved instead, each for the ops it is of.
+    """
+    waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
+    late: list[list[bytes | int]] = [[] for _ in stretches]
+    for i, pair in waiting[(len(waiting) + 1) // 2 :]:
+        mark = stretches[i].marks[pair][1]
+        late[i] += (pair, until_ms if mark.upsert_until_ms else 0, until_ms if mark.delete_until_ms else 0)
+    return late
+
+
+def _has_more(lease: Lease, stretch: Stretch, each: Settlement, *, closed: bool) -> bool:
+    if lease.waiting > stretch.log.entries:
+        return True
+    return not closed and bool(each.keep or lease.pending > len(each.drop))

@@ -1,0 +1,181 @@
+"""What runs in each worker process beside Celery's pool: the ticker, and the queue that it leaves hints in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+import structlog
+from amqp.exceptions import ChannelError
+from celery import bootsteps
+from celery.worker import state as worker_state
+from kombu.exceptions import OperationalError
+
+from worker.process import runtime
+from worker.process.stopping import STOPPING
+from worker.process.ticker import IDLE_SECONDS, Ticker
+from worker.store.backlog import Surveyor
+from worker.store.client import LEASE_PATH_SECONDS, connect
+from worker.store.gate import Gate
+from worker.store.inbox import Inbox
+from worker.store.ledger_rotation import Forgetting
+from worker.store.loss_detector import Continuity
+from worker.store.presence import Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.config.settings import WorkerSettings
+
+_LOG = structlog.get_logger("contact_sync")
+
+EX_TEMPFAIL: Final = 75  # as sysexits.h says it: start it anew
+
+_QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout": LEASE_PATH_SECONDS}
+"""A broker that swallows what it is sent must not hold up the ticker for longer than its lease."""
+
+
+class QueueOfHints:
+    """One queue of the broker, through Celery's own connection settings.
+
+    Attributes:
+        name: of the queue.
+    """
+
+    def __init__(self, app: Any, name: str) -> None:
+        self.name = name
+        self._app = app
+        self._connection: Any = None
+
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """What the broker's client raises where the broker is away or refuses."""
+        connection = self._app.connection_for_write()
+        return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+    def hints(self) -> int:
+        """How many hints lie in the queue.
+
+        Raises:
+            OperationalError, OSError: the broker is away.
+        """
+        connection = self._connected()
+        try:
+            return int(connection.default_channel.queue_declare(self.name, passive=True).message_count)
+        except ChannelError:
+            return 0  # no queue yet, so nothing in it
+        except Exception:
+            self.close()
+            raise
+
+    def leave(self, hints: int) -> None:
+        """Leaves so many more.
+
+        Raises:
+            OperationalError, OSError: the broker is away.
+        """
+        task = self._app.tasks["contact_sync.flush"]
+        try:
+            for _ in range(hints):
+                task.apply_async(queue=self.name, connection=self._connected(), retry=False)
+        except Exception:
+            self.close()
+            raise
+
+    def purge(self) -> None:
+        """Takes back what lies in it, if the broker is there."""
+        with suppress(*self.errors):
+            self._connected().default_channel.queue_purge(self.name)
+        self.close()
+
+    def close(self) -> None:
+        """Gives the connection back; the next call makes another."""
+        if self._connection is not None:
+            self._connection.release()
+            self._connection = None
+
+    def _connected(self) -> Any:
+        if self._connection is None:
+            connection = self._app.connection_for_write(transport_options=_QUICK)
+            try:
+                connection.ensure_connection(max_retries=1, timeout=LEASE_PATH_SECONDS)
+            except BaseException:
+                connection.release()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+def _flush_here(settings: WorkerSettings) -> Callable[[float], int]:
+    def flush(seconds: float) -> int:
+        # Looked up at each call: the ticker's process makes a runtime of its own only if the broker is ever away.
+        return runtime.of_this_process(settings).flusher.run(seconds)
+
+    return flush
+
+
+def _end() -> None:
+    """Ends this process, so that it is started anew and asks anew what it works with."""
+    worker_state.should_stop = EX_TEMPFAIL  # type: ignore[assignment] # a status, as its own code reads it
+    STOPPING.set()
+
+
+class TickerStep(bootsteps.StartStopStep):
+    """The ticker, in a thread of the process that owns the pool; started after the pool, sharing no client with it."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        self._app = worker.app
+        self._ticker: Ticker | None = None
+        self._thread: threading.Thread | None = None
+        self._presence: Presence | None = None
+
+    def start(self, worker: Any) -> None:
+        """Starts ticking."""
+        settings = runtime.settings_of(self._app)
+        client = connect(settings.redis_url, timeout_seconds=IDLE_SECONDS + LEASE_PATH_SECONDS)
+        queue = QueueOfHints(self._app, settings.namespace)
+        partitions: int = self._app.contact_sync_partitions  # asks nobody: Redis may be away
+        name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
+        self._presence = Presence(client, settings.keys, name, worker.concurrency, pool, time.monotonic)
+        self._ticker = Ticker(
+            settings,
+            client=client,
+            keys=settings.keys,
+            surveyor=Surveyor(client, settings.keys, partitions),
+            gate=Gate(client, settings.keys),
+            broker=queue,
+            broker_errors=queue.errors,
+            flush=_flush_here(settings),
+            token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",
+            monotonic=time.monotonic,
+            log=_LOG,
+            watches=(
+                Continuity(client, settings.keys, partitions, time.monotonic, _LOG, _end).look,
+                Forgetting(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).look,
+                self._presence.look,
+            ),
+            move_inbox=Inbox(client, settings.keys, partitions).move,
+        )
+        self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
+        self._thread.start()
+
+    def close(self, _worker: Any) -> None:
+        """Stops ticking, so that another process' ticker takes over while this one finishes what it has in hand."""
+        if self._ticker is not None:
+            self._ticker.stop()
+
+    def stop(self, worker: Any) -> None:
+        """Waits until it has stopped: it may have a request in hand itself, where the broker is away."""
+        if self._thread is not None:
+            request_seconds = runtime.settings_of(worker.app).request_timeout_seconds
+            self._thread.join(IDLE_SECONDS + 2 * LEASE_PATH_SECONDS + request_seconds)
+        if self._presence is not None:
+            with suppress(redis.RedisError):  # where it is away, it is not seen for a minute, and shown no more
+                self._presence.leave()

@@ -1,0 +1,210 @@
+"""Who wakes the fleet: one ticker at a time looks where something is due and leaves that many hints in the queue.
+
+Hints carry nothing and may be lost, doubled or flushed: the next look leaves new ones. Where the broker takes none,
+the ticker flushes by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+import redis
+
+from worker.core.linger import Linger
+from worker.store import scripts
+from worker.store.delete_scan import DeletesFirst
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from producers.contract.keys import Keys
+    from worker.config.settings import WorkerSettings
+    from worker.delivery.settle import Log
+    from worker.store.backlog import Survey, Surveyor
+    from worker.store.gate import Gate, View
+
+LEASE_SECONDS: Final = 4.0
+"""How long the fleet is without a ticker after the death of the one that had it."""
+
+IDLE_SECONDS: Final = 1.0
+"""Longest wait for a first entry; then what nobody says, such as an expired lease, is looked for."""
+
+STANDBY_SECONDS: Final = 2.0
+"""How often the others ask whether the ticker's lease is free."""
+
+PACE_SECONDS: Final = 0.05
+"""Shortest time between two looks while something waits."""
+
+BUDGET_SECONDS: Final = 5.0
+"""Longest that one flush task works on; with a request's time, below any stop grace (children see no SIGTERM)."""
+
+HINTS_MAX: Final = 16  # left at once; the next look, 50 ms later, leaves more if they were taken
+
+
+_TAKEN: Final = 2  # as ticker.lua says it
+
+
+class Broker(Protocol):
+    """Where hints are left; both raise OSError (or kombu's errors, which are) where the broker is away."""
+
+    def hints(self) -> int:
+        """How many lie in the queue."""
+
+    def leave(self, hints: int) -> None:
+        """Leaves so many more."""
+
+
+class Ticker:
+    """Looks, leaves hints, waits; in a thread of its own, with a client of its own."""
+
+    def __init__(  # noqa: PLR0913 - what it touches is handed in, by name
+        self,
+        settings: WorkerSettings,
+        *,
+        client: redis.Redis,
+        keys: Keys,
+        surveyor: Surveyor,
+        gate: Gate,
+        broker: Broker,
+        broker_errors: tuple[type[BaseException], ...],
+        flush: Callable[[float], int],
+        token: str,
+        monotonic: Callable[[], float],
+        log: Log,
+        watches: Sequence[Callable[[], None]] = (),
+        move_inbox: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._key = keys.ticker
+        self._surveyor = surveyor
+        self._gate = gate
+        self._broker = broker
+        self._broker_errors = broker_errors
+        self._flush = flush
+        self._token = token.encode()
+        self._monotonic = monotonic
+        self._linger = Linger.of(settings)
+        self._deletes = DeletesFirst(client, keys)
+        self._renewed = -math.inf
+        self._log = log
+        self._watches = watches
+        self._move_inbox = move_inbox
+        self._stop = threading.Event()
+        self._away: set[str] = set()
+
+    def run(self) -> None:
+        """Ticks until told to stop; whatever is away is said once and waited for."""
+        while not self._stop.is_set():
+            try:
+                for look in self._watches:
+                    look()
+                wait = self._tick() if self.lead() else STANDBY_SECONDS
+                self._said("redis", away=False)
+            except redis.RedisError as error:
+                self._said("redis", away=True, error=type(error).__name__)
+                wait = IDLE_SECONDS
+            except Exception as error:  # noqa: BLE001 - whatever it is: without a ticker nothing is delivered any more
+                self._log.error("ticker_failed", error=type(error).__name__, waits=IDLE_SECONDS)
+                wait = IDLE_SECONDS
+            self._stop.wait(wait)
+        self._step_down()
+
+    def stop(self) -> None:
+        """Ends `run` soon."""
+        self._stop.set()
+
+    def lead(self) -> bool:
+        """Whether this ticker is the fleet's: it takes the lease if it is free, and renews its own."""
+        now, lease_ms = self._monotonic(), int(LEASE_SECONDS * 1000)
+        if now - self._renewed < LEASE_SECONDS / 3:
+            return True  # it cannot have expired; asking each time would cost more than all the rest of an idle fleet
+        call = scripts.Call(scripts.TICKER, [self._key], [self._token, lease_ms])
+        reply = scripts.run(self._client, [call])[0]
+        if isinstance(reply, Exception):
+            raise reply
+        if reply == _TAKEN:
+            self._log.info("ticker_started")
+        elif not reply:
+            self._renewed = -math.inf
+            return False
+        self._renewed = now
+        return True
+
+    def _step_down(self) -> None:
+        try:
+            if self._client.get(self._key) == self._token:
+                self._client.delete(self._key)
+        except redis.RedisError:
+            return  # it expires by itself
+
+    def _tick(self) -> float:
+        """One look; returns how long to wait before the next, in seconds."""
+        survey = self._surveyor.look(block_ms=int(IDLE_SECONDS * 1000))
+        if survey.inbox:
+            # Two that do so at once, as a lease passes on, double what joins with itself.
+            if not self._move_inbox() and not survey.waiting:
+                return IDLE_SECONDS  # Redis is full, say: the next look would find it at once, and not wait
+            survey = self._surveyor.look()
+        if not survey.waiting:
+            return 0.0
+        view = self._gate.look()
+        batch_size = min(self._settings.batch_size, view.limit or self._settings.batch_size)
+        if self._linger.delete_ms < self._linger.change_ms and not view.closed:
+            self._find_deletes(survey, view, batch_size)
+        wanted, next_ms = self._wanted(survey, view, batch_size)
+        if wanted:
+            self._hint(wanted)
+            return PACE_SECONDS
+        if view.closed:
+            next_ms = min(next_ms, survey.now_ms + view.wait_ms)
+        return min(IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
+
+    def _find_deletes(self, survey: Survey, view: View, batch_size: int) -> None:
+        """Looks for deletes in the logs that would linger on."""
+        lingering = {
+            each.partition: each
+            for each in survey.waiting
+            if each.oldest_ms and (each.due_ms(view, self._linger, batch_size) or 0) > survey.now_ms
+        }
+        found = self._deletes.find({p: each.oldest_ms for p, each in lingering.items()}, batch_size)
+        for p, delete_ms in found.items():
+            lingering[p].delete_ms = delete_ms
+
+    def _wanted(self, survey: Survey, view: View, batch_size: int) -> tuple[int, float]:
+        """How many hints there is work for, and when the next partition is due if there is none (Unix ms)."""
+        due, records, next_ms = 0, 0, math.inf
+        for each in survey.waiting:
+            due_ms = each.due_ms(view, self._linger, batch_size)
+            if due_ms is None:
+                continue
+            if each.leased:
+                next_ms = min(next_ms, survey.now_ms + 1000 * PACE_SECONDS)
+            elif due_ms > survey.now_ms:
+                # A log that lingers is looked at now and then: it is due at once when it fills a batch.
+                next_ms = min(next_ms, due_ms, survey.now_ms + 2000 * PACE_SECONDS)
+            else:
+                due += 1
+                records += each.entries + each.pending
+        return min(due, math.ceil(records / batch_size) or due, HINTS_MAX), next_ms
+
+    def _hint(self, wanted: int) -> None:
+        try:
+            missing = wanted - self._broker.hints()
+            if missing > 0:
+                self._broker.leave(missing)
+            self._said("broker", away=False)
+        except self._broker_errors as error:
+            self._said("broker", away=True, error=type(error).__name__)
+            self._flush(BUDGET_SECONDS)
+
+    def _said(self, what: str, *, away: bool, error: str = "") -> None:
+        """Says once that something is away, and once that it is back."""
+        if away and what not in self._away:
+            self._away.add(what)
+            self._log.warning(f"{what}_away", error=error)
+        elif not away and what in self._away:
+            self._away.discard(what)
+            self._log.info(f"{what}_back")

@@ -1,0 +1,1 @@
+"""All that Redis holds for the worker: the only room that sends it commands for the data path."""

@@ -1,0 +1,206 @@
+"""Where something waits: one look over all partitions, and which of them are due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import ResponseError
+
+from worker.store.client import command, round_trip
+from worker.store.delete_scan import decode_deletes
+from worker.store.gate import DEAD_LETTERS_FULL, PAUSED
+from worker.store.partitions import DEAD_CAP
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+    from producers.contract.keys import Keys
+    from worker.core.linger import Linger
+    from worker.store.gate import View
+
+ABSORB_ENTRIES: Final = 1_000
+"""While the endpoint is away a log as long as this is read and joined, so that memory grows by pairs, not by events."""
+
+ABSORB_SECONDS: Final = 5.0
+"""And so is one whose oldest entry is as old as this, so that malformed entries do not wait for the endpoint."""
+
+
+ABSORB_READ: Final = 5_000
+"""Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What waits in one partition.
+
+    Attributes:
+        partition: its number.
+        leased: somebody works on it.
+        oldest_ms: time of the oldest entry in its log, 0 where it is empty; 1 where the clock went back behind it.
+        delete_ms: time of the oldest delete in its log, 0 where none was found: only logs that linger are searched.
+        entries: how many entries its log holds.
+        pending: how many pairs were read and are not confirmed.
+        dead: how many dead letters it has, as far as entries wait that may become more.
+        late_due_ms: when its next late mark can be judged, 0 where there is none.
+    """
+
+    partition: int
+    leased: bool = False
+    oldest_ms: int = 0
+    delete_ms: int = 0
+    entries: int = 0
+    pending: int = 0
+    dead: int = 0
+    late_due_ms: int = 0
+
+    def due_ms(self, view: View, linger: Linger, batch_size: int) -> int | None:
+        """When the partition is due by itself (Unix ms, in the past if it is now), None while nothing makes it so.
+
+        Due is: the oldest entry is older than linger, or the oldest delete than its own, or a full batch waits, or
+        something is pending or to be repaired and the gate is not closed; while it is closed, a log that wants to be
+        absorbed.
+        """
+        if view.closed:
+            full = view.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
+            if full or not self.oldest_ms:
+                return None  # where a read might not fit into the dead letters, only probes find out
+            return (
+                0
+                if self.entries >= ABSORB_ENTRIES
+                else self.oldest_ms + max(linger.change_ms, int(ABSORB_SECONDS * 1000))
+            )
+        times = [self.late_due_ms] if self.late_due_ms else []
+        if self.oldest_ms:
+            times.append(0 if self.entries >= batch_size else self.oldest_ms + linger.change_ms)
+        if self.delete_ms:
+            times.append(self.delete_ms + linger.delete_ms)
+        if self.pending:
+            times.append(0)
+        return min(times, default=None)
+
+
+@dataclass(slots=True)
+class Survey:
+    """One look over all partitions.
+
+    Attributes:
+        now_ms: when it was taken, by Redis' clock (Unix ms); 0 where nothing waits.
+        waiting: the partitions in which something waits.
+        strange: partitions in which a key of another type stands in the log's place.
+        inbox: an entry lies in the inbox; only a look that may block asks for it.
+    """
+
+    now_ms: int
+    waiting: list[Waiting]
+    strange: list[int] = field(default_factory=list)
+    inbox: bool = False
+
+
+class Surveyor:
+    """Looks over all partitions of one namespace; costs two commands while nothing waits."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, count: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._all = range(count)
+        self._kept = [key for p in self._all for key in (keys.pending(p), keys.late(p))]
+        self._strange: list[int] = []
+        self._inbox: list[str] = []
+        self._inbox_holds = False
+
+    def look(self, block_ms: int = 0) -> Survey:
+        """What waits where.
+
+        Args:
+            block_ms: if neither a log nor the inbox holds anything, wait as long as this for the first entry; 0 looks
+                at the logs alone, and returns.
+
+        Raises:
+            redis.RedisError: Redis did not answer.
+        """
+        self._inbox, self._inbox_holds = [self._keys.inbox] if block_ms else [], False
+        heads = self._heads(block_ms)
+        if not heads and not self._client.exists(*self._kept):
+            return Survey(0, [], list(self._strange), self._inbox_holds)
+        replies = round_trip(
+            self._client,
+            [
+                ("TIME",),
+                ("MGET", *(self._keys.lease(p) for p in self._all)),
+                ("EXISTS", *(self._keys.pending(p) for p in self._all)),
+                ("EXISTS", *(self._keys.late(p) for p in self._all)),
+                ("GET", self._keys.deletes),
+            ],
+        )
+        deletes = replies.pop()
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        (seconds, micros), leases, pending, late = replies
+        found = {p: Waiting(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
+        self._measure(found, heads, pending=bool(pending), late=bool(late))
+        for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
+            if p in heads and delete_ms >= heads[p]:  # what is older than the log's oldest entry was settled
+                found[p].delete_ms = delete_ms
+        waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        for each in waiting:
+            if each.oldest_ms > now_ms:  # how long it has waited is not known: not for as long as the clock went back
+                each.oldest_ms = 1
+        return Survey(now_ms, waiting, list(self._strange), self._inbox_holds)
+
+    def _measure(self, found: dict[int, Waiting], heads: dict[int, int], *, pending: bool, late: bool) -> None:
+        commands = [each for p in heads for each in (("XLEN", self._keys.events(p)), ("HLEN", self._keys.dead(p)))]
+        commands += [("HLEN", self._keys.pending(p)) for p in self._all if pending]
+        late_due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
+        replies = iter(round_trip(self._client, [*commands, *late_due]))  # where a key is strange, an error among them
+        for p, oldest_ms in heads.items():
+            found[p].oldest_ms, found[p].entries = oldest_ms, _number(next(replies))
+            found[p].dead = _number(next(replies))
+        for p in self._all if pending else ():
+            found[p].pending = _number(next(replies))
+        for p in self._all if late else ():
+            found[p].late_due_ms = _number(next(replies))
+
+    def _heads(self, block_ms: int) -> dict[int, int]:
+        """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
+        if self._strange:
+            self._find_strange()  # a mended key is a log again
+        logs = [p for p in self._all if p not in self._strange]
+        try:
+            return self._read_heads(logs, block_ms)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+        # One strange key fails the look at all of them: find it, and look at the others.
+        self._find_strange()
+        return self._read_heads([p for p in self._all if p not in self._strange], 0)
+
+    def _read_heads(self, logs: Sequence[int], block_ms: int) -> dict[int, int]:
+        names = [*(self._keys.events(p) for p in logs), *self._inbox]
+        if not names:
+            return {}
+        block: list[Any] = ["BLOCK", block_ms] if block_ms else []
+        reply = command(self._client, "XREAD", "COUNT", 1, *block, "STREAMS", *names, *(["0-0"] * len(names)))
+        heads = {name.decode(): int(entries[0][0].partition(b"-")[0]) for name, entries in reply or ()}
+        self._inbox_holds = heads.pop(self._keys.inbox, None) is not None
+        by_name = dict(zip(names, logs, strict=False))
+        return {by_name[name]: oldest_ms for name, oldest_ms in heads.items()}
+
+    def _find_strange(self) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for p in self._all:
+            pipe.type(self._keys.events(p))
+        for name in self._inbox:
+            pipe.type(name)
+        found = pipe.execute()
+        self._inbox = [self._keys.inbox] if found[len(self._all) :] == [b"stream"] else []
+        kinds = zip(self._all, found, strict=False)
+        self._strange = [p for p, kind in kinds if kind not in {b"stream", b"none"}]
+
+
+def _number(reply: Any) -> int:
+    return int(reply) if isinstance(reply, (int, bytes)) else 0

@@ -1,0 +1,217 @@
+"""Dead letters: finding them, marking what newer knowledge outdates, and back into the log with the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from redis.exceptions import ResponseError
+
+from producers.contract.change import partition_of
+from worker.core.codec import decode_dead_pair, decode_remembered
+from worker.core.dead_letter import REFUSED, Letter, Stated, read_letter
+from worker.core.pair import join_remembered
+from worker.store import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import redis
+
+    from producers.contract.keys import Keys
+    from worker.core.pair import Remembered
+
+Redriven = Literal["redriven", "outdated", "forgotten", "malformed", "gone"]
+"""What became of a letter that was to go back into the log: the last four leave it where it is, if it is anywhere."""
+
+_PAGE: Final = 500  # letters read, judged or moved in one round trip
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters: those of the ids if there are any, else all; of these, those that fit every filter given.
+
+    Attributes:
+        ids: a partition and a number each.
+        owner: the owner's id.
+        contact: the contact's id.
+        reason: why they lie there.
+        before_ms: they have lain there since before this moment (Unix ms).
+    """
+
+    ids: tuple[str, ...] = ()
+    owner: str | None = None
+    contact: str | None = None
+    reason: str | None = None
+    before_ms: int | None = None
+
+    def fits(self, letter: Letter) -> bool:
+        """Whether the filters let it through."""
+        return (
+            self.owner in {None, letter.owner}
+            and self.contact in {None, letter.contact}
+            and self.reason in {None, letter.reason}
+            and (self.before_ms is None or letter.since_ms < self.before_ms)
+        )
+
+
+class DeadLetters:
+    """The dead letters of one namespace.
+
+    Args:
+        client: Redis.
+        keys: the namespace's keys.
+        partitions: how many there are.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys, partitions: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._partitions = partitions
+
+    def find(self, wanted: Wanted) -> Iterator[Letter]:
+        """Those that are wanted, by partition, the first first.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        for page in _pages(letter for letter in self._read(wanted) if wanted.fits(letter)):
+            yield from self._judged(page)
+
+    def redrive(self, letters: Sequence[Letter], ledger_seconds: float) -> list[Redriven]:
+        """Puts letters back into the log, in their order; what newer knowledge outdates stays where it is.
+
+        A change keeps its `at`; one without counts as of the time of its entry. A letter of the wrong partition goes
+        to its owner's: appended there first and removed here afterwards, so that a crash in between doubles a stamped
+        change, which joins with itself, and loses none.
+
+        Args:
+            letters: as they were found.
+            ledger_seconds: how long a confirmed outcome is remembered, at least.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses; what was not said yet may or may not have moved.
+        """
+        return [each for page in _pages(letters) for each in self._redrive_page(page, int(ledger_seconds * 1000))]
+
+    def purge(self, letters: Iterable[Letter]) -> int:
+        """Removes letters for good; returns how many there still were.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        return sum(self._purge_page(page) for page in _pages(letters))
+
+    # Reading
+
+    def _read(self, wanted: Wanted) -> Iterator[Letter]:
+        if wanted.ids:
+            yield from self._read_ids(wanted.ids)
+            return
+        for p in self._with_letters():
+            values = dict(self._client.hscan_iter(self._keys.dead(p), count=_PAGE))
+            for letter_id in sorted(values, key=_number):
+                yield read_letter(p, letter_id, values[letter_id])
+
+    def _read_ids(self, ids: Sequence[str]) -> Iterator[Letter]:
+        pipe = self._client.pipeline(transaction=False)
+        for letter_id in ids:
+            pipe.hget(self._keys.dead(int(letter_id.partition("-")[0])), letter_id)
+        for letter_id, value in zip(ids, pipe.execute(), strict=True):
+            if value is not None:
+                yield read_letter(int(letter_id.partition("-")[0]), letter_id.encode(), value)
+
+    def _with_letters(self) -> list[int]:
+        pipe = self._client.pipeline(transaction=False)
+        for p in range(self._partitions):
+            pipe.hlen(self._keys.dead(p))
+        counts = pipe.execute(raise_on_error=False)
+        for count in counts:
+            # A key of another type hides the letters of one partition; `status` and `check` say so.
+            if isinstance(count, Exception) and not (isinstance(count, ResponseError) and "WRONGTYPE" in str(count)):
+                raise count
+        return [p for p, count in enumerate(counts) if isinstance(count, int) and count]
+
+    def _judged(self, letters: Sequence[Letter]) -> list[Letter]:
+        """The letters, marked where something newer of their pair was confirmed since."""
+        pipe = self._client.pipeline(transaction=False)
+        stated = [letter.stated for letter in letters]
+        for each in stated:
+            if each is not None:
+                home = self._home(each)
+                pipe.hget(self._keys.dead_pairs(home), each.pair)
+                pipe.hget(self._keys.ledger_new(home), each.pair)
+                pipe.hget(self._keys.ledger_old(home), each.pair)
+        replies = iter(pipe.execute())
+        return [
+            letter
+            if each is None
+            else replace(letter, outdated=each.outdated_by(_known(next(replies), next(replies), next(replies))))
+            for letter, each in zip(letters, stated, strict=True)
+        ]
+
+    def _home(self, stated: Stated) -> int:
+        return partition_of(stated.owner, self._partitions)
+
+    # Moving
+
+    def _redrive_page(self, page: Sequence[Letter], ledger_ms: int) -> list[Redriven]:
+        stated = [(letter, letter.stated) for letter in page]
+        calls = [self._redrive_call(letter, each, ledger_ms) for letter, each in stated if each is not None]
+        replies = iter(_checked(scripts.run(self._client, calls)) if calls else ())
+        ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in stated]
+        self.purge(
+            letter
+            for (letter, each), end in zip(stated, ends, strict=True)
+            if each is not None and end == "redriven" and self._home(each) != letter.partition
+        )
+        return ends
+
+    def _redrive_call(self, letter: Letter, stated: Stated, ledger_ms: int) -> scripts.Call:
+        k, p = self._keys, self._home(stated)
+        keys = [k.dead(p), k.dead_pairs(p), k.events(p), k.ledger_new(p), k.ledger_old(p), k.partition(p)]
+        # While a pair has refused letters all that is confirmed of it is kept; for the others the ledger must do.
+        reach_ms = 0 if letter.reason == REFUSED else letter.entry_ms or 0
+        letter_id = letter.id if p == letter.partition else ""
+        fields: list[Any] = ["owner", stated.owner, "contact", stated.contact, "op", stated.op, "at", stated.at]
+        fields += ["source", stated.source] if stated.source else []
+        return scripts.Call(
+            scripts.REDRIVE, keys, [letter_id, stated.pair, stated.op, stated.at, reach_ms, ledger_ms, *fields]
+        )
+
+    def _purge_page(self, page: Sequence[Letter]) -> int:
+        by_partition: dict[int, list[str | bytes]] = {}
+        for letter in page:
+            by_partition.setdefault(letter.partition, []).extend((letter.id, letter.counted_pair))
+        calls = [
+            scripts.Call(scripts.PURGE, [self._keys.dead(p), self._keys.dead_pairs(p)], args)
+            for p, args in by_partition.items()
+        ]
+        return sum(_checked(scripts.run(self._client, calls)))
+
+
+def _pages(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    rest = iter(items)
+    while page := list(islice(rest, _PAGE)):
+        yield page
+
+
+def _number(letter_id: bytes) -> int:
+    return int(letter_id.rpartition(b"-")[2])
+
+
+def _known(dead_pair: bytes | None, new: bytes | None, old: bytes | None) -> Remembered | None:
+    ledger = join_remembered(
+        decode_remembered(new) if new is not None else None, decode_remembered(old) if old is not None else None
+    )
+    return join_remembered(ledger, decode_dead_pair(dead_pair).confirmed if dead_pair is not None else None)
+
+
+def _checked(replies: Sequence[Any]) -> Sequence[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

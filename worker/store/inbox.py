@@ -1,0 +1,140 @@
+"""The inbox: one stream for those who cannot compute a partition; its entries move on into the log.
+
+At least once: an entry is appended to its owner's partition first and removed from the inbox afterwards. One that comes
+twice carries the same `at`, that of its inbox entry unless it has one, so it joins with itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from redis.exceptions import ResponseError
+
+from producers.contract.change import partition_of
+from worker.core.entry import entry_time_ms
+from worker.store.client import command, round_trip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import redis
+
+    from producers.contract.keys import Keys
+
+_PAGE: Final = 500  # entries moved in one round trip
+_PAGES: Final = 20  # in one call, so that the ticker comes to its look again
+_FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
+
+
+class Inbox:
+    """The inbox of one namespace.
+
+    Args:
+        client: Redis.
+        keys: the namespace's keys.
+        partitions: how many there are.
+    """
+
+    def __init__(self, client: redis.Redis, keys: Keys, partitions: int) -> None:
+        self._client = client
+        self._keys = keys
+        self._partitions = partitions
+
+    def move(self) -> int:
+        """Moves what lies in the inbox, in order; returns how many entries.
+
+        What its partition refuses, because Redis is full or another key stands there, stays for the next time. Where
+        a key of another type stands in the inbox's place, there is nothing to move.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        moved, first = 0, b"-"
+        for _ in range(_PAGES):
+            page = _page(self._client, self._keys, first)
+            if page:
+                moved += self._move(page)
+                first = b"(" + page[-1][0]
+            if len(page) < _PAGE:
+                break
+        return moved
+
+    def _move(self, page: Sequence[Any]) -> int:
+        # Not in one script: a partition's keys and the inbox lie in different slots of a Redis Cluster.
+        replies = round_trip(self._client, [self._append(entry_id, flat) for entry_id, flat in page])
+        there = [entry_id for (entry_id, _), reply in zip(page, replies, strict=True) if isinstance(reply, bytes)]
+        if there:
+            command(self._client, "XDEL", self._keys.inbox, *there)
+        return len(there)
+
+    def _append(self, entry_id: bytes, flat: Sequence[bytes]) -> tuple[Any, ...]:
+        fields = stamped(entry_id, flat)
+        # One without an owner lies anywhere: whoever reads it there makes it a dead letter, with the reason.
+        return ("XADD", self._keys.events(partition_of(_said(fields, b"owner"), self._partitions)), "*", *fields)
+
+
+def entries_of(
+    client: redis.Redis, keys: Keys, owner: bytes, contact: bytes | None = None
+) -> Iterator[tuple[bytes, list[bytes]]]:
+    """What lies in the inbox of an owner, or of one pair: each entry's id, and its fields and values as `stamped`.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    first = b"-"
+    while page := _page(client, keys, first):
+        for entry_id, flat in page:
+            fields = stamped(entry_id, flat)
+            if _said(fields, b"owner") == owner and contact in {None, _said(fields, b"contact")}:
+                yield entry_id, fields
+        first = b"(" + page[-1][0]
+
+
+def _page(client: redis.Redis, keys: Keys, first: bytes) -> Sequence[Any]:
+    try:
+        page: Sequence[Any] = command(client, "XRANGE", keys.inbox, first, "+", "COUNT", _PAGE)
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return ()  # what stands there is none of ours
+    return page
+
+
+def stamped(entry_id: bytes, flat: Sequence[bytes]) -> list[bytes]:
+    """The fields and values of an inbox entry as it moves on: with its own time, where it says none (pure)."""
+    fields = list(read_inbox(flat))
+    return fields if b"at" in fields[::2] else [*fields, b"at", b"%d" % entry_time_ms(entry_id)]
+
+
+def _said(fields: Sequence[bytes], name: bytes) -> bytes:
+    names = fields[::2]
+    return fields[2 * names.index(name) + 1] if name in names else b""
+
+
+def read_inbox(flat: Sequence[bytes]) -> Sequence[bytes]:
+    """The fields and values of an inbox entry, in turn, as the log takes them (pure).
+
+    Args:
+        flat: as it lies in the inbox: the log's fields, or one field `data` with a change in JSON. What is no JSON
+            object stays as it is, for the log's reader to refuse.
+    """
+    names = flat[::2]
+    if b"owner" in names or b"data" not in names:
+        return flat
+    try:
+        said = orjson.loads(flat[2 * names.index(b"data") + 1])
+    except orjson.JSONDecodeError:
+        return flat
+    if not isinstance(said, dict):
+        return flat
+    return [
+        part for name in _FIELDS if said.get(name) is not None for part in (name.encode(), _value(name, said[name]))
+    ]
+
+
+def _value(name: str, value: object) -> bytes:
+    """A value as text; where the rules want text and it is none, nothing, which no rule takes."""
+    if isinstance(value, str):
+        return value.encode()
+    return b"%d" % value if name == "at" and type(value) is int else b""

@@ -1,0 +1,91 @@
+"""Whether Redis is still the one that it was: one that comes back empty, or older, must raise an alarm, not silence.
+
+Nothing in such a Redis tells that anything is missing. So each worker process remembers a count that only rises, and
+asks for it now and then: a smaller one says that changes which were accepted are gone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from producers.contract.errors import ContactSyncError
+from producers.contract.partitions import agree_partitions
+from worker.core.times import iso_utc
+from worker.store import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+
+    from producers.contract.keys import Keys
+    from worker.delivery.settle import Log
+
+EVERY_SECONDS: Final = 1.0
+"""How often a process looks: so much of what was lost may go unnoticed, if nothing was counted meanwhile."""
+
+
+class Continuity:
+    """One process' memory of Redis.
+
+    Args:
+        client: a client of the log's Redis.
+        keys: the namespace's keys.
+        partitions: how many this process works with.
+        monotonic: a clock, in seconds.
+        log: where the alarm goes.
+        give_up: ends the process, where another number of partitions was recorded meanwhile.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it touches is handed in
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        partitions: int,
+        monotonic: Callable[[], float],
+        log: Log,
+        give_up: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._partitions = partitions
+        self._monotonic = monotonic
+        self._log = log
+        self._give_up = give_up
+        self._seen = 0
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Looks, if it is time to, and raises the alarm once for each loss.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError: Redis is away.
+        """
+        now = self._monotonic()
+        if now < self._next:
+            return
+        self._next = now + EVERY_SECONDS
+        reply = scripts.run(self._client, [scripts.Call(scripts.BEAT, [self._keys.config], [self._seen])])[0]
+        if isinstance(reply, Exception):
+            return  # it takes no writes, or the key is none of ours: both are said elsewhere
+        self._seen, lost_from_ms, lost_at_ms, partitions = (int(each) for each in reply)
+        if lost_at_ms:
+            self._alarm(lost_from_ms, lost_at_ms)
+        elif partitions not in {0, self._partitions}:
+            self._agree()
+
+    def _alarm(self, lost_from_ms: int, lost_at_ms: int) -> None:
+        self._log.error(
+            "redis_lost_changes",
+            came_back="older" if lost_from_ms else "empty",
+            accepted_after=iso_utc(lost_from_ms) if lost_from_ms else None,
+            accepted_before=iso_utc(lost_at_ms),
+        )
+        self._agree()  # so that producers go on with the number that this fleet works with
+
+    def _agree(self) -> None:
+        try:
+            agree_partitions(self._client, self._keys, self._partitions)
+        except ContactSyncError as error:
+            self._log.error("partitions_changed", error=str(error))
+            self._give_up()

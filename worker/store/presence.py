@@ -1,0 +1,143 @@
+"""Which worker processes there are: each notes now and then that it is there, for people alone; nothing rests on it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from worker.core.times import iso_utc
+from worker.store import scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import redis
+
+    from producers.contract.keys import Keys
+
+EVERY_SECONDS: Final = 10.0
+"""How often a process notes that it is there."""
+
+GONE_MS: Final = 60_000
+"""One that noted nothing for so long is not shown any more."""
+
+_FORGOTTEN_MS: Final = 24 * 3_600_000
+"""One that was killed, and noted nothing for so long, is removed by the next that starts."""
+
+_FORM: Final = re.compile(rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})$")
+
+
+class Worker(NamedTuple):
+    """A worker process.
+
+    Attributes:
+        name: Celery's name of it, and its process id.
+        since_ms: when it started (Unix ms, Redis' clock).
+        seen_ms: when it noted last that it is there.
+        concurrency: how many flushes it does side by side.
+        pool: `thread`, `prefork` or another of Celery's.
+    """
+
+    name: str
+    since_ms: int
+    seen_ms: int
+    concurrency: int
+    pool: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As `status --json` gives it."""
+        times = {"since": iso_utc(self.since_ms), "seen": iso_utc(self.seen_ms)}
+        return {"name": self.name, "pool": self.pool, "concurrency": self.concurrency, **times}
+
+
+class Presence:
+    """Notes that this process is there.
+
+    Args:
+        client: a client of the log's Redis.
+        keys: the namespace's keys.
+        name: of this process.
+        concurrency: how many flushes it does side by side.
+        pool: of which kind.
+        monotonic: a clock, in seconds.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what it touches and tells is handed in
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        name: str,
+        concurrency: int,
+        pool: str,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._name = name
+        self._concurrency = concurrency
+        self._pool = pool
+        self._monotonic = monotonic
+        self._since_ms = 0
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Notes it, if it is time to.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError: Redis is away.
+        """
+        now = self._monotonic()
+        if now < self._next:
+            return
+        self._next = now + EVERY_SECONDS
+        seconds, micros = self._client.time()
+        now_ms = seconds * 1000 + micros // 1000
+        try:
+            if not self._since_ms:
+                self._since_ms = now_ms
+                self._forget(now_ms)
+            note = f"{self._since_ms},{now_ms},{self._concurrency},{self._pool}"
+            # An error as the reply: it takes no writes, or the key is none of ours; both are said elsewhere.
+            scripts.run(self._client, [scripts.Call(scripts.NOTE, [self._keys.workers], [self._name, note])])
+        except ResponseError:
+            return  # it takes no writes, or the key is none of ours: both are said elsewhere
+
+    def leave(self) -> None:
+        """Notes that it is there no more.
+
+        Raises:
+            redis.RedisError: Redis is away, or refuses.
+        """
+        self._client.hdel(self._keys.workers, self._name)
+
+    def _forget(self, now_ms: int) -> None:
+        noted = _decoded(self._client.hgetall(self._keys.workers))
+        gone = [each.name for each in noted if each.seen_ms < now_ms - _FORGOTTEN_MS]
+        if gone:
+            self._client.hdel(self._keys.workers, *gone)
+
+
+def present(client: redis.Redis, keys: Keys, now_ms: int) -> list[Worker]:
+    """The workers that were seen in the last minute, by name.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    try:
+        noted = _decoded(client.hgetall(keys.workers))
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return []
+    return sorted(each for each in noted if each.seen_ms >= now_ms - GONE_MS)
+
+
+def _decoded(noted: Mapping[Any, Any]) -> list[Worker]:
+    found = []
+    for name, note in noted.items():
+        if form := _FORM.match(note):
+            since_ms, seen_ms, concurrency = (int(each) for each in form.groups()[:3])
+            found.append(Worker(name.decode("utf-8", "replace"), since_ms, seen_ms, concurrency, form[4].decode()))
+    return found
