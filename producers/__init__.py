@@ -36,7 +36,7 @@ from producers.contract.errors import (
     UnknownLogFormat,
 )
 from producers.producer import ContactProducer
-from producers.receipt import Receipt, Standing
+from producers.receipt import DeliveryStatus, Receipt, Standing
 from producers.settings import ProducerSettings, load_settings
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "ContactChange",
     "ContactProducer",
     "ContactSyncError",
+    "DeliveryStatus",
     "InvalidChange",
     "NotAccepted",
     "Op",

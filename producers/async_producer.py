@@ -15,10 +15,10 @@ from producers.contract.change import ContactChange
 from producers.contract.errors import NotAccepted, SettingsError
 from producers.contract.partitions import agree_partitions_async
 from producers.producer import ContactProducer, resolve_settings
-from producers.receipt import Looked, Receipt, Standing, judge, questions, waits
-from producers.send.chunk import CHUNK_SIZE, Chunk, Packer
+from producers.receipt import DeliveryStatus, Receipt, ReceiptLookup, lookups, status_from, waits
+from producers.send.chunk import CHUNK_SIZE, Chunk, XaddEncoder
 from producers.send.intake import AsyncIntake, Item
-from producers.send.report import Delivery, Forwarded, Replies
+from producers.send.report import Forwarded, Replies, SendReport
 from producers.send.stamp import Stamper
 from producers.send.trace import current_traceparent
 from producers.send.transport import connect_async, exchange_async
@@ -40,7 +40,7 @@ class _Waiting(NamedTuple):
     def resolve(self, answer: Replies) -> None:
         if self.entry_id.done():  # its task was cancelled meanwhile
             return
-        delivery = Delivery()
+        delivery = SendReport()
         delivery.record(self.chunk, answer)
         try:
             self.entry_id.set_result(delivery.conclude(None)[0])
@@ -86,7 +86,7 @@ class AsyncContactProducer:
         self._client = connect_async(self._settings.redis_url) if client is None else client
         self._owns_client = client is None
         self._stamper = Stamper(clock)
-        self._packer: Packer | None = None
+        self._encoder: XaddEncoder | None = None
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
         if client is not None and spool is not None:
@@ -155,35 +155,35 @@ class AsyncContactProducer:
             PartitionsMismatch: the log was begun with another number of partitions than configured; nothing was taken.
             Exception: whatever the iterable itself raised; what it gave before was sent.
         """
-        delivery = Delivery()
-        packer = None if self._spooling is not None else await self._agree(delivery)
+        delivery = SendReport()
+        encoder = None if self._spooling is not None else await self._agree(delivery)
         intake = AsyncIntake(changes, self._stamper)
         while chunk := await intake.take():
             await self._wait_for_clock()
             if self._spooling is not None:
                 delivery.record(chunk, await asyncio.to_thread(self._spooling.deliver, chunk))
-            elif packer is None or delivery.broken is not None:
+            elif encoder is None or delivery.broken is not None:
                 delivery.refuse(chunk)
             else:
-                delivery.record(chunk, await self._exchange(packer.pack(chunk), len(chunk)))
+                delivery.record(chunk, await self._exchange(encoder.pack(chunk), len(chunk)))
         return delivery.conclude(intake.failure)
 
     async def forward(self) -> Forwarded:
         """Send what is in the spool; ``ContactProducer.forward`` with ``await``."""
         return Forwarded(0, 0) if self._spooling is None else await asyncio.to_thread(self._spooling.forward)
 
-    async def standing(self, receipt: Receipt) -> Standing:
+    async def standing(self, receipt: Receipt) -> DeliveryStatus:
         """How a change stands by now; ``ContactProducer.standing`` with ``await``."""
-        delivery = Delivery()
-        packer = await self._agree(delivery)
-        if packer is None:
+        delivery = SendReport()
+        encoder = await self._agree(delivery)
+        if encoder is None:
             raise delivery.broken or redis.ConnectionError("Redis did not answer")
         pipe = self._client.pipeline(transaction=False)
-        for place, field in questions(receipt, self._settings.keys, packer.partitions):
+        for place, field in lookups(receipt, self._settings.keys, encoder.partitions):
             pipe.hmget(place, field)
-        return judge(receipt, Looked(*(reply[0] for reply in await pipe.execute())))
+        return status_from(receipt, ReceiptLookup(*(reply[0] for reply in await pipe.execute())))
 
-    async def wait(self, receipt: Receipt, timeout: float = 30.0) -> Standing:  # noqa: ASYNC109 - as the other producer
+    async def wait(self, receipt: Receipt, timeout: float = 30.0) -> DeliveryStatus:  # noqa: ASYNC109 - as the other producer
         """Waits until a change has ended, and says how; ``ContactProducer.wait`` with ``await``."""
         ends = time.monotonic() + timeout
         for pause in waits(iter(random.random, None)):
@@ -234,34 +234,34 @@ class AsyncContactProducer:
                     raise
 
     async def _send_batch(self, batch: list[_Waiting]) -> None:
-        delivery = Delivery()
-        packer = None if self._spooling is not None else await self._agree(delivery)
+        delivery = SendReport()
+        encoder = None if self._spooling is not None else await self._agree(delivery)
         await self._wait_for_clock()
         if self._spooling is not None:
             answer = await asyncio.to_thread(self._spooling.deliver, Chunk.joined([each.chunk for each in batch]))
-        elif packer is None:
+        elif encoder is None:
             answer = Replies([], delivery.broken, written=False)
         else:
-            commands = b"".join([packer.pack(waiting.chunk) for waiting in batch])
+            commands = b"".join([encoder.pack(waiting.chunk) for waiting in batch])
             answer = await self._exchange(commands, len(batch))
         for index, waiting in enumerate(batch):
             waiting.resolve(answer.of(index))
 
-    async def _agree(self, delivery: Delivery) -> Packer | None:
-        packer = self._packer
-        if packer is None:
+    async def _agree(self, delivery: SendReport) -> XaddEncoder | None:
+        encoder = self._encoder
+        if encoder is None:
             keys = self._settings.keys
             try:
-                packer = Packer(keys, await agree_partitions_async(self._client, keys, self._settings.partitions))
+                encoder = XaddEncoder(keys, await agree_partitions_async(self._client, keys, self._settings.partitions))
             except (redis.RedisError, OSError) as error:
                 delivery.broken = error
-            self._packer = packer
-        return packer
+            self._encoder = encoder
+        return encoder
 
     async def _exchange(self, commands: bytes, count: int) -> Replies:
         answer = await exchange_async(self._client, commands, count)
-        if answer.astray:
-            self._packer = None  # the number of partitions is agreed anew
+        if answer.connection_suspect:
+            self._encoder = None  # the number of partitions is agreed anew
         return answer
 
     async def _wait_for_clock(self) -> None:

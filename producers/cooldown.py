@@ -13,7 +13,7 @@ _PAUSE_MAX_SECONDS: Final = 30.0
 _PAUSE_PER_ATTEMPT: Final = 10  # a Redis that lets us wait costs callers a tenth of their time at most
 
 
-class Pause:
+class Cooldown:
     """How long Redis is left alone after it failed, so that callers do not wait for it each time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

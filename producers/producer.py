@@ -11,10 +11,10 @@ import redis
 from producers.contract.change import ContactChange
 from producers.contract.errors import SettingsError
 from producers.contract.partitions import agree_partitions
-from producers.receipt import Looked, Receipt, Standing, judge, questions, waits
-from producers.send.chunk import Chunk, Packer
+from producers.receipt import DeliveryStatus, Receipt, ReceiptLookup, lookups, status_from, waits
+from producers.send.chunk import Chunk, XaddEncoder
 from producers.send.intake import Intake, Item
-from producers.send.report import Delivery, Forwarded, Replies
+from producers.send.report import Forwarded, Replies, SendReport
 from producers.send.stamp import Stamper
 from producers.send.trace import current_traceparent
 from producers.send.transport import connect, exchange
@@ -66,7 +66,7 @@ class ContactProducer:
         self._client = connect(self._settings.redis_url) if client is None else client
         self._owns_client = client is None
         self._stamper = Stamper(clock)
-        self._packer: Packer | None = None
+        self._encoder: XaddEncoder | None = None
         self._spooling = self._open_spool(spool, spool_bytes)
 
     def upsert(
@@ -131,11 +131,11 @@ class ContactProducer:
             PartitionsMismatch: the log was begun with another number of partitions than configured; nothing was taken.
             Exception: whatever the iterable itself raised; what it gave before was sent.
         """
-        delivery = Delivery()
-        packer = self._begin(delivery)
+        delivery = SendReport()
+        encoder = self._begin(delivery)
         intake = Intake(changes, self._stamper)
         while chunk := intake.take():
-            self._send_chunk(chunk, packer, delivery)
+            self._send_chunk(chunk, encoder, delivery)
         return delivery.conclude(intake.failure)
 
     def forward(self) -> Forwarded:
@@ -156,14 +156,14 @@ class ContactProducer:
         Raises:
             PartitionsMismatch: the log was begun with another number of partitions than configured.
         """
-        delivery = Delivery()
-        packer = self._begin(delivery)
+        delivery = SendReport()
+        encoder = self._begin(delivery)
         if self._spooling is not None:
-            return self._spooling.answer(chunk, packer, delivery.broken)
+            return self._spooling.answer(chunk, encoder, delivery.broken)
         return (
             Replies([], delivery.broken, written=False)
-            if packer is None
-            else self._exchange(packer.pack(chunk), len(chunk))
+            if encoder is None
+            else self._exchange(encoder.pack(chunk), len(chunk))
         )
 
     def ping(self) -> None:
@@ -174,7 +174,7 @@ class ContactProducer:
         """
         self._client.ping()
 
-    def standing(self, receipt: Receipt) -> Standing:
+    def standing(self, receipt: Receipt) -> DeliveryStatus:
         """How a change stands by now, in one round trip; ``Standing`` says what the answers mean.
 
         Args:
@@ -184,16 +184,16 @@ class ContactProducer:
             redis.RedisError: Redis did not answer, or refuses.
             PartitionsMismatch: the log was begun with another number of partitions than configured.
         """
-        delivery = Delivery()
-        packer = self._agree(delivery)
-        if packer is None:
+        delivery = SendReport()
+        encoder = self._agree(delivery)
+        if encoder is None:
             raise delivery.broken or redis.ConnectionError("Redis did not answer")
         pipe = self._client.pipeline(transaction=False)
-        for place, field in questions(receipt, self._settings.keys, packer.partitions):
+        for place, field in lookups(receipt, self._settings.keys, encoder.partitions):
             pipe.hmget(place, field)
-        return judge(receipt, Looked(*(reply[0] for reply in pipe.execute())))
+        return status_from(receipt, ReceiptLookup(*(reply[0] for reply in pipe.execute())))
 
-    def wait(self, receipt: Receipt, timeout: float = 30.0) -> Standing:
+    def wait(self, receipt: Receipt, timeout: float = 30.0) -> DeliveryStatus:
         """Waits until a change has ended, and says how; looks ever less often, every two seconds at last.
 
         Args:
@@ -228,23 +228,23 @@ class ContactProducer:
         self.close()
 
     def _send_one(self, change: ContactChange) -> Receipt:
-        delivery = Delivery()
-        packer = self._begin(delivery)
+        delivery = SendReport()
+        encoder = self._begin(delivery)
         chunk = Chunk(current_traceparent())
         chunk.admit(change, self._stamper)
-        self._send_chunk(chunk, packer, delivery)
+        self._send_chunk(chunk, encoder, delivery)
         return Receipt.of(delivery.conclude(None)[0], chunk.stamped(0))
 
-    def _send_chunk(self, chunk: Chunk, packer: Packer | None, delivery: Delivery) -> None:
+    def _send_chunk(self, chunk: Chunk, encoder: XaddEncoder | None, delivery: SendReport) -> None:
         self._wait_for_clock()
         if self._spooling is not None:
-            delivery.record(chunk, self._spooling.answer(chunk, packer, delivery.broken))
-        elif packer is None or delivery.broken is not None:
+            delivery.record(chunk, self._spooling.answer(chunk, encoder, delivery.broken))
+        elif encoder is None or delivery.broken is not None:
             delivery.refuse(chunk)
         else:
-            delivery.record(chunk, self._exchange(packer.pack(chunk), len(chunk)))
+            delivery.record(chunk, self._exchange(encoder.pack(chunk), len(chunk)))
 
-    def _begin(self, delivery: Delivery) -> Packer | None:
+    def _begin(self, delivery: SendReport) -> XaddEncoder | None:
         return self._agree(delivery) if self._spooling is None else self._spooling.begin(delivery)
 
     def _open_spool(self, path: str | os.PathLike[str] | None, max_bytes: int | None) -> Spooling | None:
@@ -264,22 +264,22 @@ class ContactProducer:
             exchange=lambda commands, count: self._exchange(commands, count),  # noqa: PLW0108 - see above
         )
 
-    def _agree(self, delivery: Delivery) -> Packer | None:
+    def _agree(self, delivery: SendReport) -> XaddEncoder | None:
         # Kept in a local by the caller: another thread that loses its connection forgets the one of the object.
-        packer = self._packer
-        if packer is None:
+        encoder = self._encoder
+        if encoder is None:
             keys = self._settings.keys
             try:
-                packer = Packer(keys, agree_partitions(self._client, keys, self._settings.partitions))
+                encoder = XaddEncoder(keys, agree_partitions(self._client, keys, self._settings.partitions))
             except (redis.RedisError, OSError) as error:
                 delivery.broken = error
-            self._packer = packer
-        return packer
+            self._encoder = encoder
+        return encoder
 
     def _exchange(self, commands: bytes, count: int) -> Replies:
         answer = exchange(self._client, commands, count)
-        if answer.astray:
-            self._packer = None  # the number of partitions is agreed anew
+        if answer.connection_suspect:
+            self._encoder = None  # the number of partitions is agreed anew
         return answer
 
     def _wait_for_clock(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from producers.contract.change import ContactChange, Op
     from producers.contract.keys import Keys
 
-Standing = Literal["waiting", "confirmed", "superseded", "dead", "settled"]
+DeliveryStatus = Literal["waiting", "confirmed", "superseded", "dead", "settled"]
 """How a change stands.
 
 - `waiting`: it is not settled yet.
@@ -30,6 +30,9 @@ Standing = Literal["waiting", "confirmed", "superseded", "dead", "settled"]
 A change that was spooled is `waiting` until it is known to be confirmed or superseded, and again once that is
 forgotten.
 """
+
+Standing = DeliveryStatus
+"""The former name of `DeliveryStatus`."""
 
 SPOOLED: Final = "spooled"
 """What stands for a change that lies in the spool, in place of an entry's id."""
@@ -67,7 +70,7 @@ class Receipt(str):
         return self == SPOOLED
 
 
-class Looked(NamedTuple):
+class ReceiptLookup(NamedTuple):
     """What the workers keep of a pair, as Redis gives it; None where there is nothing."""
 
     position: bytes | None
@@ -77,7 +80,7 @@ class Looked(NamedTuple):
     dead_pair: bytes | None
 
 
-def questions(receipt: Receipt, keys: Keys, partitions: int) -> list[tuple[str, bytes]]:
+def lookups(receipt: Receipt, keys: Keys, partitions: int) -> list[tuple[str, bytes]]:
     """The hashes and their fields that `Looked` is asked from, in the order that misses nothing while workers go on.
 
     What is settled moves from the log to pending to the ledger, and from the newer ledger to the older one; so each is
@@ -89,7 +92,7 @@ def questions(receipt: Receipt, keys: Keys, partitions: int) -> list[tuple[str, 
     return [(keys.partition(p), b"position"), *((place, pair) for place in places)]
 
 
-def judge(receipt: Receipt, looked: Looked) -> Standing:
+def status_from(receipt: Receipt, looked: ReceiptLookup) -> DeliveryStatus:
     """How the change stands (pure)."""
     if not receipt.spooled and (looked.position is None or _order(receipt.encode()) > _order(looked.position)):
         return "waiting"

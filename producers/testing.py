@@ -232,9 +232,9 @@ class _Packer:
     def __get__(self, producer: Any, kind: type) -> Any:
         return self._agreed.get(producer)
 
-    def __set__(self, producer: Any, packer: Any) -> None:
+    def __set__(self, producer: Any, encoder: Any) -> None:
         producer.__dict__.setdefault("_packer", None)
-        self._agreed[producer] = packer
+        self._agreed[producer] = encoder
 
 
 def _emitted(fields: dict[bytes, bytes]) -> Emitted:

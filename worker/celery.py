@@ -23,7 +23,7 @@ from worker.process.logs import set_up_logging
 from worker.process.signals import SignalStep, end_before_start
 from worker.process.stopping import sigterm_waits
 from worker.process.ticker import BUDGET_SECONDS
-from worker.process.watchdog import DeafStep
+from worker.process.watchdog import ConsumerWatchdog
 
 FLUSH_TASK = "contact_sync.flush"
 """Name of the one task."""
@@ -89,7 +89,7 @@ app.conf.update(
         "retry_on_timeout": False,
     },
 )
-for _step in (SignalStep, TickerStep, DeafStep):
+for _step in (SignalStep, TickerStep, ConsumerWatchdog):
     app.steps["worker"].add(_step)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Exists, Min, OuterRef
 
-from producers.cooldown import Pause
+from producers.cooldown import Cooldown
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
 from producers.relay.forward import BATCH, FIELDS, Relayed, Waiting, forward_all, send_rows
@@ -25,7 +25,7 @@ _LOG: Final = logging.getLogger("contact_sync")
 SOON_SECONDS: Final = 0.5
 """How soon Redis must answer after a commit: somebody waits for the response. A relay has more time."""
 
-_PAUSE: Final = Pause()
+_PAUSE: Final = Cooldown()
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _from_mapping(item: object) -> ContactChange:
         raise InvalidChange(f"must be a ContactChange or a mapping of its fields, not {type(item).__name__}") from None
 
 
-class Packer:
+class XaddEncoder:
     """Packs changes as XADD commands of the Redis protocol.
 
     By hand, since all of a command but the values is known beforehand: three fifths of the time that hiredis takes for

@@ -27,7 +27,7 @@ class Replies(NamedTuple):
     spool: SpoolError | None = None
 
     @property
-    def astray(self) -> bool:
+    def connection_suspect(self) -> bool:
         """Whether what was agreed with Redis may hold no more: it may be another one, or have other partitions.
 
         A log that is closed for another number of partitions is no stream any more.
@@ -58,7 +58,7 @@ class Forwarded(NamedTuple):
     cause: Exception | None = None
 
 
-class Delivery:
+class SendReport:
     """The account of one call, chunk by chunk.
 
     Attributes:

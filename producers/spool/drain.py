@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _OF_A_KEY: Final = ("WRONGTYPE", "NOPERM")
 
 
-class Pass:
+class SpoolDrain:
     """One way through the spool, from the oldest change on.
 
     What was refused stays, and with it all later changes of its pair, so that none overtakes another.

@@ -7,16 +7,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from producers.contract.errors import ContactSyncError, Repartitioning, SpoolError
-from producers.cooldown import Pause
-from producers.send.report import Delivery, Forwarded, Replies
-from producers.spool.drain import Pass, spool_unaccepted
+from producers.cooldown import Cooldown
+from producers.send.report import Forwarded, Replies, SendReport
+from producers.spool.drain import SpoolDrain, spool_unaccepted
 from producers.spool.store import SPOOL_BYTES, Spool
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from producers.send.chunk import Chunk, Packer
+    from producers.send.chunk import Chunk, XaddEncoder
 
 FORWARD_SECONDS: Final = 0.5
 """Longest that a call forwards what others left, beside its own changes; `forward` and `close` forward all."""
@@ -42,15 +42,15 @@ class Spooling:
         namespace: str,
         max_bytes: int | None,
         *,
-        agree: Callable[[Delivery], Packer | None],
+        agree: Callable[[SendReport], XaddEncoder | None],
         exchange: Callable[[bytes, int], Replies],
     ) -> None:
         self._spool = Spool(path, namespace, SPOOL_BYTES if max_bytes is None else max_bytes)
         self._agree = agree
         self._exchange = exchange
-        self._pause = Pause()
+        self._pause = Cooldown()
 
-    def begin(self, delivery: Delivery) -> Packer | None:
+    def begin(self, delivery: SendReport) -> XaddEncoder | None:
         """What packs changes that may be sent straight; None where they go behind what is spooled.
 
         Raises:
@@ -63,24 +63,24 @@ class Spooling:
         except SpoolError as error:
             delivery.broken = error
             return None
-        return None if waits or not self._pause.over() else self._packer(delivery)
+        return None if waits or not self._pause.over() else self._encoder(delivery)
 
-    def answer(self, chunk: Chunk, packer: Packer | None, broken: Exception | None) -> Replies:
+    def answer(self, chunk: Chunk, encoder: XaddEncoder | None, broken: Exception | None) -> Replies:
         """What became of a chunk: entry ids, and "spooled" for what is in the spool now.
 
         Args:
             chunk: the changes.
-            packer: as `begin` gave it.
+            encoder: as `begin` gave it.
             broken: what ended the call's way to Redis or to the spool before.
         """
         unsent = Replies([], broken, written=False)
         if isinstance(broken, SpoolError):
             return unsent._replace(spool=broken)
         try:
-            straight = packer is not None and broken is None and not self._spool.holds_any()
+            straight = encoder is not None and broken is None and not self._spool.holds_any()
         except SpoolError as error:
             return unsent._replace(spool=error)
-        return spool_unaccepted(self._spool, chunk, self._sent(packer, chunk) if packer and straight else unsent)
+        return spool_unaccepted(self._spool, chunk, self._sent(encoder, chunk) if encoder and straight else unsent)
 
     def forward(self, seconds: float | None = None) -> Forwarded:
         """Sends what is in the spool, oldest first.
@@ -95,12 +95,12 @@ class Spooling:
         with self._spool.claim() as claimed:
             if not claimed:
                 return Forwarded(0, len(self._spool))
-            delivery, way = Delivery(), Pass(self._spool, seconds)
-            packer = self._packer(delivery)
-            if packer is None:
+            delivery, way = SendReport(), SpoolDrain(self._spool, seconds)
+            encoder = self._encoder(delivery)
+            if encoder is None:
                 return Forwarded(0, len(self._spool), delivery.broken)
             while chunk := way.take():
-                way.record(self._sent(packer, chunk))
+                way.record(self._sent(encoder, chunk))
         if way.cause is not None:
             self._pause.begin(0.0)
         return Forwarded(way.accepted, len(self._spool), way.cause)
@@ -112,20 +112,20 @@ class Spooling:
                 self.forward()
         self._spool.close()
 
-    def _packer(self, delivery: Delivery) -> Packer | None:
+    def _encoder(self, delivery: SendReport) -> XaddEncoder | None:
         began = time.monotonic()
-        packer = None
+        encoder = None
         try:
-            packer = self._agree(delivery)
+            encoder = self._agree(delivery)
         except Repartitioning as error:
             delivery.broken = error  # it passes, and until then changes are safe in the spool
-        if packer is None:
+        if encoder is None:
             self._pause.begin(time.monotonic() - began)
-        return packer
+        return encoder
 
-    def _sent(self, packer: Packer, chunk: Chunk) -> Replies:
+    def _sent(self, encoder: XaddEncoder, chunk: Chunk) -> Replies:
         began = time.monotonic()
-        answer = self._exchange(packer.pack(chunk), len(chunk))
+        answer = self._exchange(encoder.pack(chunk), len(chunk))
         if answer.broken is not None:
             self._pause.begin(time.monotonic() - began)
         return answer

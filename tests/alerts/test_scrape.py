@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.alerts.prometheus import RULES, program
-from tests.integration.commands import bury
+from tests.integration.commands import dead_letter
 from tests.integration.fleet import Fleet
 from tests.integration.serving import OPERATOR, READER, TOKENS, serving
 from worker.local.data_dir import free_port
@@ -36,7 +36,7 @@ def prometheus(
     binary = program("prometheus")
     with ExitStack() as undo:
         fleet = undo.enter_context(Fleet(redis_server.url, namespace, stand_in))
-        bury(fleet)
+        dead_letter(fleet)
         fleet.append("2", "2", "delete")
         fleet.deliver()
         fleet.stand_in.settings(key_id="another")

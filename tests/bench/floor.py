@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.bench.changes import changes
 from tests.bench.systems import PARTITIONS, append_all, packed_log
 from worker.core.batch import fill
-from worker.core.slice import Stretch, join_log
+from worker.core.slice import PartitionSlice, coalesce_prefix
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import command, connect
 
@@ -48,9 +48,9 @@ def _read_join_and_encode(client: redis.Redis) -> bytes:
     for p in range(PARTITIONS):
         position = b"0-0"
         while raw := command(client, "XRANGE", f"contact-sync:{{{p}}}:events", b"(" + position, "+", "COUNT", _BATCH):
-            log = join_log(raw, p, PARTITIONS, _BATCH, plainly=True)
+            log = coalesce_prefix(raw, p, PARTITIONS, _BATCH, fast=True)
             position = log.position
-            body = max(body, fill([Stretch(p, log)], _BATCH).body(), key=len)
+            body = max(body, fill([PartitionSlice(p, log)], _BATCH).body(), key=len)
     return body
 
 

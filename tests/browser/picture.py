@@ -11,7 +11,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import launched
-from tests.integration.commands import bury
+from tests.integration.commands import dead_letter
 from tests.integration.fleet import Fleet
 from tests.integration.serving import serving
 from worker.local.redis import EmbeddedRedis
@@ -36,7 +36,7 @@ def main(picture: Path = PICTURE, **options: Any) -> None:
             viewport={"width": 1100, "height": 1180}, **options
         )
         for owner in ("1", "42"):
-            bury(fleet, owner=owner)
+            dead_letter(fleet, owner=owner)
         client = undo.enter_context(serving(fleet))
         page.goto(str(client.base_url))
         ends, n = time.monotonic() + SECONDS, 0

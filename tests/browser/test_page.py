@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.integration.commands import bury
+from tests.integration.commands import dead_letter
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.serving import OPERATOR, READER, TOKENS
 from worker.local.redis import EmbeddedRedis
@@ -59,7 +59,7 @@ def test_an_outage_is_told_with_its_reason_and_the_next_try(opened: Opened, flee
 
 @pytest.mark.parametrize("wild", WILD)
 def test_what_others_wrote_is_text_and_nothing_else(wild: str, opened: Opened, fleet: Fleet) -> None:
-    bury(fleet, owner=wild)
+    dead_letter(fleet, owner=wild)
     fleet.append_raw(0, {"op": wild, "owner": wild, "contact": wild, "source": wild[:64]})
     fleet.deliver()
     with opened() as page:
@@ -76,8 +76,8 @@ def test_what_others_wrote_is_text_and_nothing_else(wild: str, opened: Opened, f
 
 
 def test_letters_are_filtered_shown_and_redriven(opened: Opened, fleet: Fleet) -> None:
-    bury(fleet, owner="1")
-    bury(fleet, owner="2")
+    dead_letter(fleet, owner="1")
+    dead_letter(fleet, owner="2")
     with opened() as page:
         expect(page.locator("#letters li")).to_have_count(2)
         page.fill("#filter input[name=owner]", "2")
@@ -97,7 +97,7 @@ def test_letters_are_filtered_shown_and_redriven(opened: Opened, fleet: Fleet) -
 
 
 def test_what_cannot_be_redriven_says_why(opened: Opened, fleet: Fleet) -> None:
-    bury(fleet, at=T)
+    dead_letter(fleet, at=T)
     fleet.append("1", "9", "delete", T + 5)
     fleet.deliver()
     with opened() as page:
@@ -107,7 +107,7 @@ def test_what_cannot_be_redriven_says_why(opened: Opened, fleet: Fleet) -> None:
 
 
 def test_a_purge_asks_first_and_no_is_the_answer_that_is_offered(opened: Opened, fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     with opened() as page:
         page.check("#every")
         page.click("#purge")
@@ -126,7 +126,7 @@ def test_a_purge_asks_first_and_no_is_the_answer_that_is_offered(opened: Opened,
 
 
 def test_all_of_it_can_be_done_with_the_keyboard(opened: Opened, fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     with opened() as page:
         expect(page.locator("#letters li")).to_have_count(1)
         seen = []
@@ -163,7 +163,7 @@ def test_a_partition_tells_more_when_it_is_asked(opened: Opened, fleet: Fleet) -
 
 
 def test_a_token_signs_in_and_a_wrong_one_does_not(opened: Opened, fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     with opened(TOKENS) as page:
         expect(page.locator("#token")).to_be_focused()
         expect(page.locator("#main")).to_be_hidden()
@@ -182,7 +182,7 @@ def test_a_token_signs_in_and_a_wrong_one_does_not(opened: Opened, fleet: Fleet)
 
 
 def test_a_reader_is_offered_nothing_that_changes_anything(opened: Opened, fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     with opened(TOKENS) as page:
         page.fill("#token", READER)
         page.keyboard.press("Enter")
@@ -219,7 +219,7 @@ def test_while_redis_is_away_it_says_so_and_goes_on_by_itself(
 def test_it_can_be_read_in_dark_and_light_and_on_a_phone(
     scheme: str, size: dict[str, int], opened: Opened, fleet: Fleet
 ) -> None:
-    bury(fleet, owner="x" * 200)
+    dead_letter(fleet, owner="x" * 200)
     fleet.append("1", "2", "upsert")
     with opened(color_scheme=scheme, viewport=size) as page:
         expect(page.locator("#letters li")).to_have_count(1)

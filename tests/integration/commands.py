@@ -73,7 +73,7 @@ def running(environ: Mapping[str, str], *args: str, **options: Any) -> Iterator[
         process.communicate()
 
 
-def bury(fleet: Fleet, op: str = "upsert", at: int | None = T, *, owner: str = "1") -> str:
+def dead_letter(fleet: Fleet, op: str = "upsert", at: int | None = T, *, owner: str = "1") -> str:
     """Lets the endpoint refuse a change of the pair (owner, 9) for good; returns the letter's id."""
     fleet.stand_in.settings(poisoned=[[owner, "9"]])
     fleet.append(owner, "9", op, at)

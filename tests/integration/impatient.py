@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from worker.celery import app
-from worker.process.watchdog import DeafStep
+from worker.process.watchdog import ConsumerWatchdog
 
 
-class ImpatientStep(DeafStep):
+class ImpatientStep(ConsumerWatchdog):
     """Far shorter than what it takes to end or to restart anything else here."""
 
     listen_seconds = 0.25
@@ -14,5 +14,5 @@ class ImpatientStep(DeafStep):
     reconnect_seconds = 12.0
 
 
-app.steps["worker"].discard(DeafStep)
+app.steps["worker"].discard(ConsumerWatchdog)
 app.steps["worker"].add(ImpatientStep)

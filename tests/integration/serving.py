@@ -13,7 +13,7 @@ from worker.config.serve import ServeSettings, Tokens
 from worker.serve.access import Access
 from worker.serve.app import build_app
 from worker.serve.server import server_of
-from worker.serve.snapshots import Looks
+from worker.serve.snapshots import SnapshotCache
 from worker.standin.server import LOCALHOST, listen, url_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def serve_settings(fleet: Fleet, **overrides: Any) -> ServeSettings:
 def serving(fleet: Fleet, tokens: Tokens = OPEN, *, loopback: bool = True, **overrides: Any) -> Iterator[httpx.Client]:
     """A client of it, without a sign-in."""
     access = Access(tokens, LOCALHOST, loopback=loopback)
-    server = server_of(build_app(Looks(serve_settings(fleet, **overrides), time.monotonic), access))
+    server = server_of(build_app(SnapshotCache(serve_settings(fleet, **overrides), time.monotonic), access))
     with listen(LOCALHOST, 0) as listener:
         # Who connects before the loop runs waits in the listener's backlog.
         thread = threading.Thread(target=server.run, args=([listener],), name="serve")

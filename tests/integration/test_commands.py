@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.commands import COMMAND, ENDS, bury, run, running, told
+from tests.integration.commands import COMMAND, ENDS, dead_letter, run, running, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from worker.core.times import iso_utc
 
@@ -34,7 +34,7 @@ def test_status_of_an_empty_log_says_that_nothing_waits_and_records_nothing(flee
 
 
 def test_every_event_ends_in_exactly_one_way_or_waits(fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     fleet.append("1", "2", "upsert", T)
     fleet.append("1", "2", "upsert", T + 1)
     fleet.append("1", "2", "delete", T + 2)
@@ -73,13 +73,13 @@ def test_status_says_that_the_endpoint_is_held_why_and_when_it_is_tried_next(fle
 
 
 def test_a_key_of_another_type_is_told_and_hides_nothing_else(fleet: Fleet) -> None:
-    strange = next(p for p in range(PARTITIONS) if p != fleet.partition("1"))
-    fleet.client.set(fleet.keys.events(strange), "no stream")
+    wrong_type = next(p for p in range(PARTITIONS) if p != fleet.partition("1"))
+    fleet.client.set(fleet.keys.events(wrong_type), "no stream")
     fleet.append("1", "2", "upsert")
     found = told(fleet, "status")
-    assert found["strange_partitions"] == [strange]
+    assert found["strange_partitions"] == [wrong_type]
     assert found["backlog_events"] == 1
-    assert f"in partitions {strange} a key of another type" in run(fleet, "status").stdout
+    assert f"in partitions {wrong_type} a key of another type" in run(fleet, "status").stdout
     checks = {each["name"]: each for each in told(fleet, "check")["checks"]}
     assert checks["streams"]["verdict"] == "wrong"
 
@@ -184,7 +184,7 @@ def test_explain_tells_what_pends_and_why_it_does(fleet: Fleet, wait_until: Wait
 
 
 def test_explain_tells_of_dead_letters_in_whatever_partition(fleet: Fleet) -> None:
-    home = bury(fleet)
+    home = dead_letter(fleet)
     wrong = (fleet.partition("1") + 1) % PARTITIONS
     fleet.append_raw(wrong, {"owner": "1", "contact": "9", "op": "upsert"})
     fleet.deliver()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.commands import bury, run, told
+from tests.integration.commands import dead_letter, run, told
 from tests.integration.fleet import PARTITIONS, Fleet
 from worker.admin.check import check_variables
 from worker.admin.check_redis import USED_COMMANDS
@@ -96,7 +96,7 @@ def test_the_commands_that_check_asks_for_are_all_that_it_takes(fleet: Fleet) ->
     fleet.producer().upsert("1", "2")
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "2")}
-    bury(fleet)
+    dead_letter(fleet)
     assert run(fleet, "dead-letters", "redrive").exit_code == 0
     fleet.deliver()
     assert ("1", "9") in fleet.stand_in.contacts()

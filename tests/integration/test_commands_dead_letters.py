@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.commands import ENDS, bury, run, told
+from tests.integration.commands import ENDS, dead_letter, run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from worker.core.codec import decode_dead_pair, encode_remembered
 from worker.core.dead_letter import read_letter
@@ -15,7 +15,7 @@ from worker.core.pair import Remembered, state_of, verdict
 
 
 def test_letters_are_listed_and_shown_with_all_their_fields(fleet: Fleet) -> None:
-    letter_id = bury(fleet, "delete", T)
+    letter_id = dead_letter(fleet, "delete", T)
     (listed,) = told(fleet, "dead-letters", "list")
     expected = {"id": letter_id, "owner": "1", "contact": "9", "op": "delete", "at": T, "reason": "refused"}
     expected |= {"code": "40002", "field": "103", "outdated": False, "partition": fleet.partition("1")}
@@ -26,7 +26,7 @@ def test_letters_are_listed_and_shown_with_all_their_fields(fleet: Fleet) -> Non
 
 
 def test_letters_are_chosen_by_id_owner_contact_and_reason(fleet: Fleet) -> None:
-    first, second = bury(fleet), bury(fleet, owner="2")
+    first, second = dead_letter(fleet), dead_letter(fleet, owner="2")
     fleet.append_raw(0, {"owner": "1", "op": "upsert"})
     fleet.deliver()
 
@@ -42,7 +42,7 @@ def test_letters_are_chosen_by_id_owner_contact_and_reason(fleet: Fleet) -> None
 
 
 def test_letters_are_chosen_by_how_long_they_have_lain_there(fleet: Fleet) -> None:
-    old, new = bury(fleet, owner="1"), bury(fleet, owner="2")
+    old, new = dead_letter(fleet, owner="1"), dead_letter(fleet, owner="2")
     partition = int(old.partition("-")[0])
     key = fleet.keys.dead(partition)
     value = fleet.client.hget(key, old)
@@ -62,7 +62,7 @@ def test_a_wild_duration_is_a_mistake_of_usage(fleet: Fleet, wild: str) -> None:
 
 
 def test_an_id_that_names_no_letter_is_said_and_the_others_are_done(fleet: Fleet) -> None:
-    letter_id = bury(fleet)
+    letter_id = dead_letter(fleet)
     ran = run(fleet, "dead-letters", "redrive", letter_id, "0-77")
     assert ran.exit_code == 1
     assert "no such dead letter: 0-77" in ran.stderr
@@ -70,7 +70,7 @@ def test_an_id_that_names_no_letter_is_said_and_the_others_are_done(fleet: Fleet
 
 
 def test_a_redriven_letter_is_delivered_with_the_at_it_had(fleet: Fleet) -> None:
-    letter_id = bury(fleet, at=T)
+    letter_id = dead_letter(fleet, at=T)
     assert told(fleet, "dead-letters", "redrive", letter_id) == {"redriven": 1, "refused": []}
     assert fleet.dead_letters() == []
     assert not fleet.client.exists(fleet.keys.dead_pairs(fleet.partition("1")))
@@ -80,7 +80,7 @@ def test_a_redriven_letter_is_delivered_with_the_at_it_had(fleet: Fleet) -> None
 
 
 def test_a_redriven_letter_without_at_counts_as_of_the_time_of_its_entry(fleet: Fleet) -> None:
-    bury(fleet, at=None)
+    dead_letter(fleet, at=None)
     entry_ms = fleet.dead_letters()[0]["entry_ms"]
     run(fleet, "dead-letters", "redrive")
     fleet.deliver()
@@ -88,7 +88,7 @@ def test_a_redriven_letter_without_at_counts_as_of_the_time_of_its_entry(fleet: 
 
 
 def test_a_redriven_letter_is_a_new_event(fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     run(fleet, "dead-letters", "redrive")
     found = told(fleet, "status")
     assert found["totals"]["events"] == 2
@@ -111,7 +111,7 @@ def test_a_redriven_letter_is_a_new_event(fleet: Fleet) -> None:
 def test_what_newer_knowledge_outdates_is_marked_and_never_brought_back(
     fleet: Fleet, op: str, at: int | None, newer: str, newer_at: int | None
 ) -> None:
-    letter_id = bury(fleet, op, at)
+    letter_id = dead_letter(fleet, op, at)
     fleet.append("1", "9", newer, newer_at)
     fleet.deliver()
     assert [each["outdated"] for each in told(fleet, "dead-letters", "list")] == [True]
@@ -123,7 +123,7 @@ def test_what_newer_knowledge_outdates_is_marked_and_never_brought_back(
 
 
 def test_newer_knowledge_counts_however_long_ago_the_ledger_forgot_it(fleet: Fleet) -> None:
-    bury(fleet, "upsert", T)
+    dead_letter(fleet, "upsert", T)
     fleet.append("1", "9", "delete", T + 1)
     fleet.deliver()
     p = fleet.partition("1")
@@ -132,7 +132,7 @@ def test_newer_knowledge_counts_however_long_ago_the_ledger_forgot_it(fleet: Fle
 
 
 def test_the_other_letters_of_a_pair_stay_counted(fleet: Fleet) -> None:
-    first, second = bury(fleet, at=T), bury(fleet, at=T + 1)
+    first, second = dead_letter(fleet, at=T), dead_letter(fleet, at=T + 1)
     run(fleet, "dead-letters", "redrive", second)
     fleet.deliver()
     (left,) = told(fleet, "dead-letters", "list")
@@ -173,7 +173,7 @@ def test_an_entry_that_breaks_a_rule_is_not_redriven(fleet: Fleet) -> None:
 
 
 def test_the_script_judges_as_the_rules_do(fleet: Fleet) -> None:
-    letter_id = bury(fleet, at=T)
+    letter_id = dead_letter(fleet, at=T)
     p = fleet.partition("1")
     letter = fleet.client.hget(fleet.keys.dead(p), letter_id)
     assert letter is not None
@@ -191,8 +191,8 @@ def test_the_script_judges_as_the_rules_do(fleet: Fleet) -> None:
 
 
 def test_purged_letters_are_gone_for_good_and_their_pairs_with_them(fleet: Fleet) -> None:
-    bury(fleet)
-    bury(fleet, owner="2")
+    dead_letter(fleet)
+    dead_letter(fleet, owner="2")
     assert told(fleet, "dead-letters", "purge", "--owner", "1", "--yes") == {"purged": 1}
     assert [each["owner"] for each in fleet.dead_letters()] == ["2"]
     assert not fleet.client.exists(fleet.keys.dead_pairs(fleet.partition("1")))
@@ -200,7 +200,7 @@ def test_purged_letters_are_gone_for_good_and_their_pairs_with_them(fleet: Fleet
 
 
 def test_purging_without_anybody_to_ask_removes_nothing(fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     ran = run(fleet, "dead-letters", "purge")
     assert ran.exit_code == 2
     assert "say --yes" in ran.stderr

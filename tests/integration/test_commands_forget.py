@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.integration.commands import ENDS, bury, run, told
+from tests.integration.commands import ENDS, dead_letter, run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def mentions(fleet: Fleet, owner: str) -> list[str]:
 
 def test_all_that_is_kept_about_an_owner_is_removed_and_nothing_of_others(fleet: Fleet) -> None:
     owner, other = "owner-to-forget", neighbour(fleet)
-    bury(fleet, owner=owner)
+    dead_letter(fleet, owner=owner)
     wrong = (fleet.partition(owner) + 1) % PARTITIONS
     fleet.append_raw(wrong, {"owner": owner, "contact": "9", "op": "upsert"})
     fleet.append_many((who, str(n), "upsert", T) for who in (owner, other, f"{owner}-2") for n in range(3))
@@ -71,7 +71,7 @@ def test_one_pair_alone(fleet: Fleet) -> None:
 
 
 def test_what_waits_is_refused_and_nothing_is_removed(fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     fleet.append("1", "2", "upsert", T)
     ran = run(fleet, "forget", "1", "--yes")
     assert ran.exit_code == 1
@@ -112,7 +112,7 @@ def test_late_marks_wait_too(fleet: Fleet) -> None:
 
 
 def test_a_partition_that_a_worker_holds_is_waited_for_and_then_left_alone(fleet: Fleet, wait_until: WaitUntil) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     key = fleet.keys.lease(fleet.partition("1"))
     fleet.client.set(key, "1", px=60_000)
     ran = run(fleet, "forget", "1", "--yes", lease_seconds=0.7, request_timeout_seconds=0.1, linger_seconds=0.0)
@@ -138,7 +138,7 @@ def test_where_nothing_else_waits_nothing_is_old_any_more(fleet: Fleet) -> None:
 
 
 def test_without_anybody_to_ask_nothing_is_removed(fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     ran = run(fleet, "forget", "1")
     assert (ran.exit_code, "say --yes" in ran.stderr) == (2, True)
     assert len(fleet.dead_letters()) == 1

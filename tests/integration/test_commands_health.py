@@ -140,8 +140,8 @@ def test_an_endpoint_that_nobody_tries_again_is_unhealthy(fleet: Fleet) -> None:
 
 
 def test_a_key_of_another_type_is_no_reason_to_restart_and_named(fleet: Fleet) -> None:
-    strange = next(p for p in range(PARTITIONS) if p != fleet.partition("1"))
-    fleet.client.set(fleet.keys.pending(strange), "no hash")
+    wrong_type = next(p for p in range(PARTITIONS) if p != fleet.partition("1"))
+    fleet.client.set(fleet.keys.pending(wrong_type), "no hash")
     waits_since(fleet, 3600)
     found = told(fleet, "health")
     assert (found["healthy"], found["reason"]) == (True, "strange_partitions")
@@ -173,7 +173,7 @@ def test_another_number_of_partitions_than_recorded_is_exit_status_2(fleet: Flee
 def test_it_loads_nothing_that_it_does_not_need_whatever_is_configured(fleet: Fleet, tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from worker.cli import main\n"
+        "from worker.cli.main import main\n"
         "main(['health'], standalone_mode=False)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
     )

@@ -58,12 +58,12 @@ def test_the_gate_goes_on_from_the_state_beneath(fleet: Fleet) -> None:
 def test_full_dead_letters_are_left_to_probes_while_it_is_paused_too(fleet: Fleet) -> None:
     run(fleet, "pause")
     view = Gate(fleet.client, fleet.keys).look()
-    from worker.store.backlog import Waiting  # noqa: PLC0415 - of this test alone
+    from worker.store.backlog import PartitionBacklog  # noqa: PLC0415 - of this test alone
 
-    full = Waiting(0, oldest_ms=1, entries=5_000, dead=10_000)
+    full = PartitionBacklog(0, oldest_ms=1, entries=5_000, dead=10_000)
     assert full.due_ms(view, Linger(0, 0), 500) is None
     assert full.due_ms(view._replace(reason=DEAD_LETTERS_FULL), Linger(0, 0), 500) is None
-    assert Waiting(0, oldest_ms=1, entries=5_000).due_ms(view, Linger(0, 0), 500) == 0
+    assert PartitionBacklog(0, oldest_ms=1, entries=5_000).due_ms(view, Linger(0, 0), 500) == 0
 
 
 def test_status_health_drain_and_explain_say_it_and_how_it_ends(fleet: Fleet) -> None:

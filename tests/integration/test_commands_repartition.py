@@ -9,7 +9,7 @@ import pytest
 
 from producers import ContactProducer, NotAccepted
 from producers.contract.errors import Repartitioning
-from tests.integration.commands import bury, run, told
+from tests.integration.commands import dead_letter, run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.worker_process import WorkerProcess
 from tests.waiting import wait_until
@@ -90,7 +90,7 @@ def obstacles() -> Iterator[Any]:
 @pytest.mark.parametrize(("name", "says"), list(obstacles()))
 def test_it_says_what_is_in_the_way_and_changes_nothing(fleet: Fleet, name: str, says: str) -> None:
     if name == "dead":
-        bury(fleet)
+        dead_letter(fleet)
     ready(fleet)
     p, k, to = PARTITIONS - 1, fleet.keys, str(PARTITIONS if name == "same" else 4)
     if name == "running":

@@ -11,9 +11,9 @@ from tests.integration.fleet import PARTITIONS, T
 from tests.integration.worker_process import WorkerProcess
 from tests.waiting import wait_until
 from worker.core.linger import Linger
-from worker.store.backlog import Surveyor, Waiting
+from worker.store.backlog import BacklogScanner, PartitionBacklog
 from worker.store.client import connect
-from worker.store.delete_scan import DeletesFirst, decode_deletes
+from worker.store.delete_scan import DeleteScan, decode_deletes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,8 +36,8 @@ def lingering(client: redis.Redis, fleet: Fleet) -> dict[int, int]:
     return {each.partition: each.oldest_ms for each in look(client, fleet)}
 
 
-def look(client: redis.Redis, fleet: Fleet) -> Sequence[Waiting]:
-    return Surveyor(client, fleet.keys, PARTITIONS).look().waiting
+def look(client: redis.Redis, fleet: Fleet) -> Sequence[PartitionBacklog]:
+    return BacklogScanner(client, fleet.keys, PARTITIONS).look().waiting
 
 
 def ms(entry: str) -> int:
@@ -45,7 +45,7 @@ def ms(entry: str) -> int:
 
 
 def test_the_oldest_delete_of_each_log_is_found_and_told_to_the_fleet(fleet: Fleet, client: redis.Redis) -> None:
-    deletes = DeletesFirst(client, fleet.keys)
+    deletes = DeleteScan(client, fleet.keys)
     for op in ("upsert", "upsert"):
         fleet.append_raw(1, {"owner": "1", "contact": op, "op": op})
         fleet.append_raw(2, {"op": op, "owner": "delete", "contact": "op"})
@@ -57,7 +57,7 @@ def test_the_oldest_delete_of_each_log_is_found_and_told_to_the_fleet(fleet: Fle
 
 
 def test_what_was_looked_at_once_is_not_read_again(fleet: Fleet, client: redis.Redis) -> None:
-    deletes = DeletesFirst(client, fleet.keys)
+    deletes = DeleteScan(client, fleet.keys)
     for op in ("upsert", "delete"):
         for _ in range(20):
             fleet.append_raw(1, {"owner": "1", "contact": "2", "op": op})
@@ -70,7 +70,7 @@ def test_what_was_looked_at_once_is_not_read_again(fleet: Fleet, client: redis.R
 
 
 def test_a_delete_that_was_settled_is_none(fleet: Fleet, client: redis.Redis) -> None:
-    deletes = DeletesFirst(client, fleet.keys)
+    deletes = DeleteScan(client, fleet.keys)
     first = fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "delete"}, entry=f"{T}-0")
     fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "upsert"}, entry=f"{T + 5}-0")
     assert deletes.find(lingering(client, fleet), MOST) == {1: ms(first)}
@@ -93,9 +93,9 @@ def test_what_is_none_of_ours_tells_nothing(fleet: Fleet, client: redis.Redis, t
 def test_a_delete_is_due_before_what_lingers_longer(fleet: Fleet) -> None:
     view = fleet.first.gate.look()
     linger = Linger(1_000, 100)
-    assert Waiting(0, oldest_ms=T, entries=2).due_ms(view, linger, MOST) == T + 1_000
-    assert Waiting(0, oldest_ms=T, entries=2, delete_ms=T + 50).due_ms(view, linger, MOST) == T + 150
-    assert Waiting(0, oldest_ms=T, entries=2, delete_ms=T + 990).due_ms(view, linger, MOST) == T + 1_000
+    assert PartitionBacklog(0, oldest_ms=T, entries=2).due_ms(view, linger, MOST) == T + 1_000
+    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 50).due_ms(view, linger, MOST) == T + 150
+    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 990).due_ms(view, linger, MOST) == T + 1_000
 
 
 def test_a_delete_never_lingers_for_longer_than_anything_else(fleet: Fleet) -> None:

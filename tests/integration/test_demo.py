@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.waiting import WaitUntil
 
 # -P as the installed command has it: the current directory is no place to import from.
-DEMO = [sys.executable, "-P", "-c", "from worker.cli import main; main()", "demo"]
+DEMO = [sys.executable, "-P", "-c", "from worker.cli.main import main; main()", "demo"]
 
 WITHOUT_REDIS = """
 import sys

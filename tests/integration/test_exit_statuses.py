@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import pytest
 
-from tests.integration.commands import COMMAND, bury, run, running, told
+from tests.integration.commands import COMMAND, dead_letter, run, running, told
 from worker.cli.main import COMMANDS
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def test_ctrl_c_ends_an_emission_that_waits_for_its_pipe(fleet: Fleet, wait_unti
 
 @pytest.mark.skipif(sys.platform != "linux", reason="that a process sleeps is found in /proc")
 def test_ctrl_c_at_the_question_removes_nothing(fleet: Fleet, wait_until: WaitUntil) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     ours, theirs = pty.openpty()
     with (
         os.fdopen(ours, "rb", buffering=0),
@@ -284,7 +284,7 @@ def test_ctrl_c_lets_a_worker_end_its_work_and_then_with_status_0(fleet: Fleet, 
     "line", ["status", "status --watch", "explain 1 9", "dead-letters list", "dead-letters show", "check", "--help"]
 )
 def test_a_reader_that_has_gone_ends_a_command_without_a_word(line: str, fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     assert said_to_nobody(fleet.environment(), *line.split()) == ""
 
 

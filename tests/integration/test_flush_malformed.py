@@ -71,14 +71,14 @@ def test_unknown_fields_and_a_source_or_trace_that_does_not_fit_are_ignored(flee
 
 
 @pytest.mark.parametrize("strange", ["string", "hash", "list"])
-def test_a_key_of_another_type_in_a_streams_place_stops_its_own_partition_alone(fleet: Fleet, strange: str) -> None:
+def test_a_key_of_another_type_in_a_streams_place_stops_its_own_partition_alone(fleet: Fleet, wrong_type: str) -> None:
     broken = fleet.partition("1")
     key = fleet.keys.events(broken)
     {
         "string": lambda: fleet.client.set(key, "x"),
         "hash": lambda: fleet.client.hset(key, "x", "y"),
         "list": lambda: fleet.client.lpush(key, "x"),
-    }[strange]()
+    }[wrong_type]()
     others = [str(i) for i in range(40) if fleet.partition(str(i)) != broken]
     for owner in others:
         fleet.append(owner, "2", "upsert", T)

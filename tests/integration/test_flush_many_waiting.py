@@ -12,7 +12,7 @@ import structlog
 from tests.integration.fleet import Fleet, T
 from worker.local.redis import EmbeddedRedis
 from worker.process.ticker import Ticker
-from worker.store.backlog import Surveyor
+from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.gate import Gate
 
@@ -96,7 +96,7 @@ def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
             fleet.settings(),
             client=client,
             keys=fleet.keys,
-            surveyor=Surveyor(client, fleet.keys, 8),
+            scanner=BacklogScanner(client, fleet.keys, 8),
             gate=Gate(client, fleet.keys),
             broker=NoBroker(),
             broker_errors=(OSError,),
@@ -114,12 +114,12 @@ def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
 @pytest.mark.parametrize("kind", ["pending", "late", "dead", "dead_pairs", "ledger_new", "ledger_old", "totals"])
 def test_a_strange_key_in_the_place_of_any_hash_stops_its_own_partition_alone(fleet: Fleet, kind: str) -> None:
     fleet.change(partitions=4)
-    strange = fleet.first.partitions - 1
-    fleet.client.set(getattr(fleet.keys, kind)(strange), "no hash")
+    wrong_type = fleet.first.partitions - 1
+    fleet.client.set(getattr(fleet.keys, kind)(wrong_type), "no hash")
     owners = [f"o{i}" for i in range(40)]
     fleet.append_many([(owner, "c", "upsert", T) for owner in owners])
     fleet.flush(2.0)
-    assert {owner for owner, _ in fleet.stand_in.contacts()} == {o for o in owners if fleet.partition(o) != strange}
+    assert {owner for owner, _ in fleet.stand_in.contacts()} == {o for o in owners if fleet.partition(o) != wrong_type}
     assert fleet.leases() == []
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import T
-from worker.store.gate import LONE_REJECTIONS_MAX
+from worker.store.gate import SINGLE_REJECTIONS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -235,8 +235,8 @@ def test_an_id_that_the_endpoint_repeats_is_neither_logged_nor_kept_by_the_gate(
     owner = "owner-of-a-contact"
     echo = {"kind": "status", "status": 422, "code": f"40002 {owner}", "field": owner, "message": owner}
     fleet.append(owner, "0", "upsert", T)
-    fleet.stand_in.faults({**echo, "times": LONE_REJECTIONS_MAX + 1})
-    for times in range(LONE_REJECTIONS_MAX):
+    fleet.stand_in.faults({**echo, "times": SINGLE_REJECTIONS_MAX + 1})
+    for times in range(SINGLE_REJECTIONS_MAX):
         fleet.append(owner, str(times), "upsert", T + 1)
         fleet.flush(0.5)
     assert fleet.dead_letters()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import T
-from worker.store.gate import LONE_REJECTIONS_MAX
+from worker.store.gate import SINGLE_REJECTIONS_MAX
 from worker.store.partitions import DEAD_CAP
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(
     fleet.flush(1.0)
     view = fleet.first.gate.look()
     assert (view.state, view.reason) == ("held", "every_record_rejected")
-    assert 0 < len(fleet.dead_letters()) < LONE_REJECTIONS_MAX
+    assert 0 < len(fleet.dead_letters()) < SINGLE_REJECTIONS_MAX
     dead = len(fleet.dead_letters())
     fleet.stand_in.settings(poisoned=[])
     fleet.deliver()
@@ -109,7 +109,7 @@ def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(
 def test_lone_rejections_between_confirmations_never_hold_the_endpoint(fleet: Fleet) -> None:
     fleet.change(batch_size=1)
     fleet.stand_in.settings(poisoned=["poison"])
-    count = LONE_REJECTIONS_MAX + 5
+    count = SINGLE_REJECTIONS_MAX + 5
     for i in range(count):
         fleet.append("1", "poison", "upsert", T + i)
         fleet.deliver()

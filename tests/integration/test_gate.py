@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.waiting import wait_until
-from worker.store.gate import LIMIT_DOUBLES_SECONDS, LONE_REJECTIONS_MAX, Gate
+from worker.store.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX, Gate
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
@@ -94,22 +94,22 @@ def test_a_hold_burns_no_attempt(gate: Gate) -> None:
 
 
 def test_lone_rejections_hold_the_endpoint_at_the_largest_number_in_a_row(gate: Gate) -> None:
-    for _ in range(LONE_REJECTIONS_MAX - 1):
+    for _ in range(SINGLE_REJECTIONS_MAX - 1):
         assert gate.report(gate.look().generation, "lone", error="code 40002") == "ok"
-    assert gate.enter("a", 10.0).lone == LONE_REJECTIONS_MAX - 1
+    assert gate.enter("a", 10.0).single_rejections == SINGLE_REJECTIONS_MAX - 1
     assert gate.report(gate.look().generation, "lone", delay_seconds=60, error="code 40002") == "held"
     assert gate.look().reason == "every_record_rejected"
 
 
 def test_a_confirmation_begins_the_count_of_lone_rejections_anew(gate: Gate) -> None:
-    for _ in range(LONE_REJECTIONS_MAX - 1):
+    for _ in range(SINGLE_REJECTIONS_MAX - 1):
         gate.report(gate.look().generation, "lone")
     gate.report(gate.look().generation, "confirmed")
     assert gate.report(gate.look().generation, "lone") == "ok"
 
 
 def test_another_rejected_batch_does_not_open_an_endpoint_that_refuses_everything(gate: Gate) -> None:
-    for _ in range(LONE_REJECTIONS_MAX):
+    for _ in range(SINGLE_REJECTIONS_MAX):
         gate.report(gate.look().generation, "lone", delay_seconds=0)
     assert gate.report(gate.enter("a", 10.0).generation, "answered", delay_seconds=0) == "held"
     assert gate.report(gate.enter("a", 10.0).generation, "lone", delay_seconds=0) == "held"

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.commands import run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.worker_process import WorkerProcess
-from worker.store.backlog import Surveyor
+from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.inbox import Inbox, read_inbox
 
@@ -87,15 +87,15 @@ def test_what_is_no_change_becomes_a_dead_letter_with_its_reason(
 
 
 def test_what_a_partition_refuses_stays_and_holds_up_no_other(fleet: Fleet, inbox: Inbox) -> None:
-    strange = fleet.keys.events(fleet.partition("1"))
-    fleet.client.set(strange, "none of ours")
+    wrong_type = fleet.keys.events(fleet.partition("1"))
+    fleet.client.set(wrong_type, "none of ours")
     put(fleet, {"owner": "1", "contact": "9", "op": "upsert"})
     put(fleet, {"owner": "2", "contact": "9", "op": "upsert"})
     assert fleet.partition("1") != fleet.partition("2")
     assert (inbox.move(), inbox.move()) == (1, 0)
     assert told(fleet, "status")["inbox_entries"] == 1
     assert "2 changes: 1 in the inbox, 1 entries in the log" in run(fleet, "status").stdout
-    fleet.client.delete(strange)
+    fleet.client.delete(wrong_type)
     assert inbox.move() == 1
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "9"), ("2", "9")}
@@ -106,7 +106,7 @@ def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: I
     fleet.append("1", "9", "upsert")
     assert inbox.move() == 0
     with connect(fleet.settings().redis_url, timeout_seconds=20) as client:
-        survey = Surveyor(client, fleet.keys, PARTITIONS).look(block_ms=60_000)
+        survey = BacklogScanner(client, fleet.keys, PARTITIONS).look(block_ms=60_000)
     assert (survey.inbox, len(survey.waiting)) == (False, 1)
     status = told(fleet, "status")
     assert (status["inbox_entries"], status["strange_inbox"]) == (0, True)
@@ -116,7 +116,7 @@ def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: I
 
 def test_an_entry_of_it_ends_the_wait_of_an_idle_fleet_at_once(fleet: Fleet, wait_until: WaitUntil) -> None:
     with connect(fleet.settings().redis_url, timeout_seconds=200) as client, ThreadPoolExecutor() as pool:
-        look = pool.submit(Surveyor(client, fleet.keys, PARTITIONS).look, block_ms=120_000)
+        look = pool.submit(BacklogScanner(client, fleet.keys, PARTITIONS).look, block_ms=120_000)
         wait_until(lambda: fleet.client.info("clients")["blocked_clients"] == 1, what="it waits")
         put(fleet, {"owner": "1", "contact": "9", "op": "upsert"})
         assert look.result(timeout=60).inbox

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.processes import parent_of, runs
-from worker.local.process import Kept
+from worker.local.process import SupervisedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_ctrl_c_on_the_owner_leaves_the_command_to_the_owner(doomed: Path) -> No
 
 @linux_only
 def test_the_command_goes_with_a_keeper_that_is_killed(doomed: Path, wait_until: WaitUntil) -> None:
-    with Kept([sys.executable, "-c", FOREVER], remove=[doomed]) as kept:
+    with SupervisedProcess([sys.executable, "-c", FOREVER], remove=[doomed]) as kept:
         os.kill(parent_of(kept.pid), signal.SIGKILL)
         wait_until(lambda: not runs(kept.pid), what="the command is gone")
     assert not doomed.exists()

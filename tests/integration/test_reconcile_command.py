@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.commands import bury, run, running, told
+from tests.integration.commands import dead_letter, run, running, told
 from tests.integration.fleet import Fleet, T
 from worker.reconcile import Limits, Options, TooManyDeletes, reconcile
 
@@ -49,7 +49,7 @@ def test_every_row_is_said_again_and_deletes_come_only_from_what_the_source_says
 
 
 def test_pairs_with_dead_letters_make_no_more_of_them_until_those_are_gone(fleet: Fleet, source: Path) -> None:
-    letter = bury(fleet)
+    letter = dead_letter(fleet)
     text = write(source, "1,9", "1,2")
     for _ in range(2):
         done = told(fleet, "reconcile", text)

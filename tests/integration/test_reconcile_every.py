@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.commands import run, running
 from worker.reconcile.history import past_runs
-from worker.reconcile.lock import Turn
+from worker.reconcile.lock import ReconcileLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def test_of_two_that_are_due_one_runs_and_the_other_goes_on_when_it_is_killed(
 
 def test_a_turn_is_held_by_one_and_given_back(fleet: Fleet) -> None:
     client = fleet.first.client
-    with Turn(client, fleet.keys) as one, Turn(client, fleet.keys) as other:
+    with ReconcileLock(client, fleet.keys) as one, ReconcileLock(client, fleet.keys) as other:
         assert one.take()
         assert not other.take()
         one.give_back()

@@ -11,7 +11,7 @@ from worker.core.batch import Batch
 from worker.core.outcome import Confirmed
 from worker.core.round import Round
 from worker.delivery.endpoint import Endpoint
-from worker.delivery.request import Requests
+from worker.delivery.request import RequestSender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
     view = gate.look()
     (lease,) = partitions_of(fleet, fleet.first.client).claim([fleet.partition("1")])
     this = Round(view, looked, time.monotonic(), [lease], [])
-    requests = Requests(
+    requests = RequestSender(
         settings,
         gate=gate,
         endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, time.monotonic),

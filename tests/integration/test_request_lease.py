@@ -10,7 +10,7 @@ from tests.integration.sync_request import key
 from worker.core.batch import Batch
 from worker.core.round import Round
 from worker.delivery.endpoint import Endpoint
-from worker.delivery.request import Requests
+from worker.delivery.request import RequestSender
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
@@ -31,7 +31,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
     view = fleet.first.gate.look()
     looked = time.monotonic()
     (lease,) = partitions_of(fleet, fleet.first.client).claim([fleet.partition("1")])
-    requests = Requests(
+    requests = RequestSender(
         settings,
         gate=fleet.first.gate,
         endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, time.monotonic),

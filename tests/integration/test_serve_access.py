@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.integration.commands import bury
+from tests.integration.commands import dead_letter
 from tests.integration.serving import OPERATOR, READER, TOKENS, metrics, serving, sign_in
 from worker.config.serve import Tokens
 from worker.serve.access import COOKIE, SESSION_SECONDS, Access
@@ -47,7 +47,7 @@ def test_a_token_signs_in_by_cookie_or_as_a_bearer(token: str, role: str, fleet:
 
 
 def test_a_reader_changes_nothing(fleet: Fleet) -> None:
-    letter = bury(fleet)
+    letter = dead_letter(fleet)
     with serving(fleet, TOKENS) as client:
         sign_in(client, READER)
         for path in ACTS:
@@ -126,7 +126,7 @@ def test_a_cookie_ends_with_its_time_and_with_its_token_and_cannot_be_made_up() 
     ],
 )
 def test_what_acts_must_come_from_our_own_page(headers: dict[str, str], fleet: Fleet) -> None:
-    letter = bury(fleet)
+    letter = dead_letter(fleet)
     with serving(fleet) as client:
         if headers == {"x-contact-sync": ""}:
             headers = {}
@@ -249,7 +249,7 @@ def test_a_wild_query_is_refused_by_its_name(path: str, status: int, error: str,
     ],
 )
 def test_a_body_that_does_not_say_what_to_do_does_nothing(body: bytes, status: int, error: str, fleet: Fleet) -> None:
-    letter = bury(fleet)
+    letter = dead_letter(fleet)
     with serving(fleet) as client:
         for path in ACTS:
             answer = client.post(path, content=body, headers={"content-type": "application/json"})

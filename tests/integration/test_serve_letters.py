@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.integration.commands import bury, run
+from tests.integration.commands import dead_letter, run
 from tests.integration.fleet import T
 from tests.integration.serving import OPERATOR, TOKENS, serving, sign_in
 from worker.serve.audit import KEPT, Audit
@@ -25,7 +25,7 @@ def ids(found: dict[str, Any]) -> set[str]:
 
 
 def test_letters_are_found_by_each_filter(fleet: Fleet) -> None:
-    letters = {owner: bury(fleet, owner=owner) for owner in ("1", "2", "3")}
+    letters = {owner: dead_letter(fleet, owner=owner) for owner in ("1", "2", "3")}
     fleet.append_raw(0, {"op": "nonsense"})
     fleet.deliver()
     with serving(fleet) as client:
@@ -50,7 +50,7 @@ def test_many_letters_come_page_by_page(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("owner", WILD)
 def test_an_id_of_any_kind_comes_back_as_it_is(owner: str, fleet: Fleet) -> None:
-    letter = bury(fleet, owner=owner)
+    letter = dead_letter(fleet, owner=owner)
     with serving(fleet) as client:
         found = client.get("/api/dead-letters", params={"owner": owner})
         told = client.get("/api/explain", params={"owner": owner, "contact": "9"}).json()
@@ -60,7 +60,7 @@ def test_an_id_of_any_kind_comes_back_as_it_is(owner: str, fleet: Fleet) -> None
 
 
 def test_letters_are_redriven_by_id(fleet: Fleet) -> None:
-    letter, other = bury(fleet, owner="1"), bury(fleet, owner="2")
+    letter, other = dead_letter(fleet, owner="1"), dead_letter(fleet, owner="2")
     with serving(fleet) as client:
         done = client.post("/api/dead-letters/redrive", json={"ids": [letter, letter, "0-999"]}).json()
     assert done == {"redriven": 1, "refused": [{"id": "0-999", "why": "gone"}], "more": False, "noted": True}
@@ -70,7 +70,7 @@ def test_letters_are_redriven_by_id(fleet: Fleet) -> None:
 
 
 def test_what_newer_knowledge_outdates_is_not_redriven_and_said(fleet: Fleet) -> None:
-    letter = bury(fleet, at=T)
+    letter = dead_letter(fleet, at=T)
     fleet.append("1", "9", "delete", T + 5)
     fleet.deliver()
     with serving(fleet) as client:
@@ -80,8 +80,8 @@ def test_what_newer_knowledge_outdates_is_not_redriven_and_said(fleet: Fleet) ->
 
 
 def test_letters_are_purged_by_filter_and_only_those(fleet: Fleet) -> None:
-    kept = bury(fleet, owner="1")
-    bury(fleet, owner="2")
+    kept = dead_letter(fleet, owner="1")
+    dead_letter(fleet, owner="2")
     with serving(fleet) as client:
         done = client.post("/api/dead-letters/purge", json={"all": True, "owner": "2", "reason": "refused"}).json()
     assert done == {"purged": 1, "refused": [], "more": False, "noted": True}
@@ -89,7 +89,7 @@ def test_letters_are_purged_by_filter_and_only_those(fleet: Fleet) -> None:
 
 
 def test_what_was_done_is_in_the_trail_with_ids_of_letters_alone(fleet: Fleet) -> None:
-    letter = bury(fleet, owner="owner-of-letter")
+    letter = dead_letter(fleet, owner="owner-of-letter")
     with serving(fleet, TOKENS) as client:
         sign_in(client, OPERATOR)
         client.post("/api/dead-letters/redrive", json={"all": True, "owner": "owner-of-letter"})
@@ -119,7 +119,7 @@ def test_a_full_trail_loses_its_oldest_and_says_so(fleet: Fleet) -> None:
 
 
 def test_after_forget_nothing_that_serve_wrote_names_the_owner(fleet: Fleet) -> None:
-    letter = bury(fleet, owner="forgotten-owner")
+    letter = dead_letter(fleet, owner="forgotten-owner")
     with serving(fleet) as client:
         client.post("/api/dead-letters/purge", json={"ids": [letter]})
     assert run(fleet, "forget", "forgotten-owner", "--yes").exit_code == 0
@@ -130,7 +130,7 @@ def test_after_forget_nothing_that_serve_wrote_names_the_owner(fleet: Fleet) -> 
 
 
 def test_a_pair_is_explained_as_the_command_explains_it(fleet: Fleet) -> None:
-    bury(fleet)
+    dead_letter(fleet)
     with serving(fleet) as client:
         told = client.get("/api/explain?owner=1&contact=9").json()
     said = run(fleet, "explain", "1", "9").stdout.splitlines()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.commands import bury, told
+from tests.integration.commands import dead_letter, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.serving import metrics, serving
 from worker.local.redis import EmbeddedRedis
@@ -23,7 +23,7 @@ def test_a_scrape_is_the_fleets_whoever_did_the_work_and_whenever_it_began(fleet
     for n in range(6):
         fleet.append("1", str(n), "delete" if n % 3 == 0 else "upsert", T)
         fleet.deliver(fleet.worker())
-    bury(fleet)
+    dead_letter(fleet)
     fleet.append_raw(0, {"op": "nonsense"})
     fleet.append("1", "2", "upsert", T - 1)
     fleet.deliver()
@@ -107,7 +107,7 @@ def test_a_pause_is_told(fleet: Fleet) -> None:
 
 
 def test_the_page_is_told_each_partition(fleet: Fleet) -> None:
-    letter = bury(fleet)
+    letter = dead_letter(fleet)
     fleet.append("2", "2", "upsert")
     with serving(fleet) as client:
         found = client.get("/api/status").json()

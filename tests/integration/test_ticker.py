@@ -13,9 +13,9 @@ from celery import Celery
 
 from tests.integration.fleet import PARTITIONS, T
 from tests.waiting import wait_until
-from worker.process.bootsteps import QueueOfHints
+from worker.process.bootsteps import HintQueue
 from worker.process.ticker import Ticker
-from worker.store.backlog import Surveyor
+from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.gate import Gate
 
@@ -46,14 +46,14 @@ class Hall:
         app.conf.update(broker_url=settings.celery_broker_url, task_default_queue=settings.namespace)
         app.task(name="contact_sync.flush")(flush)
         app.finalize()
-        queue = QueueOfHints(app, settings.namespace)
+        queue = HintQueue(app, settings.namespace)
         client = self._undo.enter_context(connect(settings.redis_url, timeout_seconds=5))
         self._undo.callback(queue.close)
         return Ticker(
             settings,
             client=client,
             keys=settings.keys,
-            surveyor=Surveyor(client, settings.keys, PARTITIONS),
+            scanner=BacklogScanner(client, settings.keys, PARTITIONS),
             gate=Gate(client, settings.keys),
             broker=queue,
             broker_errors=queue.errors,

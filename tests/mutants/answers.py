@@ -62,8 +62,8 @@ ANSWERS: Final = (
         (
             Patch(
                 OUTCOME,
-                "ambiguous=answer.sent, error=plain(answer.why)",
-                "ambiguous=False, error=plain(answer.why)",
+                "ambiguous=answer.sent, error=sanitize(answer.why)",
+                "ambiguous=False, error=sanitize(answer.why)",
             ),
         ),
         unit=UNIT,

@@ -108,9 +108,9 @@ RULES: Final = (
         (
             Patch(
                 BATCH,
-                '        (upserts if stretches[i].verdicts[pair].op == "upsert" else deletes).append(pair)\n',
-                '        (upserts if stretches[i].verdicts[pair].op == "upsert" else deletes).append(pair)\n'
-                "        if stretches[i].verdicts[pair].rest is not None:\n"
+                '        (upserts if slices[i].verdicts[pair].op == "upsert" else deletes).append(pair)\n',
+                '        (upserts if slices[i].verdicts[pair].op == "upsert" else deletes).append(pair)\n'
+                "        if slices[i].verdicts[pair].rest is not None:\n"
                 "            upserts.append(pair)\n",
             ),
         ),

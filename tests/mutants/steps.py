@@ -51,7 +51,7 @@ STEPS: Final = (
                 FLUSH,
                 "        sent = self._requests.send(this, self._fill(this))\n",
                 "        from worker.settlement import Settlement\n"
-                "        early = [Settlement(position=each.log.position) for each in this.stretches]\n"
+                "        early = [Settlement(position=each.log.position) for each in this.slices]\n"
                 "        self._partitions.settle(turn.leases, early, [True] * len(early))\n"
                 "        sent = self._requests.send(this, self._fill(this))\n",
             ),

@@ -29,11 +29,15 @@ SURROUNDINGS: Final = (
         "ticker_off",
         "no process has a ticker: hints that are lost stay lost",
         (
-            Patch(CELERY, "for _step in (SignalStep, TickerStep, DeafStep):", "for _step in (SignalStep, DeafStep):"),
+            Patch(
+                CELERY,
+                "for _step in (SignalStep, TickerStep, ConsumerWatchdog):",
+                "for _step in (SignalStep, ConsumerWatchdog):",
+            ),
             Patch(
                 "worker/process/ticker.py",
-                "            survey = self._surveyor.look()\n        if not survey.waiting:",
-                "            survey = self._surveyor.look()\n        if survey.now_ms >= 0:",
+                "            survey = self._scanner.look()\n        if not survey.waiting:",
+                "            survey = self._scanner.look()\n        if survey.now_ms >= 0:",
             ),
         ),
         integration=("tests/integration/test_ticker.py", "tests/integration/test_worker_process.py"),

@@ -102,13 +102,13 @@ def test_a_redis_that_is_away_or_full_keeps_all_in_the_outbox(engine: Engine, lo
 
 def test_a_strange_key_holds_up_its_partition_alone(engine: Engine, log: Log, relay: Relay) -> None:
     other = next(str(n) for n in range(2, 99) if partition_of(str(n), PARTITIONS) != partition_of("1", PARTITIONS))
-    strange = log.settings.keys.events(partition_of("1", PARTITIONS))
-    log.client.set(strange, "none of ours")
+    wrong_type = log.settings.keys.events(partition_of("1", PARTITIONS))
+    log.client.set(wrong_type, "none of ours")
     record(engine, ("upsert", "1", "8", T), ("delete", "1", "8", T + 1), ("upsert", other, "9", T))
     done = relay.run_once()
     assert done.forwarded == 1
     assert "WRONGTYPE" in str(done.cause)
-    log.client.delete(strange)
+    log.client.delete(wrong_type)
     assert relay.run_once().forwarded == 2
     assert [each for each in log.said() if each[1] == "1"] == [("upsert", "1", "8", T), ("delete", "1", "8", T + 1)]
 

@@ -13,7 +13,7 @@ import redis
 from celery import Celery
 
 from producers import ContactProducer
-from tests.integration.commands import bury, run, told
+from tests.integration.commands import dead_letter, run, told
 from tests.integration.fleet import PARTITIONS, Fleet, T
 from tests.integration.serving import metrics, serving
 from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
@@ -100,7 +100,7 @@ def test_commands_need_no_more(guarded: Guarded, tmp_path: Path) -> None:
     given = '{"owner": "1", "contact": "2", "op": "upsert"}'
     assert run(fleet, "emit", given=given, redis_url=guarded.url("producer")).exit_code == 0
     fleet.deliver()
-    bury(fleet, at=T)
+    dead_letter(fleet, at=T)
     assert told(fleet, "check")["ok"], told(fleet, "check")
     source = tmp_path / "contacts.csv"
     source.write_text("owner,contact\n1,2\n1,3\n", encoding="utf-8")
@@ -129,7 +129,7 @@ def test_commands_need_no_more(guarded: Guarded, tmp_path: Path) -> None:
 
 def test_serve_needs_no_more(guarded: Guarded) -> None:
     fleet = guarded.fleet
-    letter = bury(fleet, at=T)
+    letter = dead_letter(fleet, at=T)
     with serving(fleet) as client:
         assert metrics(client)["contact_sync_redis_up"] == 1
         for path in ("/readyz", "/api/status", "/api/explain?owner=1&contact=9", "/api/dead-letters"):

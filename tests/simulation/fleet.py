@@ -12,9 +12,9 @@ from worker.config.settings import WorkerSettings
 from worker.core.linger import Linger
 from worker.delivery.claims import Claims
 from worker.delivery.flush import Flusher
-from worker.delivery.request import Requests
-from worker.delivery.settle import Settling
-from worker.store.backlog import Surveyor
+from worker.delivery.request import RequestSender
+from worker.delivery.settle import Settler
+from worker.store.backlog import BacklogScanner
 from worker.store.gate import Gate
 from worker.store.partitions import Partitions
 
@@ -72,7 +72,7 @@ class Process:
             late_seconds=settings.late_seconds,
             ledger_seconds=settings.ledger_seconds,
         )
-        requests = Requests(
+        requests = RequestSender(
             settings,
             gate=gate,
             endpoint=world,
@@ -81,14 +81,14 @@ class Process:
             epoch=world.epoch,
             draw=world.chance.fraction,
         )
-        surveyor = Surveyor(client, KEYS, PARTITIONS)
+        scanner = BacklogScanner(client, KEYS, PARTITIONS)
         flusher = Flusher(
             settings,
             partitions=partitions,
-            claims=Claims(partitions, surveyor, world.monotonic, world.chance.fraction, linger=Linger.of(settings)),
+            claims=Claims(partitions, scanner, world.monotonic, world.chance.fraction, linger=Linger.of(settings)),
             gate=gate,
             requests=requests,
-            settling=Settling(settings, partitions, requests, world.monotonic, Silence()),
+            settler=Settler(settings, partitions, requests, world.monotonic, Silence()),
             monotonic=world.monotonic,
             stopping=lambda: False,
         )
@@ -96,7 +96,7 @@ class Process:
             settings,
             client=client,
             keys=KEYS,
-            surveyor=Surveyor(client, KEYS, PARTITIONS),
+            scanner=BacklogScanner(client, KEYS, PARTITIONS),
             gate=gate,
             broker=fleet,
             broker_errors=(OSError,),

@@ -34,11 +34,11 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     late_until, late_to = int(late_until_was or 0), int(late_to_was or 0)
     position = position or b"0-0"
     now_us, now_ms = redis.now_us(), redis.now_ms
-    strayed = 0
+    replaced = 0
     if position != b"0-0":
         log = redis.stream_of(events)
-        strayed = int(log is None or bool(log.entries and entry_id(log.entries[0][0]) <= entry_id(position)))
-    if strayed:
+        replaced = int(log is None or bool(log.entries and entry_id(log.entries[0][0]) <= entry_id(position)))
+    if replaced:
         position = b"0-0"
         redis.hset(partition, "position", position, "strayed", now_ms)
     token = max(int(token_was or 0) + 1, now_us)
@@ -52,7 +52,7 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     redis.set(lease, token, expires_in_ms=int(argv[0]))
     redis.hset(partition, "token", token, "holder", token)
     counts = [redis.xlen(events), sizes[0], sizes[1], int(late_due or 0), sizes[2], sizes[3]]
-    return [b"%d" % token, now_ms, seq or b"0", position, *counts, late_until, late_to, strayed]
+    return [b"%d" % token, now_ms, seq or b"0", position, *counts, late_until, late_to, replaced]
 
 
 class _Items:
@@ -181,17 +181,19 @@ def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> A
     gate, now_ms = keys[0], redis.now_ms
     names = ("generation", "attempts", "lone", "not_before", "probe_until", "moved", "paused")
     state, *numbers = redis.hmget(gate, "state", *names)
-    generation, attempts, lone, not_before, probe_until, moved, paused = (int(each or 0) for each in numbers)
+    generation, attempts, single_rejections, not_before, probe_until, moved, paused = (
+        int(each or 0) for each in numbers
+    )
     if paused:
-        return [b"closed", generation, attempts, lone, 0]
+        return [b"closed", generation, attempts, single_rejections, 0]
     if state is None or state == b"ok":
-        return [b"open", generation, attempts, lone, 0]
+        return [b"open", generation, attempts, single_rejections, 0]
     wait_ms = max(not_before, probe_until) - now_ms
     if wait_ms > 0 and moved <= now_ms + int(argv[2]):
-        return [b"closed", generation, attempts, lone, wait_ms]
+        return [b"closed", generation, attempts, single_rejections, wait_ms]
     redis.hdel(gate, "probe_until", "not_before")
     redis.hset(gate, "probe", argv[0], "probe_until", now_ms + int(argv[1]), "moved", now_ms)
-    return [b"probe", generation, attempts, lone, 0]
+    return [b"probe", generation, attempts, single_rejections, 0]
 
 
 def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
@@ -202,8 +204,8 @@ def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> 
     )
     state, generation, attempts = state_was or b"ok", int(generation_was or 0), int(attempts_was or 0)
     redis.hdel(gate, "none")
-    lone = 0 if what == b"confirmed" else int(lone_was or 0) + (what == b"lone")
-    redis.hset(gate, "lone", lone)
+    single_rejections = 0 if what == b"confirmed" else int(lone_was or 0) + (what == b"lone")
+    redis.hset(gate, "lone", single_rejections)
     if what == b"too_large":
         redis.hset(gate, "limit", argv[5], "limit_at", now_ms)
     if int(argv[0]) != generation:
@@ -222,7 +224,7 @@ def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> 
         return close(b"backing_off", b"", attempts + 1)
     if what == b"hold":
         return close(b"held", argv[3], attempts)
-    if what == b"lone" and lone >= int(argv[6]):
+    if what == b"lone" and single_rejections >= int(argv[6]):
         return close(b"held", every, attempts)
     if what == b"answered" and state == b"held" and reason_was == every:
         return close(b"held", every, attempts)

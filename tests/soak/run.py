@@ -16,7 +16,7 @@ from tests.soak.report import write_report
 from tests.soak.soak import Options, SoakFailedError, run
 from tests.soak.verdict import verdict_of
 from worker.cli.interrupts import ending_on_sigterm
-from worker.local.process import NotKeptError
+from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedisError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def soak(  # noqa: PLR0913 - each is an option of the command
     except KeyboardInterrupt:
         click.echo("soak: interrupted; all of it has ended", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    except (SoakFailedError, EmbeddedRedisError, NotKeptError) as error:
+    except (SoakFailedError, EmbeddedRedisError, ProcessStartError) as error:
         click.echo(f"soak: {error}", err=True)
         sys.exit(EXIT_WRONG)
 

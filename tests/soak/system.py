@@ -15,7 +15,7 @@ from tests.soak.workers import Fleet
 from worker.admin.status import read_status
 from worker.config.settings import WorkerSettings
 from worker.local.redis import EmbeddedRedis
-from worker.local.stand_in import KeptStandIn
+from worker.local.stand_in import SupervisedStandIn
 from worker.standin.client import StandInClient
 from worker.store.client import connect
 from worker.store.dead_letters import DeadLetters, Wanted
@@ -85,7 +85,7 @@ class System:
         """
         with ExitStack() as undo:
             self.redis = undo.enter_context(EmbeddedRedis(self.data, config=REDIS))
-            kept = undo.enter_context(KeptStandIn())
+            kept = undo.enter_context(SupervisedStandIn())
             self.stand_in = undo.enter_context(StandInClient(kept.url))
             self.stand_in.settings(latency_seconds=LATENCY_SECONDS)
             self.log = undo.enter_context(Proxy(self.redis.url))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from worker.local.process import Kept
+from worker.local.process import SupervisedProcess
 from worker.local.worker import environment_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Worker:
     name: str
     pool: str
     log: IO[bytes]
-    kept: Kept
+    kept: SupervisedProcess
     doomed: str = ""
     starts: int = 1
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -230,14 +230,14 @@ class Fleet:
         worker.log.flush()
         worker.kept = self._process(worker.name, worker.pool, worker.log)
 
-    def _process(self, name: str, pool: str, log: IO[bytes]) -> Kept:
+    def _process(self, name: str, pool: str, log: IO[bytes]) -> SupervisedProcess:
         # -P: what lies in the current directory is never imported, not even before Celery changes to another.
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
         options = ["-P", pool, "-c", str(POOLS[pool]), "-n", f"{name}@%h", "--loglevel", "INFO"]
         environment = environment_of(self._settings, os.environ)
-        return Kept(
+        return SupervisedProcess(
             [*command, *options],
             env=environment,
             grace_seconds=GRACE_SECONDS,

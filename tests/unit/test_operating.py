@@ -74,7 +74,7 @@ def events() -> set[str]:
 
 def reasons_of_dead_letters() -> set[str]:
     """Every reason in the source of `entry.py`, a name put into it for each field that it may be of."""
-    source = (ROOT / "worker" / "entry.py").read_text(encoding="utf-8")
+    source = (ROOT / "worker" / "core" / "entry.py").read_text(encoding="utf-8")
     tree = ast.parse(source)
     found = {REFUSED}
     for node in ast.walk(tree):
@@ -91,7 +91,7 @@ def reasons_of_holds() -> set[str]:
     found = {DEAD_LETTERS_FULL, PAUSED, *_HOLD_REASONS.values()}
     for tree in trees():
         found.update(text for call in calls_of(tree, "Hold") for text in texts(first_argument(call)))
-    lua = (ROOT / "worker" / "lua" / "gate_report.lua").read_text(encoding="utf-8")
+    lua = (ROOT / "worker" / "store" / "lua" / "gate_report.lua").read_text(encoding="utf-8")
     return found | set(re.findall(r"close\('held', '(\w+)'", lua))
 
 

@@ -25,7 +25,7 @@ from worker.store.client import command, connect
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from worker.admin.finding import Verdict
+    from worker.admin.finding import Severity
 
 _REDIS_SECONDS: Final = 5.0
 
@@ -89,11 +89,11 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
             return
         yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'none'} configured")
     found = read_status(client, keys, count)
-    strange = found.strange_partitions
+    wrong_type = found.strange_partitions
     if found.strange_inbox:
         yield Finding("streams", "wrong", f"the key {keys.inbox}, the inbox, is none of ours: it is of another type")
-    elif strange:
-        numbers = ", ".join(map(str, strange))
+    elif wrong_type:
+        numbers = ", ".join(map(str, wrong_type))
         yield Finding("streams", "wrong", f"a key of another type stands in our place in partitions {numbers}")
     else:
         yield Finding("streams", "ok", "no key of another type stands in our place")
@@ -122,7 +122,7 @@ def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iter
     yield Finding("endpoint", verdict, f"{settings.endpoint_url}: {message}")
 
 
-def _judged(answer: Any, *, has_key: bool, epoch: Callable[[], float], said: str) -> tuple[Verdict, str]:
+def _judged(answer: Any, *, has_key: bool, epoch: Callable[[], float], said: str) -> tuple[Severity, str]:
     # As if there were records, so that a refusal of their number is told from a refusal of everything.
     match decide(answer, records=2, now_epoch_seconds=epoch()):
         case Retry(error=error) if isinstance(answer, Answer):

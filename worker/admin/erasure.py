@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import redis
 
     from producers.contract.keys import Keys
-    from worker.core.dead_letter import Letter
+    from worker.core.dead_letter import DeadLetter
     from worker.core.lease import Lease
     from worker.store.partitions import Partitions
 
@@ -35,7 +35,7 @@ class NotForgotten(ContactSyncError):  # noqa: N818 - a name that says what happ
 
 
 @dataclass(slots=True)
-class Kept:
+class StoredData:
     """What is kept, by kind: ids of entries that wait, pairs in each place, dead letters."""
 
     inbox: list[bytes] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Kept:
     late: set[bytes] = field(default_factory=set)
     ledger: set[bytes] = field(default_factory=set)
     dead_pairs: set[bytes] = field(default_factory=set)
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
 
     @property
     def waits(self) -> bool:
@@ -96,7 +96,7 @@ class Erasure:
         self._sleep = sleep
         self.partition = partition_of(owner, partitions.count)
 
-    def look(self, renew: Callable[[], None] = lambda: None) -> Kept:
+    def look(self, renew: Callable[[], None] = lambda: None) -> StoredData:
         """What is kept now.
 
         Args:
@@ -104,7 +104,7 @@ class Erasure:
         """
         k, p = self._keys, self.partition
         # The inbox first: what moves on meanwhile is seen in the log.
-        kept = Kept(inbox=[entry_id for entry_id, _ in entries_of(self._client, k, self._owner, self._contact)])
+        kept = StoredData(inbox=[entry_id for entry_id, _ in entries_of(self._client, k, self._owner, self._contact)])
         for into, key in (
             (kept.pending, k.pending(p)),
             (kept.late, k.late(p)),
@@ -117,7 +117,7 @@ class Erasure:
         kept.letters = list(self._letters.find(self._wanted))
         return kept
 
-    def forget(self, *, also_waiting: bool, patience_seconds: float) -> Kept:
+    def forget(self, *, also_waiting: bool, patience_seconds: float) -> StoredData:
         """Removes it; returns what was removed.
 
         Args:
@@ -203,7 +203,7 @@ class Erasure:
             after = b"(" + page[-1][0]
 
 
-def waiting_words(kept: Kept) -> str:
+def waiting_words(kept: StoredData) -> str:
     """That something waits, and what can be done about it."""
     counts = kept.counts()
     entries = counts["inbox_entries"] + counts["waiting_entries"]

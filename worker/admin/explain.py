@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from producers.contract.keys import Keys
     from worker.core.codec import Mark
-    from worker.core.dead_letter import Letter
+    from worker.core.dead_letter import DeadLetter
     from worker.core.entry import Change
     from worker.core.pair import PairState, Readd, Remembered, Verdict
-    from worker.store.gate import View
+    from worker.store.gate import GateSnapshot
 
 SCAN_ENTRIES: Final = 200_000
 """Most entries of the partition's log that are looked through; more than that takes seconds, and is said."""
@@ -71,10 +71,10 @@ class Explanation:
     pending: PairState | None
     known: Remembered | None
     mark: Mark | None
-    letters: Sequence[Letter]
+    letters: Sequence[DeadLetter]
     leased: bool
     next: Verdict | None
-    gate: View
+    gate: GateSnapshot
 
 
 def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Verdict = Literal["ok", "warn", "wrong"]
+Severity = Literal["ok", "warn", "wrong"]
 
 
 class Finding(NamedTuple):
@@ -17,5 +17,5 @@ class Finding(NamedTuple):
     """
 
     name: str
-    verdict: Verdict
+    verdict: Severity
     message: str

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from worker.admin.status import Status
     from worker.config.settings import WorkerSettings
-    from worker.store.gate import View
+    from worker.store.gate import GateSnapshot
 
 WATCH_SECONDS: Final = 3.0
 """How long an old backlog is watched for a move: more than a ticker sleeps, and than most requests take."""
@@ -137,7 +137,7 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:
     return None
 
 
-def _overdue(gate: View, bound_seconds: float) -> bool:
+def _overdue(gate: GateSnapshot, bound_seconds: float) -> bool:
     """Whether the endpoint might have been tried long ago, and nobody did: that is no fault of the endpoint."""
     return not gate.wait_ms and gate.now_ms - gate.not_before_ms >= 1000 * bound_seconds
 
@@ -158,7 +158,7 @@ def _stands(found: Status, waited: str) -> str:
     return f"the oldest change has waited for {waited} and nothing moved for {WATCH_SECONDS:g} s, though {gate}{asleep}"
 
 
-def _gate(gate: View) -> str:
+def _gate(gate: GateSnapshot) -> str:
     if gate.paused_ms:
         return f"an operator has paused deliveries, since {iso_utc(gate.paused_ms)}: contact-sync resume"
     why = f" ({gate.reason})" if gate.reason else ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import redis
 
     from producers.contract.keys import Keys
-    from worker.store.gate import View
+    from worker.store.gate import GateSnapshot
 
 TOTALS: Final = (
     *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
@@ -107,7 +107,7 @@ class Status:
     oldest_ms: int | None
     dead_letters: int
     worker_awake: bool
-    gate: View
+    gate: GateSnapshot
     totals: Mapping[str, int]
     strange_partitions: Sequence[int]
     oldest_delete_ms: int | None = None
@@ -215,15 +215,15 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
     )  # first: what moves on meanwhile is seen in its partition
     parts: list[Part] = []
     counted: Counter[str] = Counter()
-    strange, strayed = [], []
+    wrong_type, replaced = [], []
     for p, replies in _look(client, keys, partitions):
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
-            strange.append(p)
+            wrong_type.append(p)
         # What stands in the place of one key hides that one, not the others.
         parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
         if fits[4] and fits[4][-1]:
-            strayed.append(p)
+            replaced.append(p)
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
@@ -240,9 +240,9 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         gate=gate,
         workers=present(client, keys, gate.now_ms),
         totals={name: counted[name] for name in TOTALS},
-        strange_partitions=strange,
+        strange_partitions=wrong_type,
         lost=_lost(client, keys),
-        strayed_partitions=strayed,
+        strayed_partitions=replaced,
         parts=parts,
         counted=counted,
         inbox_entries=inbox_entries,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from worker.config.settings import WorkerSettings
-    from worker.core.dead_letter import Letter
+    from worker.core.dead_letter import DeadLetter
     from worker.store.dead_letters import Redriven
 
 _WHY_NOT: Final[dict[Redriven, str]] = {
@@ -75,7 +75,7 @@ def _selecting(command: _Command) -> _Command:
 
 class _Found(NamedTuple):
     letters: DeadLetters
-    found: Iterable[Letter]
+    found: Iterable[DeadLetter]
     settings: WorkerSettings
 
 
@@ -91,7 +91,7 @@ def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
         letters = DeadLetters(client, keys, partitions)
         seen: set[str] = set()
 
-        def noted() -> Iterator[Letter]:
+        def noted() -> Iterator[DeadLetter]:
             for letter in letters.find(wanted):
                 seen.add(letter.id)
                 yield letter
@@ -183,7 +183,7 @@ def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:
             click.echo(f"{removed:,} purged")
 
 
-def _echo_array(letters: Iterable[Letter]) -> None:
+def _echo_array(letters: Iterable[DeadLetter]) -> None:
     """A JSON list, a line for each letter, written as they are read: there may be many."""
     opening = "["
     for letter in letters:

@@ -17,7 +17,7 @@ from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED
 from worker.demo.run import Demo
 from worker.demo.screen import screen_for
 from worker.demo.system import DemoFailedError, System
-from worker.local.process import NotKeptError
+from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedisError
 from worker.local.redis_binary import RedisNotFoundError
 
@@ -82,7 +82,7 @@ def run_demo(
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; nothing is left behind", err=True)
         return EXIT_INTERRUPTED
-    except (RedisNotFoundError, EmbeddedRedisError, NotKeptError, DemoFailedError, ContactSyncError) as error:
+    except (RedisNotFoundError, EmbeddedRedisError, ProcessStartError, DemoFailedError, ContactSyncError) as error:
         click.echo(f"contact-sync: {error}", err=True)
     except redis.RedisError as error:
         click.echo(f"contact-sync: the demo's Redis went away: {type(error).__name__}", err=True)

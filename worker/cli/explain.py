@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from producers.contract.change import AT_MIN_MS, ID_MAX_BYTES, OPS, ContactChange, Op, id_fault
-from producers.receipt import Looked, Receipt, Standing, judge, questions
+from producers.receipt import DeliveryStatus, Receipt, ReceiptLookup, lookups, status_from
 from worker.admin.explain import SCAN_ENTRIES
 from worker.admin.explain import explain as look_up
 from worker.cli.session import echo_json, printable, session
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import redis
 
     from worker.admin.explain import Entry, Explanation
-    from worker.core.dead_letter import Letter
+    from worker.core.dead_letter import DeadLetter
     from worker.core.pair import PairState, Side
 
 _EPILOG = """\b
@@ -49,7 +49,7 @@ def _check_entry(_ctx: click.Context, _param: click.Parameter, given: str | None
     return given
 
 
-_STANDINGS: Final[dict[Standing, str]] = {
+_STANDINGS: Final[dict[DeliveryStatus, str]] = {
     "waiting": "it waits",
     "confirmed": "the endpoint confirmed it, or a newer one like it",
     "superseded": "what the endpoint confirmed wins over it",
@@ -82,7 +82,7 @@ def explain(  # noqa: PLR0913 - click hands over each option by its name
         if entry is not None and op is not None:
             said_at = at or max(AT_MIN_MS, entry_time_ms(entry.encode()))
             receipt = Receipt.of(entry, ContactChange(owner=owner, contact=contact, op=op, at=said_at))
-            stands = judge(receipt, _looked(client, questions(receipt, keys, partitions)))
+            stands = status_from(receipt, _looked(client, lookups(receipt, keys, partitions)))
         found = look_up(client, keys, partitions, owner, contact, readd=settings.readd)
     if as_json:
         echo_json({"owner": owner, "contact": contact, "standing": stands, **_as_json(found)})
@@ -94,8 +94,8 @@ def explain(  # noqa: PLR0913 - click hands over each option by its name
         click.echo(printable(line))
 
 
-def _looked(client: redis.Redis, asked: Iterable[tuple[str, bytes]]) -> Looked:
-    return Looked(*(command(client, "HGET", *each) for each in asked))
+def _looked(client: redis.Redis, asked: Iterable[tuple[str, bytes]]) -> ReceiptLookup:
+    return ReceiptLookup(*(command(client, "HGET", *each) for each in asked))
 
 
 def explanation_lines(found: Explanation) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _as_of(found: Explanation) -> str:
     return "".join(f"; {part}" for part in parts)
 
 
-def _letter(letter: Letter) -> str:
+def _letter(letter: DeadLetter) -> str:
     said = ", ".join(filter(None, [letter.reason, letter.code, letter.field, letter.message]))
     outdated = "; outdated by what was confirmed since" if letter.outdated else ""
     return f"{letter.id}: {letter.op or '?'} {_at(letter.at or 0)}, since {iso_utc(letter.since_ms)}: {said}{outdated}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Place(NamedTuple):
+class CommandSource(NamedTuple):
     """Where a command is found, and what it is for in one line, so that ``--help`` need not load it."""
 
     module: str
@@ -31,26 +31,30 @@ class Place(NamedTuple):
     summary: str
 
 
-COMMANDS: Final[Mapping[str, Place]] = {
-    "demo": Place("worker.cli.demo", "demo", "Show the whole system at work on this machine; ends by itself."),
-    "up": Place("worker.cli.up", "up", "Run Redis, a worker and, if asked, the stand-in, until Ctrl-C."),
-    "worker": Place("worker.cli.worker", "worker", "Run a worker with good defaults for this machine."),
-    "endpoint": Place("worker.cli.endpoint", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."),
-    "emit": Place("worker.cli.emit", "emit", "Append changes to the log from JSON lines."),
-    "relay": Place("worker.cli.relay", "relay", "Forward what apps recorded in their outbox."),
-    "reconcile": Place("worker.cli.reconcile", "reconcile_command", "Bring the endpoint to what a source says."),
-    "conform": Place("worker.cli.conform", "conform", "What a producer wrote, held against each rule."),
-    "status": Place("worker.cli.status", "status", "What waits, since when, what was done, and the endpoint."),
-    "serve": Place("worker.cli.serve", "serve_command", "Metrics, probes, and a page that shows the fleet."),
-    "health": Place("worker.cli.health", "health", "Does the fleet make progress? By exit status."),
-    "drain": Place("worker.cli.drain", "drain", "Wait until nothing waits or is in flight."),
-    "explain": Place("worker.cli.explain", "explain", "All that is known of a pair, and why."),
-    "dead-letters": Place("worker.cli.dead_letters", "dead_letters", "What could not be delivered."),
-    "forget": Place("worker.cli.forget", "forget", "Remove what is kept about an owner, with a receipt."),
-    "pause": Place("worker.cli.pause", "pause", "Pause deliveries in the whole fleet, until resume."),
-    "resume": Place("worker.cli.pause", "resume", "Let deliveries go on after pause."),
-    "repartition": Place("worker.cli.repartition", "repartition", "Change the number of partitions."),
-    "check": Place("worker.cli.check", "check", "Is everything there and right? One line each."),
+COMMANDS: Final[Mapping[str, CommandSource]] = {
+    "demo": CommandSource("worker.cli.demo", "demo", "Show the whole system at work on this machine; ends by itself."),
+    "up": CommandSource("worker.cli.up", "up", "Run Redis, a worker and, if asked, the stand-in, until Ctrl-C."),
+    "worker": CommandSource("worker.cli.worker", "worker", "Run a worker with good defaults for this machine."),
+    "endpoint": CommandSource(
+        "worker.cli.endpoint", "endpoint", "Serve a stand-in for the platform's endpoint, in memory."
+    ),
+    "emit": CommandSource("worker.cli.emit", "emit", "Append changes to the log from JSON lines."),
+    "relay": CommandSource("worker.cli.relay", "relay", "Forward what apps recorded in their outbox."),
+    "reconcile": CommandSource(
+        "worker.cli.reconcile", "reconcile_command", "Bring the endpoint to what a source says."
+    ),
+    "conform": CommandSource("worker.cli.conform", "conform", "What a producer wrote, held against each rule."),
+    "status": CommandSource("worker.cli.status", "status", "What waits, since when, what was done, and the endpoint."),
+    "serve": CommandSource("worker.cli.serve", "serve_command", "Metrics, probes, and a page that shows the fleet."),
+    "health": CommandSource("worker.cli.health", "health", "Does the fleet make progress? By exit status."),
+    "drain": CommandSource("worker.cli.drain", "drain", "Wait until nothing waits or is in flight."),
+    "explain": CommandSource("worker.cli.explain", "explain", "All that is known of a pair, and why."),
+    "dead-letters": CommandSource("worker.cli.dead_letters", "dead_letters", "What could not be delivered."),
+    "forget": CommandSource("worker.cli.forget", "forget", "Remove what is kept about an owner, with a receipt."),
+    "pause": CommandSource("worker.cli.pause", "pause", "Pause deliveries in the whole fleet, until resume."),
+    "resume": CommandSource("worker.cli.pause", "resume", "Let deliveries go on after pause."),
+    "repartition": CommandSource("worker.cli.repartition", "repartition", "Change the number of partitions."),
+    "check": CommandSource("worker.cli.check", "check", "Is everything there and right? One line each."),
 }
 
 

@@ -25,7 +25,7 @@ from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken
 from worker.reconcile.database import QuerySource
 from worker.reconcile.files import FORMATS, FileSource
 from worker.reconcile.history import drift, past_runs, record
-from worker.reconcile.lock import LEASE_SECONDS, Turn
+from worker.reconcile.lock import LEASE_SECONDS, ReconcileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,7 +181,7 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         diff = undo.enter_context(_writing(asked.diff_path))
         try:
             if not how.dry_run:
-                _take_turn(undo.enter_context(Turn(client, keys)), client, keys.reconcile, asked, every)
+                _take_turn(undo.enter_context(ReconcileLock(client, keys)), client, keys.reconcile, asked, every)
             # Opened only now: while one waits for the next time a newer file may take its place.
             file = undo.enter_context(_source(asked))
             how = replace(how, name=file.name)
@@ -215,7 +215,7 @@ def _source(asked: _Asked) -> Any:
     return FileSource(asked.source, asked.format_) if asked.query is None else QuerySource(asked.source, asked.query)
 
 
-def _take_turn(turn: Turn, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
+def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
     """Waits for a turn: a one-off run as long as one that was killed holds it, a regular one until it is due."""
     if every is None:
         if not turn.take(LEASE_SECONDS + 2):

@@ -18,11 +18,11 @@ from producers.settings import variable_of
 from worker.cli.interrupts import Ending, ending_on_signals
 from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure
 from worker.config.settings import load_worker_settings
-from worker.local.process import NotKeptError
+from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedis, EmbeddedRedisError
 from worker.local.redis_binary import RedisNotFoundError
-from worker.local.stand_in import KeptStandIn
-from worker.local.worker import KeptWorker
+from worker.local.stand_in import SupervisedStandIn
+from worker.local.worker import SupervisedWorker
 from worker.store.client import connect
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; all of it has ended", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
-    except (RedisNotFoundError, EmbeddedRedisError, NotKeptError) as error:
+    except (RedisNotFoundError, EmbeddedRedisError, ProcessStartError) as error:
         raise Failure(str(error), EXIT_FAILED) from None
     except ContactSyncError as error:  # a setting, or data that was begun with another number of partitions
         raise Failure(str(error), EXIT_USAGE) from None
@@ -82,11 +82,11 @@ def _keep_up(ending: Ending, stack: ExitStack, data: Path | None, *, with_stand_
     server = EmbeddedRedis(data, tcp=tcp)
     _settings("redis://127.0.0.1", None if not with_stand_in else "http://127.0.0.1")  # before anything starts
     stack.enter_context(server)
-    endpoint = stack.enter_context(KeptStandIn()).url if with_stand_in else None
+    endpoint = stack.enter_context(SupervisedStandIn()).url if with_stand_in else None
     settings = _settings(server.url, endpoint)
     client = stack.enter_context(connect(settings.redis_url))
     agree_partitions(client, settings.keys, settings.partitions)  # a worker would say so too, but only in its log
-    worker = Restarted(lambda: KeptWorker(settings))
+    worker = Restarted(lambda: SupervisedWorker(settings))
     stack.callback(worker.close)
     if data is not None and not server.keeps_url:
         long = "contact-sync: a socket does not fit into --data, whose path is too long: the URL is new at each start"
@@ -105,7 +105,7 @@ def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
     """
     here: dict[str, Any] = {"redis_url": redis_url, "broker_url": None}
     if stand_in_url is not None:
-        key_id, key_secret = SecretStr(KeptStandIn.key_id), SecretStr(KeptStandIn.key_secret)
+        key_id, key_secret = SecretStr(SupervisedStandIn.key_id), SecretStr(SupervisedStandIn.key_secret)
         here |= {"endpoint_url": stand_in_url, "server_key_id": key_id, "server_key_secret": key_secret}
         here |= {"server_key_id_file": None, "server_key_secret_file": None}
     return load_worker_settings(require_credentials=stand_in_url is None, **here)
@@ -130,7 +130,7 @@ def _announce(settings: WorkerSettings, data: Path | None, *, with_stand_in: boo
 class Restarted:
     """A worker that is started again when it ends, as whoever runs workers does (a deaf one ends itself for that)."""
 
-    def __init__(self, start: Callable[[], KeptWorker], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, start: Callable[[], SupervisedWorker], clock: Callable[[], float] = time.monotonic) -> None:
         self._start = start
         self._clock = clock
         self._worker = start()

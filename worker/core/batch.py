@@ -10,7 +10,7 @@ from producers.contract.keys import PAIR_SEPARATOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from worker.core.slice import Stretch
+    from worker.core.slice import PartitionSlice
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,66 +49,68 @@ def _records(pairs: tuple[bytes, ...], end: bytes) -> bytes:
     return b'{"ownerXCUserID":"%b%b' % (text, end) if pairs else b""
 
 
-def fill(stretches: Sequence[Stretch], limit: int, *, doubtful: bool = False) -> Batch:
+def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False) -> Batch:
     """Chooses the records of the next request, `limit` at most.
 
     Where suspects wait (pairs of a batch that was rejected) only they are chosen, in groups as small as was found
     necessary, so that the poisonous record ends up alone and the healthy ones are confirmed on the way.
 
     Args:
-        stretches: judged.
+        slices: judged.
         limit: most records.
         doubtful: many suspects in a row were rejected, so that others go first where there are any: their
             confirmation tells poison from an endpoint that rejects everything, and they are not kept waiting by it.
     """
     suspects = [
         (reached.state.suspect, i, pair)
-        for i, stretch in enumerate(stretches)
-        if stretch.pending  # only what waits already can be suspect
-        for pair, reached in stretch.verdicts.items()
+        for i, part in enumerate(slices)
+        if part.pending  # only what waits already can be suspect
+        for pair, reached in part.verdicts.items()
         if reached.op is not None and reached.state is not None and reached.state.suspect
     ]
-    plain = sum(len(stretch.log.plain) for stretch in stretches)
+    plain = sum(len(part.log.plain) for part in slices)
     fresh = doubtful and len(suspects) < plain + sum(
-        reached.op is not None for stretch in stretches for reached in stretch.verdicts.values()
+        reached.op is not None for part in slices for reached in part.verdicts.values()
     )
     if suspects and not fresh:
-        _spell_out(stretches)
+        _materialize(slices)
         size = min(suspects)[0]
-        return _batch(stretches, [(i, pair) for group, i, pair in suspects if group == size][: min(size, limit)], [])
-    repairs = [(i, pair) for i, stretch in enumerate(stretches) for pair in stretch.repairs][:limit]
+        return _batch(slices, [(i, pair) for group, i, pair in suspects if group == size][: min(size, limit)], [])
+    repairs = [(i, pair) for i, part in enumerate(slices) for pair in part.repairs][:limit]
     if repairs:
         # Alone, so that one that is refused can be found by halving while other records come and go.
-        _spell_out(stretches)
-        return _batch(stretches, [], repairs)
+        _materialize(slices)
+        return _batch(slices, [], repairs)
     if plain > limit:
-        _spell_out(stretches)
+        _materialize(slices)
         plain = 0
     waiting = [
         (i, pair)
-        for i, stretch in enumerate(stretches)
-        for pair, reached in stretch.verdicts.items()
+        for i, part in enumerate(slices)
+        for pair, reached in part.verdicts.items()
         if reached.op is not None and reached.state is not None and not reached.state.suspect
     ]
-    return _batch(stretches, waiting[: limit - plain], [])
+    return _batch(slices, waiting[: limit - plain], [])
 
 
-def _spell_out(stretches: Sequence[Stretch]) -> None:
+def _materialize(slices: Sequence[PartitionSlice]) -> None:
     """Leaves no pair plain: what is plain when a batch is filled is in it."""
-    for stretch in stretches:
-        stretch.spell_out()
+    for part in slices:
+        part.materialize()
 
 
-def _batch(stretches: Sequence[Stretch], chosen: list[tuple[int, bytes]], repairs: list[tuple[int, bytes]]) -> Batch:
-    upserts = [pair for stretch in stretches for pair in stretch.log.plain.upserts]
-    deletes = [pair for stretch in stretches for pair in stretch.log.plain.deletes]
+def _batch(
+    slices: Sequence[PartitionSlice], chosen: list[tuple[int, bytes]], repairs: list[tuple[int, bytes]]
+) -> Batch:
+    upserts = [pair for part in slices for pair in part.log.plain.upserts]
+    deletes = [pair for part in slices for pair in part.log.plain.deletes]
     for i, pair in chosen:
-        (upserts if stretches[i].verdicts[pair].op == "upsert" else deletes).append(pair)
+        (upserts if slices[i].verdicts[pair].op == "upsert" else deletes).append(pair)
     for i, pair in repairs:
-        (upserts if stretches[i].repairs[pair] == "upsert" else deletes).append(pair)
+        (upserts if slices[i].repairs[pair] == "upsert" else deletes).append(pair)
     return Batch(
-        chosen=_by_stretch([stretch.log.plain for stretch in stretches], chosen),
-        repairs=_by_stretch([()] * len(stretches), repairs),
+        chosen=_by_stretch([part.log.plain for part in slices], chosen),
+        repairs=_by_stretch([()] * len(slices), repairs),
         upserts=tuple(upserts),
         deletes=tuple(deletes),
     )

@@ -24,7 +24,7 @@ WRONG_PARTITION: Final = "wrong_partition"
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class RedrivableChange:
     """The change that a letter states; `at` is the time of its entry where the change carried none."""
 
     owner: bytes
@@ -44,7 +44,7 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter (CONTRACT section 6).
 
     Attributes:
@@ -83,7 +83,7 @@ class Letter:
         return pair_of(self.owner.encode(), self.contact.encode())
 
     @property
-    def stated(self) -> Stated | None:
+    def stated(self) -> RedrivableChange | None:
         """The change to put back into the log, None where there is none: the entry broke a rule, and still would."""
         at = self.at or self.entry_ms or 0
         op = next((op for op in OPS if op == self.op), None)
@@ -93,7 +93,7 @@ class Letter:
         if id_fault(owner) or id_fault(contact):
             return None
         source = (self.source or "").encode()
-        return Stated(owner, contact, op, at, source if source_fits(source) else b"")
+        return RedrivableChange(owner, contact, op, at, source if source_fits(source) else b"")
 
     def as_json(self) -> dict[str, Any]:
         """The fields of CONTRACT section 6, and the entry that it came from."""
@@ -116,10 +116,10 @@ class Letter:
         }
 
 
-def read_letter(partition: int, letter_id: bytes, value: bytes) -> Letter:
+def read_letter(partition: int, letter_id: bytes, value: bytes) -> DeadLetter:
     """The letter as it was written when the partition was settled."""
     found: dict[str, Any] = orjson.loads(value)
-    return Letter(
+    return DeadLetter(
         id=letter_id.decode(),
         partition=partition,
         owner=found["owner"],

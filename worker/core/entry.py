@@ -52,7 +52,7 @@ def split_pair(pair: bytes) -> tuple[bytes, bytes]:
     return owner, contact
 
 
-def plain_id(raw: bytes) -> bool:
+def is_ordinary_id(raw: bytes) -> bool:
     """Whether these bytes are certainly an id; what is no plain one may be one all the same."""
     return _PLAIN_ID.fullmatch(raw) is not None
 

@@ -17,7 +17,7 @@ MESSAGE_CAP: Final = 200
 _LARGEST_COUNT = 2**31 - 1
 
 
-def plain(text: str) -> str:
+def sanitize(text: str) -> str:
     """Return ``text`` on one line, without control characters and at most `MESSAGE_CAP` characters long."""
     return "".join(character if character.isprintable() else " " for character in text[:MESSAGE_CAP]).strip()
 

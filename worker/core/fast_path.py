@@ -22,7 +22,7 @@ Said = tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
-class Plain:
+class FastPathPairs:
     """The plain pairs of one stretch; each is in one of both.
 
     Attributes:

@@ -43,7 +43,7 @@ class Lease:
     dead_pairs: int
     late_until_ms: int
     late_to_ms: int
-    strayed: int = 0
+    replaced: int = 0
     pending_cursor: int = 0
     late_cursor: int = 0
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from worker.core.backoff import retry_after_seconds
-from worker.core.envelope import Envelope, plain, read_envelope, read_success
+from worker.core.envelope import Envelope, read_envelope, read_success, sanitize
 
 _STATED_CODE = re.compile(r"[0-9]{1,6}")
 _RECORD_FIELDS = frozenset({"", "102", "103", "104"})
@@ -129,7 +129,7 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
         now_epoch_seconds: Unix time in seconds, to read a ``Retry-After`` that is a date.
     """
     if isinstance(answer, NoAnswer):
-        return Retry(after_seconds=None, ambiguous=answer.sent, error=plain(answer.why))
+        return Retry(after_seconds=None, ambiguous=answer.sent, error=sanitize(answer.why))
     if answer.status == 200 and answer.readable and (success := read_success(answer.body)):
         return Confirmed(inserted=success.data.inserted, deleted=success.data.deleted)
     envelope = read_envelope(answer.body) if answer.readable else None
@@ -216,7 +216,7 @@ def _rejected(envelope: Envelope | None, error: str) -> Rejected:
     if envelope is None:
         return Rejected(code="", field="", message=error)
     error_of = envelope.error
-    return Rejected(code=plain(error_of.code), field=plain(error_of.field), message=plain(error_of.message))
+    return Rejected(code=sanitize(error_of.code), field=sanitize(error_of.field), message=sanitize(error_of.message))
 
 
 def _describe(answer: Answer, envelope: Envelope | None) -> str:
@@ -231,10 +231,10 @@ def _describe(answer: Answer, envelope: Envelope | None) -> str:
             parts.append(f"envelope {envelope.status}")
         for name, value in (("code", envelope.error.code), ("field", envelope.error.field)):
             if value:
-                parts.append(f"{name} {stated(value)}")
+                parts.append(f"{name} {loggable_code(value)}")
     return ", ".join(parts)
 
 
-def stated(value: str) -> str:
+def loggable_code(value: str) -> str:
     """A code or field as it may be logged: no small number is none of theirs, and might be anything, an id too."""
     return value if not value or _STATED_CODE.fullmatch(value) else "unknown"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.core.lease import Lease
-    from worker.core.slice import Stretch
-    from worker.store.gate import View
+    from worker.core.slice import PartitionSlice
+    from worker.store.gate import GateSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Round:
         stretches: what they hold, in the same order.
     """
 
-    view: View
+    view: GateSnapshot
     looked: float
     seen: float
     leases: list[Lease]
-    stretches: list[Stretch]
+    slices: list[PartitionSlice]
 
     def at_ms(self, monotonic: float) -> int:
         """Redis' clock (Unix ms) at a time of this process' monotonic clock, in seconds: that or up to a look later."""

@@ -20,7 +20,7 @@ from worker.core.pair import confirm
 
 if TYPE_CHECKING:
     from worker.core.pair import Side, Verdict
-    from worker.core.slice import Stretch
+    from worker.core.slice import PartitionSlice
 
 _NUMBER_DIGITS: Final = 20  # leading zeros are legal; what has more digits is no time
 
@@ -83,35 +83,35 @@ class Act:
     refusal: Refusal | None = None
 
 
-def settlement(stretch: Stretch, chosen: frozenset[bytes], repairs: frozenset[bytes], act: Act) -> Settlement:
+def settlement(part: PartitionSlice, chosen: frozenset[bytes], repairs: frozenset[bytes], act: Act) -> Settlement:
     """All that moves in one partition: the chosen pairs by their fate, the others as what still waits."""
-    into = Settlement(position=stretch.log.position)
+    into = Settlement(position=part.log.position)
     if act.fate == "confirmed":
-        _confirm_plain(into, stretch, act.now_ms)
+        _confirm_plain(into, part, act.now_ms)
     else:
-        stretch.spell_out()
-    joined = len(stretch.log.plain)
-    for pair, reached in stretch.verdicts.items():
+        part.materialize()
+    joined = len(part.log.plain)
+    for pair, reached in part.verdicts.items():
         joined += _live(reached)
         into.totals["stale"] += reached.stale
         if reached.op is None:
-            _leave(into, stretch, pair, None)
+            _leave(into, part, pair, None)
         elif pair not in chosen or act.fate == "kept":
-            _keep(into, stretch, pair, reached, suspect=0)
+            _keep(into, part, pair, reached, suspect=0)
         elif act.fate == "suspect":
-            _keep(into, stretch, pair, reached, suspect=act.suspect)
+            _keep(into, part, pair, reached, suspect=act.suspect)
         elif act.fate == "confirmed":
-            _confirm(into, stretch, pair, reached, act)
+            _confirm(into, part, pair, reached, act)
         else:
-            _bury(into, stretch, pair, reached, act)
-    for entry in stretch.log.malformed:
+            _dead_letter(into, part, pair, reached, act)
+    for entry in part.log.malformed:
         into.letters += (b"", b"", _malformed_letter(entry, act.now_ms))
         into.totals[dead_counter(entry.reason)] += 1
-    waited = sum(state.live for state in stretch.pending.values())
-    into.totals["events"] += stretch.log.entries
-    into.totals["dead_lettered"] += len(stretch.log.malformed)
-    into.totals["coalesced"] += stretch.log.entries - len(stretch.log.malformed) + waited - joined
-    _settle_marks(into, stretch, repairs, act)
+    waited = sum(state.live for state in part.pending.values())
+    into.totals["events"] += part.log.entries
+    into.totals["dead_lettered"] += len(part.log.malformed)
+    into.totals["coalesced"] += part.log.entries - len(part.log.malformed) + waited - joined
+    _settle_marks(into, part, repairs, act)
     return into
 
 
@@ -121,80 +121,80 @@ def _live(reached: Verdict) -> int:
     return left + reached.stale
 
 
-def _leave(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict | None) -> None:
+def _leave(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict | None) -> None:
     """The pair waits no more, but for what its verdict leaves for a later request."""
     if reached is not None and reached.rest is not None:
         # The rest is tried on its own: suspicion fell on the record that has just ended.
         into.keep += (pair, encode_state(reached.rest._replace(suspect=0)))
-    elif pair in stretch.pending:
+    elif pair in part.pending:
         into.drop.append(pair)
 
 
-def _keep(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, suspect: int) -> None:
+def _keep(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, suspect: int) -> None:
     state = reached.state
     if state is None:
         return
     if suspect:
         state = state._replace(suspect=suspect)
-    if stretch.pending.get(pair) != state:
+    if part.pending.get(pair) != state:
         into.keep += (pair, encode_state(state))
 
 
-def _confirm_plain(into: Settlement, stretch: Stretch, now_ms: int) -> None:
+def _confirm_plain(into: Settlement, part: PartitionSlice, now_ms: int) -> None:
     """What is plain is in the batch: of each pair the record alone was to be said, and nothing else is known."""
-    upserts, deletes = len(stretch.log.plain.upserts), len(stretch.log.plain.deletes)
-    into.ledger += stretch.log.plain.ledger()
+    upserts, deletes = len(part.log.plain.upserts), len(part.log.plain.deletes)
+    into.ledger += part.log.plain.ledger()
     into.totals["records_confirmed"] += upserts + deletes
     into.totals["upserts_confirmed"] += upserts
     into.totals["deletes_confirmed"] += deletes
-    count_times(into.totals, "upsert", (entry_id for _, entry_id in stretch.log.plain.upserts.values()), now_ms)
-    count_times(into.totals, "delete", (entry_id for _, entry_id in stretch.log.plain.deletes.values()), now_ms)
+    count_times(into.totals, "upsert", (entry_id for _, entry_id in part.log.plain.upserts.values()), now_ms)
+    count_times(into.totals, "delete", (entry_id for _, entry_id in part.log.plain.deletes.values()), now_ms)
 
 
-def _confirm(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, act: Act) -> None:
-    into.ledger += (pair, encode_remembered(confirm(stretch.remembered(pair), reached)))
-    if pair in stretch.dead_pairs:
-        known = confirm(stretch.remembered(pair), reached, unstamped_upserts=True)
+def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, act: Act) -> None:
+    into.ledger += (pair, encode_remembered(confirm(part.remembered(pair), reached)))
+    if pair in part.dead_pairs:
+        known = confirm(part.remembered(pair), reached, unstamped_upserts=True)
         into.know += (pair, encode_remembered(known))
     into.totals["records_confirmed"] += 1
     into.totals["deletes_confirmed" if reached.op == "delete" else "upserts_confirmed"] += 1
     into.totals["superseded"] += reached.superseded
-    mark = stretch.marks.get(pair)
+    mark = part.marks.get(pair)
     state = reached.state
     side = _side(reached)
     if side is not None and reached.op is not None:
         count_time(into.totals, reached.op, side.first_ms, act.now_ms)
-    reach = state is not None and (mark is not None or state.first_ms <= stretch.late_to_ms)
-    if stretch.late_until_ms > act.begun_ms and reach:
+    reach = state is not None and (mark is not None or state.first_ms <= part.late_to_ms)
+    if part.late_until_ms > act.begun_ms and reach:
         # Somebody whose lease expired may have sent this pair either way; the last word is said once that is over.
-        into.late += (pair, stretch.late_until_ms, stretch.late_until_ms)
+        into.late += (pair, part.late_until_ms, part.late_until_ms)
     elif mark is not None and mark[1].until_ms <= act.begun_ms:
         into.clear += (pair, mark[0])
-    _leave(into, stretch, pair, reached)
+    _leave(into, part, pair, reached)
 
 
-def _bury(into: Settlement, stretch: Stretch, pair: bytes, reached: Verdict, act: Act) -> None:
-    known = stretch.remembered(pair)
+def _dead_letter(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, act: Act) -> None:
+    known = part.remembered(pair)
     into.letters += (pair, encode_remembered(known) if known else b"", _refused_letter(pair, reached, act))
     into.totals["dead_lettered"] += 1
     into.totals[dead_counter(REFUSED)] += 1
     into.totals["superseded"] += reached.superseded
-    _leave(into, stretch, pair, reached)
+    _leave(into, part, pair, reached)
 
 
-def _settle_marks(into: Settlement, stretch: Stretch, repairs: frozenset[bytes], act: Act) -> None:
-    for pair in stretch.past:
-        into.clear += (pair, stretch.marks[pair][0])
+def _settle_marks(into: Settlement, part: PartitionSlice, repairs: frozenset[bytes], act: Act) -> None:
+    for pair in part.past:
+        into.clear += (pair, part.marks[pair][0])
     for pair in repairs:
         if act.fate == "refused":  # the endpoint never accepts it, so no request could have changed it either
-            into.clear += (pair, stretch.marks[pair][0])
+            into.clear += (pair, part.marks[pair][0])
         elif act.fate != "confirmed":
             continue
-        elif stretch.late_until_ms > act.begun_ms:
+        elif part.late_until_ms > act.begun_ms:
             # This repair may itself have been sent before, by somebody whose lease expired.
-            into.late += (pair, stretch.late_until_ms, stretch.late_until_ms)
+            into.late += (pair, part.late_until_ms, part.late_until_ms)
         else:
-            into.clear += (pair, stretch.marks[pair][0])
+            into.clear += (pair, part.marks[pair][0])
         if act.fate == "confirmed":
             into.totals["repairs"] += 1
 

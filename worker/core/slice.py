@@ -9,8 +9,8 @@ from zlib import crc32
 
 from producers.contract.change import ID_MAX_BYTES
 from producers.contract.keys import PAIR_SEPARATOR
-from worker.core.entry import Malformed, plain_id, read_entry
-from worker.core.fast_path import Plain, Said
+from worker.core.entry import Malformed, is_ordinary_id, read_entry
+from worker.core.fast_path import FastPathPairs, Said
 from worker.core.pair import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ RawEntry = Sequence[tuple[bytes, list[bytes]]]
 
 
 @dataclass(slots=True)
-class Log:
+class LogPrefix:
     """A stretch of one log, joined.
 
     Attributes:
@@ -41,7 +41,7 @@ class Log:
     states: dict[bytes, PairState]
     malformed: list[Malformed]
     more: bool
-    plain: Plain = field(default_factory=Plain)
+    plain: FastPathPairs = field(default_factory=FastPathPairs)
 
     @property
     def pairs(self) -> int:
@@ -49,9 +49,9 @@ class Log:
         return len(self.states) + len(self.plain)
 
 
-def join_log(  # noqa: C901, PLR0912 - one loop: at this rate a call for each entry costs more than what it does
-    raw: RawEntry, partition: int, partitions: int, room: int, *, plainly: bool = False
-) -> Log:
+def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for each entry costs more than what it does
+    raw: RawEntry, partition: int, partitions: int, room: int, *, fast: bool = False
+) -> LogPrefix:
     """Joins entries from the first on, up to `room` distinct pairs: settling needs an unbroken stretch.
 
     Producers write owner, contact, op, at in this order, and most ids are letters and digits. Such entries are joined
@@ -62,10 +62,10 @@ def join_log(  # noqa: C901, PLR0912 - one loop: at this rate a call for each en
         partition: the partition whose log holds them.
         partitions: how many there are.
         room: most distinct pairs.
-        plainly: leave the pairs of which it says one thing only in `plain`, else every pair has a state.
+        fast: leave the pairs of which it says one thing only in `plain`, else every pair has a state.
     """
     states: dict[bytes, PairState] = {}
-    plain = Plain()
+    plain = FastPathPairs()
     upserts, deletes = plain.upserts, plain.deletes
     malformed: list[Malformed] = []
     position, entries = b"", 0
@@ -78,8 +78,8 @@ def join_log(  # noqa: C901, PLR0912 - one loop: at this rate a call for each en
                 (owner_is == b"owner" and contact_is == b"contact" and op_is == b"op" and at_is == b"at")
                 # Not ahead of its entry, whose id begins with 13 digits, too, and then a hyphen.
                 and (len(at) == 13 and b"1" <= at < entry_id and at.isdigit() and entry_id[13:14] == b"-")
-                and ((owner.isalnum() and len(owner) <= ID_MAX_BYTES) or plain_id(owner))
-                and ((contact.isalnum() and len(contact) <= ID_MAX_BYTES) or plain_id(contact))
+                and ((owner.isalnum() and len(owner) <= ID_MAX_BYTES) or is_ordinary_id(owner))
+                and ((contact.isalnum() and len(contact) <= ID_MAX_BYTES) or is_ordinary_id(contact))
                 and crc32(owner) % partitions == partition
             ):
                 if op == b"upsert":
@@ -117,14 +117,14 @@ def join_log(  # noqa: C901, PLR0912 - one loop: at this rate a call for each en
                     break
         position = entry_id
         entries += 1
-    for pair in (plain.among(states) | (upserts.keys() & deletes.keys())) if plainly else [*plain]:
+    for pair in (plain.among(states) | (upserts.keys() & deletes.keys())) if fast else [*plain]:
         state = plain.take_out(pair)
         states[pair] = join(states[pair], state) if pair in states else state
-    return Log(position, entries, states, malformed, entries < len(raw), plain)
+    return LogPrefix(position, entries, states, malformed, entries < len(raw), plain)
 
 
 @dataclass(slots=True)
-class Stretch:
+class PartitionSlice:
     """One partition in one round.
 
     Attributes:
@@ -141,7 +141,7 @@ class Stretch:
     """
 
     partition: int
-    log: Log
+    log: LogPrefix
     pending: dict[bytes, PairState] = field(default_factory=dict)
     ledger: dict[bytes, Remembered] = field(default_factory=dict)
     dead_pairs: dict[bytes, DeadPair] = field(default_factory=dict)
@@ -166,9 +166,9 @@ class Stretch:
     def judge(self, readd: Readd, now_ms: int) -> None:
         """Reaches the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
         if self.late_until_ms > now_ms:
-            self.spell_out()
+            self.materialize()
         elif self.log.plain:
-            self.spell_out(self.log.plain.among(self.pending, self.ledger, self.dead_pairs, self.marks))
+            self.materialize(self.log.plain.among(self.pending, self.ledger, self.dead_pairs, self.marks))
         states, pending = self.log.states, self.pending
         for pair in self.pairs:
             state, waiting = states.get(pair), pending.get(pair)
@@ -186,7 +186,7 @@ class Stretch:
             else:
                 self.past.append(pair)
 
-    def spell_out(self, pairs: Iterable[bytes] | None = None) -> None:
+    def materialize(self, pairs: Iterable[bytes] | None = None) -> None:
         """Gives plain pairs the state and the verdict that they stand for; all of them unless some are named."""
         for pair in [*self.log.plain] if pairs is None else pairs:
             state = self.log.states[pair] = self.log.plain.take_out(pair)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from worker.core.lease import Lease
     from worker.core.linger import Linger
-    from worker.core.slice import Log
-    from worker.store.backlog import Surveyor, Waiting
-    from worker.store.gate import View
+    from worker.core.slice import LogPrefix
+    from worker.store.backlog import BacklogScanner, PartitionBacklog
+    from worker.store.gate import GateSnapshot
     from worker.store.partitions import Partitions
 
 TURN_SECONDS: Final = 1.0
@@ -24,7 +24,7 @@ _REACH_MAX: Final = 10.0  # so many batches' worth of entries are read at once w
 
 
 @dataclass(slots=True)
-class Turn:
+class FlushRun:
     """What one run has in hand.
 
     Attributes:
@@ -37,7 +37,7 @@ class Turn:
     ends: float = 0.0
     reach: float = 1.0
 
-    def learn(self, logs: Sequence[Log], room: int) -> None:
+    def learn(self, logs: Sequence[LogPrefix], room: int) -> None:
         """Adapts the reach to how many entries the last batch took."""
         if room > 0 and any(
             lease.waiting > log.entries and not log.more for lease, log in zip(self.leases, logs, strict=True)
@@ -53,19 +53,19 @@ class Claims:
     def __init__(
         self,
         partitions: Partitions,
-        surveyor: Surveyor,
+        scanner: BacklogScanner,
         monotonic: Callable[[], float],
         draw: Callable[[], float],
         *,
         linger: Linger,
     ) -> None:
         self._partitions = partitions
-        self._surveyor = surveyor
+        self._scanner = scanner
         self._monotonic = monotonic
         self._draw = draw
         self._linger = linger
 
-    def take(self, turn: Turn, view: View, limit: int) -> bool:
+    def take(self, turn: FlushRun, view: GateSnapshot, limit: int) -> bool:
         """Adds partitions to the turn until a batch is full; whether it has any in the end."""
         if self._monotonic() >= turn.ends:
             self.give_back(turn.leases)
@@ -84,7 +84,7 @@ class Claims:
         if leases:
             self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))
 
-    def drop_short(self, turn: Turn, seconds: float) -> None:
+    def drop_short(self, turn: FlushRun, seconds: float) -> None:
         """Gives back the leases that do not outlive a request of this length begun now."""
         deadline = self._monotonic() + seconds
         # Sorted out before they are given back: a settle, which that is, moves the time until which a lease counts.
@@ -92,9 +92,9 @@ class Claims:
         turn.leases = [lease for lease in turn.leases if lease.outlives(deadline)]
         self.give_back(short)
 
-    def _choose(self, view: View, limit: int, room: int) -> list[int]:
+    def _choose(self, view: GateSnapshot, limit: int, room: int) -> list[int]:
         """Those that are due, drawn by lot; then what else waits, for company: it makes the request no dearer."""
-        survey = self._surveyor.look()
+        survey = self._scanner.look()
         free = [each for each in survey.waiting if not each.leased]
         # What is due is due alike: ranked by size or age, a quiet partition would wait for as long as others are full.
         # Tasks that look at the same moment would all want the same ones: a draw parts those that are alike.
@@ -109,6 +109,6 @@ class Claims:
             room -= each.entries + each.pending
         return chosen
 
-    def _due_ms(self, waiting: Waiting, view: View, limit: int) -> float:
+    def _due_ms(self, waiting: PartitionBacklog, view: GateSnapshot, limit: int) -> float:
         due = waiting.due_ms(view, self._linger, limit)
         return float("inf") if due is None else due

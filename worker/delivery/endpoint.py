@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import httpcore
 import httpx
 
-from worker.core.envelope import plain
+from worker.core.envelope import sanitize
 from worker.core.outcome import Answer, NoAnswer
 from worker.delivery.deadline import DeadlineBackend, DeadlineStream
 
@@ -180,13 +180,13 @@ def _read(response: httpx.Response) -> Answer | NoAnswer:
 def _why(error: httpx.TransportError) -> str:
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return plain(f"no connection: {error}")  # the operating system's or OpenSSL's words
+            return sanitize(f"no connection: {error}")  # the operating system's or OpenSSL's words
         case httpx.PoolTimeout():
             return "no free connection before the deadline"
         case httpx.TimeoutException():
             return "no answer before the deadline"
         case httpx.NetworkError():
-            return plain(f"the connection broke: {error}")
+            return sanitize(f"the connection broke: {error}")
         case httpx.LocalProtocolError():
             return "the request holds a header that cannot be sent"  # h11 would quote it, and it is the secret
         case _:

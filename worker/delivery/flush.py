@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from worker.core.batch import Batch, fill
 from worker.core.round import Round
-from worker.core.slice import Stretch, join_log
-from worker.delivery.claims import Claims, Turn
+from worker.core.slice import PartitionSlice, coalesce_prefix
+from worker.delivery.claims import Claims, FlushRun
 from worker.store.backlog import ABSORB_READ
-from worker.store.partitions import Asked, Partitions
+from worker.store.partitions import Partitions, ReadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.config.settings import WorkerSettings
     from worker.core.lease import Lease
-    from worker.delivery.request import Requests
-    from worker.delivery.settle import Settling
+    from worker.delivery.request import RequestSender
+    from worker.delivery.settle import Settler
     from worker.delivery.tracing import Tracing
-    from worker.store.gate import Gate, View
+    from worker.store.gate import Gate, GateSnapshot
 
 
 class Flusher:
@@ -32,8 +32,8 @@ class Flusher:
         partitions: Partitions,
         claims: Claims,
         gate: Gate,
-        requests: Requests,
-        settling: Settling,
+        requests: RequestSender,
+        settler: Settler,
         monotonic: Callable[[], float],
         stopping: Callable[[], bool],
         tracing: Tracing | None = None,
@@ -43,7 +43,7 @@ class Flusher:
         self._claims = claims
         self._gate = gate
         self._requests = requests
-        self._settling = settling
+        self._settler = settler
         self._monotonic = monotonic
         self._stopping = stopping
         self._tracing = tracing
@@ -57,7 +57,7 @@ class Flusher:
             redis.RedisError: Redis went away; what was in hand is in the log still, and leases expire.
         """
         ends = self._monotonic() + budget_seconds
-        turn = Turn()
+        turn = FlushRun()
         rounds = 0
         while self._monotonic() < ends and not self._stopping():
             looked = self._monotonic()
@@ -70,7 +70,7 @@ class Flusher:
         self._claims.give_back(turn.leases)
         return rounds
 
-    def _flush(self, turn: Turn, view: View, looked: float, seen: float) -> None:
+    def _flush(self, turn: FlushRun, view: GateSnapshot, looked: float, seen: float) -> None:
         """One batch, from the log to what became of it; the turn keeps the leases that have work left."""
         self._claims.drop_short(turn, self._settings.request_timeout_seconds)
         if not turn.leases:
@@ -78,20 +78,20 @@ class Flusher:
         this = Round(view, looked, seen, turn.leases, self._read(turn, view))
         sent = self._requests.send(this, self._fill(this))
         fate = self._requests.report(sent, absorbed=any(self._absorbs(lease, view) for lease in turn.leases))
-        turn.leases = self._settling.settle(this, sent, fate)
+        turn.leases = self._settler.settle(this, sent, fate)
 
-    def _limit(self, view: View) -> int:
+    def _limit(self, view: GateSnapshot) -> int:
         return min(self._settings.batch_size, view.limit or self._settings.batch_size)
 
-    def _absorbs(self, lease: Lease, view: View) -> bool:
+    def _absorbs(self, lease: Lease, view: GateSnapshot) -> bool:
         """Whether the whole log is read into pending: a retry is built from the newest state of its pairs."""
         return view.state != "ok" or lease.pending > self._limit(view)
 
-    def _read(self, turn: Turn, view: View) -> list[Stretch]:
+    def _read(self, turn: FlushRun, view: GateSnapshot) -> list[PartitionSlice]:
         """Entries, what waits and what is remembered of their pairs; joined and judged."""
         limit = self._limit(view)
         asked = [
-            Asked(
+            ReadRequest(
                 entries=ABSORB_READ if self._absorbs(lease, view) else int(limit * turn.reach),
                 pairs=limit if lease.pending and not view.closed else 0,
                 now_ms=view.now_ms,
@@ -105,21 +105,21 @@ class Flusher:
         for lease, read in zip(turn.leases, reads, strict=True):
             absorbs = self._absorbs(lease, view)
             size = ABSORB_READ if absorbs else max(0, room)
-            logs.append(join_log(read.raw, lease.partition, self._partitions.count, size, plainly=True))
+            logs.append(coalesce_prefix(read.raw, lease.partition, self._partitions.count, size, fast=True))
             room -= 0 if absorbs else logs[-1].pairs
         turn.learn(logs, room)
         if self._tracing is not None:
             self._tracing.read((read.raw, log.entries) for read, log in zip(reads, logs, strict=True))
-        stretches = self._partitions.recall(turn.leases, logs, reads)
-        for stretch in stretches:
-            stretch.judge(self._settings.readd, view.now_ms)
-        return stretches
+        slices = self._partitions.recall(turn.leases, logs, reads)
+        for part in slices:
+            part.judge(self._settings.readd, view.now_ms)
+        return slices
 
     def _fill(self, this: Round) -> Batch:
         """The next request's records; none while the gate is closed or a log that must be known whole is not."""
         unread = any(
-            self._absorbs(lease, this.view) and lease.waiting > stretch.log.entries
-            for lease, stretch in zip(this.leases, this.stretches, strict=True)
+            self._absorbs(lease, this.view) and lease.waiting > part.log.entries
+            for lease, part in zip(this.leases, this.slices, strict=True)
         )
         limit = 0 if this.view.closed or unread else self._limit(this.view)
-        return fill(this.stretches, limit, doubtful=this.view.doubtful)
+        return fill(this.slices, limit, doubtful=this.view.doubtful)

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from producers.contract.errors import SettingsError
 from worker.core.backoff import full_jitter
-from worker.core.outcome import Answer, Confirmed, Hold, NoAnswer, Outcome, Rejected, Retry, TooLarge, decide, stated
+from worker.core.outcome import (
+    Answer,
+    Confirmed,
+    Hold,
+    NoAnswer,
+    Outcome,
+    Rejected,
+    Retry,
+    TooLarge,
+    decide,
+    loggable_code,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +71,7 @@ class Sent:
         return barred or isinstance(self.outcome, (Retry, Hold))
 
 
-class Requests:
+class RequestSender:
     """Sends batches through the gate."""
 
     def __init__(  # noqa: PLR0913 - everything a request touches is handed in, by name
@@ -95,7 +106,7 @@ class Requests:
         permit = self._gate.enter(this.leases[0].token.decode(), self._settings.lease_seconds)
         if not permit.go:
             return nothing
-        clears = permit.probe or permit.lone > 0
+        clears = permit.probe or permit.single_rejections > 0
         passed = replace(nothing, generation=permit.generation, attempts=permit.attempts, clears=clears)
         try:
             key = self._server_key(permit.generation)
@@ -135,7 +146,7 @@ class Requests:
                 report(sent.generation, "answered", delay_seconds=hold)
                 return "suspect"
             case Rejected(code=code, field=field):
-                error = f"code {stated(code)}, field {stated(field)}"
+                error = f"code {loggable_code(code)}, field {loggable_code(field)}"
                 state = report(sent.generation, "lone", delay_seconds=hold, error=error)
                 return "refused" if state != "held" else kept
             case Hold(reason=reason, error=error):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from worker.core.counters import OUTCOMES, request_counter
-from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, stated
+from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, loggable_code
 from worker.core.settlement import Act, Fate, Refusal, Settlement, settlement
 from worker.store.gate import DEAD_LETTERS_FULL
 from worker.store.partitions import DEAD_CAP, Partitions
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
     from worker.core.lease import Lease
     from worker.core.round import Round
-    from worker.core.slice import Stretch
-    from worker.delivery.request import Requests, Sent
+    from worker.core.slice import PartitionSlice
+    from worker.delivery.request import RequestSender, Sent
 
 
 _PUT_OFF_MS: Final = 500
@@ -42,14 +42,14 @@ class Log(Protocol):
         """Somebody is needed."""
 
 
-class Settling:
+class Settler:
     """Moves partitions forward by what became of a batch."""
 
     def __init__(
         self,
         settings: WorkerSettings,
         partitions: Partitions,
-        requests: Requests,
+        requests: RequestSender,
         monotonic: Callable[[], float],
         log: Log,
     ) -> None:
@@ -61,28 +61,28 @@ class Settling:
 
     def settle(self, this: Round, sent: Sent, fate: Fate | None) -> list[Lease]:
         """Settles every partition of the round; returns the leases that have work left."""
-        leases, stretches, now_ms = this.leases, this.stretches, this.at_ms(self._monotonic())
-        settlements = _settlements(stretches, sent, fate, now_ms)
+        leases, slices, now_ms = this.leases, this.slices, this.at_ms(self._monotonic())
+        settlements = _settlements(slices, sent, fate, now_ms)
         _count(settlements, sent)
         late = [each.late for each in settlements]
         if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:
             # Marked before anything else moves: whatever happens from here on, the request may still act.
             until_ms = sent.deadline_ms + int(self._settings.late_seconds * 1000)
-            late = [_marks(stretch, sent, i, until_ms) for i, stretch in enumerate(stretches)]
+            late = [_marks(part, sent, i, until_ms) for i, part in enumerate(slices)]
         elif isinstance(sent.outcome, Rejected) and not any(sent.batch.chosen):
             wait_ms = max(_PUT_OFF_MS, _PUT_OFF_REQUESTS * (now_ms - sent.begun_ms))
-            late = _put_off(stretches, sent, now_ms + wait_ms)
-        self._partitions.mark_late([(each.partition, flat) for each, flat in zip(stretches, late, strict=True)])
+            late = _put_off(slices, sent, now_ms + wait_ms)
+        self._partitions.mark_late([(each.partition, flat) for each, flat in zip(slices, late, strict=True)])
         renew = [
-            not sent.stopped and _has_more(lease, stretch, each, closed=this.view.closed)
-            for lease, stretch, each in zip(leases, stretches, settlements, strict=True)
+            not sent.stopped and _has_more(lease, part, each, closed=this.view.closed)
+            for lease, part, each in zip(leases, slices, settlements, strict=True)
         ]
         results = self._partitions.settle(leases, settlements, renew)
-        self._say(sent, stretches, settlements, results.count("fenced"))
+        self._say(sent, slices, settlements, results.count("fenced"))
         for i, result in enumerate(results):
             if result == "fenced" and sent.posted:
                 # Whoever holds the partition now does not know of this request; it has been answered, so it is over.
-                self._partitions.mark_late([(stretches[i].partition, _marks(stretches[i], sent, i, now_ms))])
+                self._partitions.mark_late([(slices[i].partition, _marks(slices[i], sent, i, now_ms))])
         if "full" in results:
             self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
         return [lease for lease, stays, each in zip(leases, renew, results, strict=True) if stays and each == "settled"]
@@ -91,8 +91,10 @@ class Settling:
         self._requests.hold(DEAD_LETTERS_FULL, f"a partition has no room for more than {DEAD_CAP} dead letters")
         self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))
 
-    def _say(self, sent: Sent, stretches: Sequence[Stretch], settlements: Sequence[Settlement], fenced: int) -> None:
-        malformed = sum(len(stretch.log.malformed) for stretch in stretches)
+    def _say(
+        self, sent: Sent, slices: Sequence[PartitionSlice], settlements: Sequence[Settlement], fenced: int
+    ) -> None:
+        malformed = sum(len(part.log.malformed) for part in slices)
         if malformed:
             self._log.warning("entries_malformed", entries=malformed)
         if fenced:
@@ -101,8 +103,8 @@ class Settling:
             return
         fields: dict[str, Any] = {
             "records": sent.batch.records,
-            "partitions": len(stretches),
-            "entries": sum(stretch.log.entries for stretch in stretches),
+            "partitions": len(slices),
+            "entries": sum(part.log.entries for part in slices),
             "repairs": sum(each.totals["repairs"] for each in settlements),
         }
         match sent.outcome:
@@ -112,22 +114,22 @@ class Settling:
                 attempt = sent.attempts + 1
                 self._log.warning("batch_retry", **fields, error=error, ambiguous=ambiguous, attempt=attempt)
             case Rejected(code=code, field=field):
-                self._log.warning("batch_rejected", **fields, code=stated(code), field=stated(field))
+                self._log.warning("batch_rejected", **fields, code=loggable_code(code), field=loggable_code(field))
             case Hold(reason=reason, error=error):
                 self._log.error("endpoint_held", **fields, reason=reason, error=error)
             case TooLarge(error=error):
                 self._log.warning("batch_too_large", **fields, error=error)
 
 
-def _settlements(stretches: Sequence[Stretch], sent: Sent, fate: Fate | None, now_ms: int) -> list[Settlement]:
+def _settlements(slices: Sequence[PartitionSlice], sent: Sent, fate: Fate | None, now_ms: int) -> list[Settlement]:
     if fate is None:
-        return [Settlement() for _ in stretches]
+        return [Settlement() for _ in slices]
     outcome = sent.outcome
     refusal = Refusal(outcome.code, outcome.field, outcome.message) if isinstance(outcome, Rejected) else None
     act = Act(fate, sent.begun_ms, now_ms, suspect=(sent.batch.records + 1) // 2, refusal=refusal)
     return [
-        settlement(stretch, chosen, repairs, act)
-        for stretch, chosen, repairs in zip(stretches, sent.batch.chosen, sent.batch.repairs, strict=True)
+        settlement(part, chosen, repairs, act)
+        for part, chosen, repairs in zip(slices, sent.batch.chosen, sent.batch.repairs, strict=True)
     ]
 
 
@@ -145,31 +147,31 @@ def _count(settlements: Sequence[Settlement], sent: Sent) -> None:
         totals["deleted"] += sent.outcome.deleted
 
 
-def _marks(stretch: Stretch, sent: Sent, i: int, until_ms: int) -> list[bytes | int]:
+def _marks(part: PartitionSlice, sent: Sent, i: int, until_ms: int) -> list[bytes | int]:
     """A late mark for each record of one partition, with the op it was sent with."""
-    stretch.spell_out()
+    part.materialize()
     flat: list[bytes | int] = []
     for pair in sent.batch.chosen[i]:
-        flat += (pair, until_ms, 0) if stretch.verdicts[pair].op == "upsert" else (pair, 0, until_ms)
+        flat += (pair, until_ms, 0) if part.verdicts[pair].op == "upsert" else (pair, 0, until_ms)
     for pair in sent.batch.repairs[i]:
-        flat += (pair, until_ms, 0) if stretch.repairs[pair] == "upsert" else (pair, 0, until_ms)
+        flat += (pair, until_ms, 0) if part.repairs[pair] == "upsert" else (pair, 0, until_ms)
     return flat
 
 
-def _put_off(stretches: Sequence[Stretch], sent: Sent, until_ms: int) -> list[list[bytes | int]]:
+def _put_off(slices: Sequence[PartitionSlice], sent: Sent, until_ms: int) -> list[list[bytes | int]]:
     """Late marks that let half of a rejected batch of repairs wait, so that its culprit ends up alone.
 
     Repairs have no state to be suspect in; their marks are moved instead, each for the ops it is of.
     """
     waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
-    late: list[list[bytes | int]] = [[] for _ in stretches]
+    late: list[list[bytes | int]] = [[] for _ in slices]
     for i, pair in waiting[(len(waiting) + 1) // 2 :]:
-        mark = stretches[i].marks[pair][1]
+        mark = slices[i].marks[pair][1]
         late[i] += (pair, until_ms if mark.upsert_until_ms else 0, until_ms if mark.delete_until_ms else 0)
     return late
 
 
-def _has_more(lease: Lease, stretch: Stretch, each: Settlement, *, closed: bool) -> bool:
-    if lease.waiting > stretch.log.entries:
+def _has_more(lease: Lease, part: PartitionSlice, each: Settlement, *, closed: bool) -> bool:
+    if lease.waiting > part.log.entries:
         return True
     return not closed and bool(each.keep or lease.pending > len(each.drop))

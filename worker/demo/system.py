@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from worker.config.settings import WorkerSettings
 from worker.local.redis import EmbeddedRedis
-from worker.local.stand_in import KeptStandIn
-from worker.local.worker import KeptWorker, last_line
+from worker.local.stand_in import SupervisedStandIn
+from worker.local.worker import SupervisedWorker, last_line
 
 if TYPE_CHECKING:
     from worker.standin.client import StandInClient
@@ -38,8 +38,8 @@ class System:
     def __init__(self) -> None:
         self.workers_killed = 0
         self._redis = EmbeddedRedis()
-        self._stand_in = KeptStandIn()
-        self._worker: KeptWorker | None = None
+        self._stand_in = SupervisedStandIn()
+        self._worker: SupervisedWorker | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class System:
 
     def start_worker(self) -> None:
         """Starts the worker, or another after one that was killed; returns before it is ready."""
-        self._worker = KeptWorker(self.settings, log=self._log, grace_seconds=GRACE_SECONDS)
+        self._worker = SupervisedWorker(self.settings, log=self._log, grace_seconds=GRACE_SECONDS)
 
     def kill_worker(self) -> None:
         """Kills it in the middle of what it does."""

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-KEEPER = Path(__file__).with_name("supervisor.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 KEEPER_START_SECONDS = 30.0
 """Longest to wait for the keeper to have started the command; it takes 0.03 s on an idle machine."""
@@ -29,11 +29,11 @@ KEEPER_MARGIN_SECONDS = 10.0
 """What the keeper may take beyond the grace time, for the kill and the removal of directories."""
 
 
-class NotKeptError(RuntimeError):
+class ProcessStartError(RuntimeError):
     """The command could not be started; the message is one line that says why."""
 
 
-class Kept:
+class SupervisedProcess:
     """One command, running from construction until :meth:`close`, its own end, or the owner's.
 
     Its standard input is empty. It leads a session of its own, so Ctrl-C on the owner's terminal
@@ -80,7 +80,7 @@ class Kept:
             # By path, isolated and without site: nothing in the environment or the current directory can
             # change what the keeper imports, and it starts in half the time.
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(KEEPER), *options, "--", *command],
+                [sys.executable, "-I", "-S", str(SUPERVISOR), *options, "--", *command],
                 stdin=theirs.fileno(),
                 stdout=stdout,
                 stderr=stderr,
@@ -103,7 +103,7 @@ class Kept:
             if not line.isdigit():  # Ctrl-C too: nobody will hold this object, so nobody else will close it
                 self.close()
         if not line.isdigit():
-            raise NotKeptError(line or f"cannot run {program}: its keeper did not start")
+            raise ProcessStartError(line or f"cannot run {program}: its keeper did not start")
         return int(line)
 
     def poll(self) -> int | None:

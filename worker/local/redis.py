@@ -26,7 +26,7 @@ from worker.local.data_dir import (
     private_directory,
     short_enough,
 )
-from worker.local.process import Kept
+from worker.local.process import SupervisedProcess
 from worker.local.redis_binary import find_redis_binary
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class EmbeddedRedis:
         self._config = dict(config or {})
         self._binary = self._private = Path()
         self._port = 0
-        self._kept: Kept | None = None
+        self._kept: SupervisedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -88,7 +88,7 @@ class EmbeddedRedis:
         return self._running.pid
 
     @property
-    def _running(self) -> Kept:
+    def _running(self) -> SupervisedProcess:
         if self._kept is None:
             raise EmbeddedRedisError("the embedded Redis is not running")
         return self._kept
@@ -156,7 +156,7 @@ class EmbeddedRedis:
             held = []
             if self._data_dir is not None:
                 held.append(undo.enter_context(locked(self._data_dir)).fileno())
-            kept = Kept(
+            kept = SupervisedProcess(
                 [str(self._binary), *self._arguments()],
                 grace_seconds=GRACE_SECONDS if self._data_dir is None else GRACE_WITH_DATA_SECONDS,
                 remove=[self._private],
@@ -190,7 +190,7 @@ class EmbeddedRedis:
         return [word for name, value in directives.items() for word in (f"--{name}", value)]
 
 
-def wait_until_ready(kept: Kept, path: Path, log: IO[bytes]) -> None:
+def wait_until_ready(kept: SupervisedProcess, path: Path, log: IO[bytes]) -> None:
     """Returns when the server answers PING on its socket.
 
     That the socket answers proves that the server is ours, and that it got its port too, if any.

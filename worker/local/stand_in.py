@@ -9,7 +9,7 @@ import sys
 import tempfile
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from worker.local.process import Kept, NotKeptError
+from worker.local.process import ProcessStartError, SupervisedProcess
 from worker.local.worker import last_line
 from worker.standin.client import StandInClient
 from worker.standin.settings import DEFAULT_KEY
@@ -24,7 +24,7 @@ GRACE_SECONDS: Final = 2.0
 """How long it may take to end: it keeps nothing, so nothing is lost with it."""
 
 
-class KeptStandIn:
+class SupervisedStandIn:
     """One stand-in endpoint on a free port of 127.0.0.1, as a context manager; it accepts the default key.
 
     Attributes:
@@ -44,7 +44,7 @@ class KeptStandIn:
         with tempfile.TemporaryFile() as log:
             # -P: what lies in the current directory is never imported.
             command = [sys.executable, "-P", "-m", "worker.local.stand_in"]
-            kept = Kept(command, grace_seconds=GRACE_SECONDS, stdout=subprocess.PIPE, stderr=log)
+            kept = SupervisedProcess(command, grace_seconds=GRACE_SECONDS, stdout=subprocess.PIPE, stderr=log)
             try:
                 self.url = _first_line(kept, log)
             except BaseException:  # Ctrl-C too: nobody will hold it, so nobody else will close it
@@ -61,13 +61,13 @@ class KeptStandIn:
         self._kept.close()
 
 
-def _first_line(kept: Kept, log: IO[bytes]) -> str:
+def _first_line(kept: SupervisedProcess, log: IO[bytes]) -> str:
     """Its URL, which is all it ever says on standard output."""
     assert kept.stdout is not None  # noqa: S101 - it was asked for as a pipe; this tells mypy so
     readable, _, _ = select.select([kept.stdout], [], [], START_SECONDS)
     line = os.read(kept.stdout.fileno(), 1024).decode().strip() if readable else ""
     if not line:
-        raise NotKeptError(f"the stand-in endpoint did not start: {last_line(log)}")
+        raise ProcessStartError(f"the stand-in endpoint did not start: {last_line(log)}")
     return line
 
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final, Self
 from pydantic import SecretStr
 
 from producers.settings import variable_of
-from worker.local.process import Kept
+from worker.local.process import SupervisedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def environment_of(settings: WorkerSettings, environ: Mapping[str, str]) -> dict
     return variables
 
 
-class KeptWorker:
+class SupervisedWorker:
     """One Celery worker, from construction until :meth:`close`, :meth:`kill`, its own end, or ours.
 
     Its current directory is a new and empty one, which goes with it: whatever lies in ours, a `.env` or a module that
@@ -84,7 +84,7 @@ class KeptWorker:
         # -P: what lies in the current directory is never imported, not even before Celery changes to another.
         command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
         options = ["-P", "threads", "-c", str(concurrency), "-n", f"{directory.name}@%h", "--loglevel", "WARNING"]
-        self._kept = Kept(
+        self._kept = SupervisedProcess(
             [*command, *options],
             env=environment_of(settings, os.environ),
             grace_seconds=settings.request_timeout_seconds + MARGIN_SECONDS if grace_seconds is None else grace_seconds,

@@ -19,12 +19,12 @@ from kombu.exceptions import OperationalError
 from worker.process import runtime
 from worker.process.stopping import STOPPING
 from worker.process.ticker import IDLE_SECONDS, Ticker
-from worker.store.backlog import Surveyor
+from worker.store.backlog import BacklogScanner
 from worker.store.client import LEASE_PATH_SECONDS, connect
 from worker.store.gate import Gate
 from worker.store.inbox import Inbox
-from worker.store.ledger_rotation import Forgetting
-from worker.store.loss_detector import Continuity
+from worker.store.ledger_rotation import LedgerRotation
+from worker.store.loss_detector import LossDetector
 from worker.store.presence import Presence
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout":
 """A broker that swallows what it is sent must not hold up the ticker for longer than its lease."""
 
 
-class QueueOfHints:
+class HintQueue:
     """One queue of the broker, through Celery's own connection settings.
 
     Attributes:
@@ -140,7 +140,7 @@ class TickerStep(bootsteps.StartStopStep):
         """Starts ticking."""
         settings = runtime.settings_of(self._app)
         client = connect(settings.redis_url, timeout_seconds=IDLE_SECONDS + LEASE_PATH_SECONDS)
-        queue = QueueOfHints(self._app, settings.namespace)
+        queue = HintQueue(self._app, settings.namespace)
         partitions: int = self._app.contact_sync_partitions  # asks nobody: Redis may be away
         name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
         self._presence = Presence(client, settings.keys, name, worker.concurrency, pool, time.monotonic)
@@ -148,7 +148,7 @@ class TickerStep(bootsteps.StartStopStep):
             settings,
             client=client,
             keys=settings.keys,
-            surveyor=Surveyor(client, settings.keys, partitions),
+            scanner=BacklogScanner(client, settings.keys, partitions),
             gate=Gate(client, settings.keys),
             broker=queue,
             broker_errors=queue.errors,
@@ -157,8 +157,8 @@ class TickerStep(bootsteps.StartStopStep):
             monotonic=time.monotonic,
             log=_LOG,
             watches=(
-                Continuity(client, settings.keys, partitions, time.monotonic, _LOG, _end).look,
-                Forgetting(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).look,
+                LossDetector(client, settings.keys, partitions, time.monotonic, _LOG, _end).look,
+                LedgerRotation(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).look,
                 self._presence.look,
             ),
             move_inbox=Inbox(client, settings.keys, partitions).move,

@@ -22,10 +22,10 @@ from worker.core.linger import Linger
 from worker.delivery.claims import Claims
 from worker.delivery.endpoint import PATH, Endpoint
 from worker.delivery.flush import Flusher
-from worker.delivery.request import Requests
-from worker.delivery.settle import Settling
+from worker.delivery.request import RequestSender
+from worker.delivery.settle import Settler
 from worker.process.stopping import STOPPING
-from worker.store.backlog import Surveyor
+from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.gate import Gate
 from worker.store.partitions import Partitions
@@ -111,7 +111,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
     )
     endpoint = Endpoint(settings.endpoint_url, settings.request_timeout_seconds, monotonic)
     tracing = _tracing(endpoint, settings)
-    requests = Requests(
+    requests = RequestSender(
         settings,
         gate=gate,
         endpoint=tracing or endpoint,
@@ -120,14 +120,14 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         epoch=time.time,
         draw=draw,
     )
-    surveyor = Surveyor(client, settings.keys, count)
+    scanner = BacklogScanner(client, settings.keys, count)
     flusher = Flusher(
         settings,
         partitions=partitions,
-        claims=Claims(partitions, surveyor, monotonic, draw, linger=Linger.of(settings)),
+        claims=Claims(partitions, scanner, monotonic, draw, linger=Linger.of(settings)),
         gate=gate,
         requests=requests,
-        settling=Settling(settings, partitions, requests, monotonic, log),
+        settler=Settler(settings, partitions, requests, monotonic, log),
         monotonic=monotonic,
         stopping=stopping,
         tracing=tracing,

@@ -14,7 +14,7 @@ import redis
 
 from worker.core.linger import Linger
 from worker.store import scripts
-from worker.store.delete_scan import DeletesFirst
+from worker.store.delete_scan import DeleteScan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from producers.contract.keys import Keys
     from worker.config.settings import WorkerSettings
     from worker.delivery.settle import Log
-    from worker.store.backlog import Survey, Surveyor
-    from worker.store.gate import Gate, View
+    from worker.store.backlog import BacklogScanner, Survey
+    from worker.store.gate import Gate, GateSnapshot
 
 LEASE_SECONDS: Final = 4.0
 """How long the fleet is without a ticker after the death of the one that had it."""
@@ -65,7 +65,7 @@ class Ticker:
         *,
         client: redis.Redis,
         keys: Keys,
-        surveyor: Surveyor,
+        scanner: BacklogScanner,
         gate: Gate,
         broker: Broker,
         broker_errors: tuple[type[BaseException], ...],
@@ -79,7 +79,7 @@ class Ticker:
         self._settings = settings
         self._client = client
         self._key = keys.ticker
-        self._surveyor = surveyor
+        self._scanner = scanner
         self._gate = gate
         self._broker = broker
         self._broker_errors = broker_errors
@@ -87,7 +87,7 @@ class Ticker:
         self._token = token.encode()
         self._monotonic = monotonic
         self._linger = Linger.of(settings)
-        self._deletes = DeletesFirst(client, keys)
+        self._deletes = DeleteScan(client, keys)
         self._renewed = -math.inf
         self._log = log
         self._watches = watches
@@ -142,12 +142,12 @@ class Ticker:
 
     def _tick(self) -> float:
         """One look; returns how long to wait before the next, in seconds."""
-        survey = self._surveyor.look(block_ms=int(IDLE_SECONDS * 1000))
+        survey = self._scanner.look(block_ms=int(IDLE_SECONDS * 1000))
         if survey.inbox:
             # Two that do so at once, as a lease passes on, double what joins with itself.
             if not self._move_inbox() and not survey.waiting:
                 return IDLE_SECONDS  # Redis is full, say: the next look would find it at once, and not wait
-            survey = self._surveyor.look()
+            survey = self._scanner.look()
         if not survey.waiting:
             return 0.0
         view = self._gate.look()
@@ -162,7 +162,7 @@ class Ticker:
             next_ms = min(next_ms, survey.now_ms + view.wait_ms)
         return min(IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
 
-    def _find_deletes(self, survey: Survey, view: View, batch_size: int) -> None:
+    def _find_deletes(self, survey: Survey, view: GateSnapshot, batch_size: int) -> None:
         """Looks for deletes in the logs that would linger on."""
         lingering = {
             each.partition: each
@@ -173,7 +173,7 @@ class Ticker:
         for p, delete_ms in found.items():
             lingering[p].delete_ms = delete_ms
 
-    def _wanted(self, survey: Survey, view: View, batch_size: int) -> tuple[int, float]:
+    def _wanted(self, survey: Survey, view: GateSnapshot, batch_size: int) -> tuple[int, float]:
         """How many hints there is work for, and when the next partition is due if there is none (Unix ms)."""
         due, records, next_ms = 0, 0, math.inf
         for each in survey.waiting:

@@ -21,7 +21,7 @@ from celery.worker import state as worker_state
 from kombu import Exchange, Queue
 
 from worker.process import runtime
-from worker.process.bootsteps import QueueOfHints
+from worker.process.bootsteps import HintQueue
 from worker.process.signals import end_at_once
 from worker.process.stopping import STOPPING
 from worker.process.ticker import BUDGET_SECONDS
@@ -46,7 +46,7 @@ EXIT_DEAF: Final = 70  # EX_SOFTWARE: something is wrong with this process; whoe
 _LOG = structlog.get_logger("contact_sync")
 
 
-class DeafStep(bootsteps.StartStopStep):
+class ConsumerWatchdog(bootsteps.StartStopStep):
     """Ends a process that hears no more. Its exit status says that something was wrong.
 
     It is no fault of the process that the broker is away: then it can leave itself nothing, and nobody else hears.
@@ -61,11 +61,11 @@ class DeafStep(bootsteps.StartStopStep):
         self._worker = worker
         self._settings = runtime.settings_of(worker.app)
         self._name = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
-        self._fleets = Ear(QueueOfHints(worker.app, self._settings.namespace))
-        self._own = Ear(QueueOfHints(worker.app, f"{self._settings.namespace}:hearing:{self._name}"))
+        self._fleets = QueueMonitor(HintQueue(worker.app, self._settings.namespace))
+        self._own = QueueMonitor(HintQueue(worker.app, f"{self._settings.namespace}:hearing:{self._name}"))
         queue = worker.app.amqp.queues.select_add(Queue(self._own.queue.name, routing_key=self._own.queue.name))
         queue.exchange = Exchange("")  # bound to none, it leaves nothing behind in the broker but its one hint
-        self._others = Others(self._settings, self._name, _LOOKS * self.listen_seconds)
+        self._others = FleetHeartbeat(self._settings, self._name, _LOOKS * self.listen_seconds)
         self._reaches, self._owed = False, False  # the broker; something to hear
         self._patience_seconds, self._steady_seconds = 0.0, 0.0  # how long it may hear nothing, and since when so long
         self._stop = threading.Event()
@@ -144,7 +144,7 @@ class DeafStep(bootsteps.StartStopStep):
         end_at_once(EXIT_DEAF)
 
 
-class Ear:
+class QueueMonitor:
     """One queue that this process takes hints from.
 
     Attributes:
@@ -153,7 +153,7 @@ class Ear:
         silent_seconds: for how long it has heard nothing of it although there was something to hear.
     """
 
-    def __init__(self, queue: QueueOfHints) -> None:
+    def __init__(self, queue: HintQueue) -> None:
         self.queue = queue
         self.received = 0
         self.silent_seconds = 0.0
@@ -185,7 +185,7 @@ class Ear:
         return True
 
 
-class Others:
+class FleetHeartbeat:
     """Whether anybody in the fleet hears, by a key of the log's Redis that whoever hears keeps alive.
 
     It tells a broker that only this process cannot reach from one that is away: the former is worth a new start, and

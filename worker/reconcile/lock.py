@@ -21,7 +21,7 @@ _RENEW_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.2
 
 
-class Turn:
+class ReconcileLock:
     """The lease; a context manager that gives it back.
 
     Two at once, where Redis was away for longer than the lease, cost requests and nothing else: both stamp what they

@@ -98,7 +98,7 @@ class Plan:
                 self.counts["rows"] += 1
                 self._said.add(b"%b%d" % (row.op[:1].encode(), row.line), row.pair)
 
-    def bury(self, dead: Iterable[bytes]) -> None:
+    def dead_letter(self, dead: Iterable[bytes]) -> None:
         """Takes in which pairs have dead letters."""
         for pair in dead:
             self._waiting.add(_DEAD, pair)
@@ -113,7 +113,7 @@ class Plan:
             if pair.startswith(head):
                 self._waiting.add(_WAITS, pair)
 
-    def reckon(self, as_of_ms: int, *, despite_rejects: bool = False) -> None:
+    def compute(self, as_of_ms: int, *, despite_rejects: bool = False) -> None:
         """Works out what is to be sent, bucket by bucket."""
         whole = despite_rejects or not self.counts["rejects"]
         spills = (self._said, self._known, self._waiting)

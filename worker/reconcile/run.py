@@ -90,11 +90,11 @@ def reconcile(  # noqa: PLR0913 - what it reads, where to, how, and who is told
     owner = None if options.owner is None else options.owner.encode()
     with Plan(on_reject) as plan:
         plan.read((row if isinstance(row, Row | Reject) else row_of(n, row) for n, row in enumerate(rows, 1)), owner)
-        plan.bury(buried(client, settings.keys, partitions))
+        plan.dead_letter(buried(client, settings.keys, partitions))
         if options.differences:
             known = remembered(client, settings.keys, partitions)
             plan.learn(known, waiting(client, settings.keys, partitions), owner)
-        plan.reckon(as_of_ms, despite_rejects=options.despite_rejects)
+        plan.compute(as_of_ms, despite_rejects=options.despite_rejects)
         counts = plan.counts
         options.limits.check(counts["delete"], counts["upsert"], counts["known"] or counts["rows"])
         for op, who, contact in plan.changes() if diff is not None else ():

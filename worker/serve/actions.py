@@ -18,7 +18,7 @@ from worker.serve.metrics import Families, families, standing
 if TYPE_CHECKING:
     from worker.admin.status import Part
     from worker.serve.access import Role
-    from worker.serve.snapshots import Looks
+    from worker.serve.snapshots import SnapshotCache
     from worker.store.dead_letters import Wanted
 
 _LOG = structlog.get_logger("contact_sync")
@@ -33,7 +33,7 @@ class Actions:
         looks: how to look at it.
     """
 
-    def __init__(self, looks: Looks) -> None:
+    def __init__(self, looks: SnapshotCache) -> None:
         self._looks = looks
         self._letters = Letters(looks)
         self._audit = Audit(looks.client, looks.keys)

@@ -22,7 +22,7 @@ from worker.serve.access import COOKIE, SESSION_SECONDS, Access
 from worker.serve.actions import Actions
 from worker.serve.params import body_of, filters_of, id_of, number_of, query_of, wanted_of
 from worker.serve.refusal import Refused
-from worker.serve.threads import Work
+from worker.serve.threads import ThreadPools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from worker.serve.access import Role
-    from worker.serve.snapshots import Looks
+    from worker.serve.snapshots import SnapshotCache
 
 _LOG = structlog.get_logger("contact_sync")
 
@@ -56,7 +56,7 @@ _HEADERS: Final = {
 }
 
 
-def build_app(looks: Looks, access: Access, epoch: Callable[[], float] = time.time) -> Starlette:
+def build_app(looks: SnapshotCache, access: Access, epoch: Callable[[], float] = time.time) -> Starlette:
     """The application.
 
     Args:
@@ -64,7 +64,7 @@ def build_app(looks: Looks, access: Access, epoch: Callable[[], float] = time.ti
         access: who may do what.
         epoch: this machine's clock, the Unix time in seconds.
     """
-    site = _Site(looks, access, Actions(looks), Work(), epoch)
+    site = _Site(looks, access, Actions(looks), ThreadPools(), epoch)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -106,10 +106,10 @@ _SAMPLE_SECONDS: Final = 5.0
 class _Site:
     """One action for each path."""
 
-    looks: Looks
+    looks: SnapshotCache
     access: Access
     actions: Actions
-    work: Work
+    work: ThreadPools
     epoch: Callable[[], float]
 
     def role(self, request: Request) -> Role | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from worker.store.dead_letters import DeadLetters, Wanted
 
 if TYPE_CHECKING:
-    from worker.core.dead_letter import Letter
-    from worker.serve.snapshots import Looks
+    from worker.core.dead_letter import DeadLetter
+    from worker.serve.snapshots import SnapshotCache
 
 SHOWN_MAX: Final = 200
 """Most letters of one answer."""
@@ -21,7 +21,7 @@ MOVED_MAX: Final = 5_000
 class Letters:
     """The dead letters of one namespace."""
 
-    def __init__(self, looks: Looks) -> None:
+    def __init__(self, looks: SnapshotCache) -> None:
         self._looks = looks
 
     def show(self, wanted: Wanted, skip: int) -> dict[str, Any]:
@@ -61,11 +61,11 @@ class Letters:
         return DeadLetters(self._looks.client, self._looks.keys, self._looks.partitions())
 
 
-def _some(letters: DeadLetters, wanted: Wanted) -> tuple[list[Letter], bool]:
+def _some(letters: DeadLetters, wanted: Wanted) -> tuple[list[DeadLetter], bool]:
     found = list(islice(letters.find(wanted), MOVED_MAX + 1))
     return found[:MOVED_MAX], len(found) > MOVED_MAX
 
 
-def _missing(wanted: Wanted, found: list[Letter]) -> list[dict[str, Any]]:
+def _missing(wanted: Wanted, found: list[DeadLetter]) -> list[dict[str, Any]]:
     there = {letter.id for letter in found}
     return [{"id": each, "why": "gone"} for each in wanted.ids if each not in there]

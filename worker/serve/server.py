@@ -11,7 +11,7 @@ import uvicorn
 
 from worker.serve.access import Access
 from worker.serve.app import build_app
-from worker.serve.snapshots import Looks
+from worker.serve.snapshots import SnapshotCache
 from worker.standin.server import listen, url_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announc
     """
     access = Access(tokens, host, loopback=is_loopback_host(host))
     with listen(host, port) as listener:
-        server = server_of(build_app(Looks(settings, time.monotonic), access))
+        server = server_of(build_app(SnapshotCache(settings, time.monotonic), access))
         announce(url_of(listener))
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

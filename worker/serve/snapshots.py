@@ -61,7 +61,7 @@ class Point(NamedTuple):
     dead: int
 
 
-class Looks:
+class SnapshotCache:
     """Looks at one namespace.
 
     Args:

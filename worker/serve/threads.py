@@ -47,7 +47,7 @@ class _Queue:
         self._threads.shutdown(cancel_futures=True)  # what was begun ends: a redrive, and the note of it
 
 
-class Work:
+class ThreadPools:
     """What the application does in threads."""
 
     def __init__(self) -> None:

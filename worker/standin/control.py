@@ -170,11 +170,11 @@ def _json(value: object, status: int = 200) -> Response:
 def _streamed(items: Iterator[object]) -> Response:
     """A JSON list, built a stretch at a time, so that other requests go on while a long one is sent."""
 
-    async def stretches() -> AsyncIterator[bytes]:
+    async def slices() -> AsyncIterator[bytes]:
         opening = b"["
-        while stretch := list(islice(items, _ITEMS_IN_A_STRETCH)):
-            yield opening + orjson.dumps(stretch)[1:-1]
+        while part := list(islice(items, _ITEMS_IN_A_STRETCH)):
+            yield opening + orjson.dumps(part)[1:-1]
             opening = b","
         yield b"[]" if opening == b"[" else b"]"
 
-    return StreamingResponse(stretches(), media_type="application/json")
+    return StreamingResponse(slices(), media_type="application/json")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from producers.contract.keys import Keys
     from worker.core.linger import Linger
-    from worker.store.gate import View
+    from worker.store.gate import GateSnapshot
 
 ABSORB_ENTRIES: Final = 1_000
 """While the endpoint is away a log as long as this is read and joined, so that memory grows by pairs, not by events."""
@@ -33,7 +33,7 @@ ABSORB_READ: Final = 5_000
 
 
 @dataclass(slots=True)
-class Waiting:
+class PartitionBacklog:
     """What waits in one partition.
 
     Attributes:
@@ -56,7 +56,7 @@ class Waiting:
     dead: int = 0
     late_due_ms: int = 0
 
-    def due_ms(self, view: View, linger: Linger, batch_size: int) -> int | None:
+    def due_ms(self, view: GateSnapshot, linger: Linger, batch_size: int) -> int | None:
         """When the partition is due by itself (Unix ms, in the past if it is now), None while nothing makes it so.
 
         Due is: the oldest entry is older than linger, or the oldest delete than its own, or a full batch waits, or
@@ -94,12 +94,12 @@ class Survey:
     """
 
     now_ms: int
-    waiting: list[Waiting]
-    strange: list[int] = field(default_factory=list)
+    waiting: list[PartitionBacklog]
+    wrong_type: list[int] = field(default_factory=list)
     inbox: bool = False
 
 
-class Surveyor:
+class BacklogScanner:
     """Looks over all partitions of one namespace; costs two commands while nothing waits."""
 
     def __init__(self, client: redis.Redis, keys: Keys, count: int) -> None:
@@ -107,7 +107,7 @@ class Surveyor:
         self._keys = keys
         self._all = range(count)
         self._kept = [key for p in self._all for key in (keys.pending(p), keys.late(p))]
-        self._strange: list[int] = []
+        self._wrong_type: list[int] = []
         self._inbox: list[str] = []
         self._inbox_holds = False
 
@@ -124,7 +124,7 @@ class Surveyor:
         self._inbox, self._inbox_holds = [self._keys.inbox] if block_ms else [], False
         heads = self._heads(block_ms)
         if not heads and not self._client.exists(*self._kept):
-            return Survey(0, [], list(self._strange), self._inbox_holds)
+            return Survey(0, [], list(self._wrong_type), self._inbox_holds)
         replies = round_trip(
             self._client,
             [
@@ -140,7 +140,7 @@ class Surveyor:
             if isinstance(reply, Exception):
                 raise reply
         (seconds, micros), leases, pending, late = replies
-        found = {p: Waiting(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
+        found = {p: PartitionBacklog(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
         self._measure(found, heads, pending=bool(pending), late=bool(late))
         for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
             if p in heads and delete_ms >= heads[p]:  # what is older than the log's oldest entry was settled
@@ -150,9 +150,9 @@ class Surveyor:
         for each in waiting:
             if each.oldest_ms > now_ms:  # how long it has waited is not known: not for as long as the clock went back
                 each.oldest_ms = 1
-        return Survey(now_ms, waiting, list(self._strange), self._inbox_holds)
+        return Survey(now_ms, waiting, list(self._wrong_type), self._inbox_holds)
 
-    def _measure(self, found: dict[int, Waiting], heads: dict[int, int], *, pending: bool, late: bool) -> None:
+    def _measure(self, found: dict[int, PartitionBacklog], heads: dict[int, int], *, pending: bool, late: bool) -> None:
         commands = [each for p in heads for each in (("XLEN", self._keys.events(p)), ("HLEN", self._keys.dead(p)))]
         commands += [("HLEN", self._keys.pending(p)) for p in self._all if pending]
         late_due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
@@ -167,17 +167,17 @@ class Surveyor:
 
     def _heads(self, block_ms: int) -> dict[int, int]:
         """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
-        if self._strange:
-            self._find_strange()  # a mended key is a log again
-        logs = [p for p in self._all if p not in self._strange]
+        if self._wrong_type:
+            self._find_wrong_type()  # a mended key is a log again
+        logs = [p for p in self._all if p not in self._wrong_type]
         try:
             return self._read_heads(logs, block_ms)
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
         # One strange key fails the look at all of them: find it, and look at the others.
-        self._find_strange()
-        return self._read_heads([p for p in self._all if p not in self._strange], 0)
+        self._find_wrong_type()
+        return self._read_heads([p for p in self._all if p not in self._wrong_type], 0)
 
     def _read_heads(self, logs: Sequence[int], block_ms: int) -> dict[int, int]:
         names = [*(self._keys.events(p) for p in logs), *self._inbox]
@@ -190,7 +190,7 @@ class Surveyor:
         by_name = dict(zip(names, logs, strict=False))
         return {by_name[name]: oldest_ms for name, oldest_ms in heads.items()}
 
-    def _find_strange(self) -> None:
+    def _find_wrong_type(self) -> None:
         pipe = self._client.pipeline(transaction=False)
         for p in self._all:
             pipe.type(self._keys.events(p))
@@ -199,7 +199,7 @@ class Surveyor:
         found = pipe.execute()
         self._inbox = [self._keys.inbox] if found[len(self._all) :] == [b"stream"] else []
         kinds = zip(self._all, found, strict=False)
-        self._strange = [p for p, kind in kinds if kind not in {b"stream", b"none"}]
+        self._wrong_type = [p for p, kind in kinds if kind not in {b"stream", b"none"}]
 
 
 def _number(reply: Any) -> int:

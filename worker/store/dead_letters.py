@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from producers.contract.change import partition_of
 from worker.core.codec import decode_dead_pair, decode_remembered
-from worker.core.dead_letter import REFUSED, Letter, Stated, read_letter
+from worker.core.dead_letter import REFUSED, DeadLetter, RedrivableChange, read_letter
 from worker.core.pair import join_remembered
 from worker.store import scripts
 
@@ -48,7 +48,7 @@ class Wanted:
     reason: str | None = None
     before_ms: int | None = None
 
-    def fits(self, letter: Letter) -> bool:
+    def fits(self, letter: DeadLetter) -> bool:
         """Whether the filters let it through."""
         return (
             self.owner in {None, letter.owner}
@@ -72,7 +72,7 @@ class DeadLetters:
         self._keys = keys
         self._partitions = partitions
 
-    def find(self, wanted: Wanted) -> Iterator[Letter]:
+    def find(self, wanted: Wanted) -> Iterator[DeadLetter]:
         """Those that are wanted, by partition, the first first.
 
         Raises:
@@ -81,7 +81,7 @@ class DeadLetters:
         for page in _pages(letter for letter in self._read(wanted) if wanted.fits(letter)):
             yield from self._judged(page)
 
-    def redrive(self, letters: Sequence[Letter], ledger_seconds: float) -> list[Redriven]:
+    def redrive(self, letters: Sequence[DeadLetter], ledger_seconds: float) -> list[Redriven]:
         """Puts letters back into the log, in their order; what newer knowledge outdates stays where it is.
 
         A change keeps its `at`; one without counts as of the time of its entry. A letter of the wrong partition goes
@@ -97,7 +97,7 @@ class DeadLetters:
         """
         return [each for page in _pages(letters) for each in self._redrive_page(page, int(ledger_seconds * 1000))]
 
-    def purge(self, letters: Iterable[Letter]) -> int:
+    def purge(self, letters: Iterable[DeadLetter]) -> int:
         """Removes letters for good; returns how many there still were.
 
         Raises:
@@ -107,7 +107,7 @@ class DeadLetters:
 
     # Reading
 
-    def _read(self, wanted: Wanted) -> Iterator[Letter]:
+    def _read(self, wanted: Wanted) -> Iterator[DeadLetter]:
         if wanted.ids:
             yield from self._read_ids(wanted.ids)
             return
@@ -116,7 +116,7 @@ class DeadLetters:
             for letter_id in sorted(values, key=_number):
                 yield read_letter(p, letter_id, values[letter_id])
 
-    def _read_ids(self, ids: Sequence[str]) -> Iterator[Letter]:
+    def _read_ids(self, ids: Sequence[str]) -> Iterator[DeadLetter]:
         pipe = self._client.pipeline(transaction=False)
         for letter_id in ids:
             pipe.hget(self._keys.dead(int(letter_id.partition("-")[0])), letter_id)
@@ -135,7 +135,7 @@ class DeadLetters:
                 raise count
         return [p for p, count in enumerate(counts) if isinstance(count, int) and count]
 
-    def _judged(self, letters: Sequence[Letter]) -> list[Letter]:
+    def _judged(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """The letters, marked where something newer of their pair was confirmed since."""
         pipe = self._client.pipeline(transaction=False)
         stated = [letter.stated for letter in letters]
@@ -153,12 +153,12 @@ class DeadLetters:
             for letter, each in zip(letters, stated, strict=True)
         ]
 
-    def _home(self, stated: Stated) -> int:
+    def _home(self, stated: RedrivableChange) -> int:
         return partition_of(stated.owner, self._partitions)
 
     # Moving
 
-    def _redrive_page(self, page: Sequence[Letter], ledger_ms: int) -> list[Redriven]:
+    def _redrive_page(self, page: Sequence[DeadLetter], ledger_ms: int) -> list[Redriven]:
         stated = [(letter, letter.stated) for letter in page]
         calls = [self._redrive_call(letter, each, ledger_ms) for letter, each in stated if each is not None]
         replies = iter(_checked(scripts.run(self._client, calls)) if calls else ())
@@ -170,7 +170,7 @@ class DeadLetters:
         )
         return ends
 
-    def _redrive_call(self, letter: Letter, stated: Stated, ledger_ms: int) -> scripts.Call:
+    def _redrive_call(self, letter: DeadLetter, stated: RedrivableChange, ledger_ms: int) -> scripts.Call:
         k, p = self._keys, self._home(stated)
         keys = [k.dead(p), k.dead_pairs(p), k.events(p), k.ledger_new(p), k.ledger_old(p), k.partition(p)]
         # While a pair has refused letters all that is confirmed of it is kept; for the others the ledger must do.
@@ -182,7 +182,7 @@ class DeadLetters:
             scripts.REDRIVE, keys, [letter_id, stated.pair, stated.op, stated.at, reach_ms, ledger_ms, *fields]
         )
 
-    def _purge_page(self, page: Sequence[Letter]) -> int:
+    def _purge_page(self, page: Sequence[DeadLetter]) -> int:
         by_partition: dict[int, list[str | bytes]] = {}
         for letter in page:
             by_partition.setdefault(letter.partition, []).extend((letter.id, letter.counted_pair))

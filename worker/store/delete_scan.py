@@ -32,7 +32,7 @@ def decode_deletes(raw: bytes) -> dict[int, int]:
         return {}
 
 
-class DeletesFirst:
+class DeleteScan:
     """Finds the oldest delete in each log that lingers, and tells the fleet. One for each ticker."""
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:

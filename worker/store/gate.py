@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from producers.contract.keys import Keys
 
-LONE_REJECTIONS_MAX: Final = 20
+SINGLE_REJECTIONS_MAX: Final = 20
 """So many lone rejections in a row without one confirmation are no poison: the endpoint refuses everything."""
 
 DEAD_LETTERS_FULL: Final = "dead_letters_full"
@@ -45,7 +45,7 @@ State = Literal["ok", "backing_off", "held"]
 What = Literal["confirmed", "answered", "lone", "retry", "hold", "too_large"]
 
 
-class View(NamedTuple):
+class GateSnapshot(NamedTuple):
     """The gate as it was looked at.
 
     Attributes:
@@ -67,13 +67,13 @@ class View(NamedTuple):
     error: str
     not_before_ms: int
     attempts: int
-    lone: int = 0
+    single_rejections: int = 0
     paused_ms: int = 0
 
     @property
     def doubtful(self) -> bool:
         """So many records were rejected one after another that a confirmation must be sought elsewhere first."""
-        return self.lone >= LONE_REJECTIONS_MAX // 2
+        return self.single_rejections >= SINGLE_REJECTIONS_MAX // 2
 
     @property
     def closed(self) -> bool:
@@ -96,7 +96,7 @@ class Permit(NamedTuple):
     probe: bool
     generation: int
     attempts: int
-    lone: int
+    single_rejections: int
 
 
 def _text(raw: bytes | None) -> str:
@@ -110,14 +110,14 @@ class Gate:
         self._client = client
         self._key = keys.gate
 
-    def look(self) -> View:
+    def look(self) -> GateSnapshot:
         """The gate as it is, and the time by Redis' clock; moves nothing."""
         found, time = round_trip(self._client, [("HMGET", self._key, *_FIELDS), ("TIME",)])
         if isinstance(found, Exception):
             raise found
         seconds, micros = time
         state, generation, attempts, not_before, probe_until, moved, *more = found
-        limit, limit_at, reason, error, lone, paused = more
+        limit, limit_at, reason, error, single_rejections, paused = more
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         wait_ms = max(int(not_before or 0), int(probe_until or 0)) - now_ms
         if int(moved or 0) > now_ms + CLOCK_BACK_MS:
@@ -126,7 +126,7 @@ class Gate:
         known = "held" if paused_ms else _state(state)
         if paused_ms:
             wait_ms = PAUSE_LOOK_MS
-        return View(
+        return GateSnapshot(
             now_ms=now_ms,
             state=known,
             generation=int(generation or 0),
@@ -136,7 +136,7 @@ class Gate:
             error=_text(error),
             not_before_ms=int(not_before or 0),
             attempts=int(attempts or 0),
-            lone=int(lone or 0),
+            single_rejections=int(single_rejections or 0),
             paused_ms=paused_ms,
         )
 
@@ -151,8 +151,8 @@ class Gate:
         reply = scripts.run(self._client, [call])[0]
         if isinstance(reply, Exception):
             raise reply
-        answer, generation, attempts, lone, _ = reply
-        return Permit(answer != b"closed", answer == b"probe", generation, attempts, lone)
+        answer, generation, attempts, single_rejections, _ = reply
+        return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
 
     def pause(self) -> int:
         """Lets no request out any more, in the whole fleet, until `resume`; those on their way end as they do.
@@ -184,7 +184,7 @@ class Gate:
     ) -> State:
         """Says what became of a request; moves the gate only while it is the one that the request went through."""
         args: list[int | str] = [generation, what, int(delay_seconds * 1000), reason, error, limit]
-        args.append(LONE_REJECTIONS_MAX)
+        args.append(SINGLE_REJECTIONS_MAX)
         reply = scripts.run(self._client, [scripts.Call(scripts.GATE_REPORT, [self._key], args)])[0]
         if isinstance(reply, Exception):
             raise reply

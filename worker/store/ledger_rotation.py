@@ -23,7 +23,7 @@ LONGEST_SECONDS: Final = 60.0
 """Longest between two looks."""
 
 
-class Forgetting:
+class LedgerRotation:
     """Rotates the ledgers of partitions in which nothing waits; any process may, none needs to.
 
     Args:

@@ -25,7 +25,7 @@ EVERY_SECONDS: Final = 1.0
 """How often a process looks: so much of what was lost may go unnoticed, if nothing was counted meanwhile."""
 
 
-class Continuity:
+class LossDetector:
     """One process' memory of Redis.
 
     Args:

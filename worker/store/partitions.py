@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
 from worker.core.lease import Lease
-from worker.core.slice import Log, RawEntry, Stretch
+from worker.core.slice import LogPrefix, PartitionSlice, RawEntry
 from worker.store import scripts
 from worker.store.client import round_trip
 
@@ -36,7 +36,7 @@ Settled = Literal["settled", "fenced", "full"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReadRequest:
     """How much of a leased partition to read: entries of its log, pairs that wait, late marks due at a time (ms)."""
 
     entries: int
@@ -46,7 +46,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class ReadResult:
     """What was read first: the log as it stands, whether there is an older ledger, and of what waits as asked."""
 
     raw: RawEntry
@@ -93,13 +93,13 @@ class Partitions:
         calls = [scripts.Call(scripts.CLAIM, self._keys_for_claim(p), args) for p in partitions]
         leases = []
         for partition, reply in zip(partitions, scripts.run(self._client, calls), strict=True):
-            if reply is None or _is_strange(reply):
+            if reply is None or _is_wrong_type(reply):
                 continue
             if isinstance(reply, Exception):
                 raise reply
             token, _now, seq, position, *rest = reply
             leases.append(lease := Lease(partition, token, int(seq), until, position, *rest))
-            if lease.strayed:
+            if lease.replaced:
                 _LOG.error("log_strayed", partition=partition, reads="from the start of the log that is there")
         return leases
 
@@ -108,7 +108,7 @@ class Partitions:
         counted = [k.pending(p), k.late(p), k.dead(p), k.dead_pairs(p)]
         return [k.lease(p), k.partition(p), k.events(p), *counted, k.ledger_new(p), k.ledger_old(p), k.totals(p)]
 
-    def read(self, leases: Sequence[Lease], asked: Sequence[Asked]) -> list[Read]:
+    def read(self, leases: Sequence[Lease], asked: Sequence[ReadRequest]) -> list[ReadResult]:
         """What each leased partition holds, as far as asked, in one round trip."""
         commands: list[tuple[Any, ...]] = []
         for lease, want in zip(leases, asked, strict=True):
@@ -122,7 +122,7 @@ class Partitions:
         replies = iter(_answered(round_trip(self._client, commands)))
         return [self._read_on(lease, want, replies) for lease, want in zip(leases, asked, strict=True)]
 
-    def _read_on(self, lease: Lease, want: Asked, replies: Iterator[Any]) -> Read:
+    def _read_on(self, lease: Lease, want: ReadRequest, replies: Iterator[Any]) -> ReadResult:
         raw, older = next(replies) or [], bool(next(replies))
         pending: dict[bytes, bytes] = {}
         marks: dict[bytes, bytes] = {}
@@ -136,7 +136,7 @@ class Partitions:
 
             key = self._keys.late(lease.partition)
             marks, lease.late_cursor = self._scan_on(key, lease.late_cursor, next(replies), want.marks, due)
-        return Read(raw, older, pending, marks)
+        return ReadResult(raw, older, pending, marks)
 
     def _scan_on(
         self, key: str, begun: int, reply: Any, want: int, wanted: Callable[[bytes], bool]
@@ -155,39 +155,41 @@ class Partitions:
             whole = whole or cursor == 0
             reply = _answered(round_trip(self._client, [("HSCAN", key, cursor, "COUNT", want)]))[0]
 
-    def recall(self, leases: Sequence[Lease], logs: Sequence[Log], reads: Sequence[Read]) -> list[Stretch]:
+    def recall(
+        self, leases: Sequence[Lease], logs: Sequence[LogPrefix], reads: Sequence[ReadResult]
+    ) -> list[PartitionSlice]:
         """Each partition's stretch with what is kept of its pairs: states that wait, ledger, marks, dead letters."""
         commands: list[tuple[Any, ...]] = []
-        wanted: list[tuple[Stretch, str, list[bytes]]] = []
-        stretches = []
+        wanted: list[tuple[PartitionSlice, str, list[bytes]]] = []
+        slices = []
         for lease, log, read in zip(leases, logs, reads, strict=True):
-            stretch = Stretch(lease.partition, log, late_until_ms=lease.late_until_ms, late_to_ms=lease.late_to_ms)
-            stretch.pending = {pair: decode_state(value) for pair, value in read.pending.items()}
-            stretch.marks = {pair: (value, decode_mark(value)) for pair, value in read.marks.items()}
-            stretches.append(stretch)
-            for kind, key, pairs in self._recalled(lease, log, stretch, older=read.older):
+            part = PartitionSlice(lease.partition, log, late_until_ms=lease.late_until_ms, late_to_ms=lease.late_to_ms)
+            part.pending = {pair: decode_state(value) for pair, value in read.pending.items()}
+            part.marks = {pair: (value, decode_mark(value)) for pair, value in read.marks.items()}
+            slices.append(part)
+            for kind, key, pairs in self._recalled(lease, log, part, older=read.older):
                 if pairs:
                     commands.append(("HMGET", key, *pairs))
-                    wanted.append((stretch, kind, pairs))
-        for (stretch, kind, pairs), values in zip(wanted, _answered(round_trip(self._client, commands)), strict=True):
+                    wanted.append((part, kind, pairs))
+        for (part, kind, pairs), values in zip(wanted, _answered(round_trip(self._client, commands)), strict=True):
             if values.count(None) == len(values):
                 continue  # nearly always, where most pairs are new
-            _remember(stretch, kind, zip(pairs, values, strict=True))
-        return stretches
+            _remember(part, kind, zip(pairs, values, strict=True))
+        return slices
 
     def _recalled(
-        self, lease: Lease, log: Log, stretch: Stretch, *, older: bool
+        self, lease: Lease, log: LogPrefix, part: PartitionSlice, *, older: bool
     ) -> Iterable[tuple[str, str, list[bytes]]]:
         p, k = lease.partition, self._keys
-        every = [*log.plain, *{**log.states, **stretch.pending, **stretch.marks}]
+        every = [*log.plain, *{**log.states, **part.pending, **part.marks}]
         # The older ledger goes first, so that the newer one has the last word.
         if older:
             yield "ledger", k.ledger_old(p), every
         yield "ledger", k.ledger_new(p), every
         if lease.pending:
-            yield "pending", k.pending(p), [pair for pair in every if pair not in stretch.pending]
+            yield "pending", k.pending(p), [pair for pair in every if pair not in part.pending]
         if lease.late:
-            yield "marks", k.late(p), [pair for pair in every if pair not in stretch.marks]
+            yield "marks", k.late(p), [pair for pair in every if pair not in part.marks]
         if lease.dead_pairs:
             yield "dead_pairs", k.dead_pairs(p), every
 
@@ -256,23 +258,23 @@ def _any(_value: bytes) -> bool:
     return True
 
 
-def _is_strange(reply: object) -> bool:
+def _is_wrong_type(reply: object) -> bool:
     """A key of another type stands in the place of one of ours; `status` and `check` say so."""
     return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
 
 
-def _remember(stretch: Stretch, kind: str, found: Iterable[tuple[bytes, bytes | None]]) -> None:
+def _remember(part: PartitionSlice, kind: str, found: Iterable[tuple[bytes, bytes | None]]) -> None:
     for pair, value in found:
         if value is None:
             continue
         if kind == "ledger":
-            stretch.ledger[pair] = decode_remembered(value)
+            part.ledger[pair] = decode_remembered(value)
         elif kind == "pending":
-            stretch.pending[pair] = decode_state(value)
+            part.pending[pair] = decode_state(value)
         elif kind == "marks":
-            stretch.marks[pair] = (value, decode_mark(value))
+            part.marks[pair] = (value, decode_mark(value))
         else:
-            stretch.dead_pairs[pair] = decode_dead_pair(value)
+            part.dead_pairs[pair] = decode_dead_pair(value)
 
 
 def _settled(lease: Lease, each: Settlement, reply: Any, until: float) -> Settled:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from producers.contract.change import ContactChange, partition_of
 from producers.contract.errors import InvalidChange
 from producers.contract.keys import Keys
-from producers.send.chunk import Chunk, Packer
+from producers.send.chunk import Chunk, XaddEncoder
 from producers.send.stamp import Stamper
 
 NOW_MS = 1_795_460_847_757
@@ -47,7 +47,7 @@ def test_commands_are_packed_as_the_reference_packer_does(  # noqa: PLR0913, PLR
     for name, value in fields.items():
         if value is not None:
             words += [name, value]
-    assert Packer(Keys("ns"), 64).pack(chunk_of({**fields})) == hiredis.pack_command(tuple(words))  # type: ignore[arg-type] # its stub knows tuples of one
+    assert XaddEncoder(Keys("ns"), 64).pack(chunk_of({**fields})) == hiredis.pack_command(tuple(words))  # type: ignore[arg-type] # its stub knows tuples of one
 
 
 def test_a_change_keeps_the_time_its_caller_gave_and_gets_one_otherwise() -> None:

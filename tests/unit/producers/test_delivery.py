@@ -7,7 +7,7 @@ import redis
 
 from producers.contract.errors import NotAccepted
 from producers.send.chunk import Chunk
-from producers.send.report import Delivery, Replies
+from producers.send.report import Replies, SendReport
 from producers.send.stamp import Stamper
 
 LOST = redis.ConnectionError("Connection closed by server.")
@@ -26,7 +26,7 @@ def contacts(changes: tuple[object, ...]) -> list[str]:
 
 
 def test_a_reply_makes_it_certain_and_its_lack_uncertain() -> None:
-    delivery = Delivery()
+    delivery = SendReport()
     delivery.record(chunk_of("a", "b", "c", "d"), Replies([b"1-0", FULL], LOST))
     delivery.refuse(chunk_of("e"))
     with pytest.raises(NotAccepted) as caught:
@@ -41,7 +41,7 @@ def test_a_reply_makes_it_certain_and_its_lack_uncertain() -> None:
 
 
 def test_nothing_is_uncertain_before_a_byte_was_written() -> None:
-    delivery = Delivery()
+    delivery = SendReport()
     delivery.record(chunk_of("a", "b"), Replies([], LOST, written=False))
     with pytest.raises(NotAccepted) as caught:
         delivery.conclude(None)
@@ -49,7 +49,7 @@ def test_nothing_is_uncertain_before_a_byte_was_written() -> None:
 
 
 def test_the_line_counts_and_names_no_id() -> None:
-    delivery = Delivery()
+    delivery = SendReport()
     delivery.record(chunk_of("somebody", "a"), Replies([FULL, b"1-0"]))
     with pytest.raises(NotAccepted) as caught:
         delivery.conclude(ValueError("the rest"))

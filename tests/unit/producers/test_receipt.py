@@ -10,7 +10,7 @@ import pytest
 
 from producers import ContactChange, Receipt
 from producers.contract.keys import Keys
-from producers.receipt import LONGEST_WAIT_SECONDS, Looked, Standing, judge, questions, waits
+from producers.receipt import LONGEST_WAIT_SECONDS, DeliveryStatus, ReceiptLookup, lookups, status_from, waits
 from worker.core.codec import encode_remembered, encode_state
 from worker.core.pair import PairState, Remembered, Side
 
@@ -29,9 +29,9 @@ def looked(
     new: Remembered | None = None,
     old: Remembered | None = None,
     dead: bytes | None = None,
-) -> Looked:
+) -> ReceiptLookup:
     ledger = [None if each is None else encode_remembered(each) for each in (new, old)]
-    return Looked(position, None if pending is None else encode_state(pending), ledger[0], ledger[1], dead)
+    return ReceiptLookup(position, None if pending is None else encode_state(pending), ledger[0], ledger[1], dead)
 
 
 def test_it_is_the_entrys_id_and_remembers_what_was_said() -> None:
@@ -43,7 +43,7 @@ def test_it_is_the_entrys_id_and_remembers_what_was_said() -> None:
 
 @pytest.mark.parametrize("position", [None, b"0-0", b"%d-4" % T, b"%d-9" % (T - 1)])
 def test_what_lies_behind_what_is_settled_waits(position: bytes | None) -> None:
-    assert judge(receipt(), looked(position, new=Remembered("upsert", 0, T))) == "waiting"
+    assert status_from(receipt(), looked(position, new=Remembered("upsert", 0, T))) == "waiting"
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_what_lies_behind_what_is_settled_waits(position: bytes | None) -> None:
         (PairState(Side(T - 9, T - 9, 0), None), "settled"),  # of the other op alone
     ],
 )
-def test_what_was_read_and_is_not_confirmed_waits(pending: PairState, stands: Standing) -> None:
-    assert judge(receipt(), looked(pending=pending)) == stands
+def test_what_was_read_and_is_not_confirmed_waits(pending: PairState, stands: DeliveryStatus) -> None:
+    assert status_from(receipt(), looked(pending=pending)) == stands
 
 
 @pytest.mark.parametrize(
@@ -74,26 +74,26 @@ def test_what_was_read_and_is_not_confirmed_waits(pending: PairState, stands: St
         ("delete", Remembered("upsert", 0, T), "settled"),
     ],
 )
-def test_what_is_remembered_tells_how_it_ended(op: str, known: Remembered, stands: Standing) -> None:
-    assert judge(receipt(op), looked(new=known)) == stands
-    assert judge(receipt(op), looked(old=known)) == stands
-    assert judge(receipt(op), looked(dead=b"1;" + encode_remembered(known))) == (
+def test_what_is_remembered_tells_how_it_ended(op: str, known: Remembered, stands: DeliveryStatus) -> None:
+    assert status_from(receipt(op), looked(new=known)) == stands
+    assert status_from(receipt(op), looked(old=known)) == stands
+    assert status_from(receipt(op), looked(dead=b"1;" + encode_remembered(known))) == (
         stands if stands != "settled" else "dead"
     )
 
 
 def test_what_both_ledgers_know_counts() -> None:
     new, old = Remembered("delete", T - 5, 0), Remembered("upsert", 0, T)
-    assert judge(receipt(), looked(new=new, old=old)) == "confirmed"
+    assert status_from(receipt(), looked(new=new, old=old)) == "confirmed"
 
 
 def test_what_nobody_remembers_is_settled_or_dead() -> None:
-    assert judge(receipt(), looked()) == "settled"
-    assert judge(receipt(), looked(dead=b"2;")) == "dead"
+    assert status_from(receipt(), looked()) == "settled"
+    assert status_from(receipt(), looked(dead=b"2;")) == "dead"
 
 
 def test_each_place_is_asked_before_the_one_that_a_change_may_move_to() -> None:
-    places = [place.rpartition("}:")[2] for place, _ in questions(receipt(), Keys("ns"), 64)]
+    places = [place.rpartition("}:")[2] for place, _ in lookups(receipt(), Keys("ns"), 64)]
     assert places == ["partition", "pending", "ledger:new", "ledger:old", "dead:pairs"]
 
 

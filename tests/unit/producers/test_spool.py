@@ -27,7 +27,7 @@ from producers import (
 from producers.contract.change import partition_of
 from producers.send.chunk import Chunk
 from producers.send.report import Replies
-from producers.spool.drain import Pass, spool_unaccepted
+from producers.spool.drain import SpoolDrain, spool_unaccepted
 from producers.spool.store import SPOOL_MIN_BYTES, Spool
 from tests.unit.producers.log_entries import entries_of, stream_of
 
@@ -297,7 +297,7 @@ def test_whatever_redis_refuses_no_change_is_lost_or_overtaken(
             answer = Replies(replies, ConnectionError() if "lost" in fates else None)
         spool_unaccepted(spool, chunk, answer)
     for taken in [*ways, [True] * 100]:
-        way = Pass(spool)
+        way = SpoolDrain(spool)
         while batch := way.take():
             fits = [*taken, *[True] * len(batch)][: len(batch)]
             log += [each for each, fit in zip(batch.changes, fits, strict=True) if fit]

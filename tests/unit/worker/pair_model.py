@@ -15,7 +15,7 @@ from worker.core.batch import fill
 from worker.core.codec import decode_mark, decode_remembered, decode_state
 from worker.core.entry import pair_of
 from worker.core.settlement import Act, settlement
-from worker.core.slice import Stretch, join_log
+from worker.core.slice import PartitionSlice, coalesce_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,28 +129,28 @@ def _check_totals(before: Kept, into: Settlement, after: Kept) -> None:
     assert min(into.totals.values(), default=0) >= 0
 
 
-def _look(kept: Kept, now_ms: int, readd: Readd) -> Stretch:
-    log = join_log([_raw(each) for each in kept.log], PARTITION, PARTITIONS, room=500)
-    stretch = Stretch(PARTITION, log, late_until_ms=kept.late_until_ms, late_to_ms=kept.late_to_ms)
+def _look(kept: Kept, now_ms: int, readd: Readd) -> PartitionSlice:
+    log = coalesce_prefix([_raw(each) for each in kept.log], PARTITION, PARTITIONS, room=500)
+    part = PartitionSlice(PARTITION, log, late_until_ms=kept.late_until_ms, late_to_ms=kept.late_to_ms)
     if kept.pending:
-        stretch.pending[PAIR] = decode_state(kept.pending)
+        part.pending[PAIR] = decode_state(kept.pending)
     if kept.ledger:
-        stretch.ledger[PAIR] = decode_remembered(kept.ledger)
+        part.ledger[PAIR] = decode_remembered(kept.ledger)
     if kept.mark:
-        stretch.marks[PAIR] = (kept.mark, decode_mark(kept.mark))
-    stretch.judge(readd, now_ms)
-    return stretch
+        part.marks[PAIR] = (kept.mark, decode_mark(kept.mark))
+    part.judge(readd, now_ms)
+    return part
 
 
 @cache
 def round_of(kept: Kept, now_ms: int, readd: Readd) -> Round:
     """One round at this time, through the real code."""
-    stretch = _look(kept, now_ms, readd)
-    batch, closed = fill([stretch], 500), fill([stretch], 0)
+    part = _look(kept, now_ms, readd)
+    batch, closed = fill([part], 500), fill([part], 0)
     assert batch.records <= 1
     assert closed.records == 0
-    confirmed = settlement(stretch, batch.chosen[0], batch.repairs[0], Act("confirmed", now_ms, now_ms))
-    absorbed = settlement(stretch, closed.chosen[0], closed.repairs[0], Act("kept", now_ms, now_ms))
+    confirmed = settlement(part, batch.chosen[0], batch.repairs[0], Act("confirmed", now_ms, now_ms))
+    absorbed = settlement(part, closed.chosen[0], closed.repairs[0], Act("kept", now_ms, now_ms))
     after = Round(
         op="upsert" if batch.upserts else "delete" if batch.deletes else None,
         repair=bool(batch.repairs[0]),

@@ -12,7 +12,7 @@ from worker.core.batch import fill
 from worker.core.codec import Mark
 from worker.core.entry import pair_of
 from worker.core.pair import PairState, Remembered, state_of
-from worker.core.slice import Log, Stretch
+from worker.core.slice import LogPrefix, PartitionSlice
 
 if TYPE_CHECKING:
     from producers.contract.change import Op
@@ -28,86 +28,86 @@ singles = st.builds(
 
 
 @st.composite
-def partitions(draw: st.DrawFn) -> list[Stretch]:
+def partitions(draw: st.DrawFn) -> list[PartitionSlice]:
     """Some partitions with pairs of their own, of which some were read, some wait, some are to be repaired."""
-    stretches = []
+    slices = []
     for number in range(draw(st.integers(1, 3))):
-        stretch = Stretch(number, Log(b"", 0, {}, [], more=False))
+        part = PartitionSlice(number, LogPrefix(b"", 0, {}, [], more=False))
         for contact in range(draw(st.integers(0, 6))):
             pair = pair_of(b"%d" % number, b"%d" % contact)
             kind = draw(st.sampled_from(["read", "waiting", "repair"]))
             state = draw(singles)
             if kind == "read":
-                stretch.log.states[pair] = state._replace(suspect=0)
+                part.log.states[pair] = state._replace(suspect=0)
             elif kind == "waiting":
-                stretch.pending[pair] = state
+                part.pending[pair] = state
             else:
-                stretch.ledger[pair] = Remembered(draw(st.sampled_from(ops)), T, T)
-                stretch.marks[pair] = (b"as stored", Mark(T, T))
-        stretch.judge("resend", T)
-        stretches.append(stretch)
-    return stretches
+                part.ledger[pair] = Remembered(draw(st.sampled_from(ops)), T, T)
+                part.marks[pair] = (b"as stored", Mark(T, T))
+        part.judge("resend", T)
+        slices.append(part)
+    return slices
 
 
-def suspects_of(stretches: list[Stretch]) -> dict[bytes, int]:
-    return {pair: s.suspect for stretch in stretches for pair, s in stretch.pending.items() if s.suspect}
+def suspects_of(slices: list[PartitionSlice]) -> dict[bytes, int]:
+    return {pair: s.suspect for part in slices for pair, s in part.pending.items() if s.suspect}
 
 
 @given(partitions(), st.integers(0, 12))
 def test_a_batch_keeps_the_limit_names_a_pair_once_and_sends_what_was_decided(
-    stretches: list[Stretch], limit: int
+    slices: list[PartitionSlice], limit: int
 ) -> None:
-    batch = fill(stretches, limit)
+    batch = fill(slices, limit)
     records = [*batch.upserts, *batch.deletes]
     assert batch.records == len(records) <= limit
     assert len(set(records)) == len(records)
-    decided = {pair: reached.op for stretch in stretches for pair, reached in stretch.verdicts.items()}
-    decided |= {pair: op for stretch in stretches for pair, op in stretch.repairs.items()}
+    decided = {pair: reached.op for part in slices for pair, reached in part.verdicts.items()}
+    decided |= {pair: op for part in slices for pair, op in part.repairs.items()}
     assert all(decided[pair] == "upsert" for pair in batch.upserts)
     assert all(decided[pair] == "delete" for pair in batch.deletes)
 
 
 @given(partitions(), st.integers(0, 12))
-def test_each_partition_knows_which_of_its_pairs_were_chosen(stretches: list[Stretch], limit: int) -> None:
-    batch = fill(stretches, limit)
+def test_each_partition_knows_which_of_its_pairs_were_chosen(slices: list[PartitionSlice], limit: int) -> None:
+    batch = fill(slices, limit)
     chosen = [pair for pairs in (*batch.chosen, *batch.repairs) for pair in pairs]
     assert sorted(chosen) == sorted([*batch.upserts, *batch.deletes])
-    for stretch, pairs, repairs in zip(stretches, batch.chosen, batch.repairs, strict=True):
-        assert pairs <= set(stretch.verdicts)
-        assert repairs <= set(stretch.repairs)
+    for part, pairs, repairs in zip(slices, batch.chosen, batch.repairs, strict=True):
+        assert pairs <= set(part.verdicts)
+        assert repairs <= set(part.repairs)
 
 
 @given(partitions(), st.integers(1, 12))
-def test_a_batch_is_as_full_as_what_waits_allows(stretches: list[Stretch], limit: int) -> None:
-    repairs = sum(len(stretch.repairs) for stretch in stretches)
-    waiting = sum(len(stretch.verdicts) for stretch in stretches)
-    assume(not suspects_of(stretches))
-    assert fill(stretches, limit).records == min(limit, repairs or waiting)
+def test_a_batch_is_as_full_as_what_waits_allows(slices: list[PartitionSlice], limit: int) -> None:
+    repairs = sum(len(part.repairs) for part in slices)
+    waiting = sum(len(part.verdicts) for part in slices)
+    assume(not suspects_of(slices))
+    assert fill(slices, limit).records == min(limit, repairs or waiting)
 
 
 @given(partitions(), st.integers(1, 12))
-def test_repairs_go_alone_so_that_one_that_is_refused_can_be_found(stretches: list[Stretch], limit: int) -> None:
-    batch = fill(stretches, limit)
+def test_repairs_go_alone_so_that_one_that_is_refused_can_be_found(slices: list[PartitionSlice], limit: int) -> None:
+    batch = fill(slices, limit)
     assert not (any(batch.chosen) and any(batch.repairs))
 
 
 @given(partitions(), st.integers(1, 12))
 def test_suspects_are_tried_without_others_in_groups_as_small_as_was_found_necessary(
-    stretches: list[Stretch], limit: int
+    slices: list[PartitionSlice], limit: int
 ) -> None:
-    suspects = suspects_of(stretches)
+    suspects = suspects_of(slices)
     assume(suspects)
     smallest = min(suspects.values())
     group = {pair for pair, size in suspects.items() if size == smallest}
-    batch = fill(stretches, limit)
+    batch = fill(slices, limit)
     assert {*batch.upserts, *batch.deletes} <= group
     assert batch.records == min(smallest, limit, len(group))
     assert not any(batch.repairs)
 
 
 @given(partitions())
-def test_the_body_says_upserts_before_deletes_and_each_pair_as_text(stretches: list[Stretch]) -> None:
-    batch = fill(stretches, 500)
+def test_the_body_says_upserts_before_deletes_and_each_pair_as_text(slices: list[PartitionSlice]) -> None:
+    batch = fill(slices, 500)
     contacts = json.loads(batch.body())["contacts"]
     flags = [contact.get("isDeleted", False) for contact in contacts]
     assert flags == sorted(flags)
@@ -118,31 +118,31 @@ def test_the_body_says_upserts_before_deletes_and_each_pair_as_text(stretches: l
 
 
 def test_the_body_of_the_contracts_example() -> None:
-    stretch = Stretch(0, Log(b"", 0, {}, [], more=False))
-    stretch.pending = {pair_of(b"1", b"9"): state_of("delete", T, T), pair_of(b"1", b"2"): state_of("upsert", T, T)}
-    stretch.judge("resend", T)
-    assert fill([stretch], 500).body() == (
+    part = PartitionSlice(0, LogPrefix(b"", 0, {}, [], more=False))
+    part.pending = {pair_of(b"1", b"9"): state_of("delete", T, T), pair_of(b"1", b"2"): state_of("upsert", T, T)}
+    part.judge("resend", T)
+    assert fill([part], 500).body() == (
         b'{"contacts":[{"ownerXCUserID":"1","contactXCUserID":"2"},'
         b'{"ownerXCUserID":"1","contactXCUserID":"9","isDeleted":true}]}'
     )
 
 
 def test_ids_of_any_script_stand_in_the_body_as_they_are() -> None:
-    stretch = Stretch(0, Log(b"", 0, {}, [], more=False))
-    stretch.pending[pair_of('é"\\'.encode(), "用户\u2028".encode())] = state_of("upsert", T, T)
-    stretch.judge("resend", T)
-    assert json.loads(fill([stretch], 1).body())["contacts"] == [
+    part = PartitionSlice(0, LogPrefix(b"", 0, {}, [], more=False))
+    part.pending[pair_of('é"\\'.encode(), "用户\u2028".encode())] = state_of("upsert", T, T)
+    part.judge("resend", T)
+    assert json.loads(fill([part], 1).body())["contacts"] == [
         {"ownerXCUserID": 'é"\\', "contactXCUserID": "用户\u2028"}
     ]
 
 
 def test_a_stale_suspect_holds_nobody_up() -> None:
     stale, healthy = pair_of(b"1", b"2"), pair_of(b"1", b"3")
-    stretch = Stretch(0, Log(b"", 0, {}, [], more=False))
-    stretch.pending = {
+    part = PartitionSlice(0, LogPrefix(b"", 0, {}, [], more=False))
+    part.pending = {
         stale: PairState(None, state_of("upsert", T, T).upsert, suspect=1),
         healthy: state_of("upsert", T, T),
     }
-    stretch.ledger[stale] = Remembered("delete", T, 0)
-    stretch.judge("resend", T)
-    assert fill([stretch], 500).upserts == (healthy,)
+    part.ledger[stale] = Remembered("delete", T, 0)
+    part.judge("resend", T)
+    assert fill([part], 500).upserts == (healthy,)

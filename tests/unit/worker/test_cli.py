@@ -25,7 +25,7 @@ SUBCOMMANDS = ("list", "show", "redrive", "purge")
 def test_it_starts_without_loading_what_the_command_does_not_need(args: list[str], tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from worker.cli import main\n"
+        "from worker.cli.main import main\n"
         "try:\n"
         f"    main({args!r})\n"
         "except SystemExit:\n"

@@ -13,10 +13,10 @@ from worker.admin.drain import drain
 from worker.admin.status import TOTALS, Status
 from worker.cli.session import printable, shown_url
 from worker.cli.worker import default_concurrency, worker_command
-from worker.core.dead_letter import Letter, Stated
+from worker.core.dead_letter import DeadLetter, RedrivableChange
 from worker.core.pair import Remembered
 from worker.core.times import in_words, iso_utc
-from worker.store.gate import View
+from worker.store.gate import GateSnapshot
 
 if TYPE_CHECKING:
     from worker.store.gate import State
@@ -25,11 +25,11 @@ T = 1_795_460_847_757
 
 
 def status(*, backlog: int = 0, pending: int = 0, in_flight: int = 0, state: State = "ok") -> Status:
-    gate = View(T, state, 0, 0, None, "", "", 0, 0)
+    gate = GateSnapshot(T, state, 0, 0, None, "", "", 0, 0)
     return Status(64, backlog, pending, in_flight, None, 0, True, gate, dict.fromkeys(TOTALS, 0), [])
 
 
-def letter(**fields: Any) -> Letter:
+def letter(**fields: Any) -> DeadLetter:
     given: dict[str, Any] = {
         "id": "3-1",
         "partition": 3,
@@ -46,7 +46,7 @@ def letter(**fields: Any) -> Letter:
         "entry": None,
         "entry_ms": T,
     }
-    return Letter(**given | fields)
+    return DeadLetter(**given | fields)
 
 
 # Words
@@ -179,7 +179,7 @@ def test_a_malformed_entry_states_no_change(fields: dict[str, Any]) -> None:
     ],
 )
 def test_newer_knowledge_outdates_a_letter(op: Any, known: Remembered | None, *, outdated: bool) -> None:
-    assert Stated(b"1", b"2", op, T, b"").outdated_by(known) is outdated
+    assert RedrivableChange(b"1", b"2", op, T, b"").outdated_by(known) is outdated
 
 
 # Judging a server

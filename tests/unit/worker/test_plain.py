@@ -14,7 +14,7 @@ from worker.core.codec import DeadPair, Mark
 from worker.core.entry import Change, Malformed, pair_of, read_entry
 from worker.core.pair import PairState, Remembered, join, state_of
 from worker.core.settlement import Act, settlement
-from worker.core.slice import Log, RawEntry, Stretch, join_log
+from worker.core.slice import LogPrefix, PartitionSlice, RawEntry, coalesce_prefix
 
 T = 1_795_460_847_757
 PARTITIONS = 2
@@ -82,11 +82,11 @@ def by_the_rules(raw: RawEntry, room: int) -> tuple[dict[bytes, PairState], list
 
 @settings(max_examples=500)
 @given(logs, st.integers(0, 8), st.booleans())
-def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntry, room: int, plainly: bool) -> None:  # noqa: FBT001
+def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntry, room: int, fast: bool) -> None:  # noqa: FBT001
     states, malformed, taken = by_the_rules(raw, room)
-    log = join_log(raw, 0, PARTITIONS, room, plainly=plainly)
+    log = coalesce_prefix(raw, 0, PARTITIONS, room, fast=fast)
     assert (log.entries, log.malformed, log.pairs) == (taken, malformed, len(states))
-    assert plainly or not log.plain
+    assert fast or not log.plain
     for pair in [*log.plain]:
         assert pair not in log.states
         log.states[pair] = log.plain.take_out(pair)
@@ -101,7 +101,7 @@ def test_an_entry_is_plain_only_if_the_rules_take_it(
     flat = [b"owner", owner, b"contact", contact, b"op", op, b"at", at]
     entry_id = b"%d-0" % entry_ms
     change = read_entry(entry_id, flat, 0, PARTITIONS)
-    log = join_log([(entry_id, flat)], 0, PARTITIONS, 1, plainly=True)
+    log = coalesce_prefix([(entry_id, flat)], 0, PARTITIONS, 1, fast=True)
     if log.plain:
         assert change == Change(
             pair_of(owner, contact), "upsert" if op == b"upsert" else "delete", int(at), entry_ms, b""
@@ -118,10 +118,10 @@ marks = st.builds(Mark, st.integers(T, T + 4), st.integers(T, T + 4)).map(lambda
 
 
 @st.composite
-def both_ways(draw: st.DrawFn) -> tuple[Stretch, Stretch]:
+def both_ways(draw: st.DrawFn) -> tuple[PartitionSlice, PartitionSlice]:
     """One partition in one round, its log joined plainly and not; anything may be known beside it."""
     raw, room = draw(logs), draw(st.integers(0, 8))
-    logs_of_both = [join_log(raw, 0, PARTITIONS, room, plainly=plainly) for plainly in (True, False)]
+    logs_of_both = [coalesce_prefix(raw, 0, PARTITIONS, room, fast=fast) for fast in (True, False)]
     pairs = st.sampled_from([*logs_of_both[1].states, pair_of(b"9", b"9")])
     beside = {
         "pending": draw(st.dictionaries(pairs, suspects, max_size=2)),
@@ -131,7 +131,7 @@ def both_ways(draw: st.DrawFn) -> tuple[Stretch, Stretch]:
         "late_until_ms": draw(st.sampled_from([0, 0, 0, T + 2, T + 4])),
         "late_to_ms": T,
     }
-    plain, spelled = (Stretch(0, log, **deepcopy(beside)) for log in logs_of_both)  # type: ignore[arg-type]
+    plain, spelled = (PartitionSlice(0, log, **deepcopy(beside)) for log in logs_of_both)  # type: ignore[arg-type]
     plain.judge("resend", T + 2)
     spelled.judge("resend", T + 2)
     return plain, spelled
@@ -141,23 +141,23 @@ def in_twos(flat: list[bytes]) -> set[tuple[bytes, bytes]]:
     return set(zip(flat[::2], flat[1::2], strict=True))
 
 
-def chooses(stretch: Stretch, limit: int) -> bool:
+def chooses(part: PartitionSlice, limit: int) -> bool:
     """Whether not all that could go do."""
-    suspects = [each.state.suspect for each in stretch.verdicts.values() if each.op and each.state]
+    suspects = [each.state.suspect for each in part.verdicts.values() if each.op and each.state]
     suspects = sorted(each for each in suspects if each)
-    return limit < len(stretch.verdicts) or (bool(suspects) and suspects.count(suspects[0]) > suspects[0])
+    return limit < len(part.verdicts) or (bool(suspects) and suspects.count(suspects[0]) > suspects[0])
 
 
 @settings(max_examples=700)
 @given(both_ways(), st.sampled_from(["confirmed", "refused", "suspect", "kept"]), st.integers(0, 9), st.booleans())
 def test_what_moves_is_the_same_whichever_way_a_pair_took(
-    both: tuple[Stretch, Stretch],
+    both: tuple[PartitionSlice, PartitionSlice],
     fate: str,
     limit: int,
     doubtful: bool,  # noqa: FBT001
 ) -> None:
     _, spelled = both
-    batches = [fill([stretch], limit, doubtful=doubtful) for stretch in both]
+    batches = [fill([part], limit, doubtful=doubtful) for part in both]
     assert batches[0].records == batches[1].records <= limit
     if chooses(spelled, limit):
         # Some are left out, and which is nobody's business; but all of them go or wait.
@@ -171,8 +171,7 @@ def test_what_moves_is_the_same_whichever_way_a_pair_took(
     assert json.loads(batches[0].body()).keys() == {"contacts"}
     act = Act(fate, T + 2, T + 3, suspect=2)  # type: ignore[arg-type]
     one, other = (
-        settlement(stretch, batch.chosen[0], batch.repairs[0], act)
-        for stretch, batch in zip(both, batches, strict=True)
+        settlement(part, batch.chosen[0], batch.repairs[0], act) for part, batch in zip(both, batches, strict=True)
     )
     assert one.position == other.position
     assert in_twos(one.ledger) == in_twos(other.ledger)
@@ -198,4 +197,4 @@ def test_the_body_is_what_a_json_encoder_writes(pairs: list[tuple[bytes, bytes]]
 
 
 def test_a_log_without_entries_is_plain_and_empty() -> None:
-    assert not Log(b"", 0, {}, [], more=False).plain
+    assert not LogPrefix(b"", 0, {}, [], more=False).plain

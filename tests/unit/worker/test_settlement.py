@@ -15,7 +15,7 @@ from worker.core.counters import times
 from worker.core.entry import pair_of
 from worker.core.pair import PairState, Remembered, join, join_remembered, state_of
 from worker.core.settlement import Act, Refusal, Settlement, settlement
-from worker.core.slice import Log, Stretch, join_log
+from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
 
 if TYPE_CHECKING:
     from producers.contract.change import Op
@@ -42,19 +42,19 @@ acts = st.builds(
 )
 
 
-def log_of(changes: list[tuple[bytes, bytes, int]], room: int = 500) -> Log:
+def log_of(changes: list[tuple[bytes, bytes, int]], room: int = 500) -> LogPrefix:
     """These changes of owner 1 as they were read: contact, op, and `at` or 0."""
     raw = [
         (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, *([b"at", b"%d" % at] if at else [])])
         for i, (contact, op, at) in enumerate(changes)
     ]
-    return join_log(raw, 0, 1, room)
+    return coalesce_prefix(raw, 0, 1, room)
 
 
 @st.composite
-def stretches(draw: st.DrawFn) -> Stretch:
+def slices(draw: st.DrawFn) -> PartitionSlice:
     """One partition in one round: anything read, waiting, remembered, marked, taken over."""
-    stretch = Stretch(
+    part = PartitionSlice(
         0,
         log_of(draw(entries), room=draw(st.integers(0, 4))),
         pending=draw(st.dictionaries(pairs, waiting, max_size=3)),
@@ -64,33 +64,33 @@ def stretches(draw: st.DrawFn) -> Stretch:
         late_until_ms=draw(stamps),
         late_to_ms=draw(stamps),
     )
-    stretch.judge(draw(st.sampled_from(modes)), T + 2)
-    return stretch
+    part.judge(draw(st.sampled_from(modes)), T + 2)
+    return part
 
 
-def settled(stretch: Stretch, act: Act, limit: int) -> Settlement:
-    batch = fill([stretch], limit)
-    return settlement(stretch, batch.chosen[0], batch.repairs[0], act)
+def settled(part: PartitionSlice, act: Act, limit: int) -> Settlement:
+    batch = fill([part], limit)
+    return settlement(part, batch.chosen[0], batch.repairs[0], act)
 
 
 def in_twos(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def pending_after(stretch: Stretch, into: Settlement) -> dict[bytes, PairState]:
+def pending_after(part: PartitionSlice, into: Settlement) -> dict[bytes, PairState]:
     """What waits once `settle.lua` has written it."""
-    after = dict(stretch.pending)
+    after = dict(part.pending)
     after |= {pair: decode_state(state) for pair, state in in_twos(into.keep)}
     return {pair: state for pair, state in after.items() if pair not in into.drop}
 
 
-@given(stretches(), acts, st.integers(0, 6))
-def test_each_entry_ends_in_exactly_one_total_or_waits(stretch: Stretch, act: Act, limit: int) -> None:
-    into = settled(stretch, act, limit)
-    before, after = (sum(s.live for s in each.values()) for each in (stretch.pending, pending_after(stretch, into)))
+@given(slices(), acts, st.integers(0, 6))
+def test_each_entry_ends_in_exactly_one_total_or_waits(part: PartitionSlice, act: Act, limit: int) -> None:
+    into = settled(part, act, limit)
+    before, after = (sum(s.live for s in each.values()) for each in (part.pending, pending_after(part, into)))
     ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
-    assert into.totals["events"] == stretch.log.entries
-    assert before + stretch.log.entries == sum(into.totals[name] for name in ends) + after
+    assert into.totals["events"] == part.log.entries
+    assert before + part.log.entries == sum(into.totals[name] for name in ends) + after
     assert all(number >= 0 for number in into.totals.values())
     assert into.totals["records_confirmed"] == into.totals["upserts_confirmed"] + into.totals["deletes_confirmed"]
     for op in ops:
@@ -99,54 +99,54 @@ def test_each_entry_ends_in_exactly_one_total_or_waits(stretch: Stretch, act: Ac
     assert sum(dead) == into.totals["dead_lettered"]
 
 
-@given(stretches(), acts, st.integers(0, 6))
-def test_there_is_a_letter_for_each_change_that_is_counted_as_dead(stretch: Stretch, act: Act, limit: int) -> None:
-    into = settled(stretch, act, limit)
+@given(slices(), acts, st.integers(0, 6))
+def test_there_is_a_letter_for_each_change_that_is_counted_as_dead(part: PartitionSlice, act: Act, limit: int) -> None:
+    into = settled(part, act, limit)
     letters = [json.loads(letter) for letter in into.letters[2::3]]
     assert len(letters) == into.totals["dead_lettered"]
     assert [letter["since"] for letter in letters] == [act.now_ms] * len(letters)
     assert [letter["reason"] for letter in letters if letter["entry"] is not None] == [
-        each.reason for each in stretch.log.malformed
+        each.reason for each in part.log.malformed
     ]
 
 
-@given(stretches(), acts, st.integers(0, 6))
+@given(slices(), acts, st.integers(0, 6))
 def test_only_a_confirmation_writes_the_ledger_and_it_says_what_was_sent(
-    stretch: Stretch, act: Act, limit: int
+    part: PartitionSlice, act: Act, limit: int
 ) -> None:
-    into = settled(stretch, act, limit)
+    into = settled(part, act, limit)
     written = {pair: decode_remembered(value) for pair, value in in_twos(into.ledger)}
-    assert set(written) == (set(fill([stretch], limit).chosen[0]) if act.fate == "confirmed" else set())
+    assert set(written) == (set(fill([part], limit).chosen[0]) if act.fate == "confirmed" else set())
     for pair, remembered in written.items():
-        assert remembered.op == stretch.verdicts[pair].op
-        assert join_remembered(remembered, stretch.remembered(pair)) == remembered, "it forgot what was known"
+        assert remembered.op == part.verdicts[pair].op
+        assert join_remembered(remembered, part.remembered(pair)) == remembered, "it forgot what was known"
 
 
-@given(stretches(), acts, st.integers(0, 6))
+@given(slices(), acts, st.integers(0, 6))
 def test_a_mark_is_never_cleared_while_a_request_that_may_undo_the_outcome_may_act(
-    stretch: Stretch, act: Act, limit: int
+    part: PartitionSlice, act: Act, limit: int
 ) -> None:
-    into = settled(stretch, act, limit)
+    into = settled(part, act, limit)
     for pair, value in in_twos(into.clear):
-        stored, mark = stretch.marks[pair]
+        stored, mark = part.marks[pair]
         assert value == stored
         assert mark.until_ms <= max(act.begun_ms, T + 2)  # the time at which it was judged
     assert not set(into.clear[::2]) & set(into.late[::3])
 
 
-def read(*changes: tuple[bytes, int]) -> Log:
+def read(*changes: tuple[bytes, int]) -> LogPrefix:
     return log_of([(b"2", op, at) for op, at in changes])
 
 
-def judged(log: Log, **parts: object) -> Stretch:
-    stretch = Stretch(0, log)
+def judged(log: LogPrefix, **parts: object) -> PartitionSlice:
+    part = PartitionSlice(0, log)
     for name, value in parts.items():
-        setattr(stretch, name, value)
-    stretch.judge("resend", T)
-    return stretch
+        setattr(part, name, value)
+    part.judge("resend", T)
+    return part
 
 
-def due_for_repair(**parts: object) -> Stretch:
+def due_for_repair(**parts: object) -> PartitionSlice:
     mark, remembered = (b"as stored", Mark(T, 0)), Remembered("delete", T, 0)
     return judged(read(), marks={PAIR: mark}, ledger={PAIR: remembered}, **parts)
 
@@ -157,20 +157,20 @@ def counted(into: Settlement) -> dict[str, int]:
 
 
 def test_a_confirmed_delete_leaves_the_later_upsert_waiting() -> None:
-    stretch = judged(read((b"upsert", T), (b"delete", T + 1), (b"upsert", T + 2)))
-    into = settled(stretch, Act("confirmed", T, T), 500)
+    part = judged(read((b"upsert", T), (b"delete", T + 1), (b"upsert", T + 2)))
+    into = settled(part, Act("confirmed", T, T), 500)
     assert into.position == b"%d-2" % T
     assert into.ledger == [PAIR, b"d%d," % (T + 1)]
-    assert pending_after(stretch, into) == {PAIR: state_of("upsert", T + 2, T)}
+    assert pending_after(part, into) == {PAIR: state_of("upsert", T + 2, T)}
     assert counted(into) == {"events": 3, "coalesced": 1, "records_confirmed": 1, "deletes_confirmed": 1}
 
 
 def test_a_refused_delete_is_dead_and_the_later_upsert_is_tried_on_its_own() -> None:
     log = read((b"delete", T + 1), (b"upsert", T + 2))
     suspect = {PAIR: state_of("delete", T, T)._replace(suspect=1)}
-    stretch = judged(log, pending=suspect, ledger={PAIR: Remembered("upsert", 0, T - 5)})
-    into = settled(stretch, Act("refused", T, T + 5, refusal=REFUSAL), 500)
-    assert pending_after(stretch, into) == {PAIR: state_of("upsert", T + 2, T)}
+    part = judged(log, pending=suspect, ledger={PAIR: Remembered("upsert", 0, T - 5)})
+    into = settled(part, Act("refused", T, T + 5, refusal=REFUSAL), 500)
+    assert pending_after(part, into) == {PAIR: state_of("upsert", T + 2, T)}
     assert counted(into) == {"events": 2, "coalesced": 1, "dead_lettered": 1}
     assert into.letters[:2] == [PAIR, b"u,%d" % (T - 5)]  # what is known to be confirmed goes with it
     letter = json.loads(into.letters[2])
@@ -180,26 +180,26 @@ def test_a_refused_delete_is_dead_and_the_later_upsert_is_tried_on_its_own() -> 
 
 
 def test_what_is_refused_by_a_batch_is_kept_to_be_tried_in_smaller_company() -> None:
-    stretch = judged(read((b"upsert", T)))
-    into = settled(stretch, Act("suspect", T, T, suspect=3), 500)
-    assert pending_after(stretch, into) == {PAIR: state_of("upsert", T, T)._replace(suspect=3)}
+    part = judged(read((b"upsert", T)))
+    into = settled(part, Act("suspect", T, T, suspect=3), 500)
+    assert pending_after(part, into) == {PAIR: state_of("upsert", T, T)._replace(suspect=3)}
 
 
 def test_what_waits_already_and_has_not_changed_is_not_written_again() -> None:
-    stretch = judged(read(), pending={PAIR: state_of("upsert", T, T)})
-    into = settled(stretch, Act("kept", T, T), 500)
+    part = judged(read(), pending={PAIR: state_of("upsert", T, T)})
+    into = settled(part, Act("kept", T, T), 500)
     assert (into.keep, into.drop, into.position) == ([], [], b"")
 
 
 def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
-    stretch = judged(read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: Remembered("delete", T, 0)})
-    into = settled(stretch, Act("kept", T, T), 500)
+    part = judged(read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: Remembered("delete", T, 0)})
+    into = settled(part, Act("kept", T, T), 500)
     assert into.drop == [PAIR]
     assert counted(into) == {"stale": 1}
 
 
 def test_a_malformed_entry_is_dead_with_what_of_it_was_readable() -> None:
-    log = join_log([(b"%d-7" % T, [b"owner", b"\xff1", b"op", b"upsert", b"at", b"12"])], 0, 1, 500)
+    log = coalesce_prefix([(b"%d-7" % T, [b"owner", b"\xff1", b"op", b"upsert", b"at", b"12"])], 0, 1, 500)
     into = settled(judged(log), Act("kept", T, T + 5), 500)
     assert into.letters[:2] == [b"", b""]
     letter = json.loads(into.letters[2])
@@ -212,8 +212,8 @@ def test_a_malformed_entry_is_dead_with_what_of_it_was_readable() -> None:
 def test_a_mark_goes_only_with_a_confirmation_of_a_request_begun_after_its_time(
     until_ms: int, *, cleared: bool
 ) -> None:
-    stretch = judged(read((b"delete", T)), marks={PAIR: (b"as stored", Mark(until_ms, 0))})
-    into = settled(stretch, Act("confirmed", T, T + 60_000), 500)
+    part = judged(read((b"delete", T)), marks={PAIR: (b"as stored", Mark(until_ms, 0))})
+    into = settled(part, Act("confirmed", T, T + 60_000), 500)
     assert into.clear == ([PAIR, b"as stored"] if cleared else [])
 
 
@@ -238,8 +238,8 @@ def test_a_repair_that_was_not_confirmed_stays_due_unless_the_endpoint_refuses_i
 def test_after_a_lost_lease_what_its_holder_may_have_sent_is_marked_both_ways(
     late_until_ms: int, late_to_ms: int, *, marked: bool
 ) -> None:
-    stretch = judged(read((b"delete", T)), late_until_ms=late_until_ms, late_to_ms=late_to_ms)
-    into = settled(stretch, Act("confirmed", T, T), 500)
+    part = judged(read((b"delete", T)), late_until_ms=late_until_ms, late_to_ms=late_to_ms)
+    into = settled(part, Act("confirmed", T, T), 500)
     assert into.late == ([PAIR, late_until_ms, late_until_ms] if marked else [])
 
 
@@ -250,7 +250,7 @@ def test_a_repair_that_a_lost_holder_may_have_sent_too_is_marked_again() -> None
 
 
 def test_what_is_confirmed_of_a_pair_with_dead_letters_is_remembered_with_its_entrys_time() -> None:
-    stretch = judged(read((b"upsert", 0)), dead_pairs={PAIR: DeadPair(1, None)})
-    into = settled(stretch, Act("confirmed", T, T), 500)
+    part = judged(read((b"upsert", 0)), dead_pairs={PAIR: DeadPair(1, None)})
+    into = settled(part, Act("confirmed", T, T), 500)
     assert into.ledger == [PAIR, b"u,"]
     assert into.know == [PAIR, b"u,%d" % T]

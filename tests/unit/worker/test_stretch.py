@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from worker.core.codec import DeadPair, Mark
 from worker.core.entry import pair_of
 from worker.core.pair import Remembered, join, state_of
-from worker.core.slice import Log, Stretch, join_log
+from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
 
 if TYPE_CHECKING:
     from producers.contract.change import Op
 
 T = 1_795_460_847_757
 PAIR, OTHER = pair_of(b"1", b"2"), pair_of(b"1", b"9")
-NOTHING_READ = Log(b"", 0, {}, [], more=False)
+NOTHING_READ = LogPrefix(b"", 0, {}, [], more=False)
 
 contacts = st.sampled_from([b"2", b"3", b"4", b"\x01"])  # the last is no id
 said = st.lists(st.tuples(contacts, st.sampled_from([b"upsert", b"delete"]), st.integers(T, T + 3)), max_size=12)
@@ -36,7 +36,7 @@ def raw(*changes: tuple[bytes, bytes, int]) -> list[tuple[bytes, list[bytes]]]:
 def test_a_log_is_joined_from_the_first_entry_on_up_to_the_room_without_a_gap(
     changes: list[tuple[bytes, bytes, int]], room: int
 ) -> None:
-    log = join_log(raw(*changes), 0, 1, room)
+    log = coalesce_prefix(raw(*changes), 0, 1, room)
     assert len(log.states) <= room
     taken = changes[: log.entries]
     assert log.more == (log.entries < len(changes))
@@ -55,21 +55,21 @@ def test_a_log_is_joined_from_the_first_entry_on_up_to_the_room_without_a_gap(
 
 
 def test_what_waits_and_what_was_read_are_judged_as_one() -> None:
-    stretch = Stretch(0, join_log(raw((b"2", b"upsert", T)), 0, 1, 10))
-    stretch.pending = {PAIR: state_of("delete", T + 1, T - 50), OTHER: state_of("upsert", T, T)}
-    stretch.judge("resend", T)
-    assert {pair: reached.op for pair, reached in stretch.verdicts.items()} == {PAIR: "delete", OTHER: "upsert"}
-    assert stretch.verdicts[PAIR].superseded == 1
-    assert sorted(stretch.pairs) == sorted([PAIR, OTHER])
+    part = PartitionSlice(0, coalesce_prefix(raw((b"2", b"upsert", T)), 0, 1, 10))
+    part.pending = {PAIR: state_of("delete", T + 1, T - 50), OTHER: state_of("upsert", T, T)}
+    part.judge("resend", T)
+    assert {pair: reached.op for pair, reached in part.verdicts.items()} == {PAIR: "delete", OTHER: "upsert"}
+    assert part.verdicts[PAIR].superseded == 1
+    assert sorted(part.pairs) == sorted([PAIR, OTHER])
 
 
 def test_a_pair_with_dead_letters_is_judged_by_what_the_ledger_has_forgotten_too() -> None:
-    stretch = Stretch(0, join_log(raw((b"2", b"upsert", T)), 0, 1, 10))
-    stretch.dead_pairs[PAIR] = DeadPair(1, Remembered("delete", T + 1, 0))
-    stretch.judge("resend", T)
-    assert stretch.verdicts[PAIR].op is None
-    stretch.ledger[PAIR] = Remembered("upsert", 0, T - 1)
-    assert stretch.remembered(PAIR) == Remembered("upsert", T + 1, T - 1)
+    part = PartitionSlice(0, coalesce_prefix(raw((b"2", b"upsert", T)), 0, 1, 10))
+    part.dead_pairs[PAIR] = DeadPair(1, Remembered("delete", T + 1, 0))
+    part.judge("resend", T)
+    assert part.verdicts[PAIR].op is None
+    part.ledger[PAIR] = Remembered("upsert", 0, T - 1)
+    assert part.remembered(PAIR) == Remembered("upsert", T + 1, T - 1)
 
 
 @pytest.mark.parametrize(
@@ -85,29 +85,33 @@ def test_a_pair_with_dead_letters_is_judged_by_what_the_ledger_has_forgotten_too
 def test_a_mark_whose_time_is_over_is_repaired_if_it_differs_else_it_is_past(
     mark: Mark, remembered: Remembered | None, repair: Op | None
 ) -> None:
-    stretch = Stretch(0, NOTHING_READ, marks={PAIR: (b"as stored", mark)})
+    part = PartitionSlice(0, NOTHING_READ, marks={PAIR: (b"as stored", mark)})
     if remembered:
-        stretch.ledger[PAIR] = remembered
-    stretch.judge("resend", T)
-    assert stretch.repairs == ({PAIR: repair} if repair else {})
-    assert stretch.past == ([] if repair else [PAIR])
+        part.ledger[PAIR] = remembered
+    part.judge("resend", T)
+    assert part.repairs == ({PAIR: repair} if repair else {})
+    assert part.past == ([] if repair else [PAIR])
 
 
 def test_a_mark_waits_for_its_time_and_for_a_record_of_its_pair() -> None:
-    early = Stretch(0, NOTHING_READ, marks={PAIR: (b"as stored", Mark(0, T))})
+    early = PartitionSlice(0, NOTHING_READ, marks={PAIR: (b"as stored", Mark(0, T))})
     early.ledger[PAIR] = Remembered("upsert", 0, T)
     early.judge("resend", T - 1)
     assert (early.repairs, early.past) == ({}, [])
 
-    spoken = Stretch(0, join_log(raw((b"2", b"delete", T + 1)), 0, 1, 10), marks=early.marks, ledger=early.ledger)
+    spoken = PartitionSlice(
+        0, coalesce_prefix(raw((b"2", b"delete", T + 1)), 0, 1, 10), marks=early.marks, ledger=early.ledger
+    )
     spoken.judge("resend", T)
     assert spoken.verdicts[PAIR].op == "delete"
     assert (spoken.repairs, spoken.past) == ({}, [])
 
 
 def test_a_stale_change_does_not_keep_a_mark_from_its_repair() -> None:
-    stretch = Stretch(0, join_log(raw((b"2", b"delete", T - 1)), 0, 1, 10), marks={PAIR: (b"as stored", Mark(0, T))})
-    stretch.ledger[PAIR] = Remembered("upsert", 0, T)
-    stretch.judge("resend", T)
-    assert stretch.verdicts[PAIR].op is None
-    assert stretch.repairs == {PAIR: "upsert"}
+    part = PartitionSlice(
+        0, coalesce_prefix(raw((b"2", b"delete", T - 1)), 0, 1, 10), marks={PAIR: (b"as stored", Mark(0, T))}
+    )
+    part.ledger[PAIR] = Remembered("upsert", 0, T)
+    part.judge("resend", T)
+    assert part.verdicts[PAIR].op is None
+    assert part.repairs == {PAIR: "upsert"}

@@ -8,14 +8,14 @@ import pytest
 
 from worker.admin.status import TOTALS, Part, Status
 from worker.cli.watch import HEIGHT, WIDTH, Watched, screen
-from worker.store.gate import View
+from worker.store.gate import GateSnapshot
 
 NOW_MS = 1_795_460_847_757
 NOTHING = Part(0, 0, 0, None, None, leased=False)
 
 
 def look(after_ms: int = 0, parts: tuple[Part, ...] = (NOTHING,) * 64, **totals: int) -> Status:
-    gate = View(NOW_MS + after_ms, "ok", 0, 0, None, "", "", 0, 0)
+    gate = GateSnapshot(NOW_MS + after_ms, "ok", 0, 0, None, "", "", 0, 0)
     return Status(
         partitions=len(parts),
         backlog_events=0,

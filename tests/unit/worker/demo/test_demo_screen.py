@@ -15,7 +15,7 @@ from worker.demo.numbers import Numbers
 from worker.demo.screen import LiveScreen, PlainScreen, Rate, screen_for
 from worker.demo.summary import summarize
 from worker.standin.views import Counts
-from worker.store.gate import View
+from worker.store.gate import GateSnapshot
 
 VALUES = {"emitted": "1,234", "waiting": "34", "coalesced": "200", "requests": "7", "confirmed": "1,000"}
 
@@ -50,7 +50,7 @@ def numbers() -> Numbers:
         oldest_ms=None,
         dead_letters=0,
         worker_awake=True,
-        gate=View(0, "ok", 0, 0, None, "", "", 0, 0),
+        gate=GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0),
         totals=dict.fromkeys(TOTALS, 0) | ends,
         strange_partitions=[],
     )

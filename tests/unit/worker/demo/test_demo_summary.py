@@ -11,7 +11,7 @@ from worker.admin.status import TOTALS, Status
 from worker.demo.numbers import Numbers
 from worker.demo.summary import Summary, summarize
 from worker.standin.views import Counts
-from worker.store.gate import View
+from worker.store.gate import GateSnapshot
 
 A, B = ("1", "a"), ("1", "b")
 ENDS = {"events": 10, "records_confirmed": 4, "coalesced": 3, "superseded": 1, "stale": 2}
@@ -28,7 +28,7 @@ def numbers(totals: dict[str, int] | None = None, **counts: int) -> Numbers:
         oldest_ms=None,
         dead_letters=0,
         worker_awake=True,
-        gate=View(0, "ok", 0, 0, None, "", "", 0, 0),
+        gate=GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0),
         totals=dict.fromkeys(TOTALS, 0) | ENDS | (totals or {}),
         strange_partitions=[],
     )

@@ -22,21 +22,21 @@ def rows(count: int) -> Iterator[Row]:
         yield Row(n + 1, b"%d\x1f%d" % (n % 97, n), "delete" if n % 5 == 0 else "upsert")
 
 
-def reckoned() -> tuple[dict[str, int], list[tuple[str, str, str]]]:
+def computed() -> tuple[dict[str, int], list[tuple[str, str, str]]]:
     with Plan(lambda _: None) as plan:
         plan.read(rows(5_000), None)
         plan.learn(((b"%d\x1f%d" % (n % 97, n), b"u0,5") for n in range(2_500, 6_000)), [b"1\x1f1"], None)
-        plan.bury(b"%d\x1f%d" % (n % 97, n) for n in range(100))
-        plan.reckon(AS_OF)
+        plan.dead_letter(b"%d\x1f%d" % (n % 97, n) for n in range(100))
+        plan.compute(AS_OF)
         return dict(plan.counts), sorted(plan.changes())
 
 
 @pytest.mark.parametrize("part", [1, 7, 50])
 def test_what_is_sent_does_not_depend_on_the_size_of_the_parts(monkeypatch: pytest.MonkeyPatch, part: int) -> None:
-    whole = reckoned()
+    whole = computed()
     assert whole[0]["dead"] == 80
     monkeypatch.setattr(plan_module, "PART", part)
-    assert reckoned() == whole
+    assert computed() == whole
 
 
 def test_a_split_keeps_every_pair_once_in_order_and_a_pair_in_one_part() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from worker.admin.status import TOTALS, Part, Status
 from worker.core.counters import count_time
 from worker.serve.snapshots import Memory, Seen
-from worker.store.gate import View
+from worker.store.gate import GateSnapshot
 
 if TYPE_CHECKING:
     from worker.store.gate import State
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 T = 1_795_460_847_757
 
 
-def view(state: State = "ok", reason: str = "", wait_ms: int = 0) -> View:
-    return View(T, state, 1, wait_ms, None, reason, "", 0, attempts=3)
+def view(state: State = "ok", reason: str = "", wait_ms: int = 0) -> GateSnapshot:
+    return GateSnapshot(T, state, 1, wait_ms, None, reason, "", 0, attempts=3)
 
 
-def seen(gate: View | None = None, counted: dict[str, int] | None = None, **fields: Any) -> Seen:
+def seen(gate: GateSnapshot | None = None, counted: dict[str, int] | None = None, **fields: Any) -> Seen:
     totals: Counter[str] = Counter({name: 100 + i for i, name in enumerate(TOTALS)})
     count_time(totals, "upsert", T - 300, T)
     totals |= Counter({"requests:confirmed": 90, "requests:retry": 7, "dead:refused": 4, "records_sent": 321})
