@@ -275,7 +275,7 @@ def test_two_signals_at_the_same_moment_are_one(unhurried: Fleet, tmp_path: Path
 # Before and around it
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_worker_that_waits_for_its_redis_ends_when_it_is_told_to(
     process_fleet: Fleet, tmp_path: Path, number: int
 ) -> None:

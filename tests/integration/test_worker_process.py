@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ import redis
 from producers import ContactChange
 from tests.integration.fleet import PARTITIONS, Fleet
 from tests.integration.worker_process import (
+    CELERY,
+    CONTACT_SYNC,
     PREFORK,
     PROCESS,
     THREADS,
@@ -145,6 +148,67 @@ def test_sigterm_lets_the_request_in_hand_end_and_leaves_nothing_behind(
         name.decode()
         for name in process_fleet.client.hgetall(process_fleet.keys.partition(process_fleet.partition("1")))
     }
+
+
+# A closed terminal
+
+
+STARTED_BY = pytest.mark.parametrize("command", [CELERY, CONTACT_SYNC], ids=["celery", "contact-sync"])
+
+
+@STARTED_BY
+def test_a_closed_terminal_lets_the_request_in_hand_end_and_ends_the_worker(
+    process_fleet: Fleet, tmp_path: Path, pool: str, command: tuple[str, ...]
+) -> None:
+    with WorkerProcess(process_fleet.environment(), tmp_path, POOLS[pool], command) as worker:
+        worker.wait_until_ready()
+        process_fleet.stand_in.faults({"kind": "delay", "seconds": 0.5, "times": 1})
+        process_fleet.append("1", "2", "upsert")
+        wait_until(lambda: process_fleet.stand_in.counts()["in_flight"] == 1, what="the request is out")
+        worker.signal_all(signal.SIGHUP)
+        assert worker.exit_status() == 0
+        assert "Error" not in worker.said()
+    counts = process_fleet.stand_in.counts()
+    assert (process_fleet.stand_in.contacts(), counts["requests"]) == ({("1", "2")}, 1)
+    assert (process_fleet.waits(), process_fleet.leases()) == (False, [])
+
+
+@STARTED_BY
+def test_a_worker_under_nohup_outlives_its_terminal(
+    process_fleet: Fleet, tmp_path: Path, pool: str, command: tuple[str, ...]
+) -> None:
+    with WorkerProcess(process_fleet.environment(), tmp_path, POOLS[pool], ("nohup", *command)) as worker:
+        worker.wait_until_ready()
+        process_fleet.stand_in.faults({"kind": "delay", "seconds": 0.5, "times": 1})
+        process_fleet.append("1", "2", "upsert")
+        wait_until(lambda: process_fleet.stand_in.counts()["in_flight"] == 1, what="the request is out")
+        worker.signal_all(signal.SIGHUP)
+        process_fleet.append("1", "3", "upsert")
+        wait_until_delivered(process_fleet)
+        assert process_fleet.stand_in.counts()["requests"] == 2  # none was cut off and sent anew
+        assert worker.end() == 0
+    assert process_fleet.stand_in.contacts() == {("1", "2"), ("1", "3")}
+
+
+# The environment of another app
+
+
+@STARTED_BY
+@pytest.mark.parametrize("module", ["their_settings", "no_such_module"])
+def test_settings_of_a_django_app_are_not_loaded(
+    process_fleet: Fleet, tmp_path: Path, pool: str, command: tuple[str, ...], module: str
+) -> None:
+    loaded = tmp_path / "loaded"
+    (tmp_path / "their_settings.py").write_text(f"open({str(loaded)!r}, 'w').close()\nSECRET_KEY = 'theirs'\n")
+    environment = process_fleet.environment() | {"DJANGO_SETTINGS_MODULE": module}
+    with WorkerProcess(environment, tmp_path, POOLS[pool], command) as worker:
+        worker.wait_until_ready()
+        process_fleet.append("1", "2", "upsert")
+        wait_until_delivered(process_fleet)
+        assert worker.end() == 0
+        assert "django" not in worker.said().lower()
+    assert process_fleet.stand_in.contacts() == {("1", "2")}
+    assert not loaded.exists()
 
 
 # Refusals to start

@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant, Patch
 
-CELERY: Final = "worker/celery.py"
+APP: Final = "worker/process/app.py"
 BOOTSTEPS: Final = "worker/process/bootsteps.py"
 
 SURROUNDINGS: Final = (
@@ -30,9 +30,9 @@ SURROUNDINGS: Final = (
         "no process has a ticker: hints that are lost stay lost",
         (
             Patch(
-                CELERY,
-                "for _step in (SignalStep, TickerStep, ConsumerWatchdog):",
-                "for _step in (SignalStep, ConsumerWatchdog):",
+                APP,
+                "for step in (SignalStep, TickerStep, ConsumerWatchdog):",
+                "for step in (SignalStep, ConsumerWatchdog):",
             ),
             Patch(
                 "worker/process/ticker.py",
@@ -61,13 +61,13 @@ SURROUNDINGS: Final = (
                 "                )\n",
             ),
             Patch(
-                CELERY,
-                "        with sigterm_waits():\n",
-                "        for _flat in _args[1] if _args else ():\n"
-                "            runtime.of_this_process(SETTINGS).client.execute_command(\n"
-                '                "XADD", SETTINGS.keys.events(_args[0]), "*", *_flat\n'
-                "            )\n"
-                "        with sigterm_waits():\n",
+                APP,
+                "            with sigterm_waits():\n",
+                "            for _flat in _args[1] if _args else ():\n"
+                "                runtime.of_this_process(settings).client.execute_command(\n"
+                '                    "XADD", settings.keys.events(_args[0]), "*", *_flat\n'
+                "                )\n"
+                "            with sigterm_waits():\n",
             ),
         ),
         integration=(
@@ -81,13 +81,27 @@ SURROUNDINGS: Final = (
         (
             Patch("worker/process/runtime.py", "    pid = os.getpid()\n", "    pid = 0\n"),
             Patch(
-                CELERY,
-                "        app.contact_sync_partitions = runtime.wait_for_redis(SETTINGS)",
-                "        runtime.of_this_process(SETTINGS)\n"
-                "        app.contact_sync_partitions = runtime.wait_for_redis(SETTINGS)",
+                APP,
+                "        app.contact_sync_partitions = runtime.wait_for_redis(runtime.settings_of(app))",
+                "        runtime.of_this_process(runtime.settings_of(app))\n"
+                "        app.contact_sync_partitions = runtime.wait_for_redis(runtime.settings_of(app))",
             ),
         ),
         unit=("tests/integration/test_after_fork.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "hangup_kills_children",
+        "a closed terminal ends the pool's children in mid-request",
+        (Patch(APP, "    signals.worker_process_init.connect(leave_hangup_to_parent)\n", ""),),
+        integration=("tests/integration/test_worker_process.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "settings_of_a_django_app",
+        "a worker loads the Django settings that its environment names for another app",
+        (Patch(APP, ", fixups=[])", ")"),),
+        integration=("tests/integration/test_worker_process.py",),
         simulated=False,
     ),
     Mutant(

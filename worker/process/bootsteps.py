@@ -17,6 +17,7 @@ from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 
 from worker.process import runtime
+from worker.process.hint import FLUSH_TASK
 from worker.process.stopping import STOPPING
 from worker.process.ticker import IDLE_SECONDS, Ticker
 from worker.store.backlog import BacklogScanner
@@ -79,7 +80,7 @@ class HintQueue:
         Raises:
             OperationalError, OSError: the broker is away.
         """
-        task = self._app.tasks["contact_sync.flush"]
+        task = self._app.tasks[FLUSH_TASK]
         try:
             for _ in range(hints):
                 task.apply_async(queue=self.name, connection=self._connected(), retry=False)

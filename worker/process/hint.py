@@ -14,6 +14,9 @@ from celery.worker import strategy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FLUSH_TASK: Final = "contact_sync.flush"
+"""Name of the one task, which every hint asks for."""
+
 _NOTHING: Final = b"[[], {}, {}]"
 
 

@@ -1,42 +1,71 @@
-"""What signals mean to a worker: the first one lets it finish what it has in hand, one more ends it at once."""
+"""What signals mean to a worker: the first lets it finish the requests under way, the next ends it at once."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from billiard.process import active_children
-from celery import bootsteps, platforms
+from celery import bootsteps
+from celery.apps import worker as celery_worker
 from celery.worker import state as worker_state
 
 from worker.process.stopping import STOPPING
 
-SAME_SECONDS: Final = 0.5
-"""Two signals so close to each other are one request: Ctrl-C reaches all processes of a terminal, and whoever started
-the worker often passes it on once more."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-_NAMES: Final = ("SIGTERM", "SIGINT", "SIGQUIT")
+SAME_SECONDS: Final = 0.5
+"""Two signals that come within this time count as one. Ctrl-C reaches all processes of a terminal, and the process that
+started the worker often passes it on."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def end_before_start() -> None:
-    """Lets a signal end a process that still waits for its Redis: as a container's first it would not end at all."""
+    """Makes a signal end a process that still waits for Redis: process 1 of a container ignores it by default."""
 
     def end(_number: int, _frame: object) -> NoReturn:
         raise SystemExit(os.EX_OK)
 
-    for name in _NAMES:
-        platforms.signals[name] = end
+    _handle_signals(end)
+    # Celery would restart the worker on SIGHUP, also under nohup. It runs the path of our `__main__`, whose directory
+    # then hides the package celery behind our own `celery.py`.
+    for name in ("install_worker_restart_handler", "install_HUP_not_supported_handler"):
+        setattr(celery_worker, name, _keep_handler)
+
+
+def leave_hangup_to_parent(**_: Any) -> None:
+    """Makes a child of the pool ignore SIGHUP: its parent lets it finish, or ignores the signal too.
+
+    A terminal that closes sends SIGHUP to all its processes. Celery's children would die of it in mid-request.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _handle_signals(handler: Callable[[int, Any], None]) -> None:
+    """Sets the handler of each signal; a SIGHUP that `nohup` ignores stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # Python refuses it here, and a worker that runs in a thread of a test is not sent any
+    for number in _SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _keep_handler(_worker: Any, **_: Any) -> None:
+    """Leaves the handler of SIGHUP as it is."""
 
 
 class SignalStep(bootsteps.StartStopStep):
-    """Takes the signals over from Celery, so that they mean the same in either pool.
+    """Takes the signals over from Celery, so that they mean the same in both pools.
 
-    Celery's own second SIGTERM does nothing, its Ctrl-C ends with status 1, and its cold shutdown fails in a pool of
-    threads, which it cannot end.
+    In Celery a second SIGTERM does nothing, Ctrl-C ends with status 1, and a cold shutdown fails in a pool of threads,
+    which Celery cannot end.
     """
 
     requires = ("celery.worker.components:Pool",)
@@ -46,30 +75,29 @@ class SignalStep(bootsteps.StartStopStep):
         self._first: float | None = None
 
     def start(self, _worker: Any) -> None:
-        """From here on signals are ours."""
+        """Replaces Celery's signal handlers."""
         self._pid = os.getpid()
-        for name in _NAMES:
-            platforms.signals[name] = self._on_signal  # which does nothing where we are not in the main thread
+        _handle_signals(self._on_signal)
 
     def close(self, _worker: Any) -> None:
-        """The worker stops, for whatever reason: not every one is a signal."""
+        """Tells flushes that the worker stops. A signal is only one of the reasons."""
         STOPPING.set()
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if os.getpid() != self._pid:
-            return  # a child that was forked just now, and has not yet set up its own
+            return  # a child that was just forked and has not set its own handlers yet
         if self._first is None:
             self._first = time.monotonic()
             STOPPING.set()
             worker_state.should_stop = os.EX_OK  # type: ignore[assignment] # a status, as its own code reads it
-            _say("stopping; one more signal ends it at once")
+            _say("is stopping; one more signal ends it at once")
         elif time.monotonic() - self._first > SAME_SECONDS:
-            _say("ended at once; what was in hand is repaired")
+            _say("ended at once; unfinished work is repaired by other workers")
             end_at_once(128 + number)
 
 
 def end_at_once(status: int) -> NoReturn:
-    """Ends this process and its pool's children, whatever they do; their leases expire, and whoever is next repairs.
+    """Ends this process and its pool's children at once; their leases expire, and the next worker repairs their work.
 
     Args:
         status: the process' exit status.
@@ -82,6 +110,6 @@ def end_at_once(status: int) -> NoReturn:
 
 
 def _say(what: str) -> None:
-    # Written as it stands: the code that a signal interrupts may hold the lock of a log.
+    # Not logged: the code that the signal interrupts may hold the log's lock.
     with suppress(OSError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"contact-sync: worker {what}\n".encode())

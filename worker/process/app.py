@@ -1,0 +1,179 @@
+"""Makes the Celery app: queue, options against Celery's known traps, the flush task, the ticker, the checks at start.
+
+Messages are hints. Nothing here may keep a change: no arguments, no ETA, no countdown, no result backend.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import redis
+import structlog
+from celery import Celery, signals
+from kombu.transport.redis import Transport
+
+from producers.contract.errors import ContactSyncError, SettingsError
+from producers.settings import variable_of
+from worker.config.settings import load_worker_settings
+from worker.process import runtime
+from worker.process.bootsteps import TickerStep
+from worker.process.hint import FLUSH_TASK
+from worker.process.logs import set_up_logging
+from worker.process.signals import SignalStep, end_before_start, leave_hangup_to_parent
+from worker.process.stopping import sigterm_waits
+from worker.process.ticker import BUDGET_SECONDS
+from worker.process.watchdog import ConsumerWatchdog
+
+if TYPE_CHECKING:
+    from worker.config.settings import WorkerSettings
+
+_FOREIGN_VARIABLES: Final = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+)
+"""Celery prefers these to an app's own settings; if they are meant for another app, our hints would go there."""
+
+_LOG = structlog.get_logger("contact_sync")
+
+
+def create_app() -> Celery:
+    """Makes the app from the settings in the environment; to be called once in a process.
+
+    Raises:
+        SystemExit: the settings are wrong. Standard error has one line that says why; the status is 2.
+    """
+    settings = _load_settings_or_exit()
+    for variable in _FOREIGN_VARIABLES:
+        os.environ.pop(variable, None)
+    _reconnect_on_refused_commands()
+    # Without fixups: Celery's own one loads the Django settings of whatever app shares our environment.
+    app = Celery("contact-sync", fixups=[])
+    app.contact_sync_settings = settings  # type: ignore[attr-defined] # bootsteps are given nothing but the app
+    app.conf.update(_options(settings))
+    _add_flush_task(app, settings)
+    for step in (SignalStep, TickerStep, ConsumerWatchdog):
+        app.steps["worker"].add(step)
+    signals.setup_logging.connect(_set_up_logging)
+    signals.celeryd_init.connect(_check_before_start)
+    signals.worker_init.connect(_leave_out_gossip)
+    signals.worker_process_init.connect(leave_hangup_to_parent)
+    return app
+
+
+def _load_settings_or_exit() -> WorkerSettings:
+    try:
+        return load_worker_settings(require_credentials=False)
+    except SettingsError as error:
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """Ends the process with status 2 and one line on standard error, before anything starts."""
+    print(f"contact-sync: {error}", file=sys.stderr)  # noqa: T201 - logging is not set up yet, and this is for people
+    raise SystemExit(2)
+
+
+def _reconnect_on_refused_commands() -> None:
+    """Makes kombu connect again if Redis answers READONLY or OOM.
+
+    Both pass. kombu takes them for faults of the channel, and its consumer then ends the whole process.
+    """
+    if redis.ResponseError not in Transport.connection_errors:
+        Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
+
+
+def _options(settings: WorkerSettings) -> dict[str, Any]:
+    """Celery's settings."""
+    return {
+        "broker_url": settings.celery_broker_url,
+        "task_default_queue": settings.namespace,
+        # Only JSON is accepted, so that nobody who reaches the broker can run code here.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "event_serializer": "json",
+        "result_accept_content": ["json"],
+        "task_ignore_result": True,
+        # A hint that a busy process holds back wakes nobody; a hint lost in a crash costs nothing.
+        "worker_prefetch_multiplier": 1,
+        "task_acks_late": False,
+        "worker_hijack_root_logger": False,
+        "worker_enable_remote_control": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # Children do not see SIGTERM. A flush ends when its time budget is spent, long before any stop grace.
+        "worker_soft_shutdown_timeout": 0.0,
+        "broker_transport_options": {
+            # A connection that died silently is found within seconds, not at the next message.
+            "socket_timeout": 10.0,
+            "socket_connect_timeout": 5.0,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
+            "visibility_timeout": 60,
+            # By default all apps share these keys. In a database that another app uses too, our visibility timeout
+            # would put that app's tasks back into its queue while they run.
+            "unacked_key": f"{settings.namespace}:unacked",
+            "unacked_index_key": f"{settings.namespace}:unacked_index",
+            "unacked_mutex_key": f"{settings.namespace}:unacked_mutex",
+            "retry_on_timeout": False,
+        },
+    }
+
+
+def _add_flush_task(app: Celery, settings: WorkerSettings) -> None:
+    @app.task(name=FLUSH_TASK, ignore_result=True, Strategy="worker.process.hint:hint_strategy")
+    def flush(*_args: object, **_kwargs: object) -> None:
+        """Flushes what is due. Ignores whatever the message carries."""
+        try:
+            with sigterm_waits():
+                runtime.of_this_process(settings).flusher.run(BUDGET_SECONDS)
+        except redis.RedisError as error:
+            # Nothing is lost: the changes are still in the log, the leases expire, and the ticker hints again.
+            _LOG.warning("flush_interrupted", error=type(error).__name__)
+
+
+def _set_up_logging(
+    loglevel: int | str = "INFO",
+    logfile: str | None = None,
+    colorize: bool | None = None,  # noqa: FBT001 - Celery's signature
+    **more: Any,
+) -> None:
+    try:
+        root = set_up_logging(loglevel, logfile, colours=bool(colorize))
+    except OSError as error:
+        _refuse(SettingsError(f"--logfile: {logfile} cannot be written: {error.strerror}"))
+    # Extensions of Celery's logging wait for this signal, which Celery does not send if an app sets up its own logs.
+    given = {"loglevel": loglevel, "logfile": logfile, "colorize": colorize, "format": more.get("format")}
+    signals.after_setup_logger.send(sender=None, logger=root, **given)
+
+
+def _check_before_start(instance: Any, **_: Any) -> None:
+    """Refuses to start with settings that cannot work, or with another number of partitions than recorded."""
+    app = instance.app
+    end_before_start()
+    try:
+        load_worker_settings(require_credentials=True)
+        _check_broker(app)
+        app.contact_sync_partitions = runtime.wait_for_redis(runtime.settings_of(app))
+    except ContactSyncError as error:
+        _refuse(error)
+    except Exception as error:  # noqa: BLE001 - Celery would log it and start all the same, unchecked
+        _refuse(SettingsError(f"cannot start: unexpected {type(error).__name__}"))
+
+
+def _check_broker(app: Celery) -> None:
+    """Loads the broker's client, so that a missing package is one line now and not a traceback later."""
+    try:
+        _ = app.connection_for_write().transport
+    except Exception as error:  # noqa: BLE001 - each transport raises its own; their words may repeat a password
+        name = variable_of("broker_url")
+        raise SettingsError(f"{name}: Celery cannot use such a broker here ({type(error).__name__})") from None
+
+
+def _leave_out_gossip(sender: Any, **_: Any) -> None:
+    """Turns off gossip and mingle: we need neither, and after a kill of Redis gossip has crashed workers for good."""
+    sender.options["without_gossip"] = True
+    sender.options["without_mingle"] = True
