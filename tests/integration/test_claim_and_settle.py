@@ -12,8 +12,9 @@ import pytest
 from tests.integration.fleet import PARTITIONS
 from tests.integration.partition_zero import OTHER, PAIR, claim, partitions_of, settle, state_of, stored
 from tests.waiting import wait_until
+from worker.core.dead_letter import DEAD_CAP
 from worker.store.client import connect
-from worker.store.partitions import DEAD_CAP, Partitions
+from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from tests.integration.commands import run, told
 from tests.integration.fleet import Fleet, T
+from worker.core.backlog import ABSORB_ENTRIES
+from worker.core.gate import DEAD_LETTERS_FULL
 from worker.core.linger import Linger
-from worker.store.backlog import ABSORB_ENTRIES
-from worker.store.gate import DEAD_LETTERS_FULL, Gate
+from worker.store.gate import Gate
 
 if TYPE_CHECKING:
     from tests.waiting import WaitUntil
@@ -41,11 +42,11 @@ def test_no_probe_and_no_report_of_a_request_lifts_it(fleet: Fleet) -> None:
     passed = gate.enter("one", 1.0)
     run(fleet, "pause")
     for what in ("confirmed", "retry", "hold"):
-        gate.report(gate.look().generation, what, reason="credentials")
-        assert gate.look().paused_ms
+        gate.report(gate.snapshot().generation, what, reason="credentials")
+        assert gate.snapshot().paused_ms
         assert not gate.enter("another", 1.0).go
     assert passed.go
-    assert (gate.look().state, gate.look().reason) == ("held", "paused")
+    assert (gate.snapshot().state, gate.snapshot().reason) == ("held", "paused")
 
 
 def test_the_gate_goes_on_from_the_state_beneath(fleet: Fleet) -> None:
@@ -57,8 +58,8 @@ def test_the_gate_goes_on_from_the_state_beneath(fleet: Fleet) -> None:
 
 def test_full_dead_letters_are_left_to_probes_while_it_is_paused_too(fleet: Fleet) -> None:
     run(fleet, "pause")
-    view = Gate(fleet.client, fleet.keys).look()
-    from worker.store.backlog import PartitionBacklog  # noqa: PLC0415 - of this test alone
+    view = Gate(fleet.client, fleet.keys).snapshot()
+    from worker.core.backlog import PartitionBacklog  # noqa: PLC0415 - of this test alone
 
     full = PartitionBacklog(0, oldest_ms=1, entries=5_000, dead=10_000)
     assert full.due_ms(view, Linger(0, 0), 500) is None
@@ -92,7 +93,7 @@ def test_again_is_no_other_pause(fleet: Fleet) -> None:
 
 def test_a_worker_notices_the_end_soon(fleet: Fleet, wait_until: WaitUntil) -> None:
     run(fleet, "pause")
-    assert 0 < fleet.first.gate.look().wait_ms <= 1_000
+    assert 0 < fleet.first.gate.snapshot().wait_ms <= 1_000
     fleet.append("1", "2", "upsert", T)
     run(fleet, "resume")
     wait_until(lambda: fleet.flush() and not fleet.waits(), what="it is delivered")

@@ -10,8 +10,9 @@ from tests.integration.commands import told
 from tests.integration.fleet import PARTITIONS, T
 from tests.integration.worker_process import WorkerProcess
 from tests.waiting import wait_until
+from worker.core.backlog import PartitionBacklog
 from worker.core.linger import Linger
-from worker.store.backlog import BacklogScanner, PartitionBacklog
+from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.delete_scan import DeleteScan, decode_deletes
 
@@ -37,7 +38,7 @@ def lingering(client: redis.Redis, fleet: Fleet) -> dict[int, int]:
 
 
 def look(client: redis.Redis, fleet: Fleet) -> Sequence[PartitionBacklog]:
-    return BacklogScanner(client, fleet.keys, PARTITIONS).look().waiting
+    return BacklogScanner(client, fleet.keys, PARTITIONS).scan().waiting
 
 
 def ms(entry: str) -> int:
@@ -91,7 +92,7 @@ def test_what_is_none_of_ours_tells_nothing(fleet: Fleet, client: redis.Redis, t
 
 
 def test_a_delete_is_due_before_what_lingers_longer(fleet: Fleet) -> None:
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     linger = Linger(1_000, 100)
     assert PartitionBacklog(0, oldest_ms=T, entries=2).due_ms(view, linger, MOST) == T + 1_000
     assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 50).due_ms(view, linger, MOST) == T + 150
@@ -100,7 +101,7 @@ def test_a_delete_is_due_before_what_lingers_longer(fleet: Fleet) -> None:
 
 def test_a_delete_never_lingers_for_longer_than_anything_else(fleet: Fleet) -> None:
     settings = fleet.settings(linger_seconds=0.05, delete_linger_seconds=10.0)
-    assert Linger.of(settings) == Linger(50, 50)
+    assert Linger.of(settings.linger_seconds, settings.delete_linger_seconds) == Linger(50, 50)
 
 
 def test_a_worker_delivers_a_delete_while_upserts_linger(process_fleet: Fleet, tmp_path: Path) -> None:

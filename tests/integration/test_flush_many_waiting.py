@@ -61,7 +61,7 @@ def test_the_poison_of_one_owner_does_not_hold_up_the_others(fleet: Fleet) -> No
     fleet.flush(20.0)
     assert len(fleet.stand_in.contacts()) == 1000
     assert len(fleet.dead_letters()) == 25
-    assert fleet.first.gate.look().state == "ok"
+    assert fleet.first.gate.snapshot().state == "ok"
 
 
 def test_every_worker_follows_a_key_that_was_replaced_once_a_probe_has_passed(fleet: Fleet, tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_every_worker_follows_a_key_that_was_replaced_once_a_probe_has_passed(fl
     secret.write_text("new")
     fleet.append("held", "c", "upsert", T)
     fleet.deliver(workers[0])
-    generation = fleet.first.gate.look().generation
+    generation = fleet.first.gate.snapshot().generation
     for number, worker in enumerate(workers):
         fleet.append(f"after{number}", "c", "upsert", T)
         fleet.deliver(worker)
-    assert fleet.first.gate.look().generation == generation  # nobody closed it again with the old key
+    assert fleet.first.gate.snapshot().generation == generation  # nobody closed it again with the old key
 
 
 def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:

@@ -9,16 +9,16 @@ import pytest
 
 from tests.integration.fleet import ONCE_SECONDS, PARTITIONS, T
 from tests.waiting import wait_until
-from worker.store.backlog import ABSORB_ENTRIES, ABSORB_READ
+from worker.core.backlog import ABSORB_ENTRIES, ABSORB_READ
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
-    from worker.store.gate import What
+    from worker.core.gate import What
 
 
 def close_gate(fleet: Fleet, seconds: float = 600.0) -> None:
     """An outage that was noticed before, and whose next probe is far away."""
-    fleet.first.gate.report(fleet.first.gate.look().generation, "retry", delay_seconds=seconds, error="HTTP 503")
+    fleet.first.gate.report(fleet.first.gate.snapshot().generation, "retry", delay_seconds=seconds, error="HTTP 503")
 
 
 def open_gate(fleet: Fleet) -> None:
@@ -113,7 +113,7 @@ def test_requests_that_fail_at_once_are_one_attempt(fleet: Fleet) -> None:
             wait_until(lambda out=p + 1: fleet.stand_in.counts()["in_flight"] == out, what="one more is out")  # type: ignore[misc] # mypy: default of a lambda
         fleet.stand_in.reset()  # closes every connection without an answer
         assert [run.result() for run in runs] == [1] * PARTITIONS
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     assert (view.state, view.attempts) == ("backing_off", 1)
     assert fleet.totals()["retries"] == PARTITIONS
 
@@ -128,7 +128,7 @@ def test_a_request_that_was_sent_before_the_gate_closed_does_not_reopen_it(fleet
         fleet.worker().gate.report(0, what, delay_seconds=60, reason="endpoint_refuses", error="HTTP 404")
         fleet.stand_in.remove_faults()
         run.result()
-    assert fleet.first.gate.look().closed
+    assert fleet.first.gate.snapshot().closed
     assert fleet.totals()["records_confirmed"] == 1
 
 

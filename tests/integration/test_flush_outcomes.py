@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import T
-from worker.store.gate import SINGLE_REJECTIONS_MAX
+from worker.core.gate import SINGLE_REJECTIONS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ def reopen(fleet: Fleet) -> None:
 @pytest.mark.parametrize("fault", RETRIED, ids=name_of)
 def test_a_transient_failure_is_an_attempt_that_costs_the_record_nothing(fleet: Fleet, fault: dict[str, Any]) -> None:
     send_one(fleet, fault)
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     assert (view.state, view.attempts, view.closed) == ("backing_off", 1, True)
     assert view.error.startswith("HTTP ")
     assert (fleet.marks(), fleet.dead_letters()) == ({}, [])
@@ -95,7 +95,7 @@ def test_a_transient_failure_is_an_attempt_that_costs_the_record_nothing(fleet: 
     reopen(fleet)
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "2")}
-    assert fleet.first.gate.look().state == "ok"
+    assert fleet.first.gate.snapshot().state == "ok"
 
 
 @pytest.mark.parametrize("fault", AMBIGUOUS, ids=name_of)
@@ -109,7 +109,7 @@ def test_a_request_that_may_still_act_marks_its_records_until_it_can_act_no_more
     acting_ms = 900  # request timeout and late seconds of the fleet
     assert before_ms + acting_ms <= mark.upsert_until_ms <= after_ms + acting_ms + 5_000  # clocks are read late
     assert mark.delete_until_ms == 0
-    assert (fleet.first.gate.look().state, fleet.dead_letters()) == ("backing_off", [])
+    assert (fleet.first.gate.snapshot().state, fleet.dead_letters()) == ("backing_off", [])
     fleet.stand_in.remove_faults()
     reopen(fleet)
     fleet.deliver()
@@ -121,7 +121,7 @@ def test_a_connection_that_is_refused_marks_nothing_since_nothing_was_sent(fleet
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     send_one(fleet, {"kind": "reset"}, endpoint_url=f"http://127.0.0.1:{port}")
-    assert (fleet.first.gate.look().state, fleet.marks()) == ("backing_off", {})
+    assert (fleet.first.gate.snapshot().state, fleet.marks()) == ("backing_off", {})
     assert (fleet.backlog(), fleet.dead_letters()) == (1, [])
 
 
@@ -138,14 +138,14 @@ def test_a_refusal_whose_cause_lies_outside_the_record_holds_the_endpoint(
     fleet: Fleet, fault: dict[str, Any], reason: str
 ) -> None:
     send_one(fleet, fault)
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     assert (view.state, view.reason, view.attempts, view.closed) == ("held", reason, 0, True)
     assert (fleet.marks(), fleet.dead_letters()) == ({}, [])
     assert fleet.backlog() + len(fleet.pending()) == 1
     reopen(fleet)
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "2")}
-    assert (fleet.first.gate.look().state, fleet.first.gate.look().reason) == ("ok", "")
+    assert (fleet.first.gate.snapshot().state, fleet.first.gate.snapshot().reason) == ("ok", "")
 
 
 def test_a_redirect_is_not_followed(fleet: Fleet) -> None:
@@ -162,7 +162,7 @@ def test_a_record_that_is_refused_alone_becomes_a_dead_letter_and_the_endpoint_s
     assert (letter["owner"], letter["contact"], letter["op"], letter["at"]) == ("1", "2", "upsert", T)
     assert letter["reason"] == "refused"
     assert (letter["code"] or "", letter["field"] or "") == (fault.get("code", ""), fault.get("field", ""))
-    assert fleet.first.gate.look().state == "ok"
+    assert fleet.first.gate.snapshot().state == "ok"
     assert (fleet.waits(), fleet.marks(), fleet.totals()["dead_lettered"]) == (False, {}, 1)
 
 
@@ -179,13 +179,13 @@ def test_a_dead_letter_carries_the_endpoints_own_message(fleet: Fleet) -> None:
 def test_retry_after_is_a_floor_of_the_wait(fleet: Fleet, form: str) -> None:
     header = "30" if form == "seconds" else formatdate(fleet.now_ms() / 1000 + 30, usegmt=True)
     send_one(fleet, {"kind": "status", "status": 429, "retry_after": header}, backoff_base_seconds=0.001)
-    assert 28_000 <= fleet.first.gate.look().wait_ms <= 30_000
+    assert 28_000 <= fleet.first.gate.snapshot().wait_ms <= 30_000
 
 
 def test_retry_after_is_capped_by_the_longest_backoff(fleet: Fleet) -> None:
     fault = {"kind": "status", "status": 503, "retry_after": "86400"}
     send_one(fleet, fault, backoff_base_seconds=0.02, backoff_max_seconds=5.0)
-    assert 4_000 <= fleet.first.gate.look().wait_ms <= 5_000
+    assert 4_000 <= fleet.first.gate.snapshot().wait_ms <= 5_000
 
 
 def test_a_held_endpoint_opens_once_the_key_files_were_replaced(fleet: Fleet, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_held_endpoint_opens_once_the_key_files_were_replaced(fleet: Fleet, tm
     send_one(fleet, {"kind": "status", "status": 503})
     reopen(fleet)
     fleet.flush_once()
-    assert fleet.first.gate.look().reason == "credentials"
+    assert fleet.first.gate.snapshot().reason == "credentials"
     secret.write_text("stand-in\n")
     reopen(fleet)
     fleet.deliver()
@@ -208,7 +208,7 @@ def test_a_key_file_that_is_gone_holds_the_endpoint_and_sends_nothing(fleet: Fle
     fleet.change(server_key_secret=None, server_key_secret_file=secret)
     fleet.append("1", "2", "upsert", T)
     fleet.flush_once()
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     assert (view.state, view.reason) == ("held", "credentials")
     assert "CONTACT_SYNC_SERVER_KEY_SECRET_FILE" in view.error
     assert fleet.stand_in.counts()["requests"] == 0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.fleet import T
-from worker.store.gate import SINGLE_REJECTIONS_MAX
-from worker.store.partitions import DEAD_CAP
+from worker.core.dead_letter import DEAD_CAP
+from worker.core.gate import SINGLE_REJECTIONS_MAX
 
 if TYPE_CHECKING:
     from tests.integration.fleet import Fleet
@@ -96,14 +96,14 @@ def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(
     fleet.stand_in.settings(poisoned=[f"owner{i}" for i in range(50)])
     fleet.append_many(upserts(100))
     fleet.flush(1.0)
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     assert (view.state, view.reason) == ("held", "every_record_rejected")
     assert 0 < len(fleet.dead_letters()) < SINGLE_REJECTIONS_MAX
     dead = len(fleet.dead_letters())
     fleet.stand_in.settings(poisoned=[])
     fleet.deliver()
     assert len(fleet.stand_in.contacts()) == 100 - dead
-    assert fleet.first.gate.look().state == "ok"
+    assert fleet.first.gate.snapshot().state == "ok"
 
 
 def test_lone_rejections_between_confirmations_never_hold_the_endpoint(fleet: Fleet) -> None:
@@ -116,7 +116,7 @@ def test_lone_rejections_between_confirmations_never_hold_the_endpoint(fleet: Fl
         fleet.append("1", f"healthy{i}", "upsert", T)
         fleet.deliver()
     assert len(fleet.dead_letters()) == count
-    assert fleet.first.gate.look().state == "ok"
+    assert fleet.first.gate.snapshot().state == "ok"
 
 
 def test_dead_letters_that_do_not_fit_hold_the_endpoint_and_nothing_is_dropped(fleet: Fleet) -> None:
@@ -126,7 +126,7 @@ def test_dead_letters_that_do_not_fit_hold_the_endpoint_and_nothing_is_dropped(f
     fleet.stand_in.settings(poisoned=["2"])
     fleet.append("1", "2", "upsert", T)
     fleet.flush(0.5)
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     assert (view.state, view.reason) == ("held", "dead_letters_full")
     assert fleet.client.hlen(fleet.keys.dead(p)) == DEAD_CAP
     assert fleet.backlog() + len(fleet.pending()) == 1
@@ -142,16 +142,16 @@ def test_where_dead_letters_do_not_fit_only_probes_go_on(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert", T, entry=f"{fleet.now_ms() - 60_000}-0")  # so old that an outage would absorb it
     fleet.append_raw(0, {"op": "upsert"})
     fleet.flush(0.5)
-    held = fleet.first.gate.look()
+    held = fleet.first.gate.snapshot()
     assert (held.state, held.reason) == ("held", "dead_letters_full")
     assert len(fleet.requests()) == 1
     assert fleet.flush(0.5) == 0
-    assert fleet.first.gate.look().not_before_ms == held.not_before_ms
+    assert fleet.first.gate.snapshot().not_before_ms == held.not_before_ms
     # The probe is confirmed, and still the letter does not fit: held again, instead of sent again and again.
     fleet.client.hset(fleet.keys.gate, "not_before", 0)
     fleet.flush(0.5)
     assert len(fleet.requests()) == 2
-    assert fleet.first.gate.look().reason == "dead_letters_full"
+    assert fleet.first.gate.snapshot().reason == "dead_letters_full"
     fleet.client.hdel(fleet.keys.dead(0), "0-1000000")
     fleet.client.hset(fleet.keys.gate, "not_before", 0)
     fleet.deliver()
@@ -171,7 +171,7 @@ def test_a_batch_that_is_too_large_is_halved_and_the_size_that_passes_is_remembe
     assert sizes[:4] == [400, 200, 100, 50]
     assert max(sizes[3:]) == 50
     assert len(fleet.stand_in.contacts()) == 400
-    assert (fleet.first.gate.look().limit, fleet.dead_letters()) == (50, [])
+    assert (fleet.first.gate.snapshot().limit, fleet.dead_letters()) == (50, [])
     fleet.append_many((f"later{i}", "x", "upsert", T) for i in range(100))
     fleet.deliver(fleet.worker())
     assert max(len(records) for records in fleet.requests()[4:]) == 50

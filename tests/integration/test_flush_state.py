@@ -147,7 +147,7 @@ def test_a_connection_that_breaks_at_any_other_step_loses_nothing(
         fleet.append("1", "1", "upsert", T)
         worker.flusher.run(0.3)
         fleet.append("1", "2", "upsert", T)
-        wait_until(lambda: not fleet.first.gate.look().closed, what="a probe may go out")
+        wait_until(lambda: not fleet.first.gate.snapshot().closed, what="a probe may go out")
         proxy.lose_reply_to(script.sha.encode())
         with pytest.raises(redis.RedisError):
             wait_until(lambda: worker.flusher.run(0.3) > 10_000, what="the connection breaks")

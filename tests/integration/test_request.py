@@ -38,7 +38,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
     settings, gate = fleet.settings(), fleet.first.gate
     fleet.append("1", "2", "upsert")
     looked = time.monotonic()
-    view = gate.look()
+    view = gate.snapshot()
     (lease,) = partitions_of(fleet, fleet.first.client).claim([fleet.partition("1")])
     this = Round(view, looked, time.monotonic(), [lease], [])
     requests = RequestSender(
@@ -61,7 +61,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
 
 def test_by_redis_clock_a_moment_lies_between_its_two_bounds(fleet: Fleet) -> None:
     looked = time.monotonic()
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     slow = 0.2  # so long the answer of Redis was on its way, after or before the clock was read
     this = Round(view, looked - slow, looked + slow, [], [])
     now, now_ms = time.monotonic(), fleet.now_ms()

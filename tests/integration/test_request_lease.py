@@ -28,7 +28,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
         late = lease.until - time.monotonic() - settings.request_timeout_seconds + 0.01
         return key()["Server-Key"]
 
-    view = fleet.first.gate.look()
+    view = fleet.first.gate.snapshot()
     looked = time.monotonic()
     (lease,) = partitions_of(fleet, fleet.first.client).claim([fleet.partition("1")])
     requests = RequestSender(

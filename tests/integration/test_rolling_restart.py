@@ -18,9 +18,9 @@ from tests.integration.fleet import PARTITIONS, Fleet
 from tests.integration.worker_process import CONTACT_SYNC, PREFORK, THREADS, WorkerProcess, wait_until_delivered
 from tests.processes import runs
 from tests.waiting import wait_until
+from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
 from worker.process.signals import SAME_SECONDS
-from worker.process.ticker import BUDGET_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,7 +164,7 @@ def test_workers_restarted_in_turn_under_load_lose_repeat_and_keep_nothing(
                 begun = time.monotonic()
                 tell(leaving)
                 assert leaving.exit_status() == 0, leaving.said()
-                assert time.monotonic() - begun < BUDGET_SECONDS + REQUEST_SECONDS
+                assert time.monotonic() - begun < FLUSH_BUDGET_SECONDS + REQUEST_SECONDS
                 assert f":{leaving.process.pid}:".encode() not in (unhurried.client.get(unhurried.keys.ticker) or b"")
                 new = fleets.enter_context(WorkerProcess(unhurried.environment(), tmp_path, options))
                 workers.append(new.wait_until_ready())
@@ -221,8 +221,8 @@ def test_a_flush_that_is_told_to_stop_settles_what_it_sent_and_gives_the_rest_ba
     fleet.append_many(("1", str(contact), "upsert", None) for contact in range(5))
     told = runtime.build(fleet.settings(), stopping=lambda: fleet.stand_in.counts()["requests"] == 2)
     with told.client:
-        assert told.flusher.run(BUDGET_SECONDS) == 2
-        assert told.flusher.run(BUDGET_SECONDS) == 0
+        assert told.flusher.run(FLUSH_BUDGET_SECONDS) == 2
+        assert told.flusher.run(FLUSH_BUDGET_SECONDS) == 0
     assert (fleet.backlog(), fleet.leases(), holders(fleet)) == (3, [], [])
     assert len(fleet.stand_in.contacts()) == 2
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.integration.fleet import PARTITIONS, T
 from tests.waiting import wait_until
+from worker.core.backlog import ABSORB_ENTRIES
 from worker.core.linger import Linger
-from worker.store.backlog import ABSORB_ENTRIES, BacklogScanner
+from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def scanner(fleet: Fleet) -> Iterator[BacklogScanner]:
 
 def due_in_ms(fleet: Fleet, scanner: BacklogScanner) -> int | None:
     """When the one partition in which something waits is due, from the look on; at once is negative or 0."""
-    survey = scanner.look()
+    survey = scanner.scan()
     (each,) = survey.waiting
-    due_ms = each.due_ms(fleet.first.gate.look(), Linger(LINGER_MS, LINGER_MS), BATCH)
+    due_ms = each.due_ms(fleet.first.gate.snapshot(), Linger(LINGER_MS, LINGER_MS), BATCH)
     return None if due_ms is None else due_ms - survey.now_ms
 
 
@@ -41,7 +42,7 @@ def close_gate(fleet: Fleet) -> None:
 
 
 def test_nothing_waits_in_an_empty_log(scanner: BacklogScanner) -> None:
-    assert scanner.look().waiting == []
+    assert scanner.scan().waiting == []
 
 
 def test_a_look_finds_every_partition_in_which_something_waits(fleet: Fleet, scanner: BacklogScanner) -> None:
@@ -50,7 +51,7 @@ def test_a_look_finds_every_partition_in_which_something_waits(fleet: Fleet, sca
     fleet.client.hset(fleet.keys.pending(4), mapping={"a": "u1", "b": "u1"})
     fleet.mark_late(6, b"pair", 0, 77)
     fleet.client.set(fleet.keys.lease(4), "token")
-    found = {each.partition: each for each in scanner.look().waiting}
+    found = {each.partition: each for each in scanner.scan().waiting}
     assert set(found) == {1, 4, 6}
     assert (found[1].oldest_ms, found[1].entries) == (int(entry.partition("-")[0]), 2)
     assert (found[4].pending, found[4].leased) == (2, True)
@@ -62,7 +63,7 @@ def test_a_blocking_look_wakes_with_the_first_entry(fleet: Fleet, scanner: Backl
 
     def look() -> list[int]:
         started.set()
-        return [each.partition for each in scanner.look(block_ms=15_000).waiting]
+        return [each.partition for each in scanner.scan(block_ms=15_000).waiting]
 
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(look)
@@ -122,9 +123,9 @@ def test_while_the_gate_is_closed_only_a_long_or_an_old_log_is_due(fleet: Fleet,
 def test_a_key_of_another_type_is_told_apart_until_it_is_mended(fleet: Fleet, scanner: BacklogScanner) -> None:
     fleet.client.set(fleet.keys.events(3), "no stream")
     fleet.append_raw(5, {"n": "1"})
-    survey = scanner.look()
+    survey = scanner.scan()
     assert (survey.wrong_type, [each.partition for each in survey.waiting]) == ([3], [5])
     fleet.client.delete(fleet.keys.events(3))
     fleet.append_raw(3, {"n": "1"})
-    survey = scanner.look()
+    survey = scanner.scan()
     assert (survey.wrong_type, [each.partition for each in survey.waiting]) == ([], [3, 5])

@@ -142,7 +142,7 @@ def test_nothing_is_hinted_at_before_the_gate_opens_for_a_probe(fleet: Fleet, ha
     fleet.append("1", "2", "upsert", T)
     with ticking(hall.ticker("a")):
         wait_until(hall.hints, what="a hint for the probe lies in the queue")
-        assert not fleet.first.gate.look().closed
+        assert not fleet.first.gate.snapshot().closed
 
 
 def test_one_ticker_at_a_time_is_the_fleets_and_another_takes_over_when_it_stops(fleet: Fleet, hall: Hall) -> None:

@@ -162,7 +162,7 @@ def test_a_worker_delivers_once_an_endpoint_that_refused_connections_is_there(
     with WorkerProcess(process_fleet.environment(endpoint_url=f"http://127.0.0.1:{port}"), tmp_path) as worker:
         worker.wait_until_ready()
         process_fleet.append("1", "2", "upsert")
-        wait_until(lambda: process_fleet.first.gate.look().attempts >= 2, what="two attempts failed")
+        wait_until(lambda: process_fleet.first.gate.snapshot().attempts >= 2, what="two attempts failed")
         with StandInThread(port=port) as endpoint:
             wait_until_delivered(process_fleet)
             assert endpoint.contacts() == {("1", "2")}

@@ -287,7 +287,7 @@ def test_the_secret_is_neither_in_what_a_worker_says_nor_in_what_it_leaves_in_re
     with WorkerProcess(process_fleet.environment(server_key_secret="s3cret-of-ours"), tmp_path) as worker:
         worker.wait_until_ready()
         process_fleet.append("a-user-of-ours", "another-user", "upsert")
-        wait_until(lambda: process_fleet.first.gate.look().state == "held", what="the endpoint refuses the key")
+        wait_until(lambda: process_fleet.first.gate.snapshot().state == "held", what="the endpoint refuses the key")
         worker.end()
         said = worker.said()
     assert "endpoint_held" in said

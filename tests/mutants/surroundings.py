@@ -36,8 +36,8 @@ SURROUNDINGS: Final = (
             ),
             Patch(
                 "worker/process/ticker.py",
-                "            survey = self._scanner.look()\n        if not survey.waiting:",
-                "            survey = self._scanner.look()\n        if survey.now_ms >= 0:",
+                "            survey = self._scanner.scan()\n        if not survey.waiting:",
+                "            survey = self._scanner.scan()\n        if survey.now_ms >= 0:",
             ),
         ),
         integration=("tests/integration/test_ticker.py", "tests/integration/test_worker_process.py"),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from greenlet import GreenletExit, greenlet  # type: ignore[import-untyped] # it has no types
 
-from worker.process.ticker import BUDGET_SECONDS, STANDBY_SECONDS, Ticker
+from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_STANDBY_SECONDS
+from worker.process.ticker import Ticker
 from worker.store.dead_letters import DeadLetters, Wanted
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def working(fleet: Fleet, flusher: Flusher) -> Callable[[Actor], None]:
             if not fleet.take_hint():
                 continue
             try:
-                flusher.run(BUDGET_SECONDS)
+                flusher.run(FLUSH_BUDGET_SECONDS)
             except redis.RedisError as error:
                 fleet.world.tell("gives up: {}", type(error).__name__)
             actor.request = None
@@ -97,7 +98,7 @@ class SimulatedTicker(Ticker):
 
     def tick(self) -> float:
         """One turn of `run`; how long to wait before the next, in seconds."""
-        return self._tick() if self.lead() else STANDBY_SECONDS
+        return self._tick() if self.lead() else TICKER_STANDBY_SECONDS
 
 
 def ticking(fleet: Fleet, ticker: SimulatedTicker) -> Callable[[Actor], None]:

@@ -85,7 +85,13 @@ class Process:
         flusher = Flusher(
             settings,
             partitions=partitions,
-            claims=Claims(partitions, scanner, world.monotonic, world.chance.fraction, linger=Linger.of(settings)),
+            claims=Claims(
+                partitions,
+                scanner,
+                world.monotonic,
+                world.chance.fraction,
+                linger=Linger.of(settings.linger_seconds, settings.delete_linger_seconds),
+            ),
             gate=gate,
             requests=requests,
             settler=Settler(settings, partitions, requests, world.monotonic, Silence()),

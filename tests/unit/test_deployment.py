@@ -18,8 +18,8 @@ from worker.admin.health import WATCH_SECONDS, default_bound_seconds
 from worker.cli.main import COMMANDS
 from worker.config.serve import ServeSettings
 from worker.config.settings import WorkerSettings
+from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.local.redis import EmbeddedRedis
-from worker.process.ticker import BUDGET_SECONDS
 from worker.standin.settings import DEFAULT_KEY
 from worker.store.client import LEASE_PATH_SECONDS
 
@@ -117,7 +117,7 @@ def test_the_log_and_the_broker_are_two_servers() -> None:
 
 
 def test_services_have_time_to_end_what_they_began() -> None:
-    longest = BUDGET_SECONDS + WorkerSettings().request_timeout_seconds
+    longest = FLUSH_BUDGET_SECONDS + WorkerSettings().request_timeout_seconds
     assert seconds(value(service("worker"), "stop_grace_period")) > longest
     assert seconds(dict(unit(WORKER_UNIT))["TimeoutStopSec"]) > longest
 

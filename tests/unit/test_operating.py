@@ -14,9 +14,9 @@ from worker.admin.health import Reason
 from worker.admin.status import TOTALS
 from worker.cli.main import COMMANDS
 from worker.core.dead_letter import REFUSED
+from worker.core.gate import DEAD_LETTERS_FULL, PAUSED, State
 from worker.core.outcome import _HOLD_REASONS  # every hold that an answer can mean
 from worker.store.dead_letters import Redriven
-from worker.store.gate import DEAD_LETTERS_FULL, PAUSED, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from worker.core.codec import Mark
     from worker.core.dead_letter import DeadLetter
     from worker.core.entry import Change
+    from worker.core.gate import GateSnapshot
     from worker.core.pair import PairState, Readd, Remembered, Verdict
-    from worker.store.gate import GateSnapshot
 
 SCAN_ENTRIES: Final = 200_000
 """Most entries of the partition's log that are looked through; more than that takes seconds, and is said."""
@@ -120,7 +120,7 @@ def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about i
         letters=list(DeadLetters(client, keys, partitions).find(Wanted(owner=owner, contact=contact))),
         leased=bool(leased),
         next=verdict(state, known, readd) if state is not None else None,
-        gate=Gate(client, keys).look(),
+        gate=Gate(client, keys).snapshot(),
     )
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from worker.admin.status import TOTALS
 from worker.core.times import in_words, iso_utc
-from worker.process.ticker import LEASE_SECONDS as TICKER_LEASE_SECONDS
+from worker.core.timing import TICKER_LEASE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.admin.status import Status
     from worker.config.settings import WorkerSettings
-    from worker.store.gate import GateSnapshot
+    from worker.core.gate import GateSnapshot
 
 WATCH_SECONDS: Final = 3.0
 """How long an old backlog is watched for a move: more than a ticker sleeps, and than most requests take."""

@@ -83,7 +83,7 @@ def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
 
 
 def _check_nobody_works(client: redis.Redis, keys: Keys) -> None:
-    if not Gate(client, keys).look().paused_ms:
+    if not Gate(client, keys).snapshot().paused_ms:
         raise NotNow("deliveries are not paused: stop the producers, contact-sync drain, contact-sync pause")
     if client.exists(keys.ticker):
         raise NotNow("a worker is awake: stop the workers; one that was killed is forgotten within 4 s")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import redis
 
     from producers.contract.keys import Keys
-    from worker.store.gate import GateSnapshot
+    from worker.core.gate import GateSnapshot
 
 TOTALS: Final = (
     *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
@@ -227,7 +227,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
-    gate = Gate(client, keys).look()
+    gate = Gate(client, keys).snapshot()
     return Status(
         partitions=partitions,
         backlog_events=backlog,

@@ -87,7 +87,7 @@ def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as (client, keys, partitions):
         if older_than is not None:
-            wanted = replace(wanted, before_ms=Gate(client, keys).look().now_ms - int(older_than * 1000))
+            wanted = replace(wanted, before_ms=Gate(client, keys).snapshot().now_ms - int(older_than * 1000))
         letters = DeadLetters(client, keys, partitions)
         seen: set[str] = set()
 

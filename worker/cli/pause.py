@@ -34,7 +34,7 @@ def pause(*, as_json: bool) -> None:
     with session(settings) as (client, keys, _):
         gate = Gate(client, keys)
         was = gate.pause()
-        since = was or gate.look().paused_ms
+        since = was or gate.snapshot().paused_ms
     if as_json:
         echo_json({"paused": True, "since": iso_utc(since), "was_paused": bool(was)})
         return

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from producers.contract.change import Op
     from worker.core.pair import Remembered
 
+DEAD_CAP: Final = 10_000
+"""Most dead letters that a partition keeps; if more come, the endpoint is held and nothing is dropped."""
+
 REFUSED: Final = "refused"
 """The endpoint refuses the record; every other reason is the rule of CONTRACT section 2 that the entry breaks."""
 

@@ -1,21 +1,18 @@
-"""How long what waits in the log waits for company (pure)."""
+"""How long changes in the log wait, so that more of them share a request (pure)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from worker.config.settings import WorkerSettings
+from typing import NamedTuple
 
 
 class Linger(NamedTuple):
-    """How long the oldest change, and the oldest delete, wait for company (milliseconds)."""
+    """How long the oldest change, and the oldest delete, wait at most (milliseconds)."""
 
     change_ms: int
     delete_ms: int
 
     @staticmethod
-    def of(settings: WorkerSettings) -> Linger:
-        """As it is set; a delete never lingers for longer than anything else."""
-        change_ms = int(settings.linger_seconds * 1000)
-        return Linger(change_ms, min(change_ms, int(settings.delete_linger_seconds * 1000)))
+    def of(linger_seconds: float, delete_linger_seconds: float) -> Linger:
+        """From the two settings; a delete never lingers longer than any other change."""
+        change_ms = int(linger_seconds * 1000)
+        return Linger(change_ms, min(change_ms, int(delete_linger_seconds * 1000)))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
     from worker.core.slice import PartitionSlice
-    from worker.store.gate import GateSnapshot
 
 
 @dataclass(frozen=True, slots=True)

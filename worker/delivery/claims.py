@@ -10,11 +10,12 @@ from worker.core.settlement import Settlement
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from worker.core.backlog import PartitionBacklog
+    from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
     from worker.core.linger import Linger
     from worker.core.slice import LogPrefix
-    from worker.store.backlog import BacklogScanner, PartitionBacklog
-    from worker.store.gate import GateSnapshot
+    from worker.store.backlog import BacklogScanner
     from worker.store.partitions import Partitions
 
 TURN_SECONDS: Final = 1.0
@@ -94,7 +95,7 @@ class Claims:
 
     def _choose(self, view: GateSnapshot, limit: int, room: int) -> list[int]:
         """Those that are due, drawn by lot; then what else waits, for company: it makes the request no dearer."""
-        survey = self._scanner.look()
+        survey = self._scanner.scan()
         free = [each for each in survey.waiting if not each.leased]
         # What is due is due alike: ranked by size or age, a quiet partition would wait for as long as others are full.
         # Tasks that look at the same moment would all want the same ones: a draw parts those that are alike.

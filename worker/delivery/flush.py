@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.core.backlog import ABSORB_READ
 from worker.core.batch import Batch, fill
 from worker.core.round import Round
 from worker.core.slice import PartitionSlice, coalesce_prefix
 from worker.delivery.claims import Claims, FlushRun
-from worker.store.backlog import ABSORB_READ
 from worker.store.partitions import Partitions, ReadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.config.settings import WorkerSettings
+    from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
     from worker.delivery.request import RequestSender
     from worker.delivery.settle import Settler
     from worker.delivery.tracing import Tracing
-    from worker.store.gate import Gate, GateSnapshot
+    from worker.store.gate import Gate
 
 
 class Flusher:
@@ -61,7 +62,7 @@ class Flusher:
         rounds = 0
         while self._monotonic() < ends and not self._stopping():
             looked = self._monotonic()
-            view = self._gate.look()
+            view = self._gate.snapshot()
             seen = self._monotonic()
             if not self._claims.take(turn, view, self._limit(view)):
                 break

@@ -159,7 +159,7 @@ class RequestSender:
     def hold(self, reason: str, error: str) -> None:
         """Closes the gate for a reason that lies on our side, whoever has moved it meanwhile: a probe may just have."""
         delay = min(HOLD_SECONDS, self._settings.backoff_max_seconds)
-        self._gate.report(self._gate.look().generation, "hold", delay_seconds=delay, reason=reason, error=error)
+        self._gate.report(self._gate.snapshot().generation, "hold", delay_seconds=delay, reason=reason, error=error)
 
     def _backoff(self, attempt: int, after_seconds: float | None) -> float:
         """Full jitter; what the endpoint asked for is a floor, capped as every wait is."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.core.counters import OUTCOMES, request_counter
+from worker.core.dead_letter import DEAD_CAP
+from worker.core.gate import DEAD_LETTERS_FULL
 from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, loggable_code
 from worker.core.settlement import Act, Fate, Refusal, Settlement, settlement
-from worker.store.gate import DEAD_LETTERS_FULL
-from worker.store.partitions import DEAD_CAP, Partitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from worker.config.settings import WorkerSettings
+    from worker.core.events import Log
     from worker.core.lease import Lease
     from worker.core.round import Round
     from worker.core.slice import PartitionSlice
     from worker.delivery.request import RequestSender, Sent
+    from worker.store.partitions import Partitions
 
 
 _PUT_OFF_MS: Final = 500
@@ -27,19 +29,6 @@ that takes 14 requests, each as long as the one that was rejected."""
 
 
 _OUTCOMES: Final[Mapping[type, str]] = dict(zip((Confirmed, Retry, Rejected, Hold, TooLarge), OUTCOMES, strict=True))
-
-
-class Log(Protocol):
-    """What a worker says as it goes: an event's name, and fields without ids or secrets."""
-
-    def info(self, event: str, **fields: Any) -> Any:
-        """Something went as it should."""
-
-    def warning(self, event: str, **fields: Any) -> Any:
-        """Something unexpected; nothing is lost."""
-
-    def error(self, event: str, **fields: Any) -> Any:
-        """Somebody is needed."""
 
 
 class Settler:

@@ -17,13 +17,13 @@ from kombu.transport.redis import Transport
 from producers.contract.errors import ContactSyncError, SettingsError
 from producers.settings import variable_of
 from worker.config.settings import load_worker_settings
+from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
 from worker.process.bootsteps import TickerStep
 from worker.process.hint import FLUSH_TASK
 from worker.process.logs import set_up_logging
 from worker.process.signals import SignalStep, end_before_start, leave_hangup_to_parent
 from worker.process.stopping import sigterm_waits
-from worker.process.ticker import BUDGET_SECONDS
 from worker.process.watchdog import ConsumerWatchdog
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _add_flush_task(app: Celery, settings: WorkerSettings) -> None:
         """Flushes what is due. Ignores whatever the message carries."""
         try:
             with sigterm_waits():
-                runtime.of_this_process(settings).flusher.run(BUDGET_SECONDS)
+                runtime.of_this_process(settings).flusher.run(FLUSH_BUDGET_SECONDS)
         except redis.RedisError as error:
             # Nothing is lost: the changes are still in the log, the leases expire, and the ticker hints again.
             _LOG.warning("flush_interrupted", error=type(error).__name__)

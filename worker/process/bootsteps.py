@@ -16,10 +16,11 @@ from celery import bootsteps
 from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 
+from worker.core.timing import TICKER_IDLE_SECONDS
 from worker.process import runtime
 from worker.process.hint import FLUSH_TASK
 from worker.process.stopping import STOPPING
-from worker.process.ticker import IDLE_SECONDS, Ticker
+from worker.process.ticker import Ticker
 from worker.store.backlog import BacklogScanner
 from worker.store.client import LEASE_PATH_SECONDS, connect
 from worker.store.gate import Gate
@@ -140,7 +141,7 @@ class TickerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Starts ticking."""
         settings = runtime.settings_of(self._app)
-        client = connect(settings.redis_url, timeout_seconds=IDLE_SECONDS + LEASE_PATH_SECONDS)
+        client = connect(settings.redis_url, timeout_seconds=TICKER_IDLE_SECONDS + LEASE_PATH_SECONDS)
         queue = HintQueue(self._app, settings.namespace)
         partitions: int = self._app.contact_sync_partitions  # asks nobody: Redis may be away
         name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
@@ -158,9 +159,9 @@ class TickerStep(bootsteps.StartStopStep):
             monotonic=time.monotonic,
             log=_LOG,
             watches=(
-                LossDetector(client, settings.keys, partitions, time.monotonic, _LOG, _end).look,
-                LedgerRotation(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).look,
-                self._presence.look,
+                LossDetector(client, settings.keys, partitions, time.monotonic, _LOG, _end).check,
+                LedgerRotation(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).rotate_due,
+                self._presence.beat,
             ),
             move_inbox=Inbox(client, settings.keys, partitions).move,
         )
@@ -176,7 +177,7 @@ class TickerStep(bootsteps.StartStopStep):
         """Waits until it has stopped: it may have a request in hand itself, where the broker is away."""
         if self._thread is not None:
             request_seconds = runtime.settings_of(worker.app).request_timeout_seconds
-            self._thread.join(IDLE_SECONDS + 2 * LEASE_PATH_SECONDS + request_seconds)
+            self._thread.join(TICKER_IDLE_SECONDS + 2 * LEASE_PATH_SECONDS + request_seconds)
         if self._presence is not None:
             with suppress(redis.RedisError):  # where it is away, it is not seen for a minute, and shown no more
                 self._presence.leave()

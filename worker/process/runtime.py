@@ -121,10 +121,17 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         draw=draw,
     )
     scanner = BacklogScanner(client, settings.keys, count)
+    linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
     flusher = Flusher(
         settings,
         partitions=partitions,
-        claims=Claims(partitions, scanner, monotonic, draw, linger=Linger.of(settings)),
+        claims=Claims(
+            partitions,
+            scanner,
+            monotonic,
+            draw,
+            linger=linger,
+        ),
         gate=gate,
         requests=requests,
         settler=Settler(settings, partitions, requests, monotonic, log),

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 import redis
 
 from worker.core.linger import Linger
+from worker.core.timing import (
+    FLUSH_BUDGET_SECONDS,
+    TICKER_IDLE_SECONDS,
+    TICKER_LEASE_SECONDS,
+    TICKER_STANDBY_SECONDS,
+)
 from worker.store import scripts
 from worker.store.delete_scan import DeleteScan
 
@@ -21,24 +27,14 @@ if TYPE_CHECKING:
 
     from producers.contract.keys import Keys
     from worker.config.settings import WorkerSettings
-    from worker.delivery.settle import Log
-    from worker.store.backlog import BacklogScanner, Survey
-    from worker.store.gate import Gate, GateSnapshot
-
-LEASE_SECONDS: Final = 4.0
-"""How long the fleet is without a ticker after the death of the one that had it."""
-
-IDLE_SECONDS: Final = 1.0
-"""Longest wait for a first entry; then what nobody says, such as an expired lease, is looked for."""
-
-STANDBY_SECONDS: Final = 2.0
-"""How often the others ask whether the ticker's lease is free."""
+    from worker.core.backlog import Survey
+    from worker.core.events import Log
+    from worker.core.gate import GateSnapshot
+    from worker.store.backlog import BacklogScanner
+    from worker.store.gate import Gate
 
 PACE_SECONDS: Final = 0.05
 """Shortest time between two looks while something waits."""
-
-BUDGET_SECONDS: Final = 5.0
-"""Longest that one flush task works on; with a request's time, below any stop grace (children see no SIGTERM)."""
 
 HINTS_MAX: Final = 16  # left at once; the next look, 50 ms later, leaves more if they were taken
 
@@ -86,7 +82,7 @@ class Ticker:
         self._flush = flush
         self._token = token.encode()
         self._monotonic = monotonic
-        self._linger = Linger.of(settings)
+        self._linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
         self._deletes = DeleteScan(client, keys)
         self._renewed = -math.inf
         self._log = log
@@ -101,14 +97,14 @@ class Ticker:
             try:
                 for look in self._watches:
                     look()
-                wait = self._tick() if self.lead() else STANDBY_SECONDS
+                wait = self._tick() if self.lead() else TICKER_STANDBY_SECONDS
                 self._said("redis", away=False)
             except redis.RedisError as error:
                 self._said("redis", away=True, error=type(error).__name__)
-                wait = IDLE_SECONDS
+                wait = TICKER_IDLE_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever it is: without a ticker nothing is delivered any more
-                self._log.error("ticker_failed", error=type(error).__name__, waits=IDLE_SECONDS)
-                wait = IDLE_SECONDS
+                self._log.error("ticker_failed", error=type(error).__name__, waits=TICKER_IDLE_SECONDS)
+                wait = TICKER_IDLE_SECONDS
             self._stop.wait(wait)
         self._step_down()
 
@@ -118,8 +114,8 @@ class Ticker:
 
     def lead(self) -> bool:
         """Whether this ticker is the fleet's: it takes the lease if it is free, and renews its own."""
-        now, lease_ms = self._monotonic(), int(LEASE_SECONDS * 1000)
-        if now - self._renewed < LEASE_SECONDS / 3:
+        now, lease_ms = self._monotonic(), int(TICKER_LEASE_SECONDS * 1000)
+        if now - self._renewed < TICKER_LEASE_SECONDS / 3:
             return True  # it cannot have expired; asking each time would cost more than all the rest of an idle fleet
         call = scripts.Call(scripts.TICKER, [self._key], [self._token, lease_ms])
         reply = scripts.run(self._client, [call])[0]
@@ -142,15 +138,15 @@ class Ticker:
 
     def _tick(self) -> float:
         """One look; returns how long to wait before the next, in seconds."""
-        survey = self._scanner.look(block_ms=int(IDLE_SECONDS * 1000))
+        survey = self._scanner.scan(block_ms=int(TICKER_IDLE_SECONDS * 1000))
         if survey.inbox:
             # Two that do so at once, as a lease passes on, double what joins with itself.
             if not self._move_inbox() and not survey.waiting:
-                return IDLE_SECONDS  # Redis is full, say: the next look would find it at once, and not wait
-            survey = self._scanner.look()
+                return TICKER_IDLE_SECONDS  # Redis is full, say: the next look would find it at once, and not wait
+            survey = self._scanner.scan()
         if not survey.waiting:
             return 0.0
-        view = self._gate.look()
+        view = self._gate.snapshot()
         batch_size = min(self._settings.batch_size, view.limit or self._settings.batch_size)
         if self._linger.delete_ms < self._linger.change_ms and not view.closed:
             self._find_deletes(survey, view, batch_size)
@@ -160,7 +156,7 @@ class Ticker:
             return PACE_SECONDS
         if view.closed:
             next_ms = min(next_ms, survey.now_ms + view.wait_ms)
-        return min(IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
+        return min(TICKER_IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
 
     def _find_deletes(self, survey: Survey, view: GateSnapshot, batch_size: int) -> None:
         """Looks for deletes in the logs that would linger on."""
@@ -198,7 +194,7 @@ class Ticker:
             self._said("broker", away=False)
         except self._broker_errors as error:
             self._said("broker", away=True, error=type(error).__name__)
-            self._flush(BUDGET_SECONDS)
+            self._flush(FLUSH_BUDGET_SECONDS)
 
     def _said(self, what: str, *, away: bool, error: str = "") -> None:
         """Says once that something is away, and once that it is back."""

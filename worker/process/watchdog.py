@@ -20,11 +20,11 @@ from celery import bootsteps, signals
 from celery.worker import state as worker_state
 from kombu import Exchange, Queue
 
+from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
 from worker.process.bootsteps import HintQueue
 from worker.process.signals import end_at_once
 from worker.process.stopping import STOPPING
-from worker.process.ticker import BUDGET_SECONDS
 from worker.store.client import LEASE_PATH_SECONDS, connect
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class ConsumerWatchdog(bootsteps.StartStopStep):
         """Longer where there is good reason to hear nothing: all slots are taken, or Celery seeks its broker."""
         patience = self.deaf_seconds
         if self._busy():
-            patience += BUDGET_SECONDS + self._settings.request_timeout_seconds
+            patience += FLUSH_BUDGET_SECONDS + self._settings.request_timeout_seconds
         if self._worker.consumer.connection is None and self._reaches:
             patience += self.reconnect_seconds
         self._steady_seconds = self._steady_seconds + seconds if patience == self._patience_seconds else 0.0
@@ -135,7 +135,7 @@ class ConsumerWatchdog(bootsteps.StartStopStep):
         worker_state.should_stop = EXIT_DEAF  # type: ignore[assignment] # a status, as its own code reads it
         STOPPING.set()
         # Asked to stop, it may hang in the very thing that made it deaf.
-        force = threading.Timer(BUDGET_SECONDS + self._settings.request_timeout_seconds, self._force)
+        force = threading.Timer(FLUSH_BUDGET_SECONDS + self._settings.request_timeout_seconds, self._force)
         force.daemon = True
         force.start()
 

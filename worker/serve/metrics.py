@@ -15,7 +15,7 @@ from prometheus_client.utils import floatToGoString
 
 from producers.contract.change import OPS
 from worker.core.counters import BOUNDS_SECONDS, times
-from worker.store.gate import State
+from worker.core.gate import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -53,7 +53,7 @@ class LedgerRotation:
             for p in range(partitions)
         ]
 
-    def look(self) -> None:
+    def rotate_due(self) -> None:
         """Looks, if it is time to.
 
         Raises:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import redis
 
     from producers.contract.keys import Keys
-    from worker.delivery.settle import Log
+    from worker.core.events import Log
 
 EVERY_SECONDS: Final = 1.0
 """How often a process looks: so much of what was lost may go unnoticed, if nothing was counted meanwhile."""
@@ -55,7 +55,7 @@ class LossDetector:
         self._seen = 0
         self._next = 0.0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Looks, if it is time to, and raises the alarm once for each loss.
 
         Raises:

@@ -6,7 +6,7 @@ The only module that reads or writes their state; everything that moves goes thr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
+from worker.core.dead_letter import DEAD_CAP
 from worker.core.lease import Lease
 from worker.core.slice import LogPrefix, PartitionSlice, RawEntry
 from worker.store import scripts
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from worker.core.settlement import Settlement
 
 _LOG = structlog.get_logger("contact_sync")
-
-DEAD_CAP: Final = 10_000
-"""Most dead letters a partition keeps; when they do not fit, the endpoint is held and nothing is dropped."""
 
 Settled = Literal["settled", "fenced", "full"]
 

@@ -82,7 +82,7 @@ class Presence:
         self._since_ms = 0
         self._next = 0.0
 
-    def look(self) -> None:
+    def beat(self) -> None:
         """Notes it, if it is time to.
 
         Raises:

@@ -14,12 +14,12 @@ from worker.admin.status import TOTALS, Status
 from worker.cli.session import printable, shown_url
 from worker.cli.worker import default_concurrency, worker_command
 from worker.core.dead_letter import DeadLetter, RedrivableChange
+from worker.core.gate import GateSnapshot
 from worker.core.pair import Remembered
 from worker.core.times import in_words, iso_utc
-from worker.store.gate import GateSnapshot
 
 if TYPE_CHECKING:
-    from worker.store.gate import State
+    from worker.core.gate import State
 
 T = 1_795_460_847_757
 

@@ -8,7 +8,7 @@ import pytest
 
 from worker.admin.status import TOTALS, Part, Status
 from worker.cli.watch import HEIGHT, WIDTH, Watched, screen
-from worker.store.gate import GateSnapshot
+from worker.core.gate import GateSnapshot
 
 NOW_MS = 1_795_460_847_757
 NOTHING = Part(0, 0, 0, None, None, leased=False)

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from worker.admin.status import TOTALS, Status
+from worker.core.gate import GateSnapshot
 from worker.demo.numbers import Numbers
 from worker.demo.screen import LiveScreen, PlainScreen, Rate, screen_for
 from worker.demo.summary import summarize
 from worker.standin.views import Counts
-from worker.store.gate import GateSnapshot
 
 VALUES = {"emitted": "1,234", "waiting": "34", "coalesced": "200", "requests": "7", "confirmed": "1,000"}
 

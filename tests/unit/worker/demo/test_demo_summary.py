@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from worker.admin.status import TOTALS, Status
+from worker.core.gate import GateSnapshot
 from worker.demo.numbers import Numbers
 from worker.demo.summary import Summary, summarize
 from worker.standin.views import Counts
-from worker.store.gate import GateSnapshot
 
 A, B = ("1", "a"), ("1", "b")
 ENDS = {"events": 10, "records_confirmed": 4, "coalesced": 3, "superseded": 1, "stale": 2}

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from worker.admin.status import TOTALS, Part, Status
 from worker.core.counters import count_time
+from worker.core.gate import GateSnapshot
 from worker.serve.snapshots import Memory, Seen
-from worker.store.gate import GateSnapshot
 
 if TYPE_CHECKING:
-    from worker.store.gate import State
+    from worker.core.gate import State
 
 T = 1_795_460_847_757
 

@@ -1,0 +1,151 @@
+"""The gate, the fleet-wide circuit breaker before the endpoint: its values, its limits, and what a stored one means.
+
+Pure. `worker.store.gate` reads and moves the gate in Redis.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SINGLE_REJECTIONS_MAX: Final = 20
+"""If this many records in a row are rejected alone, and none is confirmed, they are not poison: it refuses all."""
+
+DEAD_LETTERS_FULL: Final = "dead_letters_full"
+"""Reason of a hold: a partition has no room for another dead letter, and none may be dropped."""
+
+PAUSED: Final = "paused"
+"""Reason of a hold that no probe lifts: an operator paused all deliveries."""
+
+PAUSE_LOOK_MS: Final = 1_000
+"""How soon the end of a pause is noticed."""
+
+LIMIT_DOUBLES_SECONDS: Final = 10
+"""A batch size that had to be halved doubles this often. An endpoint that accepted little for a moment costs the
+fleet a minute; one whose limit is below the configured size costs it one refused request in that time."""
+
+_LIMIT_DOUBLES_MAX: Final = 20
+
+CLOCK_BACK_MS: Final = 1_000
+"""If the gate moved this far ahead of Redis' clock, the clock went back and the times to wait for mean nothing."""
+
+FIELDS: Final = (
+    *("state", "generation", "attempts", "not_before", "probe_until", "moved"),
+    *("limit", "limit_at", "reason", "error", "lone", "paused"),
+)
+"""The fields of the stored gate that `read_snapshot` needs."""
+
+State = Literal["ok", "backing_off", "held"]
+
+What = Literal["confirmed", "answered", "lone", "retry", "hold", "too_large"]
+"""What became of a request, as it is reported to the gate; `lone` is a record that was rejected alone."""
+
+
+class GateSnapshot(NamedTuple):
+    """The gate at one moment.
+
+    Attributes:
+        now_ms: that moment, by Redis' clock (Unix ms).
+        state: `ok`, `backing_off` or `held`.
+        generation: rises whenever the state moves; an outcome is reported with that of its request.
+        wait_ms: time until a probe may go out, 0 if one may now (or none is needed).
+        limit: most records a request may have, None if the endpoint never refused one as too large.
+        reason: why it is held, empty if it is not.
+        error: what the last failed request met, without ids or secrets.
+        not_before_ms: when the next probe may go out (Unix ms), 0 if there is no such time.
+        attempts: failed attempts in a row.
+        single_rejections: records that were rejected alone in a row, without a confirmation.
+        paused_ms: since when an operator has paused all deliveries (Unix ms), 0 if nobody has. Then the gate is `held`,
+            whatever lies beneath, and `wait_ms` is the time until the next look.
+    """
+
+    now_ms: int
+    state: State
+    generation: int
+    wait_ms: int
+    limit: int | None
+    reason: str
+    error: str
+    not_before_ms: int
+    attempts: int
+    single_rejections: int = 0
+    paused_ms: int = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether so many records were rejected in a row that a confirmation must be sought elsewhere first."""
+        return self.single_rejections >= SINGLE_REJECTIONS_MAX // 2
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing may go out now."""
+        return self.state != "ok" and self.wait_ms > 0
+
+
+class Permit(NamedTuple):
+    """The gate's answer to a worker that wants to send.
+
+    Attributes:
+        go: whether the request may go out.
+        probe: whether it goes out to see if the endpoint is back.
+        generation: the gate's generation; the outcome is reported with it.
+        attempts: failed attempts in a row.
+        single_rejections: records that were rejected alone in a row.
+    """
+
+    go: bool
+    probe: bool
+    generation: int
+    attempts: int
+    single_rejections: int
+
+
+def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
+    """What the stored gate means at this time.
+
+    Args:
+        stored: each of `FIELDS` with its value, None if it is missing.
+        now_ms: the present by Redis' clock (Unix ms).
+    """
+
+    def number(name: str) -> int:
+        return int(stored[name] or 0)
+
+    wait_ms = max(number("not_before"), number("probe_until")) - now_ms
+    if number("moved") > now_ms + CLOCK_BACK_MS:
+        wait_ms = 0
+    paused_ms = number("paused")
+    if paused_ms:
+        wait_ms = PAUSE_LOOK_MS
+    state = "held" if paused_ms else read_state(stored["state"])
+    limit = stored["limit"]
+    return GateSnapshot(
+        now_ms=now_ms,
+        state=state,
+        generation=number("generation"),
+        wait_ms=max(0, wait_ms) if state != "ok" else 0,
+        limit=None if limit is None else _grown(int(limit), now_ms - number("limit_at")),
+        reason=PAUSED if paused_ms else _text(stored["reason"]),
+        error=_text(stored["error"]),
+        not_before_ms=number("not_before"),
+        attempts=number("attempts"),
+        single_rejections=number("lone"),
+        paused_ms=paused_ms,
+    )
+
+
+def read_state(raw: bytes | None) -> State:
+    """The stored state; a gate that was never moved is `ok`."""
+    return "held" if raw == b"held" else "backing_off" if raw == b"backing_off" else "ok"
+
+
+def _grown(limit: int, age_ms: int) -> int | None:
+    """The limit by now; None if it passed every size that can be configured, or if the clock went back."""
+    doubled = age_ms // (LIMIT_DOUBLES_SECONDS * 1000)
+    return limit << max(0, doubled) if age_ms >= -CLOCK_BACK_MS and doubled < _LIMIT_DOUBLES_MAX else None
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")
