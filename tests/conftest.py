@@ -13,14 +13,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.waiting import wait_until as wait_until_true
+from tests.support.waiting import wait_until as wait_until_true
 from worker.local.redis import EmbeddedRedis
 from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.waiting import WaitUntil
+    from tests.support.waiting import WaitUntil
     from worker.standin.client import StandInClient
 
 # A shared machine is slow at times, which says nothing about the property: no deadline per example.

@@ -12,16 +12,16 @@ import httpx
 import pytest
 
 from tests.alerts.prometheus import RULES, program
-from tests.integration.commands import dead_letter
-from tests.integration.fleet import Fleet
-from tests.integration.serving import OPERATOR, READER, TOKENS, serving
+from tests.support.commands import dead_letter
+from tests.support.fleet import Fleet
+from tests.support.serving import OPERATOR, READER, TOKENS, serving
 from worker.local.data_dir import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.waiting import WaitUntil
+    from tests.support.waiting import WaitUntil
     from worker.local.redis import EmbeddedRedis
     from worker.standin.client import StandInClient
 

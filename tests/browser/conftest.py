@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import chromium, launched
-from tests.integration.fleet import Fleet
-from tests.integration.serving import OPEN, serving
+from tests.support.fleet import Fleet
+from tests.support.serving import OPEN, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

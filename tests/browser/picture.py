@@ -11,9 +11,9 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import launched
-from tests.integration.commands import dead_letter
-from tests.integration.fleet import Fleet
-from tests.integration.serving import serving
+from tests.support.commands import dead_letter
+from tests.support.fleet import Fleet
+from tests.support.serving import serving
 from worker.local.redis import EmbeddedRedis
 from worker.process.logs import set_up_logging
 from worker.standin.server import StandInThread

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from tests.integration.commands import dead_letter
-from tests.integration.fleet import PARTITIONS, Fleet, T
-from tests.integration.serving import OPERATOR, READER, TOKENS
+from tests.support.commands import dead_letter
+from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.serving import OPERATOR, READER, TOKENS
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.fleet import Fleet
-from tests.integration.worker_process import PROCESS, broker_url
+from tests.support.fleet import Fleet
+from tests.support.worker_process import PROCESS, broker_url
 from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:

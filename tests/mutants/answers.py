@@ -8,7 +8,7 @@ from tests.mutants.mutant import Mutant, Patch
 
 OUTCOME: Final = "worker/core/outcome.py"
 ENDPOINT: Final = "worker/delivery/endpoint.py"
-UNIT: Final = ("tests/unit/worker/test_outcome.py",)
+UNIT: Final = ("tests/unit/core/test_outcome.py",)
 
 ANSWERS: Final = (
     Mutant(
@@ -79,7 +79,7 @@ ANSWERS: Final = (
                 'timeout = dict.fromkeys(("connect", "write", "read", "pool"), deadline - now)',
             ),
         ),
-        integration=("tests/integration/test_deadline.py",),
+        integration=("tests/integration/delivery/test_deadline.py",),
         simulated=False,
     ),
 )

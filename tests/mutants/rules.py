@@ -22,7 +22,7 @@ RULES: Final = (
                 "return b",
             ),
         ),
-        unit=("tests/unit/worker/test_join.py",),
+        unit=("tests/unit/core/test_pair.py",),
     ),
     Mutant(
         "unknown_order_against_ledger",
@@ -36,7 +36,7 @@ RULES: Final = (
                 "    return PairState(delete, upsert, state.suspect)\n",
             ),
         ),
-        unit=("tests/unit/worker/test_join.py",),
+        unit=("tests/unit/core/test_pair.py",),
     ),
     Mutant(
         "one_value_a_side",
@@ -50,7 +50,7 @@ RULES: Final = (
                 "    return Side(min(a.first_ms, b.first_ms), at, entry_ms, newest[1])",
             ),
         ),
-        unit=("tests/unit/worker/test_join.py", "tests/unit/worker/test_join_brute_force.py"),
+        unit=("tests/unit/core/test_pair.py", "tests/unit/core/test_pair_brute_force.py"),
     ),
     Mutant(
         "equal_times_let_the_upsert_win",
@@ -62,7 +62,7 @@ RULES: Final = (
                 "known_later = not delete.entry_ms and upsert.at >= delete.at",
             ),
         ),
-        unit=("tests/unit/worker/test_join.py",),
+        unit=("tests/unit/core/test_pair.py",),
     ),
     Mutant(
         "ledger_off",
@@ -75,8 +75,8 @@ RULES: Final = (
                 "return None if dead is None else dead.confirmed",
             ),
         ),
-        unit=("tests/unit/worker/test_stretch.py",),
-        integration=("tests/integration/test_flush_rules.py", "tests/integration/test_flush_state.py"),
+        unit=("tests/unit/core/test_slice.py",),
+        integration=("tests/integration/flush/test_rules.py", "tests/integration/flush/test_state.py"),
     ),
     Mutant(
         "superseded_forgotten",
@@ -88,7 +88,7 @@ RULES: Final = (
                 'if upsert is not None and of.op == "upsert":',
             ),
         ),
-        unit=("tests/unit/worker/test_join.py",),
+        unit=("tests/unit/core/test_pair.py",),
     ),
     Mutant(
         "later_upsert_dropped",
@@ -100,7 +100,7 @@ RULES: Final = (
                 'return Verdict("delete", fresh, None, 1, stale)',
             ),
         ),
-        unit=("tests/unit/worker/test_join.py",),
+        unit=("tests/unit/core/test_pair.py",),
     ),
     Mutant(
         "pair_twice_in_a_request",
@@ -114,7 +114,7 @@ RULES: Final = (
                 "            upserts.append(pair)\n",
             ),
         ),
-        unit=("tests/unit/worker/test_batch.py",),
+        unit=("tests/unit/core/test_batch.py",),
     ),
     Mutant(
         "deletes_first",
@@ -127,6 +127,6 @@ RULES: Final = (
             ),
             Patch(BATCH, "% (upserts, b", "% (deletes, b"),
         ),
-        unit=("tests/unit/worker/test_batch.py",),
+        unit=("tests/unit/core/test_batch.py",),
     ),
 )

@@ -58,7 +58,7 @@ def _seeds(each: Caught) -> str:
 def _short(check: str) -> str:
     """A test by its file and name."""
     path, _, test = check.partition("::")
-    return f"{path.rpartition('/')[2]}: {test}" if test else check
+    return f"{path.removeprefix('tests/')}: {test}" if test else check
 
 
 def _table(caught: Sequence[Caught]) -> Table:

@@ -30,7 +30,7 @@ STEPS: Final = (
                 "if seq != expected:",
             ),
         ),
-        integration=("tests/integration/test_claim_and_settle.py",),
+        integration=("tests/integration/store/test_claim_and_settle.py",),
     ),
     Mutant(
         "settled_twice",
@@ -41,7 +41,7 @@ STEPS: Final = (
             Patch(MODEL, "if token_was == token and seq == expected + 1:", "if token_was is None:"),
             Patch(MODEL, "if redis.get(lease) != token or seq != expected:", "if redis.get(lease) != token:"),
         ),
-        integration=("tests/integration/test_claim_and_settle.py",),
+        integration=("tests/integration/store/test_claim_and_settle.py",),
     ),
     Mutant(
         "trim_before_answer",
@@ -56,7 +56,7 @@ STEPS: Final = (
                 "        sent = self._requests.send(this, self._fill(this))\n",
             ),
         ),
-        integration=("tests/integration/test_flush_outcomes.py", "tests/integration/test_flush_outage.py"),
+        integration=("tests/integration/flush/test_outcomes.py", "tests/integration/flush/test_outage.py"),
     ),
     Mutant(
         "position_from_length",
@@ -74,7 +74,7 @@ STEPS: Final = (
                 "        until = self._monotonic() + self._lease_seconds\n        calls = [\n",
             ),
         ),
-        integration=("tests/integration/test_worker_process.py",),
+        integration=("tests/integration/worker/test_process.py",),
     ),
     Mutant(
         "release_without_compare",
@@ -88,7 +88,7 @@ STEPS: Final = (
                 "            inside._client.delete(*keys)\n",
             ),
         ),
-        integration=("tests/integration/test_flush_late.py", "tests/integration/test_claim_and_settle.py"),
+        integration=("tests/integration/flush/test_late.py", "tests/integration/store/test_claim_and_settle.py"),
     ),
     Mutant(
         "letters_in_two_steps",
@@ -105,7 +105,7 @@ STEPS: Final = (
                 "        results = self._partitions.settle(leases, settlements, renew)\n",
             ),
         ),
-        integration=("tests/integration/test_flush_state.py", "tests/integration/test_flush_poison.py"),
+        integration=("tests/integration/flush/test_state.py", "tests/integration/flush/test_poison.py"),
     ),
     Mutant(
         "failed_body_replayed",
@@ -126,7 +126,7 @@ STEPS: Final = (
                 "            kept[of] = body\n",
             ),
         ),
-        integration=("tests/integration/test_flush_rules.py",),
+        integration=("tests/integration/flush/test_rules.py",),
     ),
     Mutant(
         "ledger_by_wall_clock",
@@ -143,7 +143,7 @@ STEPS: Final = (
                 "now_ms > rotated + ledger_ms",
             ),
         ),
-        integration=("tests/integration/test_settle_keeps.py",),
+        integration=("tests/integration/store/test_settle_keeps.py",),
     ),
     Mutant(
         "late_ignored",
@@ -155,7 +155,7 @@ STEPS: Final = (
                 "if isinstance(sent.outcome, Retry) and sent.outcome.after_seconds == -1:",
             ),
         ),
-        integration=("tests/integration/test_flush_late.py",),
+        integration=("tests/integration/flush/test_late.py",),
     ),
     Mutant(
         "mark_cleared_too_soon",
@@ -167,7 +167,7 @@ STEPS: Final = (
                 "elif mark is not None:",
             ),
         ),
-        unit=("tests/unit/worker/test_settlement.py",),
+        unit=("tests/unit/core/test_settlement.py",),
     ),
     Mutant(
         "lost_holder_forgotten",
@@ -176,13 +176,13 @@ STEPS: Final = (
             Patch(CLAIM, "if holder then\n", "if false then\n"),
             Patch(MODEL, "    if holder is not None:\n        late_until", "    if holder == b'':\n        late_until"),
         ),
-        integration=("tests/integration/test_claim_and_settle.py",),
+        integration=("tests/integration/store/test_claim_and_settle.py",),
     ),
     Mutant(
         "fenced_worker_says_nothing",
         "a worker that lost its lease does not mark what it sent",
         (Patch(SETTLING, 'if result == "fenced" and sent.posted:', 'if result == "gone" and sent.posted:'),),
-        integration=("tests/integration/test_flush_late.py",),
+        integration=("tests/integration/flush/test_late.py",),
     ),
     Mutant(
         "lease_outlived_by_request",
@@ -194,7 +194,7 @@ STEPS: Final = (
                 "if not this.leases:",
             ),
         ),
-        integration=("tests/integration/test_request_lease.py",),
+        integration=("tests/integration/delivery/test_request_lease.py",),
     ),
     Mutant(
         "lease_kept_by_a_thread",
@@ -216,7 +216,7 @@ STEPS: Final = (
                 "            threading.Thread(target=renew, args=of, daemon=True).start()\n",
             ),
         ),
-        integration=("tests/integration/test_lease_lost.py",),
+        integration=("tests/integration/delivery/test_lease_lost.py",),
         simulated=False,
     ),
     Mutant(
@@ -230,13 +230,13 @@ STEPS: Final = (
             ),
             Patch(MODEL, 'None if kept is None else kept.partition(b";")[2],', "None,"),
         ),
-        integration=("tests/integration/test_commands_dead_letters.py",),
+        integration=("tests/integration/commands/test_dead_letters.py",),
     ),
     Mutant(
         "retry_over_an_unread_log",
         "a probe goes out although changes of its pairs lie in the log unread",
         (Patch(FLUSH, "limit = 0 if this.view.closed or unread else", "limit = 0 if this.view.closed else"),),
-        integration=("tests/integration/test_flush_outage.py", "tests/integration/test_flush_rules.py"),
+        integration=("tests/integration/flush/test_outage.py", "tests/integration/flush/test_rules.py"),
     ),
     Mutant(
         "every_worker_probes",
@@ -245,7 +245,7 @@ STEPS: Final = (
             Patch("worker/store/lua/gate_enter.lua", "if wait_ms > 0 and", "if wait_ms > 1e15 and"),
             Patch(MODEL, "if wait_ms > 0 and moved", "if wait_ms > 1e15 and moved"),
         ),
-        integration=("tests/integration/test_gate.py",),
+        integration=("tests/integration/store/test_gate.py",),
         simulated=False,
     ),
 )

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from sqlalchemy.orm import Session
 
 from producers.outbox import Outbox
-from tests.integration.commands import COMMAND, logging_as_it_was
+from tests.support.commands import COMMAND, logging_as_it_was
 from worker.cli.main import main
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from tests.outbox.conftest import Log
-    from tests.waiting import WaitUntil
+    from tests.support.waiting import WaitUntil
 
 T = 1_795_460_847_757
 

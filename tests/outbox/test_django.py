@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.outbox.conftest import Log
-    from tests.waiting import WaitUntil
+    from tests.support.waiting import WaitUntil
 
 T = 1_795_460_847_757
 AWAY = "redis://127.0.0.1:1/0"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from tests.outbox.conftest import Log
-    from tests.waiting import WaitUntil
+    from tests.support.waiting import WaitUntil
 
 T = 1_795_460_847_757
 

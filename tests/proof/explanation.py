@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from tests.unit.worker.pair_oracle import Known, Said, confirm, is_stale, record
+from tests.support.pair_oracle import Known, Said, confirm, is_stale, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

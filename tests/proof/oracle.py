@@ -23,7 +23,7 @@ from tests.proof.accounts import illegal_requests, left_over, wrong_letters, wro
 from tests.proof.explanation import Delivery, Explainer, PairPast, Possible, Unexplained
 from tests.proof.history import Violation, order_of
 from tests.proof.story import at_in_words, story
-from tests.unit.worker.pair_oracle import Told
+from tests.support.pair_oracle import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,11 +13,11 @@ import redis
 from celery import Celery
 
 from producers import ContactProducer
-from tests.integration.commands import dead_letter, run, told
-from tests.integration.fleet import PARTITIONS, Fleet, T
-from tests.integration.serving import metrics, serving
-from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
-from tests.waiting import wait_until
+from tests.support.commands import dead_letter, run, told
+from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.serving import metrics, serving
+from tests.support.waiting import wait_until
+from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from worker.local.redis import EmbeddedRedis
 from worker.store.inbox import Inbox
 

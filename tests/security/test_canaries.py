@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.integration.commands import run
-from tests.integration.fleet import Fleet
-from tests.integration.raw_server import Connection, RawServer, http
-from tests.integration.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
-from tests.waiting import wait_until
+from tests.support.commands import run
+from tests.support.fleet import Fleet
+from tests.support.raw_server import Connection, RawServer, http
+from tests.support.waiting import wait_until
+from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.integration.commands import run, told
-from tests.integration.fleet import Fleet, T
+from tests.support.commands import run, told
+from tests.support.fleet import Fleet, T
 
 HOSTILE = [
     *(

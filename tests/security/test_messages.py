@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from tests.integration.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
+from tests.support.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.fleet import Fleet
+    from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.timeout(120)
 

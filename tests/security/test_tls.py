@@ -10,11 +10,11 @@ import redis
 from producers import ContactProducer, NotAccepted
 from producers.contract.errors import SettingsError
 from producers.settings import ProducerSettings
-from tests.integration.commands import run, told
-from tests.integration.raw_server import Connection, RawServer, http
-from tests.integration.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
 from tests.security.authority import Authority, TlsRedis
-from tests.waiting import wait_until
+from tests.support.commands import run, told
+from tests.support.raw_server import Connection, RawServer, http
+from tests.support.waiting import wait_until
+from tests.support.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
 from worker.config.settings import WorkerSettings
 from worker.core.outcome import Answer, NoAnswer
 from worker.delivery.endpoint import Endpoint
@@ -23,7 +23,7 @@ from worker.store.client import connect
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.fleet import Fleet
+    from tests.support.fleet import Fleet
     from worker.local.redis import EmbeddedRedis
 
 pytestmark = pytest.mark.timeout(120)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.integration.fleet import Fleet
 from tests.soak.log_file import Entry, LogFile, Settle
 from tests.soak.system import REDIS
+from tests.support.fleet import Fleet
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from producers import (
     PartitionsMismatch,
     ProducerSettings,
 )
-from tests.unit.producers.log_entries import entries_of, stream_of
+from tests.support.log_entries import entries_of, stream_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine

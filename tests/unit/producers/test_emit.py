@@ -11,7 +11,7 @@ import pytest
 
 from producers import ContactProducer, InvalidChange, ProducerSettings
 from producers.emit import LINE_MAX_BYTES, EmitResult, emit_lines, parse_line, read_lines
-from tests.unit.producers.log_entries import entries_of, stream_of
+from tests.support.log_entries import entries_of, stream_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

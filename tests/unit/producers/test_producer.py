@@ -19,7 +19,7 @@ from producers import (
     SettingsError,
 )
 from producers.contract.change import partition_of
-from tests.unit.producers.log_entries import entries_of, stream_of
+from tests.support.log_entries import entries_of, stream_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,166 @@
+"""What `contact-sync check` finds right and wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.commands import dead_letter, run, told
+from tests.support.fleet import PARTITIONS, Fleet
+from worker.admin.check import check_variables
+from worker.admin.check_redis import USED_COMMANDS
+from worker.local.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.standin.client import StandInClient
+
+
+def checks(fleet: Fleet, **overrides: Any) -> dict[str, str]:
+    return {each["name"]: each["verdict"] for each in told(fleet, "check", **overrides)["checks"]}
+
+
+def test_check_finds_everything_right_and_changes_nothing(fleet: Fleet, stand_in: StandInClient) -> None:
+    fleet.flush()
+    before = set(fleet.client.keys(f"{fleet.keys.namespace}*"))
+    ran = run(fleet, "check")
+    assert ran.exit_code == 0
+    assert "wrong" not in ran.stdout
+    assert set(fleet.client.keys(f"{fleet.keys.namespace}*")) == before
+    assert stand_in.applied() == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wrong"),
+    [
+        ({"server_key_secret": "no-such-secret"}, "endpoint"),
+        ({"server_key_secret": None}, "credentials"),
+        ({"endpoint_url": "http://127.0.0.1:1"}, "endpoint"),
+        ({"redis_url": "redis://:pass-word@127.0.0.1:1/0"}, "redis"),
+    ],
+)
+def test_check_says_what_is_wrong_without_any_secret(fleet: Fleet, overrides: dict[str, Any], wrong: str) -> None:
+    found = checks(fleet, **overrides)
+    assert [name for name, verdict in found.items() if verdict == "wrong"] == [wrong]
+    ran = run(fleet, "check", **overrides)
+    assert ran.exit_code == 1
+    assert not any(secret in ran.output for secret in ("no-such-secret", "pass-word", "Traceback"))
+
+
+def test_check_says_that_a_server_is_no_contact_endpoint(fleet: Fleet) -> None:
+    assert checks(fleet, endpoint_url=fleet.stand_in.url + "/elsewhere")["endpoint"] == "wrong"
+
+
+def test_check_warns_of_an_endpoint_that_is_out_of_order(fleet: Fleet) -> None:
+    fleet.stand_in.faults({"kind": "status", "status": 503})
+    assert checks(fleet)["endpoint"] == "warn"
+
+
+def test_check_finds_another_number_of_partitions_wrong(fleet: Fleet) -> None:
+    fleet.flush()
+    assert checks(fleet, partitions=PARTITIONS + 1)["partitions"] == "wrong"
+
+
+def test_check_warns_where_broker_and_log_share_a_bounded_memory(fleet: Fleet) -> None:
+    with EmbeddedRedis(config={"maxmemory": "64mb", "maxmemory-policy": "noeviction"}) as bounded:
+        assert checks(fleet, redis_url=bounded.url)["broker"] == "warn"
+        assert (
+            checks(fleet, redis_url=bounded.url, broker_url=fleet.environment()["CONTACT_SYNC_REDIS_URL"])["broker"]
+            == "ok"
+        )
+
+
+def test_check_finds_a_policy_that_evicts_wrong(fleet: Fleet) -> None:
+    with EmbeddedRedis(config={"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}) as evicting:
+        assert checks(fleet, redis_url=evicting.url)["eviction"] == "wrong"
+
+
+# Access rules
+
+
+def url_of(fleet: Fleet, *rules: str) -> str:
+    """The fleet's Redis, as a user to whom these access rules apply."""
+    fleet.client.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass-word", *rules)
+    url = urlsplit(fleet.environment()["CONTACT_SYNC_REDIS_URL"])
+    return f"unix://limited:pass-word@{url.path}?{url.query}"
+
+
+def test_the_commands_that_check_asks_for_are_all_that_it_takes(fleet: Fleet) -> None:
+    allowed = [f"+{name}" for name in (*USED_COMMANDS, "rename", "xread", "evalsha", "script|load", "multi", "exec")]
+    url = url_of(fleet, f"~{fleet.keys.namespace}:*", *allowed, "+@connection", "+time", "+info", "+eval")
+    assert checks(fleet, redis_url=url)["permissions"] == "ok"
+    fleet.change(redis_url=url)
+    fleet.producer().upsert("1", "2")
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "2")}
+    dead_letter(fleet)
+    assert run(fleet, "dead-letters", "redrive").exit_code == 0
+    fleet.deliver()
+    assert ("1", "9") in fleet.stand_in.contacts()
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (("~*", "+@all", "-xtrim", "-hset"), "HSET, XTRIM"),
+        (("~*", "+@all", "-evalsha"), "EVALSHA"),
+        (("~*", "+@all", "-eval"), "scripts do all the work"),
+        (("~foreign:*", "+@all"), "No permissions to access a key"),
+    ],
+)
+def test_check_says_what_access_rules_refuse(fleet: Fleet, rules: tuple[str, ...], said: str) -> None:
+    ran = run(fleet, "check", redis_url=url_of(fleet, *rules))
+    assert ran.exit_code == 1
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("wrong")]
+    assert line.startswith("wrong  permissions")
+    assert said in line
+
+
+# The broker
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "verdict", "said"),
+    [
+        ("redis://127.0.0.1:1/0", "warn", "until it answers, workers look for work by themselves"),
+        ("amqp://127.0.0.1:1//", "warn", "until it answers, workers look for work by themselves"),
+        ("sqs://", "wrong", "No module named"),
+        ("memory://", "ok", "apart from the log"),
+    ],
+)
+def test_check_asks_the_broker_whatever_it_is(fleet: Fleet, broker_url: str, verdict: str, said: str) -> None:
+    found = {each["name"]: each for each in told(fleet, "check", broker_url=broker_url)["checks"]}
+    assert found["broker"]["verdict"] == verdict
+    assert said in found["broker"]["message"]
+
+
+# Settings
+
+
+def test_check_names_variables_that_nothing_reads(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("CONTACT_SYNC_PARTITION=8\nOTHER=1\n")
+    first = run(fleet, "check").stdout.splitlines()[0]
+    assert first.endswith("CONTACT_SYNC_PARTITION is none that anything here reads: is CONTACT_SYNC_PARTITIONS meant?")
+
+
+def test_the_variables_of_others_and_our_own_are_nothing_to_speak_of(fleet: Fleet) -> None:
+    assert list(check_variables([*fleet.environment(), "PATH", "CELERY_BROKER_URL"])) == []
+    (found,) = check_variables(["CONTACT_SYNC_NO_SUCH_THING"])
+    assert found.message.endswith("reads")
+
+
+def test_check_says_that_the_config_key_is_none_of_ours(fleet: Fleet) -> None:
+    fleet.client.set(fleet.keys.config, "no hash")
+    assert checks(fleet)["partitions"] == "wrong"
+
+
+def test_check_names_the_url_that_is_not_right_and_its_variable(fleet: Fleet) -> None:
+    lines = run(fleet, "check", endpoint_url="http://127.0.0.1:1").stdout.splitlines()
+    assert lines[-1].startswith("wrong  endpoint     http://127.0.0.1:1: no connection")
+    assert lines[-1].endswith("; is CONTACT_SYNC_ENDPOINT_URL right?")

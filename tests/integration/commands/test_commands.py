@@ -1,0 +1,287 @@
+"""What the commands tell of a real Redis, the real stand-in and real flushes, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.commands import COMMAND, ENDS, dead_letter, run, running, told
+from tests.support.fleet import PARTITIONS, Fleet, T
+from worker.core.times import iso_utc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.waiting import WaitUntil
+
+
+# status
+
+
+def test_status_of_an_empty_log_says_that_nothing_waits_and_records_nothing(fleet: Fleet) -> None:
+    found = told(fleet, "status")
+    assert found["oldest_seconds"] is None
+    assert found["backlog_events"] == found["pending_pairs"] == found["dead_letters"] == 0
+    well = {"state": "ok", "reason": None, "attempts": 0, "retry_at": None, "last_error": None, "paused_since": None}
+    assert found["endpoint"] == well
+    assert not fleet.client.exists(fleet.keys.config)
+    assert "nothing waits" in run(fleet, "status").stdout
+
+
+def test_every_event_ends_in_exactly_one_way_or_waits(fleet: Fleet) -> None:
+    dead_letter(fleet)
+    fleet.append("1", "2", "upsert", T)
+    fleet.append("1", "2", "upsert", T + 1)
+    fleet.append("1", "2", "delete", T + 2)
+    fleet.append_raw(0, {"op": "upsert"})
+    fleet.deliver()
+    fleet.append("1", "2", "upsert", T)
+    fleet.deliver()
+    fleet.append("3", "2", "upsert")
+    found = told(fleet, "status")
+    assert found["totals"]["events"] == 7
+    assert [found["totals"][name] for name in ENDS] == [1, 1, 1, 1, 2]
+    assert found["waiting_changes"] == found["backlog_events"] == 1
+    assert found["dead_letters"] == 2
+
+
+def test_the_oldest_is_as_old_as_its_entry_in_the_log_or_read_from_it(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert", entry=f"{fleet.now_ms() - 60_000}-0")
+    assert 60 <= told(fleet, "status")["oldest_seconds"] < 90
+    fleet.stand_in.faults({"kind": "status", "status": 503})
+    fleet.flush_once()
+    fleet.append("1", "3", "upsert")
+    found = told(fleet, "status")
+    assert (found["pending_pairs"], found["backlog_events"]) in {(1, 1), (0, 2)}
+    assert 60 <= found["oldest_seconds"] < 90
+
+
+def test_status_says_that_the_endpoint_is_held_why_and_when_it_is_tried_next(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert")
+    fleet.worker(server_key_secret="wrong", backoff_max_seconds=60.0).flusher.run(1.0)
+    endpoint = told(fleet, "status")["endpoint"]
+    assert endpoint["state"] == "held"
+    assert endpoint["reason"] == "credentials"
+    assert endpoint["retry_at"].endswith("Z")
+    assert "40103" in endpoint["last_error"]
+    assert "held (credentials); next try in" in run(fleet, "status").stdout
+
+
+def test_a_key_of_another_type_is_told_and_hides_nothing_else(fleet: Fleet) -> None:
+    wrong_type = next(p for p in range(PARTITIONS) if p != fleet.partition("1"))
+    fleet.client.set(fleet.keys.events(wrong_type), "no stream")
+    fleet.append("1", "2", "upsert")
+    found = told(fleet, "status")
+    assert found["strange_partitions"] == [wrong_type]
+    assert found["backlog_events"] == 1
+    assert f"in partitions {wrong_type} a key of another type" in run(fleet, "status").stdout
+    checks = {each["name"]: each for each in told(fleet, "check")["checks"]}
+    assert checks["streams"]["verdict"] == "wrong"
+
+
+def test_status_watches_until_ctrl_c_and_then_exits_with_130(fleet: Fleet) -> None:
+    with running(fleet.environment(), "status", "--watch", "--json", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["backlog_events"] == 0
+        fleet.append("1", "2", "upsert")
+        assert json.loads(process.stdout.readline())["backlog_events"] == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert process.stderr.read().strip() == ""
+
+
+def test_a_reader_that_has_gone_ends_status_without_a_traceback(fleet: Fleet) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with running(fleet.environment(), "status", stdout=writer) as process:
+        os.close(writer)
+        assert process.stderr is not None
+        assert process.wait(30) in {0, 1}
+        assert process.stderr.read() == ""
+
+
+def test_another_number_of_partitions_than_recorded_is_exit_status_2(fleet: Fleet) -> None:
+    fleet.flush()
+    ran = run(fleet, "status", partitions=PARTITIONS + 1)
+    assert ran.exit_code == 2
+    assert f"is {PARTITIONS + 1}, but namespace" in ran.stderr
+
+
+# drain
+
+
+def test_draining_an_idle_log_is_done_at_once(fleet: Fleet) -> None:
+    assert run(fleet, "drain").exit_code == 0
+
+
+def test_draining_waits_until_a_worker_has_delivered_everything(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert")
+    with running(fleet.environment(), "drain", "--timeout", "60") as process:
+        fleet.deliver()
+        assert process.wait(30) == 0
+    assert fleet.stand_in.contacts() == {("1", "2")}
+
+
+def test_draining_does_not_end_while_a_worker_holds_a_partition(fleet: Fleet) -> None:
+    fleet.client.set(fleet.keys.lease(0), "1", px=60_000)
+    assert run(fleet, "drain", "--timeout", "0").exit_code == 1
+
+
+def test_draining_ends_at_the_timeout_with_what_is_left(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert")
+    ran = run(fleet, "drain", "--timeout", "0.1")
+    assert ran.exit_code == 1
+    assert "not drained within 0.1 s: 1 entries and 0 pairs wait" in ran.stderr
+    assert "no worker is awake" in ran.stderr
+
+
+def test_draining_ends_at_once_with_the_reason_where_the_endpoint_is_held(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert")
+    fleet.worker(server_key_secret="wrong").flusher.run(0.2)
+    ran = run(fleet, "drain", "--timeout", "5")
+    assert ran.exit_code == 1
+    assert "not drained: the endpoint is held (credentials" in ran.stderr
+
+
+# explain
+
+
+def test_explain_tells_what_waits_and_what_follows_from_it(fleet: Fleet) -> None:
+    entry = fleet.append("1", "2", "delete", T)
+    fleet.append("1", "2", "upsert", T + 1)
+    fleet.append("1", "3", "upsert", T)
+    found = told(fleet, "explain", "1", "2")
+    assert [(each["op"], each["at"]) for each in found["waiting"]] == [("delete", T), ("upsert", T + 1)]
+    assert found["waiting"][0]["entry"] == entry
+    assert found["next"] == {"op": "delete", "then": "upsert", "superseded": 0, "stale": 0}
+    words = run(fleet, "explain", "1", "2").stdout
+    assert "a request says delete; the upsert, known to be later, follows" in words
+
+
+def test_explain_tells_what_was_confirmed_and_that_older_changes_are_stale(fleet: Fleet) -> None:
+    fleet.append("1", "2", "delete", T)
+    fleet.deliver()
+    fleet.append("1", "2", "upsert", T - 1)
+    found = told(fleet, "explain", "1", "2")
+    assert found["confirmed"] == {"op": "delete", "delete_at": T, "upsert_at": None}
+    assert found["next"] == {"op": None, "then": None, "superseded": 0, "stale": 1}
+    assert found["why"][0].startswith("1 dropped as stale")
+
+
+def test_explain_tells_what_pends_and_why_it_does(fleet: Fleet, wait_until: WaitUntil) -> None:
+    fleet.append("1", "2", "upsert", T)
+    held = fleet.worker(server_key_secret="wrong").flusher
+    wait_until(lambda: (held.run(0.2), fleet.pending())[1], what="a probe has read the log into pending")
+    found = told(fleet, "explain", "1", "2")
+    assert (found["pending"]["upsert"]["at"], found["pending"]["delete"], found["waiting"]) == (T, None, [])
+    assert "the endpoint is held (credentials" in found["why"][-1]
+
+
+def test_explain_tells_of_dead_letters_in_whatever_partition(fleet: Fleet) -> None:
+    home = dead_letter(fleet)
+    wrong = (fleet.partition("1") + 1) % PARTITIONS
+    fleet.append_raw(wrong, {"owner": "1", "contact": "9", "op": "upsert"})
+    fleet.deliver()
+    found = told(fleet, "explain", "1", "9")
+    assert {each["id"] for each in found["dead_letters"]} == {home, f"{wrong}-1"}
+    assert found["why"] == ["nothing: no change of it waits"]
+
+
+def fates(fleet: Fleet, *ids: str) -> list[str]:
+    """What `explain` says of each entry that waits, after its last semicolon; times as distances from T."""
+    text = run(fleet, "explain", *ids).stdout.replace(iso_utc(T), "T").replace(iso_utc(T + 1), "T+1")
+    return [line.rpartition("; ")[2] for line in text.splitlines() if line.startswith("in the log: ")]
+
+
+def test_explain_tells_of_each_entry_what_becomes_of_it_and_because_of_what(fleet: Fleet) -> None:
+    for op, at in (("upsert", T - 1), ("delete", T - 5), ("delete", T), ("upsert", T + 1), ("upsert", None)):
+        fleet.append("1", "2", op, at)
+    fleet.append_raw(fleet.partition("1"), {"owner": "1", "contact": "2", "op": "update"})
+    assert fates(fleet, "1", "2") == [
+        "it is superseded by the delete at T, and ends with it",
+        "it is joined with a newer delete",
+        "the next request says delete for it",
+        "it is later than the delete at T, and follows once that is confirmed",
+        "it is superseded by the delete at T, and ends with it",
+        "it becomes a dead letter",
+    ]
+
+
+def test_explain_tells_what_an_entry_is_outdated_by(fleet: Fleet) -> None:
+    fleet.append("1", "2", "delete", T)
+    fleet.append("1", "3", "upsert", T + 1)
+    fleet.deliver()
+    fleet.append("1", "2", "upsert", T - 1)
+    fleet.append("1", "2", "upsert")
+    fleet.append("1", "3", "delete", T)
+    assert fates(fleet, "1", "2") == [
+        "it is stale, for a delete of T was settled",
+        "the next request says upsert for it",
+    ]
+    assert fates(fleet, "1", "3") == ["it is stale, for an upsert of T+1 was settled"]
+
+
+def test_explain_tells_how_one_change_stands(fleet: Fleet) -> None:
+    entry = fleet.append("1", "2", "delete", T)
+    of = ("explain", "1", "2", "--entry", entry, "--op", "delete", "--at", str(T))
+    assert told(fleet, *of)["standing"] == "waiting"
+    fleet.deliver()
+    assert told(fleet, *of)["standing"] == "confirmed"
+    assert f"the delete of entry {entry}: the endpoint confirmed it" in run(fleet, *of).stdout
+    upsert = ("explain", "1", "2", "--entry", entry, "--op", "upsert", "--at", str(T))
+    assert told(fleet, *upsert)["standing"] == "superseded"
+    assert told(fleet, "explain", "1", "2")["standing"] is None
+
+
+@pytest.mark.parametrize(
+    "options", [("--entry", "1-0"), ("--op", "upsert"), ("--at", str(T)), ("--entry", "now", "--op", "upsert")]
+)
+def test_half_a_receipt_is_wrong_usage(fleet: Fleet, options: tuple[str, ...]) -> None:
+    ran = run(fleet, "explain", "1", "2", *options)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+
+
+def test_explain_of_an_unknown_pair_says_so(fleet: Fleet) -> None:
+    ran = run(fleet, "explain", "1", "2")
+    assert ran.exit_code == 0
+    assert "nothing is known of this pair" in ran.stdout
+
+
+# worker
+
+
+def test_the_worker_command_takes_nothing_for_its_own_that_is_meant_for_another_app(
+    fleet: Fleet, wait_until: WaitUntil, tmp_path: Path
+) -> None:
+    for name in ("worker", "celery", "producers", "redis"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is another project')\n")
+    theirs = {"BROKER_URL": "redis://127.0.0.1:1/0", "CONFIG_MODULE": "no_such", "LOADER": "no_such", "WORKDIR": "/no"}
+    environ = fleet.environment() | theirs | {f"CELERY_{name}": value for name, value in theirs.items()}
+    with running(environ, "worker", "-c", "2", cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: told(fleet, "status")["worker_awake"], seconds=30, what="the worker is awake")
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_the_worker_command_delivers_and_ends_when_told_to(fleet: Fleet, wait_until: WaitUntil, tmp_path: Path) -> None:
+    fleet.append("1", "2", "upsert")
+    log = (tmp_path / "log").open("w+")
+    environ = fleet.environment(lease_seconds=5.0)
+    with subprocess.Popen(
+        [COMMAND, "worker", "-c", "2"], env={"PATH": os.environ["PATH"], **environ}, stderr=log
+    ) as process:
+        try:
+            wait_until(lambda: fleet.stand_in.contacts() == {("1", "2")}, seconds=30, what="the change is delivered")
+            assert told(fleet, "status")["worker_awake"]
+            assert run(fleet, "drain", "--timeout", "20").exit_code == 0
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            log.close()

@@ -1,0 +1,215 @@
+"""`contact-sync repartition`: what it refuses, what it keeps, and what becomes of one that is cut short."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from producers import ContactProducer, NotAccepted
+from producers.contract.errors import Repartitioning
+from tests.support.commands import dead_letter, run, told
+from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.waiting import wait_until
+from tests.support.worker_process import WorkerProcess
+from worker.admin.repartition import repartition
+from worker.process import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import redis
+
+PAIRS = {(str(owner), "9") for owner in range(40)}
+
+
+def deliver_all(fleet: Fleet) -> None:
+    fleet.append_many((owner, contact, "upsert", T) for owner, contact in PAIRS)
+    fleet.deliver()
+
+
+def ready(fleet: Fleet) -> None:
+    """A fleet that has delivered, and stands still."""
+    deliver_all(fleet)
+    run(fleet, "pause")
+
+
+@pytest.mark.parametrize("to", [PARTITIONS * 3, PARTITIONS // 4, 1])
+def test_confirmed_outcomes_move_and_stay_remembered(fleet: Fleet, to: int) -> None:
+    ready(fleet)
+    for p in range(0, PARTITIONS, 2):
+        fleet.client.rename(fleet.keys.ledger_new(p), fleet.keys.ledger_old(p))
+    before = told(fleet, "status")["totals"]
+    ran = run(fleet, "repartition", str(to))
+    assert ran.exit_code == 0, ran.stderr
+    assert f"where CONTACT_SYNC_PARTITIONS is set it must be {to}" in ran.stderr
+    fleet.change(partitions=to)
+    run(fleet, "resume")
+    assert told(fleet, "status")["totals"] == before
+    assert set(fleet.remembered()) == PAIRS
+    for p in range(to):  # each where its owner's changes go
+        for pair in (*_fields(fleet, fleet.keys.ledger_new(p)), *_fields(fleet, fleet.keys.ledger_old(p))):
+            assert fleet.partition(pair.partition(b"\x1f")[0].decode()) == p
+    run(fleet, "forget", "nobody", "--yes")  # takes a lease, as a worker might before anything is appended
+    assert told(fleet, "status")["strayed_partitions"] == []
+    # Older than what was confirmed, so stale; and what is newer is delivered.
+    fleet.append_many((owner, contact, "delete", T - 1) for owner, contact in PAIRS)
+    fleet.append("7", "9", "delete", T + 1)
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == PAIRS - {("7", "9")}
+    assert fleet.dead_letters() == []
+    found = told(fleet, "status")
+    assert (found["totals"]["stale"], found["waiting_changes"], found["strayed_partitions"]) == (
+        len(PAIRS) - 1,
+        0,
+        [],
+    )  # one was coalesced
+
+
+def _fields(fleet: Fleet, key: str) -> list[bytes]:
+    found: Any = fleet.client.hkeys(key)
+    return list(found)
+
+
+def obstacles() -> Iterator[Any]:
+    def case(name: str, says: str) -> Any:
+        return pytest.param(name, says, id=name)
+
+    yield case("running", "deliveries are not paused")
+    yield case("awake", "a worker is awake")
+    yield case("lease", "a worker holds it")
+    yield case("events", "entries lie in its log")
+    yield case("pending", "pairs wait in it")
+    yield case("late", "may still act")
+    yield case("dead", "it has dead letters")
+    yield case("same", f"there are {PARTITIONS} partitions already")
+
+
+@pytest.mark.parametrize(("name", "says"), list(obstacles()))
+def test_it_says_what_is_in_the_way_and_changes_nothing(fleet: Fleet, name: str, says: str) -> None:
+    if name == "dead":
+        dead_letter(fleet)
+    ready(fleet)
+    p, k, to = PARTITIONS - 1, fleet.keys, str(PARTITIONS if name == "same" else 4)
+    if name == "running":
+        run(fleet, "resume")
+    elif name == "awake":
+        fleet.client.set(k.ticker, "somebody", px=60_000)
+    elif name == "lease":
+        fleet.client.set(k.lease(p), "1", px=60_000)
+    elif name == "events":
+        fleet.append_raw(p, {"owner": "1"})
+    elif name in {"pending", "late"}:
+        fleet.client.hset(
+            k.pending(p) if name == "pending" else k.late(p), b"1\x1f9", b"u1" if name == "pending" else b"1,1"
+        )
+    ran = run(fleet, "repartition", to)
+    assert ran.exit_code == 1
+    assert says in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert fleet.client.hmget(k.config, ["partitions", "repartitioning"]) == [b"%d" % PARTITIONS, None]
+    fleet.client.delete(k.lease(p), k.late(p), k.pending(p))
+    run(fleet, "resume")
+    fleet.append("7", "9", "delete", T + 1)  # and the log is open
+    fleet.deliver()
+    assert ("7", "9") not in fleet.stand_in.contacts()
+    assert told(fleet, "status")["strayed_partitions"] == []
+
+
+class CutShort(Exception):  # noqa: N818 - as a kill
+    """Ends it at some command."""
+
+
+class Fragile:
+    """A client that dies before its nth round trip."""
+
+    def __init__(self, client: redis.Redis, lives: int) -> None:
+        self._client = client
+        self.lives = lives
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if name not in {"hmget", "hset", "hget", "hgetall", "hscan", "exists", "type", "pipeline"}:
+            return found
+        self.lives -= 1
+        if self.lives < 0:
+            raise CutShort
+        return found
+
+
+@pytest.mark.parametrize("to", [PARTITIONS * 2, 2])
+def test_wherever_it_is_cut_short_everybody_refuses_and_it_can_be_run_again(fleet: Fleet, to: int) -> None:
+    ready(fleet)
+    before = told(fleet, "status")["totals"]
+    unset: dict[str, Any] = {"partitions": None}
+    cuts = 0
+    for lives in range(3, 200, 4):
+        fragile: Any = Fragile(fleet.client, lives)
+        with suppress(CutShort):
+            repartition(fragile, fleet.keys, to)
+            break
+        if fleet.client.hget(fleet.keys.config, "repartitioning") is None:
+            continue
+        cuts += 1
+        refused = run(fleet, "status", **unset)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+        assert f"run contact-sync repartition {to} again" in refused.stderr
+        assert run(fleet, "repartition", str(to + 1)).exit_code == 1
+        with pytest.raises(Repartitioning):
+            runtime.build(fleet.settings(**unset))
+        with ContactProducer(settings=fleet.settings(**unset)) as producer, pytest.raises(Repartitioning):
+            producer.upsert("1", "2")
+    else:
+        pytest.fail("it never ends")
+    assert cuts > 3
+    fleet.change(partitions=to)
+    assert told(fleet, "status")["totals"] == before
+    assert set(fleet.remembered()) == PAIRS
+
+
+def test_a_producer_that_runs_on_is_refused_where_nobody_would_read_and_then_agrees_anew(fleet: Fleet) -> None:
+    owner = next(str(n) for n in range(99) if fleet.partition(str(n)) >= 2)
+    deliver_all(fleet)
+    with ContactProducer(settings=fleet.settings(partitions=None)) as producer:
+        producer.upsert(owner, "1")
+        fleet.deliver()
+        ready(fleet)
+        assert run(fleet, "repartition", "2").exit_code == 0
+        with pytest.raises(NotAccepted, match="WRONGTYPE") as error:
+            producer.upsert(owner, "2")
+        assert len(error.value.refused) == 1
+        fleet.change(partitions=2)
+        run(fleet, "resume")
+        producer.send(error.value.changes)
+    fleet.deliver()
+    assert (owner, "2") in fleet.stand_in.contacts()
+    assert fleet.dead_letters() == []
+
+
+def test_back_to_more_partitions_opens_the_logs_that_were_closed(fleet: Fleet) -> None:
+    ready(fleet)
+    for to in (2, PARTITIONS):
+        assert run(fleet, "repartition", str(to)).exit_code == 0
+    run(fleet, "resume")
+    fleet.append_many((owner, contact, "delete", T + 1) for owner, contact in PAIRS)
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == set()
+    assert told(fleet, "status")["strange_partitions"] == []
+
+
+@pytest.mark.parametrize("field", ["partitions", "repartitioning"])
+def test_a_worker_that_was_not_stopped_ends_itself(process_fleet: Fleet, tmp_path: Path, field: str) -> None:
+    fleet = process_fleet
+    with WorkerProcess(fleet.environment(partitions=None), tmp_path) as worker:
+        worker.wait_until_ready()
+        wait_until(lambda: fleet.client.hget(fleet.keys.config, "beat"), what="it looks at what is recorded")
+        fleet.client.hset(fleet.keys.config, field, "3")
+        assert worker.exit_status() == 75
+        assert "partitions_changed" in worker.said()
+
+
+def test_a_log_that_has_not_begun_is_left_alone(fleet: Fleet) -> None:
+    ran = run(fleet, "repartition", "4")
+    assert (ran.exit_code, fleet.client.exists(fleet.keys.config)) == (1, 0)

@@ -1,0 +1,150 @@
+"""A Redis that comes back empty, or older than it was, raises an alarm, and what is appended to it is delivered."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.commands import run, told
+from tests.support.fleet import PARTITIONS, Fleet
+from tests.support.waiting import wait_until
+from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
+from worker.local.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from worker.standin.client import StandInClient
+
+pytestmark = pytest.mark.timeout(120)
+
+FAR = 9_000_000_000_000
+"""The time of an entry whose id stays ahead of every clock."""
+
+
+@pytest.fixture
+def own_fleet(namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
+    """A fleet whose Redis, broker included, is its own to lose."""
+    with EmbeddedRedis() as server, Fleet(server.url, namespace, stand_in, **PROCESS) as made:
+        yield made
+
+
+def beats(fleet: Fleet) -> int:
+    return int(fleet.client.hget(fleet.keys.config, "beat") or 0)
+
+
+def empty(fleet: Fleet) -> Callable[[], None]:
+    """What lets the fleet's Redis come back with nothing in it."""
+
+    def come_back() -> None:
+        fleet.client.flushall()
+
+    return come_back
+
+
+def older(fleet: Fleet) -> Callable[[], None]:
+    """What lets the fleet's Redis come back as it is now, whatever happens to it until then."""
+    backup = {key: fleet.client.dump(key) for key in fleet.client.scan_iter(f"{fleet.keys.namespace}:*")}
+
+    def come_back() -> None:
+        pipe = fleet.client.pipeline(transaction=True)
+        pipe.flushall()
+        for key, value in backup.items():
+            pipe.restore(key, 0, value)
+        for key in (fleet.keys.ticker, *map(fleet.keys.lease, range(PARTITIONS))):
+            pipe.delete(key)
+        pipe.execute()
+
+    return come_back
+
+
+@pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])
+@pytest.mark.parametrize("loss", [empty, older])
+def test_a_redis_that_lost_changes_raises_one_alarm_and_goes_on(
+    own_fleet: Fleet, tmp_path: Path, loss: Callable[[Fleet], Callable[[], None]], options: tuple[str, ...]
+) -> None:
+    with WorkerProcess(own_fleet.environment(), tmp_path, options) as worker:
+        worker.wait_until_ready()
+        own_fleet.append("1", "1", "upsert")
+        wait_until_delivered(own_fleet)
+        wait_until(lambda: beats(own_fleet) >= 2, what="the worker has looked")
+        come_back = loss(own_fleet)
+        counted = beats(own_fleet)
+        wait_until(lambda: beats(own_fleet) >= counted + 2, what="it has looked again")
+        assert told(own_fleet, "status")["lost"] is None
+        come_back()
+        wait_until(lambda: "redis_lost_changes" in worker.said(), seconds=20, what="the alarm")
+        own_fleet.append("1", "2", "upsert")
+        wait_until(lambda: ("1", "2") in own_fleet.stand_in.contacts(), seconds=40, what="it is delivered")
+        counted = beats(own_fleet)
+        wait_until(lambda: beats(own_fleet) >= counted + 2, what="the worker has looked twice more")
+        alarms = [json.loads(line) for line in worker.said().splitlines() if "redis_lost_changes" in line]
+    assert [(each["level"], each["came_back"]) for each in alarms] == [("error", loss.__name__)]
+    assert int(own_fleet.client.hget(own_fleet.keys.config, "partitions") or 0) == PARTITIONS
+    assert told(own_fleet, "status")["lost"]["accepted_before"] == alarms[0]["accepted_before"]
+    assert "Redis came back without changes" in run(own_fleet, "status").stdout
+    checked = run(own_fleet, "check")
+    assert (checked.exit_code, "wrong  lost" in checked.stdout) == (1, True)
+    assert run(own_fleet, "status", "--acknowledge").exit_code == 0
+    assert told(own_fleet, "status")["lost"] is None
+    assert run(own_fleet, "check").exit_code == 0
+
+
+def test_a_worker_that_is_started_anew_has_seen_nothing_lost(own_fleet: Fleet, tmp_path: Path) -> None:
+    for _ in range(2):
+        with WorkerProcess(own_fleet.environment(), tmp_path) as worker:
+            worker.wait_until_ready()
+            counted = beats(own_fleet)
+            wait_until(lambda: beats(own_fleet) >= counted + 2, what="the worker looks")  # noqa: B023 - in this very turn
+            assert worker.end() == 0
+            assert "redis_lost_changes" not in worker.said()
+
+
+def test_a_fleet_ends_where_another_number_of_partitions_was_recorded_meanwhile(
+    own_fleet: Fleet, tmp_path: Path
+) -> None:
+    with WorkerProcess(own_fleet.environment(), tmp_path) as worker:
+        worker.wait_until_ready()
+        wait_until(lambda: beats(own_fleet) >= 2, what="the worker has looked")
+        pipe = own_fleet.client.pipeline(transaction=True)
+        pipe.flushall()
+        pipe.hset(own_fleet.keys.config, mapping={"partitions": 2 * PARTITIONS, "format": 1})
+        pipe.execute()
+        assert worker.exit_status() == 75
+        assert "partitions_changed" in worker.said()
+
+
+def test_entries_before_the_position_are_read_with_an_alarm_and_not_skipped(fleet: Fleet) -> None:
+    """As where a log was removed, or is an older one, and its clock was ahead."""
+    partition = fleet.partition("1")
+    fleet.append("1", "1", "upsert", entry=f"{FAR}-0")
+    fleet.deliver()
+    fleet.client.delete(fleet.keys.events(partition))
+    fleet.append("1", "2", "upsert")
+    fleet.append("1", "3", "upsert")
+    with capture_logs() as logs:
+        fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "1"), ("1", "2"), ("1", "3")}
+    (alarm,) = [each for each in logs if each["event"] == "log_strayed"]
+    assert (alarm["log_level"], alarm["partition"]) == ("error", partition)
+    assert told(fleet, "status")["strayed_partitions"] == [partition]
+    assert f"another log stood in partitions {partition}" in run(fleet, "status").stdout
+    assert run(fleet, "check").exit_code == 1
+    assert run(fleet, "status", "--acknowledge").exit_code == 0
+    assert told(fleet, "status")["strayed_partitions"] == []
+    assert run(fleet, "check").exit_code == 0
+
+
+def test_a_log_that_was_removed_raises_an_alarm_when_its_partition_is_worked_on(fleet: Fleet) -> None:
+    fleet.append("1", "1", "upsert")
+    fleet.deliver()
+    fleet.client.delete(fleet.keys.events(fleet.partition("1")))
+    fleet.mark_late(fleet.partition("1"), b"1\x1f1", 1, 0)
+    with capture_logs() as logs:
+        fleet.deliver()
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["log_strayed"]
+    assert fleet.stand_in.contacts() == {("1", "1")}

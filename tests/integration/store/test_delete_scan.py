@@ -1,0 +1,130 @@
+"""Deletes first: a delete waits less for company than everything else, and is found by whoever looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.commands import told
+from tests.support.fleet import PARTITIONS, T
+from tests.support.waiting import wait_until
+from tests.support.worker_process import WorkerProcess
+from worker.core.backlog import PartitionBacklog
+from worker.core.linger import Linger
+from worker.store.backlog import BacklogScanner
+from worker.store.client import connect
+from worker.store.delete_scan import DeleteScan, decode_deletes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import redis
+
+    from tests.support.fleet import Fleet
+
+MOST = 100
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[redis.Redis]:
+    with connect(fleet.settings().redis_url) as connected:
+        yield connected
+
+
+def lingering(client: redis.Redis, fleet: Fleet) -> dict[int, int]:
+    return {each.partition: each.oldest_ms for each in look(client, fleet)}
+
+
+def look(client: redis.Redis, fleet: Fleet) -> Sequence[PartitionBacklog]:
+    return BacklogScanner(client, fleet.keys, PARTITIONS).scan().waiting
+
+
+def ms(entry: str) -> int:
+    return int(entry.partition("-")[0])
+
+
+def test_the_oldest_delete_of_each_log_is_found_and_told_to_the_fleet(fleet: Fleet, client: redis.Redis) -> None:
+    deletes = DeleteScan(client, fleet.keys)
+    for op in ("upsert", "upsert"):
+        fleet.append_raw(1, {"owner": "1", "contact": op, "op": op})
+        fleet.append_raw(2, {"op": op, "owner": "delete", "contact": "op"})
+    assert deletes.find(lingering(client, fleet), MOST) == {}
+    first = fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "delete"})
+    fleet.append_raw(1, {"owner": "1", "contact": "3", "op": "delete"})
+    assert deletes.find(lingering(client, fleet), MOST) == {1: ms(first)}
+    assert {each.partition: each.delete_ms for each in look(client, fleet)} == {1: ms(first), 2: 0}
+
+
+def test_what_was_looked_at_once_is_not_read_again(fleet: Fleet, client: redis.Redis) -> None:
+    deletes = DeleteScan(client, fleet.keys)
+    for op in ("upsert", "delete"):
+        for _ in range(20):
+            fleet.append_raw(1, {"owner": "1", "contact": "2", "op": op})
+            deletes.find(lingering(client, fleet), MOST)
+    fleet.client.config_resetstat()
+    deletes.find(lingering(client, fleet), MOST)
+    stats: Any = fleet.client.info("commandstats")
+    assert "cmdstat_xrange" not in stats
+    assert "cmdstat_set" not in stats
+
+
+def test_a_delete_that_was_settled_is_none(fleet: Fleet, client: redis.Redis) -> None:
+    deletes = DeleteScan(client, fleet.keys)
+    first = fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "delete"}, entry=f"{T}-0")
+    fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "upsert"}, entry=f"{T + 5}-0")
+    assert deletes.find(lingering(client, fleet), MOST) == {1: ms(first)}
+    fleet.client.xdel(fleet.keys.events(1), first)
+    assert [each.delete_ms for each in look(client, fleet)] == [0]
+    assert deletes.find(lingering(client, fleet), MOST) == {}
+
+
+@pytest.mark.parametrize("told", [b"", b"1", b"a:b", b"1:2:3", b"\xff"])
+def test_what_is_none_of_ours_tells_nothing(fleet: Fleet, client: redis.Redis, told: bytes) -> None:
+    assert decode_deletes(told) == {}
+    fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "delete"})
+    fleet.client.set(fleet.keys.deletes, told)
+    assert [each.delete_ms for each in look(client, fleet)] == [0]
+    fleet.client.delete(fleet.keys.deletes)
+    fleet.client.hset(fleet.keys.deletes, "a", "b")
+    assert [each.delete_ms for each in look(client, fleet)] == [0]
+
+
+def test_a_delete_is_due_before_what_lingers_longer(fleet: Fleet) -> None:
+    view = fleet.first.gate.snapshot()
+    linger = Linger(1_000, 100)
+    assert PartitionBacklog(0, oldest_ms=T, entries=2).due_ms(view, linger, MOST) == T + 1_000
+    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 50).due_ms(view, linger, MOST) == T + 150
+    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 990).due_ms(view, linger, MOST) == T + 1_000
+
+
+def test_a_delete_never_lingers_for_longer_than_anything_else(fleet: Fleet) -> None:
+    settings = fleet.settings(linger_seconds=0.05, delete_linger_seconds=10.0)
+    assert Linger.of(settings.linger_seconds, settings.delete_linger_seconds) == Linger(50, 50)
+
+
+def test_a_worker_delivers_a_delete_while_upserts_linger(process_fleet: Fleet, tmp_path: Path) -> None:
+    environ = process_fleet.environment(linger_seconds=600.0, delete_linger_seconds=0.1)
+    with WorkerProcess(environ, tmp_path) as worker:
+        worker.wait_until_ready()
+        process_fleet.append("1", "1", "upsert")
+        process_fleet.append("1", "2", "delete")
+        wait_until(lambda: process_fleet.totals().get("deletes_confirmed"), seconds=30, what="the delete was delivered")
+    # What lingers beside it goes with it: it makes the request no dearer.
+    assert process_fleet.totals()["upserts_confirmed"] == 1
+
+
+def test_its_age_has_its_own_figure_in_the_log_and_behind_it(fleet: Fleet) -> None:
+    now = fleet.now_ms()
+    fleet.append("1", "2", "upsert", entry=f"{now - 90_000}-0")
+    assert told(fleet, "status")["oldest_delete_seconds"] is None
+    fleet.append("1", "3", "delete", entry=f"{now - 60_000}-0")
+    assert 60 <= told(fleet, "status")["oldest_delete_seconds"] < 85
+    fleet.stand_in.faults({"kind": "status", "status": 503})
+    fleet.flush_once()
+    fleet.append("1", "4", "delete")
+    wait_until(lambda: fleet.flush(0.2) < 0 or len(fleet.pending()) >= 2, what="they were read")
+    found = told(fleet, "status")
+    assert 60 <= found["oldest_delete_seconds"] < 85
+    assert found["oldest_seconds"] >= 90

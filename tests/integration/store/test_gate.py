@@ -1,0 +1,172 @@
+"""The gate's two scripts: who may send, and how an outcome moves the gate (DESIGN: generation, attempts, hold)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.waiting import wait_until
+from worker.core.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX
+
+if TYPE_CHECKING:
+    from tests.support.fleet import Fleet
+    from worker.core.gate import What
+    from worker.store.gate import Gate
+
+
+@pytest.fixture
+def gate(fleet: Fleet) -> Gate:
+    return fleet.first.gate
+
+
+def closed_by(gate: Gate, what: What, delay_seconds: float = 60.0) -> None:
+    gate.report(gate.snapshot().generation, what, delay_seconds=delay_seconds, reason="a reason", error="HTTP 503")
+
+
+def test_a_gate_that_nobody_has_moved_is_open_to_all(gate: Gate) -> None:
+    assert [gate.enter(token, 10.0)[:2] for token in "ab"] == [(True, False), (True, False)]
+    assert (gate.snapshot().state, gate.snapshot().closed, gate.snapshot().attempts) == ("ok", False, 0)
+
+
+@pytest.mark.parametrize(("what", "state"), [("retry", "backing_off"), ("hold", "held")])
+def test_a_closed_gate_lets_nobody_through_until_its_wait_is_over(gate: Gate, what: What, state: str) -> None:
+    closed_by(gate, what)
+    view = gate.snapshot()
+    assert (view.state, view.closed, view.error) == (state, True, "HTTP 503")
+    assert 59_000 < view.wait_ms <= 60_000
+    assert not gate.enter("a", 10.0).go
+
+
+def test_after_the_wait_one_probe_goes_out_and_the_others_wait_for_it(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    assert not gate.snapshot().closed
+    assert gate.enter("a", 10.0)[:2] == (True, True)
+    assert gate.enter("b", 10.0).go is False
+    assert gate.snapshot().closed
+
+
+def test_the_right_to_probe_ends_by_itself(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    assert gate.enter("a worker that dies now", 0.05).probe
+    wait_until(lambda: gate.enter("b", 10.0).probe, what="another may probe")
+
+
+def test_every_failed_probe_is_one_attempt_more(gate: Gate) -> None:
+    for attempt in range(1, 4):
+        closed_by(gate, "retry", delay_seconds=0.0)
+        assert gate.snapshot().attempts == attempt
+        assert gate.enter("a", 10.0).attempts == attempt
+
+
+def test_of_outcomes_of_one_generation_the_first_alone_counts(gate: Gate) -> None:
+    generation = gate.enter("a", 10.0).generation
+    for _ in range(8):
+        gate.report(generation, "retry", delay_seconds=60, error="HTTP 503")
+    assert gate.snapshot().attempts == 1
+
+
+def test_a_late_success_of_an_earlier_generation_reopens_nothing(gate: Gate) -> None:
+    generation = gate.enter("a", 10.0).generation
+    closed_by(gate, "retry")
+    assert gate.report(generation, "confirmed") == "backing_off"
+    assert gate.snapshot().closed
+
+
+def test_a_late_failure_of_an_earlier_generation_closes_nothing(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    earlier = gate.snapshot().generation
+    gate.report(gate.enter("a", 10.0).generation, "confirmed")
+    assert gate.report(earlier, "retry", delay_seconds=60, error="HTTP 503") == "ok"
+
+
+@pytest.mark.parametrize("what", ["confirmed", "answered", "lone", "too_large"])
+def test_a_probe_that_the_endpoint_answers_as_it_should_opens_the_gate(gate: Gate, what: What) -> None:
+    closed_by(gate, "hold", delay_seconds=0.0)
+    assert gate.report(gate.enter("a", 10.0).generation, what, limit=5) == "ok"
+    view = gate.snapshot()
+    assert (view.state, view.attempts, view.reason, view.closed) == ("ok", 0, "", False)
+
+
+def test_a_hold_burns_no_attempt(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    closed_by(gate, "hold", delay_seconds=0.0)
+    assert (gate.snapshot().attempts, gate.snapshot().reason) == (1, "a reason")
+
+
+def test_lone_rejections_hold_the_endpoint_at_the_largest_number_in_a_row(gate: Gate) -> None:
+    for _ in range(SINGLE_REJECTIONS_MAX - 1):
+        assert gate.report(gate.snapshot().generation, "lone", error="code 40002") == "ok"
+    assert gate.enter("a", 10.0).single_rejections == SINGLE_REJECTIONS_MAX - 1
+    assert gate.report(gate.snapshot().generation, "lone", delay_seconds=60, error="code 40002") == "held"
+    assert gate.snapshot().reason == "every_record_rejected"
+
+
+def test_a_confirmation_begins_the_count_of_lone_rejections_anew(gate: Gate) -> None:
+    for _ in range(SINGLE_REJECTIONS_MAX - 1):
+        gate.report(gate.snapshot().generation, "lone")
+    gate.report(gate.snapshot().generation, "confirmed")
+    assert gate.report(gate.snapshot().generation, "lone") == "ok"
+
+
+def test_another_rejected_batch_does_not_open_an_endpoint_that_refuses_everything(gate: Gate) -> None:
+    for _ in range(SINGLE_REJECTIONS_MAX):
+        gate.report(gate.snapshot().generation, "lone", delay_seconds=0)
+    assert gate.report(gate.enter("a", 10.0).generation, "answered", delay_seconds=0) == "held"
+    assert gate.report(gate.enter("a", 10.0).generation, "lone", delay_seconds=0) == "held"
+    assert gate.report(gate.enter("a", 10.0).generation, "confirmed") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "limit"),
+    [
+        (0, 25),
+        (LIMIT_DOUBLES_SECONDS - 1, 25),
+        (LIMIT_DOUBLES_SECONDS + 1, 50),
+        (3 * LIMIT_DOUBLES_SECONDS + 1, 200),
+        (1_000_000, None),
+        (-1_000, None),
+    ],
+)
+def test_a_size_that_was_too_large_doubles_again_by_and_by(
+    fleet: Fleet, gate: Gate, age_seconds: int, limit: int | None
+) -> None:
+    gate.report(0, "too_large", limit=25)
+    assert (gate.snapshot().limit, gate.snapshot().state) == (25, "ok")
+    fleet.client.hincrby(fleet.keys.gate, "limit_at", -age_seconds * 1000)
+    assert gate.snapshot().limit == limit
+
+
+def test_a_small_size_outlives_a_fault_of_the_endpoint_by_little(fleet: Fleet) -> None:
+    """Or the fleet would go on with tiny requests for as long as it remembers."""
+    fleet.change(batch_size=64)
+    fleet.stand_in.settings(largest_batch=2)
+    fleet.append_many(("1", str(contact), "upsert", None) for contact in range(500))
+    fleet.flush_once()
+    fleet.stand_in.settings(largest_batch=1000)
+    fleet.client.hincrby(fleet.keys.gate, "limit_at", -6 * LIMIT_DOUBLES_SECONDS * 1000)
+    before = fleet.stand_in.counts()["requests"]
+    fleet.deliver()
+    assert fleet.stand_in.counts()["requests"] - before <= 8
+
+
+def test_a_wait_is_over_where_the_clock_went_back_behind_its_begin(fleet: Fleet, gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=30.0)
+    hour_ms = 3_600_000
+    for field in ("moved", "not_before"):
+        fleet.client.hincrby(fleet.keys.gate, field, hour_ms)  # as an hour later; then the clock went back
+    assert (gate.snapshot().state, gate.snapshot().wait_ms) == ("backing_off", 0)
+    assert gate.enter("a", 10.0).probe
+    assert not gate.enter("b", 10.0).go
+    assert 0 < gate.snapshot().wait_ms <= 10_000  # from here on by the new time
+
+
+def test_since_says_when_the_state_changed_and_not_when_it_was_confirmed(fleet: Fleet, gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    since = fleet.client.hget(fleet.keys.gate, "since")
+    first_ms = fleet.now_ms()
+    wait_until(lambda: fleet.now_ms() > first_ms, what="the clock moves")
+    closed_by(gate, "retry", delay_seconds=0.0)
+    assert fleet.client.hget(fleet.keys.gate, "since") == since
+    closed_by(gate, "hold", delay_seconds=0.0)
+    assert fleet.client.hget(fleet.keys.gate, "since") != since

@@ -1,0 +1,144 @@
+"""What a settle keeps beside the log: marks, the oldest that waits, dead pairs, ledgers; on a full server too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.partition_zero import OTHER, PAIR, claim, partitions_of, settle, stored
+from worker.store import scripts
+from worker.store.client import connect
+from worker.store.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+    from tests.support.fleet import Fleet
+    from worker.store.partitions import Partitions
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[redis.Redis]:
+    with connect(fleet.settings().redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+def partitions(fleet: Fleet, client: redis.Redis) -> Partitions:
+    return partitions_of(fleet, client)
+
+
+def test_a_mark_that_was_renewed_meanwhile_is_not_cleared(fleet: Fleet, partitions: Partitions) -> None:
+    partitions.mark_late([(0, (PAIR, 5, 0))])
+    lease = claim(partitions)
+    partitions.mark_late([(0, (PAIR, 8, 0))])
+    settle(partitions, lease, clear=[PAIR, b"5,0"])
+    assert stored(fleet, "late") == {PAIR.decode(): "8,0"}
+
+
+def test_a_mark_that_is_not_over_by_redis_clock_is_not_cleared(fleet: Fleet, partitions: Partitions) -> None:
+    mark = fleet.now_ms() + 60_000  # it was over when the round began, and the clock has gone back since
+    partitions.mark_late([(0, (PAIR, mark, 0))])
+    settle(partitions, claim(partitions), clear=[PAIR, b"%d,0" % mark])
+    assert stored(fleet, "late") == {PAIR.decode(): f"{mark},0"}
+
+
+def test_marks_join_by_the_later_time_of_each_op(fleet: Fleet, partitions: Partitions) -> None:
+    for mark in ((PAIR, 5, 0), (PAIR, 3, 9), (PAIR, 0, 2)):
+        partitions.mark_late([(0, mark)])
+    assert stored(fleet, "late") == {PAIR.decode(): "5,9"}
+
+
+def test_the_next_mark_to_be_judged_is_known_without_reading_all(fleet: Fleet, partitions: Partitions) -> None:
+    partitions.mark_late([(0, (PAIR, 50, 0, OTHER, 20, 30))])
+    lease = claim(partitions)
+    assert (lease.late, lease.late_due_ms) == (2, 30)
+    settle(partitions, lease, clear=[OTHER, b"20,30"])
+    assert (lease.late, lease.late_due_ms) == (1, 50)
+    settle(partitions, lease, clear=[PAIR, b"50,0"])
+    assert (lease.late, lease.late_due_ms) == (0, 0)
+    assert "late_due" not in stored(fleet, "partition")
+
+
+def test_the_oldest_that_waits_is_known_without_reading_all(fleet: Fleet, partitions: Partitions) -> None:
+    lease = claim(partitions)
+    settle(partitions, lease, keep=[PAIR, b"d500,-3\x1fu400", OTHER, b"u450"])
+    assert [stored(fleet, "partition")[name] for name in ("oldest", "oldest_delete")] == ["400", "500"]
+    settle(partitions, lease, drop=[PAIR])
+    assert stored(fleet, "partition")["oldest"] == "450"
+    assert "oldest_delete" not in stored(fleet, "partition")
+    settle(partitions, lease, drop=[OTHER])
+    assert "oldest" not in stored(fleet, "partition")
+
+
+def test_what_is_known_of_a_pair_whose_letters_are_gone_is_not_kept(fleet: Fleet, partitions: Partitions) -> None:
+    lease = claim(partitions)
+    settle(partitions, lease, letters=[PAIR, b"", b"{}", PAIR, b"u5,", b"{}"])
+    assert stored(fleet, "dead_pairs") == {PAIR.decode(): "2;u5,"}
+    settle(partitions, lease, know=[PAIR, b"d9,", OTHER, b"d9,"])
+    assert stored(fleet, "dead_pairs") == {PAIR.decode(): "2;d9,"}
+
+
+def test_the_ledger_rotates_by_log_time_and_not_while_older_pairs_or_marks_wait(
+    fleet: Fleet, client: redis.Redis
+) -> None:
+    partitions = partitions_of(fleet, client, ledger_seconds=1.0)
+    lease = claim(partitions)
+    start = fleet.now_ms()
+    settle(partitions, lease, position=b"%d-0" % start, ledger=[PAIR, b"u5,"], keep=[OTHER, b"u%d" % start])
+
+    def settle_at(offset_ms: int, **writes: Any) -> bool:
+        settle(partitions, lease, position=b"%d-0" % (start + offset_ms), **writes)
+        return bool(stored(fleet, "ledger_old"))
+
+    assert not settle_at(5_000)  # an older pair waits
+    partitions.mark_late([(0, (PAIR, 5, 0))])
+    assert not settle_at(6_000, drop=[OTHER])  # a mark is to be judged
+    assert settle_at(7_000, clear=[PAIR, b"5,0"])
+    assert stored(fleet, "ledger_old") == {PAIR.decode(): "u5,"}
+    assert settle_at(7_500)  # not for another second
+    assert not settle_at(8_001)
+
+
+def test_the_ledger_is_kept_for_what_waits_unread_although_the_clock_went_back(
+    fleet: Fleet, client: redis.Redis
+) -> None:
+    partitions = partitions_of(fleet, client, ledger_seconds=1.0)
+    start = fleet.now_ms()
+    ahead = start + 30_000  # what was appended before the clock went back
+    for ms in (ahead, ahead + 4_000):
+        client.xadd(fleet.keys.events(0), {"owner": "1"}, id=f"{ms}-0")
+    lease = claim(partitions)
+    settle(partitions, lease, position=b"%d-0" % start, ledger=[PAIR, b"u5,"])
+    settle(partitions, lease, position=b"%d-0" % ahead)
+    assert stored(fleet, "ledger_new") == {PAIR.decode(): "u5,"}
+
+
+# A server that is full
+
+
+def test_the_scripts_that_drain_a_full_server_run_there(
+    fleet: Fleet, client: redis.Redis, partitions: Partitions
+) -> None:
+    entry = fleet.append_raw(0, {"owner": "1", "filling": "x" * 100_000})
+    fleet.client.config_set("maxmemory", "1")
+    try:
+        lease = claim(partitions)
+        partitions.mark_late([(0, (PAIR, 5, 0))])
+        assert (
+            settle(partitions, lease, position=entry.encode(), keep=[PAIR, b"d7"], ledger=[PAIR, b"u5,"]) == "settled"
+        )
+        assert Gate(client, fleet.keys).report(0, "retry", error="HTTP 503") == "backing_off"
+        assert Gate(client, fleet.keys).enter("a", 1.0).probe
+    finally:
+        fleet.client.config_set("maxmemory", "0")
+    assert fleet.backlog() == 0
+
+
+def test_scripts_are_found_again_after_redis_forgot_them(fleet: Fleet, client: redis.Redis) -> None:
+    call = scripts.Call(scripts.GATE_ENTER, [fleet.keys.gate], ["a", 1000])
+    fleet.client.script_flush()
+    assert scripts.run(client, [call, call]) == [[b"open", 0, 0, 0, 0]] * 2

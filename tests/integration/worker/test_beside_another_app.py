@@ -1,0 +1,62 @@
+"""A worker in whose broker database another Celery app has its queue too."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import redis
+from kombu import Connection
+
+from tests.support.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.fleet import Fleet
+    from tests.support.waiting import WaitUntil
+
+LONG_AGO_SECONDS = 600
+"""Longer than our visibility timeout, and less than Celery's default of an hour."""
+
+
+@contextmanager
+def worked_on(fleet: Fleet, queue: str, prefix: str = "") -> Iterator[None]:
+    """A message that was taken from the queue long ago and is not acknowledged yet.
+
+    Args:
+        fleet: whose broker it is.
+        queue: where the message was, and returns to if it is put back.
+        prefix: of the keys in which kombu remembers it.
+    """
+    names = ("unacked", "unacked_index", "unacked_mutex")
+    options = {f"{name}_key": prefix + name for name in names}
+    with Connection(fleet.settings().celery_broker_url, transport_options=options) as connection:
+        messages = connection.SimpleQueue(queue)
+        messages.put({})
+        messages.get(timeout=10)
+        with broker_of(fleet) as broker:
+            for tag in broker.zrange(prefix + "unacked_index", 0, -1):
+                broker.zincrby(prefix + "unacked_index", -LONG_AGO_SECONDS, tag)
+        yield
+
+
+def broker_of(fleet: Fleet) -> redis.Redis:
+    return redis.Redis.from_url(str(fleet.settings().broker_url), socket_timeout=10)
+
+
+def test_a_task_that_another_app_works_on_stays_with_it(
+    process_fleet: Fleet, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    namespace = process_fleet.keys.namespace
+    theirs, ours = f"{namespace}-theirs", f"{namespace}-ours"
+    with (
+        worked_on(process_fleet, theirs),
+        worked_on(process_fleet, ours, f"{namespace}:"),
+        broker_of(process_fleet) as broker,
+        WorkerProcess(process_fleet.environment(), tmp_path),
+    ):
+        # What is long overdue of ours shows that the worker has looked for what is.
+        wait_until(lambda: broker.llen(ours), seconds=30, what="ours is put back into its queue")
+        assert broker.llen(theirs) == 0

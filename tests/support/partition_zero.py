@@ -1,0 +1,44 @@
+"""Partition 0 of a fleet, moved by its scripts directly."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.support.fleet import PARTITIONS
+from worker.core.settlement import Settlement
+from worker.store.partitions import Partitions
+
+if TYPE_CHECKING:
+    import redis
+
+    from tests.support.fleet import Fleet
+    from worker.core.lease import Lease
+
+PAIR, OTHER = b"1\x1f2", b"1\x1f3"
+
+
+def partitions_of(fleet: Fleet, client: redis.Redis, **durations: float) -> Partitions:
+    durations = {"lease_seconds": 30.0, "late_seconds": 30.0, "ledger_seconds": 3600.0} | durations
+    return Partitions(client, fleet.keys, PARTITIONS, time.monotonic, **durations)
+
+
+def claim(partitions: Partitions) -> Lease:
+    (lease,) = partitions.claim([0])
+    return lease
+
+
+def settle(partitions: Partitions, lease: Lease, *, renew: bool = True, **writes: Any) -> str:
+    (result,) = partitions.settle([lease], [Settlement(**writes)], [renew])
+    return result
+
+
+def stored(fleet: Fleet, name: str) -> dict[str, str]:
+    """A hash of partition 0."""
+    found: Any = fleet.client.hgetall(getattr(fleet.keys, name)(0))
+    return {key.decode(): value.decode() for key, value in found.items()}
+
+
+def state_of(fleet: Fleet) -> list[Any]:
+    """All that lies in partition 0, byte by byte."""
+    return [(key, fleet.client.dump(key)) for key in sorted(fleet.client.keys(fleet.keys.partition(0)[:-9] + "*"))]

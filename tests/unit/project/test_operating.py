@@ -1,0 +1,166 @@
+"""docs/operating.md names everything that an operator may meet: what the code can say is read from the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from worker.admin.health import Reason
+from worker.admin.status import TOTALS
+from worker.cli.main import COMMANDS
+from worker.core.dead_letter import REFUSED
+from worker.core.gate import DEAD_LETTERS_FULL, PAUSED, State
+from worker.core.outcome import _HOLD_REASONS  # every hold that an answer can mean
+from worker.store.dead_letters import Redriven
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+OPERATING = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+PROGRAMS = [path for path in sorted((ROOT / "worker").rglob("*.py")) if "demo" not in path.parts]
+
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+LOGGERS = {"log", "_log", "_LOG", "LOG", "logger"}
+
+
+def trees() -> Iterator[ast.Module]:
+    for path in PROGRAMS:
+        yield ast.parse(path.read_text(encoding="utf-8"))
+
+
+def first_argument(call: ast.Call) -> ast.expr | None:
+    return call.args[0] if call.args else None
+
+
+def texts(node: ast.expr | None) -> list[str]:
+    return [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+
+
+def calls_of(tree: ast.AST, name: str) -> list[ast.Call]:
+    """Calls of a function, or of a method, by its name."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [call for call in found if name in {getattr(call.func, "id", None), getattr(call.func, "attr", None)}]
+
+
+def is_logging(call: ast.Call) -> bool:
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in LEVELS:
+        return False
+    of = call.func.value
+    return getattr(of, "id", getattr(of, "attr", None)) in LOGGERS
+
+
+def events() -> set[str]:
+    """Every event that is logged; of one whose name is put together every name that its parts make."""
+    found: set[str] = set()
+    for tree in trees():
+        said = [text for call in calls_of(tree, "_said") for text in texts(first_argument(call))]
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and is_logging(node)):
+            event = first_argument(call)
+            if isinstance(event, ast.JoinedStr):
+                assert said, ast.unparse(call)
+                parts = [texts(part) or said for part in event.values if not isinstance(part, ast.FormattedValue)]
+                found.update(f"{what}{''.join(tail)}" for what, tail in product(said, product(*parts)))
+            else:
+                assert texts(event) or isinstance(event, ast.Name), ast.unparse(call)
+                found.update(texts(event))
+    return found
+
+
+def reasons_of_dead_letters() -> set[str]:
+    """Every reason in the source of `entry.py`, a name put into it for each field that it may be of."""
+    source = (ROOT / "worker" / "core" / "entry.py").read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    found = {REFUSED}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            (head,) = texts(node.values[0])
+            names = ("owner", "contact", "op", "at") if head == "repeated_" else ("owner", "contact")
+            found.update(f"{head}{name}" for name in names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"[a-z]+(_[a-z]+)+", str(node.value)):
+            found.add(str(node.value))
+    return found
+
+
+def reasons_of_holds() -> set[str]:
+    found = {DEAD_LETTERS_FULL, PAUSED, *_HOLD_REASONS.values()}
+    for tree in trees():
+        found.update(text for call in calls_of(tree, "Hold") for text in texts(first_argument(call)))
+    lua = (ROOT / "worker" / "store" / "lua" / "gate_report.lua").read_text(encoding="utf-8")
+    return found | set(re.findall(r"close\('held', '(\w+)'", lua))
+
+
+def exit_statuses() -> set[str]:
+    found = {"0"}
+    for tree in trees():
+        for node in ast.walk(tree):
+            target = node.target if isinstance(node, ast.AnnAssign) else None
+            if isinstance(target, ast.Name) and re.match(r"_?EXI?T?_", target.id) and isinstance(node, ast.AnnAssign):
+                assert isinstance(node.value, ast.Constant), target.id
+                found.add(str(node.value.value))
+    return found
+
+
+def alerts() -> set[str]:
+    rules = [*(ROOT / "deploy").rglob("*.yml"), *(ROOT / "deploy").rglob("*.yaml")]
+    return {name for path in rules for name in re.findall(r"^\s*- alert: (\S+)", path.read_text("utf-8"), re.MULTILINE)}
+
+
+def section(heading: str) -> str:
+    _, found, rest = OPERATING.partition(f"\n## {heading}\n")
+    assert found, heading
+    return rest.partition("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [
+        ("Log events", events()),
+        ("Dead letters", reasons_of_dead_letters() | set(get_args(Redriven)) - {"redriven"}),
+        ("The gate", reasons_of_holds() | set(get_args(State))),
+        ("Exit statuses", exit_statuses()),
+        ("Alerts", alerts() | set(get_args(Reason))),
+        ("Numbers", set(TOTALS)),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_it_tells_of_everything_that_the_code_can_say(heading: str, names: set[str]) -> None:
+    rows = re.findall(r"^\| (.*?) \|", section(heading), re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`([\w.-]+)`", row)}
+    assert sorted(names - told) == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [("Log events", events()), ("Dead letters", reasons_of_dead_letters()), ("Exit statuses", exit_statuses())],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_what_is_read_from_the_code_is_all_there_is_and_not_nothing(heading: str, names: set[str]) -> None:
+    some = {
+        "Log events": {"batch_confirmed", "redis_away", "broker_back", "redis_lost_changes", "worker_deaf"},
+        "Dead letters": {"refused", "missing_owner", "bad_op", "at_out_of_range", "repeated_at", "wrong_partition"},
+        "Exit statuses": {"0", "1", "2", "70", "75", "130"},
+    }
+    assert some[heading] <= names
+
+
+def test_every_command_that_it_names_is_one() -> None:
+    named = set(re.findall(r"contact-sync ([a-z][a-z-]+)", OPERATING))
+    assert named <= COMMANDS.keys() | {"check"}
+    assert {"pause", "resume", "repartition", "forget", "drain", "health"} <= named
+
+
+def test_every_place_that_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", OPERATING)
+    headings = {
+        re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-")
+        for each in re.findall(r"^#+ (.*)$", OPERATING, re.MULTILINE)
+    }
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert (ROOT / "docs" / path).exists() if path else anchor in headings, link
