@@ -233,7 +233,7 @@ def _pause(fleet: Fleet, workers: Sequence[Worker]) -> Callable[[], None]:
 
 def _signal_child(worker: Worker, draw: random.Random, number: signal.Signals) -> int:
     children = worker.children()
-    pid = draw.choice(children) if children else worker.kept.pid
+    pid = draw.choice(children) if children else worker.process.pid
     if children:
         _signal(pid, number)
     return pid

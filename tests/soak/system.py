@@ -81,20 +81,20 @@ class System:
 
         Raises:
             RedisNotFoundError: this machine has no Redis server that fits.
-            EmbeddedRedisError, NotKeptError: one of them does not start.
+            EmbeddedRedisError, ProcessStartError: one of them does not start.
         """
         with ExitStack() as undo:
             self.redis = undo.enter_context(EmbeddedRedis(self.data, config=REDIS))
-            kept = undo.enter_context(SupervisedStandIn())
-            self.stand_in = undo.enter_context(StandInClient(kept.url))
+            process = undo.enter_context(SupervisedStandIn())
+            self.stand_in = undo.enter_context(StandInClient(process.url))
             self.stand_in.settings(latency_seconds=LATENCY_SECONDS)
             self.log = undo.enter_context(Proxy(self.redis.url))
             self.broker = undo.enter_context(Proxy(self.redis.url))
-            self.endpoint = undo.enter_context(Proxy(kept.url))
+            self.endpoint = undo.enter_context(Proxy(process.url))
             self.client = connect(self.redis.url, timeout_seconds=10.0)
             undo.callback(self.client.close)
-            self.write_secret(kept.key_secret)
-            self.settings = self._settings(kept.key_id)
+            self.write_secret(process.key_secret)
+            self.settings = self._settings(process.key_id)
             self.fleet = undo.enter_context(Fleet(self.settings, self._directory, self._count))
             self._open = undo.pop_all()
         return self

@@ -63,7 +63,7 @@ class Worker:
     Attributes:
         name: of it and its log.
         pool: Celery's pool.
-        kept: the process.
+        process: the process.
         doomed: why the soak itself ends it, empty while it does not.
         starts: how often it was started.
         lock: held by whoever ends it or starts it again.
@@ -72,21 +72,21 @@ class Worker:
     name: str
     pool: str
     log: IO[bytes]
-    kept: SupervisedProcess
+    process: SupervisedProcess
     doomed: str = ""
     starts: int = 1
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def children(self) -> list[int]:
         """Process ids of its children, such as those of a prefork pool; Linux only."""
-        pid = self.kept.pid
+        pid = self.process.pid
         with suppress(OSError):
             return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
         return []
 
     def resident_bytes(self) -> int:
         """Memory that it and its children hold."""
-        return sum(_resident_bytes(pid) for pid in (self.kept.pid, *self.children()))
+        return sum(_resident_bytes(pid) for pid in (self.process.pid, *self.children()))
 
 
 @dataclass(slots=True)
@@ -145,24 +145,24 @@ class Fleet:
     def kill(self, worker: Worker, why: str) -> None:
         """Kills it with all its children, in the middle of whatever they do; it is started again."""
         with worker.lock:
-            if worker.kept.poll() is None:
+            if worker.process.poll() is None:
                 worker.doomed = why
                 self.signal(worker, signal.SIGKILL)
 
     def signal(self, worker: Worker, number: signal.Signals) -> None:
         """Sends a signal to it and its children."""
         with suppress(ProcessLookupError):
-            os.killpg(worker.kept.pid, number)
+            os.killpg(worker.process.pid, number)
 
     def replace(self, worker: Worker) -> None:
         """Asks it to end, as a service manager does, waits until it has, and starts another."""
         with worker.lock:
-            if worker.kept.poll() is not None:
+            if worker.process.poll() is not None:
                 return  # it has just ended by itself: the supervisor says how
-            worker.doomed, kept = "rolling restart", worker.kept
+            worker.doomed, process = "rolling restart", worker.process
             begun = time.monotonic()
-            os.kill(kept.pid, signal.SIGTERM)
-            while (status := kept.poll()) is None and time.monotonic() < begun + GRACE_SECONDS:
+            os.kill(process.pid, signal.SIGTERM)
+            while (status := process.poll()) is None and time.monotonic() < begun + GRACE_SECONDS:
                 time.sleep(WATCH_SECONDS / 10)
             took = time.monotonic() - begun
             self.exits.slowest_seconds = max(self.exits.slowest_seconds, took)
@@ -199,16 +199,16 @@ class Fleet:
             self.signal(each, signal.SIGCONT)
             each.doomed = "end"
             with suppress(ProcessLookupError):
-                os.kill(each.kept.pid, signal.SIGTERM)  # all at once; closing them one by one takes as long as each
+                os.kill(each.process.pid, signal.SIGTERM)  # all at once; closing them one by one takes as long as each
         for each in self._workers:
-            each.kept.close()
+            each.process.close()
             each.log.close()
 
     def _watch(self) -> None:
         while not self._stop.wait(WATCH_SECONDS):
             for worker in self._workers:
                 with worker.lock:
-                    if (status := worker.kept.poll()) is not None:
+                    if (status := worker.process.poll()) is not None:
                         self._note(worker, status)
                         self._again(worker)
 
@@ -223,12 +223,12 @@ class Fleet:
             self.exits.wrong.append(f"{worker.name} ended by itself with status {status}: {words}")
 
     def _again(self, worker: Worker) -> None:
-        worker.kept.close()
+        worker.process.close()
         worker.doomed = ""
         worker.starts += 1
         worker.log.write(f"\n---- start {worker.starts} ----\n".encode())
         worker.log.flush()
-        worker.kept = self._process(worker.name, worker.pool, worker.log)
+        worker.process = self._process(worker.name, worker.pool, worker.log)
 
     def _process(self, name: str, pool: str, log: IO[bytes]) -> SupervisedProcess:
         # -P: what lies in the current directory is never imported, not even before Celery changes to another.

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from worker.config.listen import LOCALHOST, listen, url_of
 from worker.config.serve import ServeSettings, Tokens
 from worker.serve.access import Access
 from worker.serve.app import build_app
 from worker.serve.server import server_of
 from worker.serve.snapshots import SnapshotCache
-from worker.standin.server import LOCALHOST, listen, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

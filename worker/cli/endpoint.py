@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.config.listen import LOCALHOST
 from worker.standin.key import KEY_ID, KEY_SECRET, KeyInputError, stand_in_key
-from worker.standin.server import LOCALHOST, serve
+from worker.standin.server import serve
 from worker.standin.settings import DEFAULT_KEY, LONGEST_SECONDS
 
 _EPILOG = """\b

@@ -8,10 +8,10 @@ import click
 
 from producers.settings import load_settings, variable_of
 from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.config.listen import LOCALHOST, is_loopback_host
 from worker.config.serve import ServeSettings, read_tokens
 from worker.process.logs import set_up_logging
-from worker.serve.server import is_loopback_host, serve
-from worker.standin.server import LOCALHOST
+from worker.serve.server import serve
 
 _EPILOG = """\b
 Example:

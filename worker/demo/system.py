@@ -47,7 +47,7 @@ class System:
 
         Raises:
             RedisNotFoundError: this machine has no Redis server that fits.
-            EmbeddedRedisError, NotKeptError: one of them does not start.
+            EmbeddedRedisError, ProcessStartError: one of them does not start.
         """
         with ExitStack() as undo:
             self._log = undo.enter_context(tempfile.TemporaryFile())

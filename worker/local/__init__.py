@@ -1,1 +1,1 @@
-"""Processes started on this machine that end when their owner does: a Redis, a worker, a stand-in; and `up`."""
+"""Processes on this machine that end when their owner does: a Redis server, a worker, a stand-in endpoint."""

@@ -1,4 +1,4 @@
-"""Where an embedded Redis lives: its private directory, its port, its data directory."""
+"""The private directory, the port and the data directory of an embedded Redis."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import IO
 
 SOCKET_PATH_BYTES = 100
-"""Longest path of a socket: the kernel's limit is 108 bytes on Linux and 104 on macOS, with the final zero."""
+"""Longest path of a Unix socket. The kernel allows 108 bytes on Linux and 104 on macOS, final zero included."""
 
 PORT_FILE = "contact-sync.port"
-"""Where the port is noted beside the data, so that the URL that producers were given stays true."""
+"""File in the data directory that holds the port, so that the URL stays the same at every start."""
 
 
 class EmbeddedRedisError(RuntimeError):
-    """The server did not start; the message is one line that says why."""
+    """The Redis server did not start. The message is one line that says why."""
 
 
 def private_directory() -> Path:
-    """Makes a directory that only this user can enter, with a path short enough for a socket in it."""
+    """Makes a directory that only this user can enter, with a path short enough for a Unix socket in it."""
     directory = Path(tempfile.mkdtemp(prefix="contact-sync-"))
     if short_enough(directory):
         return directory
@@ -30,23 +30,23 @@ def private_directory() -> Path:
 
 
 def short_enough(directory: Path) -> bool:
-    """Whether a socket fits into the directory: the kernel takes no longer path."""
+    """Whether the path of a socket in this directory is short enough for the kernel."""
     return len(os.fsencode(directory / "redis.sock")) <= SOCKET_PATH_BYTES
 
 
 def free_port() -> int:
-    """Finds a port of 127.0.0.1 that nobody listens on now."""
+    """Finds a port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def kept_port(data_dir: Path) -> int:
-    """The port that the data has been reached at since its first start, 0 if there was none.
+def noted_port(data_dir: Path) -> int:
+    """Returns the port noted in the data directory, or 0 if none is noted yet.
 
     Raises:
-        EmbeddedRedisError: the note of it cannot be read.
+        EmbeddedRedisError: the file cannot be read.
     """
     note = data_dir / PORT_FILE
     try:
@@ -56,14 +56,14 @@ def kept_port(data_dir: Path) -> int:
     except OSError as error:
         raise EmbeddedRedisError(f"{note} cannot be read: {error.strerror}") from None
     except ValueError:
-        raise EmbeddedRedisError(f"{note} holds no port: remove it, and another port is chosen") from None
+        raise EmbeddedRedisError(f"{note} does not contain a port: remove it to get another port") from None
 
 
-def keep_port(data_dir: Path, port: int) -> None:
-    """Notes the port beside the data.
+def note_port(data_dir: Path, port: int) -> None:
+    """Writes the port to the data directory.
 
     Raises:
-        EmbeddedRedisError: the note cannot be written.
+        EmbeddedRedisError: the file cannot be written.
     """
     note = data_dir / PORT_FILE
     try:
@@ -72,11 +72,11 @@ def keep_port(data_dir: Path, port: int) -> None:
         raise EmbeddedRedisError(f"{note} cannot be written: {error.strerror}") from None
 
 
-def locked(data_dir: Path) -> IO[bytes]:
-    """Makes the directory if need be and locks it, since two servers would ruin each other's files.
+def lock_data_dir(data_dir: Path) -> IO[bytes]:
+    """Makes the directory if needed and locks it: two servers would damage each other's files.
 
     Returns:
-        The lock: it holds until every process that has this file open has closed it.
+        The open lock file. The lock lasts until every process that has this file open has closed it.
 
     Raises:
         EmbeddedRedisError: the directory cannot be used, or another server uses it.

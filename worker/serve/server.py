@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import time
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from worker.config.listen import is_loopback_host, listen, url_of
 from worker.serve.access import Access
 from worker.serve.app import build_app
 from worker.serve.snapshots import SnapshotCache
-from worker.standin.server import listen, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,16 +22,6 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS: Final = 5
 _CONNECTIONS_MAX: Final = 200
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether to listen on this address is to be reached by this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announce: Callable[[str], None]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from typing import TYPE_CHECKING
 
 import uvicorn
 from pydantic import SecretStr
 
+from worker.config.listen import LOCALHOST, listen, url_of
 from worker.standin.app import build_app
 from worker.standin.client import StandInClient
 from worker.standin.settings import DEFAULT_KEY, StandInSettings
@@ -17,10 +17,9 @@ from worker.standin.stand_in import StandIn
 from worker.standin.wire import ConnectionProtocol
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from types import TracebackType
-
-LOCALHOST = "127.0.0.1"
 
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection stays open: as long as most proxies in front of an endpoint keep one."""
@@ -128,29 +127,3 @@ class StandInThread:
         self._server.should_exit = True
         self._thread.join(_STOP_SECONDS)
         self._listener.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that is listened on; port 0 takes a free one.
-
-    Raises:
-        OSError: the address cannot be listened on.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, as asyncio switches Nagle's algorithm off for sockets that name it, and for no others:
-    # with it, every answer on a kept connection came 40 ms late.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """The URL under which such a socket is reached."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -294,12 +294,12 @@ def test_nothing_is_left_when_a_signal_ends_it(
     with running(surroundings, "--seconds", "25") as demo:
         read_until(demo.stdout, "Changes begin")
         started = [each for each in surroundings.left() if "process" in each]
-        assert len(started) == 7  # itself, and three that it keeps, each with its keeper
+        assert len(started) == 7  # itself, and three that it starts, each with its supervisor
         demo.send_signal(number)
         _, stderr = demo.communicate(timeout=60)
     assert demo.returncode == status
     assert "Traceback" not in stderr
-    if number != signal.SIGKILL:  # then the keepers are still at it
+    if number != signal.SIGKILL:  # then the supervisors are still at work
         assert surroundings.left() == []
     wait_until(lambda: not surroundings.left(), seconds=30, what="all its processes and directories are gone")
 

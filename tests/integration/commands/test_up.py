@@ -150,7 +150,7 @@ def test_a_port_that_was_taken_meanwhile_is_one_line_with_what_to_do(temporary: 
             check=False,
         )
     assert run.returncode == 1
-    assert re.fullmatch(r"contact-sync: .* on port \d+ .*; end what uses that port, or remove .*\n", run.stderr)
+    assert re.fullmatch(r"contact-sync: .* on port \d+ .*; stop the program on that port, or remove .*\n", run.stderr)
 
 
 def test_with_tcp_it_is_reached_at_a_port(temporary: Path, wait_until: WaitUntil) -> None:
@@ -165,8 +165,10 @@ def test_a_worker_that_ends_is_started_again(temporary: Path, wait_until: WaitUn
     with running(temporary, "--stand-in", **short) as up:
         deliver(up, "2", wait_until)
         commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(up.process.pid)}
-        # Its keeper names the command too, but runs something else itself.
-        (worker,) = [pid for pid, command in commands.items() if b"celery" in command and b"keeper.py" not in command]
+        # Its supervisor names the command too, but runs another program itself.
+        (worker,) = [
+            pid for pid, command in commands.items() if b"celery" in command and b"supervisor.py" not in command
+        ]
         os.kill(worker, signal.SIGKILL)
         deliver(up, "3", wait_until)
         up.process.send_signal(signal.SIGTERM)
@@ -179,7 +181,7 @@ def test_a_worker_that_ends_is_started_again(temporary: Path, wait_until: WaitUn
 def test_nothing_is_left_when_it_is_killed(temporary: Path, wait_until: WaitUntil) -> None:
     with running(temporary, "--stand-in") as up:
         started = descendants(up.process.pid)
-        assert len(started) == 6  # three, each with its keeper
+        assert len(started) == 6  # three, each with its supervisor
         up.process.kill()
         wait_until(lambda: not any(map(runs, started)), seconds=30, what="all its processes are gone")
     wait_until(lambda: not list(temporary.iterdir()), what="all its directories are gone")

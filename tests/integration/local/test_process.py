@@ -64,9 +64,9 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def next_line(kept: SupervisedProcess) -> str:
-    assert kept.stdout is not None
-    return kept.stdout.readline().decode().strip()
+def next_line(process: SupervisedProcess) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().decode().strip()
 
 
 @pytest.fixture
@@ -80,13 +80,13 @@ def doomed(tmp_path: Path) -> Path:
 
 def test_the_command_runs_with_the_environment_it_was_given() -> None:
     code = "import os; print(sorted(set(os.environ) - {'LC_CTYPE'}), os.environ['COLOUR'])"
-    with SupervisedProcess(python(code), env={"COLOUR": "blue"}, stdout=subprocess.PIPE) as kept:
-        assert next_line(kept) == "['COLOUR'] blue"
+    with SupervisedProcess(python(code), env={"COLOUR": "blue"}, stdout=subprocess.PIPE) as process:
+        assert next_line(process) == "['COLOUR'] blue"
 
 
 def test_its_process_id_is_known_and_it_leads_a_session_of_its_own() -> None:
-    with SupervisedProcess(python("import os; print(os.getpid(), os.getsid(0))"), stdout=subprocess.PIPE) as kept:
-        assert next_line(kept) == f"{kept.pid} {kept.pid}"
+    with SupervisedProcess(python("import os; print(os.getpid(), os.getsid(0))"), stdout=subprocess.PIPE) as process:
+        assert next_line(process) == f"{process.pid} {process.pid}"
 
 
 @pytest.mark.parametrize(
@@ -99,47 +99,50 @@ def test_its_process_id_is_known_and_it_leads_a_session_of_its_own() -> None:
     ],
 )
 def test_an_end_of_its_own_is_reported_as_a_shell_does(code: str, status: int) -> None:
-    with SupervisedProcess(python(code)) as kept:
-        assert kept.wait(30) == status
+    with SupervisedProcess(python(code)) as process:
+        assert process.wait(30) == status
 
 
 def test_ctrl_c_means_to_it_what_it_means_to_any_program() -> None:
     with SupervisedProcess(
         python("import signal; print(signal.getsignal(2) is signal.default_int_handler)"), stdout=-1
-    ) as kept:
-        assert next_line(kept) == "True"
+    ) as process:
+        assert next_line(process) == "True"
 
 
 def test_closing_lets_it_finish_what_it_does() -> None:
-    with SupervisedProcess(python(FINISHES_ON_SIGTERM), stdout=subprocess.PIPE) as kept:
-        assert next_line(kept) == "started"
-        assert kept.stdout is not None
-        stdout = os.dup(kept.stdout.fileno())  # closing closes the first
+    with SupervisedProcess(python(FINISHES_ON_SIGTERM), stdout=subprocess.PIPE) as process:
+        assert next_line(process) == "started"
+        assert process.stdout is not None
+        stdout = os.dup(process.stdout.fileno())  # closing closes the first
     with os.fdopen(stdout) as rest:
         assert rest.read() == "finished\n"
-    assert kept.poll() == 0
+    assert process.poll() == 0
 
 
 def test_one_that_will_not_end_is_killed_after_the_grace_time() -> None:
-    with SupervisedProcess(python(DEAF_TO_SIGTERM), grace_seconds=0.1, stdout=subprocess.PIPE) as kept:
-        assert next_line(kept) == "started"
-    assert kept.poll() == 137
-    assert not runs(kept.pid)
+    with SupervisedProcess(python(DEAF_TO_SIGTERM), grace_seconds=0.1, stdout=subprocess.PIPE) as process:
+        assert next_line(process) == "started"
+    assert process.poll() == 137
+    assert not runs(process.pid)
 
 
 def test_children_that_it_leaves_behind_are_killed(wait_until: WaitUntil) -> None:
-    with SupervisedProcess(python(WITH_A_CHILD), stdout=subprocess.PIPE) as kept:
-        both = {int(next_line(kept)), int(next_line(kept))}
-        assert kept.pid in both
+    with SupervisedProcess(python(WITH_A_CHILD), stdout=subprocess.PIPE) as process:
+        both = {int(next_line(process)), int(next_line(process))}
+        assert process.pid in both
         assert all(map(runs, both))
     wait_until(lambda: not any(map(runs, both)), what="the command and its child are gone")
 
 
 def test_children_are_left_to_the_command_to_end(tmp_path: Path, wait_until: WaitUntil) -> None:
     output = tmp_path / "output"
-    with output.open("wb") as stdout, SupervisedProcess(python(WAITS_FOR_ITS_CHILD_ON_SIGTERM), stdout=stdout) as kept:
+    with (
+        output.open("wb") as stdout,
+        SupervisedProcess(python(WAITS_FOR_ITS_CHILD_ON_SIGTERM), stdout=stdout) as process,
+    ):
         wait_until(lambda: b"started" in output.read_bytes(), what="the command started")
-        assert kept.poll() is None
+        assert process.poll() is None
     assert output.read_text(encoding="utf-8") == "started\nthe child finished\n"
 
 
@@ -150,16 +153,16 @@ def test_its_directories_are_removed_when_it_is_closed(doomed: Path) -> None:
 
 
 def test_its_directories_are_removed_when_it_ends_by_itself(doomed: Path) -> None:
-    with SupervisedProcess(python("pass"), remove=[doomed]) as kept:
-        kept.wait(30)
+    with SupervisedProcess(python("pass"), remove=[doomed]) as process:
+        process.wait(30)
         assert not doomed.exists()
 
 
 def test_closing_twice_is_as_closing_once() -> None:
-    kept = SupervisedProcess(python(FOREVER))
-    kept.close()
-    kept.close()
-    assert kept.poll() == 128 + signal.SIGTERM
+    process = SupervisedProcess(python(FOREVER))
+    process.close()
+    process.close()
+    assert process.poll() == 128 + signal.SIGTERM
 
 
 def test_a_command_that_cannot_be_run_is_one_clear_line(tmp_path: Path, doomed: Path) -> None:
@@ -170,11 +173,11 @@ def test_a_command_that_cannot_be_run_is_one_clear_line(tmp_path: Path, doomed: 
     assert not doomed.exists()
 
 
-def test_a_file_of_the_current_directory_cannot_pass_for_a_module_of_the_keepers(
+def test_a_file_of_the_current_directory_cannot_pass_for_a_module_of_the_supervisors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "argparse.py").write_text("raise SystemExit('not the real one')", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with SupervisedProcess(["/bin/sh", "-c", "exit 5"]) as kept:
-        assert kept.wait(30) == 5
+    with SupervisedProcess(["/bin/sh", "-c", "exit 5"]) as process:
+        assert process.wait(30) == 5

@@ -1,4 +1,4 @@
-"""What is left of a kept process whose owner, or keeper, was killed: nothing."""
+"""Nothing is left of a supervised process if its owner, or its supervisor, is killed."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FOREVER = "import signal\nwhile True: signal.pause()\n"
 OWNER = """
 import os, signal, sys
 from pathlib import Path
-from worker.local.process import Kept
+from worker.local.process import SupervisedProcess
 # Not print: the signal may come while the line below is being printed, and a stream must not be entered twice.
 signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\\n"))
-kept = Kept([sys.executable, "-c", sys.argv[1]], remove=[Path(sys.argv[2])])
+process = SupervisedProcess([sys.executable, "-c", sys.argv[1]], remove=[Path(sys.argv[2])])
 forked = os.fork() if "fork" in sys.argv else 0
 if forked or "fork" not in sys.argv:
-    os.write(1, f"{kept.pid} {forked}\\n".encode())
+    os.write(1, f"{process.pid} {forked}\\n".encode())
 while True: signal.sigtimedwait([], 0.1)  # a pause could miss the signal that comes just before it
 """
 
@@ -40,7 +40,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux kill
 
 @contextmanager
 def owner(directory: Path, *words: str, command: str = FOREVER) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """A process that owns a kept command: it, and the ids of the command and of its fork, if it was asked to fork."""
+    """A process that owns a supervised command, with the ids of the command and of its fork, if it forks."""
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER, command, str(directory), *words],
         stdout=subprocess.PIPE,
@@ -102,8 +102,8 @@ def test_ctrl_c_on_the_owner_leaves_the_command_to_the_owner(doomed: Path) -> No
 
 
 @linux_only
-def test_the_command_goes_with_a_keeper_that_is_killed(doomed: Path, wait_until: WaitUntil) -> None:
-    with SupervisedProcess([sys.executable, "-c", FOREVER], remove=[doomed]) as kept:
-        os.kill(parent_of(kept.pid), signal.SIGKILL)
-        wait_until(lambda: not runs(kept.pid), what="the command is gone")
+def test_the_command_goes_with_a_supervisor_that_is_killed(doomed: Path, wait_until: WaitUntil) -> None:
+    with SupervisedProcess([sys.executable, "-c", FOREVER], remove=[doomed]) as process:
+        os.kill(parent_of(process.pid), signal.SIGKILL)
+        wait_until(lambda: not runs(process.pid), what="the command is gone")
     assert not doomed.exists()

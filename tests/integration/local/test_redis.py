@@ -149,7 +149,7 @@ def test_a_signal_that_ends_the_owner_leaves_nothing(number: signal.Signals, wai
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process whose parent was killed")
-def test_a_sigkill_of_its_keeper_leaves_nothing(wait_until: WaitUntil) -> None:
+def test_a_sigkill_of_its_supervisor_leaves_nothing(wait_until: WaitUntil) -> None:
     with EmbeddedRedis() as server:
         pid, directory = server.pid, socket_of(server.url).parent
         os.kill(parent_of(pid), signal.SIGKILL)
