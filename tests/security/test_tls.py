@@ -119,7 +119,7 @@ def test_a_worker_delivers_by_tls_alone(
             assert worker.end() == 0
         assert server.greeted
         ran = told(process_fleet, "check", redis_url=server.url(query))
-        assert {each["name"]: each["verdict"] for each in ran["checks"]}["broker"] == "ok"
+        assert {each["name"]: each["severity"] for each in ran["checks"]}["broker"] == "ok"
     assert process_fleet.stand_in.contacts() == {("1", "2")}
 
 
@@ -203,4 +203,4 @@ def test_a_name_that_looks_like_loopback_is_none(url: str) -> None:
 
 def test_check_warns_of_what_is_allowed(fleet: Fleet) -> None:
     found = told(fleet, "check", endpoint_url="http://endpoint.invalid", endpoint_insecure="allow")["checks"]
-    assert {"endpoint tls": "warn"}.items() <= {each["name"]: each["verdict"] for each in found}.items()
+    assert {"endpoint tls": "warn"}.items() <= {each["name"]: each["severity"] for each in found}.items()

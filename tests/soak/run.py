@@ -15,7 +15,7 @@ from tests.soak.progress import Shown
 from tests.soak.report import write_report
 from tests.soak.soak import Options, SoakFailedError, run
 from tests.soak.verdict import verdict_of
-from worker.cli.interrupts import ending_on_sigterm
+from worker.cli.interrupts import exiting_on_sigterm
 from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedisError
 
@@ -66,7 +66,7 @@ def soak(  # noqa: PLR0913 - each is an option of the command
     """
     options = Options(minutes * 60, seed, workers, rate, only, readd)
     try:
-        with ending_on_sigterm(), tempfile.TemporaryDirectory(prefix="contact-sync-soak-") as directory:
+        with exiting_on_sigterm(), tempfile.TemporaryDirectory(prefix="contact-sync-soak-") as directory:
             sys.exit(_soak(options, Path(directory), report))
     except KeyboardInterrupt:
         click.echo("soak: interrupted; all of it has ended", err=True)

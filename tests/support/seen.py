@@ -36,7 +36,7 @@ def seen(gate: GateSnapshot | None = None, counted: dict[str, int] | None = None
         "worker_awake": True,
         "gate": gate or view(),
         "totals": {name: totals[name] for name in TOTALS},
-        "strange_partitions": [],
+        "wrong_type_partitions": [],
         "parts": [Part(11, 12, 14, T - 2500, T - 1500, leased=True), Part(0, 0, 0, None, None, leased=False)],
         "counted": totals,
     }

@@ -62,7 +62,7 @@ def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Call
         yield (permissions := check_permissions(client, settings.keys))
         yield check_persistence(info, directive(client, "appendfsync"), directive(client, "save"))
         yield check_clock(client, epoch)
-        if permissions.verdict != "wrong":  # else it is refused, and that is said already
+        if permissions.severity != "wrong":  # else it is refused, and that is said already
             yield from _log(client, settings)
         yield from check_broker(settings, info, shown)
     except redis.RedisError as error:
@@ -76,7 +76,7 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     """The log: its number of partitions, and that nothing else stands in its place."""
     keys = settings.keys
     if command(client, "TYPE", keys.config) not in {b"none", b"hash"}:
-        yield Finding("partitions", "wrong", f"the key {keys.config} is none of ours: it is of another type")
+        yield Finding("partitions", "wrong", f"the key {keys.config} has the wrong type: something else wrote it")
         return
     if not client.hexists(keys.config, "partitions"):
         count = settings.partitions or DEFAULT_PARTITIONS
@@ -89,14 +89,16 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
             return
         yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'none'} configured")
     found = read_status(client, keys, count)
-    wrong_type = found.strange_partitions
-    if found.strange_inbox:
-        yield Finding("streams", "wrong", f"the key {keys.inbox}, the inbox, is none of ours: it is of another type")
+    wrong_type = found.wrong_type_partitions
+    if found.wrong_type_inbox:
+        yield Finding(
+            "streams", "wrong", f"the key {keys.inbox}, the inbox, has the wrong type: something else wrote it"
+        )
     elif wrong_type:
         numbers = ", ".join(map(str, wrong_type))
-        yield Finding("streams", "wrong", f"a key of another type stands in our place in partitions {numbers}")
+        yield Finding("streams", "wrong", f"in partitions {numbers} a key has the wrong type: something else wrote it")
     else:
-        yield Finding("streams", "ok", "no key of another type stands in our place")
+        yield Finding("streams", "ok", "every key has the right type")
     if said := found.lost_words():
         yield Finding("lost", "wrong", f"{said}; say them again, then contact-sync status --acknowledge")
 
@@ -118,8 +120,8 @@ def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iter
         seconds = time.monotonic() - began
     finally:
         endpoint.close()
-    verdict, message = _judged(answer, has_key=bool(header), epoch=epoch, said=f"answers in {seconds:.2f} s")
-    yield Finding("endpoint", verdict, f"{settings.endpoint_url}: {message}")
+    severity, message = _judged(answer, has_key=bool(header), epoch=epoch, said=f"answers in {seconds:.2f} s")
+    yield Finding("endpoint", severity, f"{settings.endpoint_url}: {message}")
 
 
 def _judged(answer: Any, *, has_key: bool, epoch: Callable[[], float], said: str) -> tuple[Severity, str]:

@@ -1,4 +1,4 @@
-"""Erasure: what is kept about an owner, or about one of its pairs, found and removed under the partition's lease."""
+"""Finds and removes what is stored about an owner, or about one pair, while holding the partition's lease."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 _PAGE: Final = 1_000
 
 _POLL_SECONDS: Final = 0.05
-"""Between two tries to get a lease: workers give theirs back every second at least."""
+"""Time between two tries to get a lease: workers release theirs at least every second."""
 
 
-class NotForgotten(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """Not everything was removed; it says why, and that it can be run again."""
+class NotErased(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
+    """Not everything was removed. The message says why; the command can be run again."""
 
 
 @dataclass(slots=True)
 class StoredData:
-    """What is kept, by kind: ids of entries that wait, pairs in each place, dead letters."""
+    """What is stored, by kind: ids of waiting entries, pairs in each place, dead letters."""
 
     inbox: list[bytes] = field(default_factory=list)
     entries: list[bytes] = field(default_factory=list)
@@ -47,12 +47,12 @@ class StoredData:
     letters: list[DeadLetter] = field(default_factory=list)
 
     @property
-    def waits(self) -> bool:
-        """Whether any of it is a promise: to deliver, or to repair what a late request does."""
+    def waiting(self) -> bool:
+        """Whether any of it must still be delivered, or repaired after a late request."""
         return bool(self.inbox or self.entries or self.pending or self.late)
 
     def counts(self) -> dict[str, int]:
-        """How much there is of each kind."""
+        """The number of each kind."""
         return {
             "inbox_entries": len(self.inbox),
             "waiting_entries": len(self.entries),
@@ -64,19 +64,19 @@ class StoredData:
 
 
 class Erasure:
-    """Finds and removes what one namespace keeps about an owner, or a pair.
+    """Finds and removes what one namespace stores about an owner, or about a pair.
 
     Args:
         client: Redis.
         keys: the namespace's keys.
-        partitions: all of them; their lease is taken as a worker takes it.
+        partitions: all of them; it takes their lease as a worker does.
         owner: the owner's id.
         contact: the contact's id, None for all of the owner's pairs.
         monotonic: a clock, in seconds.
         sleep: how to wait.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it touches is handed in
+    def __init__(  # noqa: PLR0913, PLR0917 - everything it touches is passed in
         self,
         client: redis.Redis,
         keys: Keys,
@@ -96,56 +96,56 @@ class Erasure:
         self._sleep = sleep
         self.partition = partition_of(owner, partitions.count)
 
-    def look(self, renew: Callable[[], None] = lambda: None) -> StoredData:
-        """What is kept now.
+    def find(self, renew: Callable[[], None] = lambda: None) -> StoredData:
+        """Returns what is stored now.
 
         Args:
-            renew: called before each step, to keep the lease.
+            renew: called before each step, so that the lease does not expire.
         """
         k, p = self._keys, self.partition
-        # The inbox first: what moves on meanwhile is seen in the log.
-        kept = StoredData(inbox=[entry_id for entry_id, _ in entries_of(self._client, k, self._owner, self._contact)])
+        # The inbox first: an entry that moves into the log meanwhile is found there.
+        stored = StoredData(inbox=[entry_id for entry_id, _ in entries_of(self._client, k, self._owner, self._contact)])
         for into, key in (
-            (kept.pending, k.pending(p)),
-            (kept.late, k.late(p)),
-            (kept.ledger, k.ledger_old(p)),
-            (kept.ledger, k.ledger_new(p)),
-            (kept.dead_pairs, k.dead_pairs(p)),
+            (stored.pending, k.pending(p)),
+            (stored.late, k.late(p)),
+            (stored.ledger, k.ledger_old(p)),
+            (stored.ledger, k.ledger_new(p)),
+            (stored.dead_pairs, k.dead_pairs(p)),
         ):
             into.update(self._pairs(key, renew))
-        kept.entries = list(self._entries(renew))
-        kept.letters = list(self._letters.find(self._wanted))
-        return kept
+        stored.entries = list(self._entries(renew))
+        stored.letters = list(self._letters.find(self._wanted))
+        return stored
 
-    def forget(self, *, also_waiting: bool, patience_seconds: float) -> StoredData:
-        """Removes it; returns what was removed.
+    def erase(self, *, also_waiting: bool, patience_seconds: float) -> StoredData:
+        """Removes what is stored, and returns it.
 
         Args:
-            also_waiting: remove what waits too, so that it is never delivered.
-            patience_seconds: how long to try for the partition's lease.
+            also_waiting: also remove what is waiting, so that it is never delivered.
+            patience_seconds: how long to try to get the partition's lease.
 
         Raises:
-            NotForgotten: something waits, or the lease was not to be had, or was lost.
+            NotErased: something is waiting, or the lease could not be taken, or was lost.
         """
         k, lease = self._keys, self._take(patience_seconds)
 
         def renew() -> None:
             if not lease.outlives(self._monotonic() + 5.0) and self._settle(lease, keep=True) != "settled":
-                raise NotForgotten("the partition's lease was lost on the way: run it again")
+                raise NotErased("the partition's lease was lost before everything was removed: run it again")
 
-        kept = self.look(renew)
-        if kept.waits and not also_waiting:
+        stored = self.find(renew)
+        if stored.waiting and not also_waiting:
             self._settle(lease, keep=False)
-            raise NotForgotten(waiting_words(kept))
-        self._letters.purge(kept.letters)
-        for first in range(0, len(kept.inbox), _PAGE):
-            command(self._client, "XDEL", k.inbox, *kept.inbox[first : first + _PAGE])
-        pairs = sorted(kept.pending | kept.late | kept.ledger | kept.dead_pairs)
-        for first in range(0, max(len(pairs), len(kept.entries)), _PAGE):
+            raise NotErased(waiting_words(stored))
+        self._letters.purge(stored.letters)
+        for first in range(0, len(stored.inbox), _PAGE):
+            command(self._client, "XDEL", k.inbox, *stored.inbox[first : first + _PAGE])
+        pairs = sorted(stored.pending | stored.late | stored.ledger | stored.dead_pairs)
+        for first in range(0, max(len(pairs), len(stored.entries)), _PAGE):
             renew()
-            self._remove(lease, pairs[first : first + _PAGE], kept.entries[first : first + _PAGE])
+            self._remove(lease, pairs[first : first + _PAGE], stored.entries[first : first + _PAGE])
         self._settle(lease, keep=False)
-        return kept
+        return stored
 
     def _take(self, patience_seconds: float) -> Lease:
         ends = self._monotonic() + patience_seconds
@@ -153,8 +153,8 @@ class Erasure:
             for lease in self._partitions.claim([self.partition]):
                 return lease
             if self._monotonic() >= ends:
-                raise NotForgotten(
-                    f"a worker holds partition {self.partition} all the time, or its keys are of strange types: "
+                raise NotErased(
+                    f"partition {self.partition} stays leased to a worker, or one of its keys has the wrong type: "
                     "nothing was removed; try again"
                 )
             self._sleep(_POLL_SECONDS)
@@ -172,9 +172,9 @@ class Erasure:
         if isinstance(reply, Exception):
             raise reply
         if reply[0] != b"forgotten":
-            raise NotForgotten("the partition's lease was lost on the way: run it again")
+            raise NotErased("the partition's lease was lost before everything was removed: run it again")
 
-    # Looking
+    # Finding
 
     def _pairs(self, key: str, renew: Callable[[], None]) -> Iterator[bytes]:
         if self._contact is not None:
@@ -203,12 +203,12 @@ class Erasure:
             after = b"(" + page[-1][0]
 
 
-def waiting_words(kept: StoredData) -> str:
-    """That something waits, and what can be done about it."""
-    counts = kept.counts()
+def waiting_words(stored: StoredData) -> str:
+    """Says that something is waiting, and what to do about it."""
+    counts = stored.counts()
     entries = counts["inbox_entries"] + counts["waiting_entries"]
     return (
         f"{entries:,} entries, {counts['pending_pairs']:,} pairs and {counts['late_marks']:,} late "
-        "marks of it wait, each a promise to deliver: contact-sync drain first, or say --also-waiting; "
+        "marks are waiting and would never be delivered: run contact-sync drain first, or add --also-waiting; "
         "nothing was removed"
     )

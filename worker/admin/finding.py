@@ -12,10 +12,10 @@ class Finding(NamedTuple):
 
     Attributes:
         name: what was looked at.
-        verdict: `ok`; `warn`, it works, but not as well or as safely as it might; `wrong`, it does not work.
+        severity: `ok`; `warn`, it works, but not as well or as safely as it might; `wrong`, it does not work.
         message: what was found, without secrets.
     """
 
     name: str
-    verdict: Severity
+    severity: Severity
     message: str

@@ -27,12 +27,12 @@ Reason = Literal[
     "endpoint_backing_off",
     "endpoint_held",
     "paused",
-    "strange_partitions",
+    "wrong_type_partitions",
     "redis_away",
     "no_progress",
 ]
 
-_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "strange_partitions", "redis_away"})
+_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "wrong_type_partitions", "redis_away"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,10 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:
         held: Reason = "paused" if gate.paused_ms else "endpoint_held"
         reason: Reason = held if gate.state == "held" else "endpoint_backing_off"
         return Health(reason, f"{_gate(gate)}; {waited}", oldest)
-    if found.strange_partitions:
-        numbers = ", ".join(map(str, found.strange_partitions))
-        keys = f"in partitions {numbers} a key of another type stands in our place"
-        return Health("strange_partitions", f"{keys}; {waited}", oldest)
+    if found.wrong_type_partitions:
+        numbers = ", ".join(map(str, found.wrong_type_partitions))
+        keys = f"in partitions {numbers} a key has the wrong type"
+        return Health("wrong_type_partitions", f"{keys}; {waited}", oldest)
     return None
 
 

@@ -90,14 +90,14 @@ class Status:
         worker_awake: whether the ticker of some worker is alive.
         gate: the endpoint as the fleet sees it, and the time by Redis' clock.
         totals: the counters; `events` includes the entries that are still in the streams.
-        strange_partitions: those in which a key of another type stands in the place of one of ours.
+        wrong_type_partitions: those with a key of the wrong type, which something else wrote.
         lost: when Redis had lost changes that it had accepted, None unless that was noticed and not acknowledged.
-        strayed_partitions: those whose log was not the one that was worked on before.
+        replaced_partitions: those whose log is not the one that was read before, until acknowledged.
         workers: the worker processes that were seen in the last minute.
         parts: each partition, in order.
         counted: every counter there is, also those that are in none of the `totals`.
         inbox_entries: entries in the inbox, which the ticker moves on into the streams.
-        strange_inbox: a key of another type stands in the inbox's place.
+        wrong_type_inbox: whether the inbox's key has the wrong type.
     """
 
     partitions: int
@@ -109,15 +109,15 @@ class Status:
     worker_awake: bool
     gate: GateSnapshot
     totals: Mapping[str, int]
-    strange_partitions: Sequence[int]
+    wrong_type_partitions: Sequence[int]
     oldest_delete_ms: int | None = None
     lost: Lost | None = None
-    strayed_partitions: Sequence[int] = ()
+    replaced_partitions: Sequence[int] = ()
     workers: Sequence[Worker] = ()
     parts: Sequence[Part] = ()
     counted: Mapping[str, int] = field(default_factory=dict)
     inbox_entries: int = 0
-    strange_inbox: bool = False
+    wrong_type_inbox: bool = False
 
     @property
     def waiting_changes(self) -> int:
@@ -155,8 +155,8 @@ class Status:
         if self.lost is not None:
             after = f"after {iso_utc(self.lost.after_ms)} and " if self.lost.after_ms else ""
             parts.append(f"Redis came back without changes accepted {after}before {iso_utc(self.lost.before_ms)}")
-        if self.strayed_partitions:
-            numbers = ", ".join(map(str, self.strayed_partitions))
+        if self.replaced_partitions:
+            numbers = ", ".join(map(str, self.replaced_partitions))
             parts.append(f"another log stood in partitions {numbers}, and was read from its start")
         return "; ".join(parts)
 
@@ -185,10 +185,10 @@ class Status:
             "worker_awake": self.worker_awake,
             "workers": [each.as_json() for each in self.workers],
             "totals": dict(self.totals),
-            "strange_partitions": list(self.strange_partitions),
-            "strange_inbox": self.strange_inbox,
+            "wrong_type_partitions": list(self.wrong_type_partitions),
+            "wrong_type_inbox": self.wrong_type_inbox,
             "lost": None if self.lost is None else self.lost.as_json(),
-            "strayed_partitions": list(self.strayed_partitions),
+            "replaced_partitions": list(self.replaced_partitions),
         }
 
 
@@ -210,7 +210,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    inbox_entries, inbox_ms, strange_inbox = _inbox(
+    inbox_entries, inbox_ms, wrong_type_inbox = _inbox(
         client, keys
     )  # first: what moves on meanwhile is seen in its partition
     parts: list[Part] = []
@@ -240,13 +240,13 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         gate=gate,
         workers=present(client, keys, gate.now_ms),
         totals={name: counted[name] for name in TOTALS},
-        strange_partitions=wrong_type,
+        wrong_type_partitions=wrong_type,
         lost=_lost(client, keys),
-        strayed_partitions=replaced,
+        replaced_partitions=replaced,
         parts=parts,
         counted=counted,
         inbox_entries=inbox_entries,
-        strange_inbox=strange_inbox,
+        wrong_type_inbox=wrong_type_inbox,
     )
 
 

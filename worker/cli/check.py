@@ -35,9 +35,9 @@ def check(*, as_json: bool) -> None:
     for finding in chain(check_variables(_set_variables()), check_all(settings, shown_url, time.time)):
         findings.append(finding)
         if not as_json:
-            verdict = painted(f"{finding.verdict:<6}", _COLORS[finding.verdict])
-            click.echo(f"{verdict} {finding.name:<12} {printable(finding.message)}")
-    wrong = any(finding.verdict == "wrong" for finding in findings)
+            severity = painted(f"{finding.severity:<6}", _COLORS[finding.severity])
+            click.echo(f"{severity} {finding.name:<12} {printable(finding.message)}")
+    wrong = any(finding.severity == "wrong" for finding in findings)
     if as_json:
         echo_json({"ok": not wrong, "checks": [finding._asdict() for finding in findings]})
     if wrong:

@@ -12,7 +12,7 @@ import orjson
 import redis
 
 from producers.contract.errors import ContactSyncError
-from worker.cli.interrupts import ending_on_sigterm
+from worker.cli.interrupts import exiting_on_sigterm
 from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED
 from worker.demo.run import Demo
 from worker.demo.screen import screen_for
@@ -77,7 +77,7 @@ def run_demo(
         deadline_seconds: when it ends at the latest.
     """
     try:
-        with ending_on_sigterm():
+        with exiting_on_sigterm():
             return _run(sys.stderr if as_json else sys.stdout, seconds, deadline_seconds, as_json=as_json)
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; nothing is left behind", err=True)

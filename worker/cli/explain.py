@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from producers.contract.change import AT_MIN_MS, ID_MAX_BYTES, OPS, ContactChange, Op, id_fault
+from producers.contract.change import AT_MIN_MS, OPS, ContactChange, Op
 from producers.receipt import DeliveryStatus, Receipt, ReceiptLookup, lookups, status_from
-from worker.admin.explain import SCAN_ENTRIES
-from worker.admin.explain import explain as look_up
+from worker.admin.explain import explain as explain_pair
+from worker.admin.narrate import explanation_json, explanation_lines
 from worker.cli.session import echo_json, printable, session
+from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
-from worker.core.entry import Malformed, entry_time_ms
-from worker.core.pair import state_of, verdict
-from worker.core.times import in_words, iso_utc
+from worker.core.entry import entry_time_ms
 from worker.store.client import command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import redis
-
-    from worker.admin.explain import Entry, Explanation
-    from worker.core.dead_letter import DeadLetter
-    from worker.core.pair import PairState, Side
 
 _EPILOG = """\b
 Example:
@@ -35,230 +30,66 @@ Example:
 """
 
 
-def _check_id(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
-    # A shell may hand over bytes that are no UTF-8: Python keeps them as surrogates, which encode to what is no id.
-    raw = given.encode("utf-8", "surrogateescape")
-    if id_fault(raw) is not None:
-        raise click.BadParameter(f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8 without control characters")
-    return raw.decode()
-
-
 def _check_entry(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str | None:
     if given is not None and not re.fullmatch(r"\d{1,19}-\d{1,19}", given, re.ASCII):
-        raise click.BadParameter("must be the id of an entry: two numbers with a dash between them")
+        raise click.BadParameter("must be the id of an entry: two numbers and a dash, such as 1795460847757-0")
     return given
 
 
-_STANDINGS: Final[dict[DeliveryStatus, str]] = {
-    "waiting": "it waits",
-    "confirmed": "the endpoint confirmed it, or a newer one like it",
-    "superseded": "what the endpoint confirmed wins over it",
-    "dead": "it is among the dead letters",
-    "settled": "it ended; how is no longer remembered",
+_STATUS_WORDS: Final[dict[DeliveryStatus, str]] = {
+    "waiting": "it is waiting",
+    "confirmed": "the endpoint confirmed it, or a newer change with the same op",
+    "superseded": "a confirmed change wins over it",
+    "dead": "it is a dead letter",
+    "settled": "it ended; the outcome is no longer remembered",
 }
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("owner", callback=_check_id)
-@click.argument("contact", callback=_check_id)
-@click.option("--entry", callback=_check_entry, metavar="ID", help="A change's receipt: also say how it stands.")
-@click.option("--op", type=click.Choice(OPS), help="What that change said.  [required with --entry]")
-@click.option("--at", type=click.IntRange(AT_MIN_MS), metavar="MS", help="Its time.  [default: that of its entry]")
+@click.argument("owner", type=USER_ID)
+@click.argument("contact", type=USER_ID)
+@click.option(
+    "--entry",
+    callback=_check_entry,
+    metavar="ID",
+    help="A change's entry id, from its receipt: also say what became of it.",
+)
+@click.option("--op", type=click.Choice(OPS), help="The op of that change.  [required with --entry]")
+@click.option(
+    "--at",
+    type=click.IntRange(AT_MIN_MS),
+    metavar="MS",
+    help="Its time, in Unix milliseconds.  [default: that of its entry]",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def explain(  # noqa: PLR0913 - click hands over each option by its name
+def explain(  # noqa: PLR0913 - click passes each option by its name
     *, owner: str, contact: str, entry: str | None, op: Op | None, at: int | None, as_json: bool
 ) -> None:
-    """Tell all that is known of the pair of OWNER and CONTACT: waiting, confirmed, late, dead, and why.
+    """Show all that is known of the pair OWNER and CONTACT: waiting, confirmed, late, dead, and why.
 
-    With the id of an entry, as producers return it, also how that very change stands.
+    With --entry, the id that a producer returned, it also says what became of that change.
     """
     if entry is None and (op is not None or at is not None):
-        raise click.UsageError("--op and --at are of a change that --entry names.")
+        raise click.UsageError("--op and --at need --entry: they describe that change.")
     if entry is not None and op is None:
-        raise click.UsageError("--entry needs --op: what that change said.")
+        raise click.UsageError("--entry needs --op: the op of that change.")
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as (client, keys, partitions):
-        stands = None
+        status = None
         if entry is not None and op is not None:
             said_at = at or max(AT_MIN_MS, entry_time_ms(entry.encode()))
             receipt = Receipt.of(entry, ContactChange(owner=owner, contact=contact, op=op, at=said_at))
-            stands = status_from(receipt, _looked(client, lookups(receipt, keys, partitions)))
-        found = look_up(client, keys, partitions, owner, contact, readd=settings.readd)
+            status = status_from(receipt, _receipt_lookup(client, lookups(receipt, keys, partitions)))
+        found = explain_pair(client, keys, partitions, owner, contact, readd=settings.readd)
     if as_json:
-        echo_json({"owner": owner, "contact": contact, "standing": stands, **_as_json(found)})
+        echo_json({"owner": owner, "contact": contact, "delivery_status": status, **explanation_json(found)})
         return
     click.echo(f"owner {printable(owner)}, contact {printable(contact)}: partition {found.partition}")
-    if stands is not None:
-        click.echo(f"the {op} of entry {entry}: {_STANDINGS[stands]}")
+    if status is not None:
+        click.echo(f"the {op} of entry {entry}: {_STATUS_WORDS[status]}")
     for line in explanation_lines(found):
         click.echo(printable(line))
 
 
-def _looked(client: redis.Redis, asked: Iterable[tuple[str, bytes]]) -> ReceiptLookup:
+def _receipt_lookup(client: redis.Redis, asked: Iterable[tuple[str, bytes]]) -> ReceiptLookup:
     return ReceiptLookup(*(command(client, "HGET", *each) for each in asked))
-
-
-def explanation_lines(found: Explanation) -> Iterator[str]:
-    """The explanation for people."""
-    yield from (f"in the inbox: {_entry(entry)}; {fate(found, entry)}" for entry in found.inbox)
-    yield from (f"in the log: {_entry(entry)}; {fate(found, entry)}" for entry in found.entries)
-    if found.cut:
-        yield f"in the log: {found.cut:,} entries after the first {SCAN_ENTRIES:,} were not looked through"
-    if found.pending is not None:
-        yield from (f"pending: {line}" for line in _state(found.pending))
-    if found.known is not None:
-        yield f"confirmed: {found.known.op}" + _as_of(found)
-    if found.mark is not None:
-        for op, until in (("upsert", found.mark.upsert_until_ms), ("delete", found.mark.delete_until_ms)):
-            if until:
-                yield f"late: a request without an answer may still {op} it until {iso_utc(until)}; then it is repaired"
-    yield from (f"dead: {_letter(letter)}" for letter in found.letters)
-    yield f"next: {'; '.join(next_steps(found))}"
-
-
-def fate(found: Explanation, entry: Entry) -> str:
-    """What becomes of an entry that waits, among all that waits of its pair, and because of what."""
-    says, reached, known = entry.says, found.next, found.known
-    if isinstance(says, Malformed):
-        return "it becomes a dead letter"
-    if known is not None and says.at and verdict(state_of(says.op, says.at, entry.time_ms), known, "resend").stale:
-        newer_delete = says.at <= known.delete_at
-        at = known.delete_at if newer_delete else known.upsert_at
-        return f"it is stale, for {'a delete' if newer_delete else 'an upsert'} of {iso_utc(at)} was settled"
-    state = reached.state if reached is not None else None
-    side = None if state is None else state.delete if says.op == "delete" else state.upsert
-    if reached is None or state is None or side is None:
-        return "nothing is sent for it"
-    if says.op == "upsert" and reached.op == "delete":
-        of = _at(state.delete.at if state.delete is not None else 0)
-        if reached.rest is None or says.at <= (state.delete.at if state.delete is not None else 0):
-            return f"it is superseded by the delete {of}, and ends with it"
-        return f"it is later than the delete {of}, and follows once that is confirmed"
-    newest = says.at == side.at if says.at else entry.time_ms == side.entry_ms and not side.at
-    return f"the next request says {says.op} for it" if newest else f"it is joined with a newer {says.op}"
-
-
-def next_steps(found: Explanation) -> Iterator[str]:
-    """What happens to the pair next, and why."""
-    reached = found.next
-    if reached is None:
-        known = bool(found.known or found.letters or found.inbox or found.entries or found.mark)
-        yield "nothing: no change of it waits" if known else "nothing: nothing is known of this pair"
-        return
-    if reached.stale:
-        yield f"{reached.stale} dropped as stale: newer knowledge was confirmed"
-    if reached.op is None:
-        yield "nothing is sent"
-        return
-    yield f"a request says {reached.op}"
-    if reached.superseded:
-        yield "the upsert ends with it: a delete wins over what is not known to be later"
-    if reached.rest is not None:
-        yield "the upsert, known to be later, follows in a request after the delete was confirmed"
-    if reached.state is not None and reached.state.suspect:
-        yield "a batch with it was refused, so it is tried in smaller company"
-    yield _when(found)
-
-
-def _when(found: Explanation) -> str:
-    gate = found.gate
-    if gate.paused_ms:
-        return f"deliveries are paused since {iso_utc(gate.paused_ms)}, until contact-sync resume"
-    if gate.state != "ok":
-        why = "; ".join(filter(None, [gate.reason, gate.error]))
-        when = f"is tried in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "is tried now"
-        return f"the endpoint is {gate.state.replace('_', ' ')} ({why}) and {when}"
-    return "a worker is at its partition" if found.leased else "as soon as a worker takes its partition"
-
-
-def _at(at: int) -> str:
-    return f"at {iso_utc(at)}" if at else "without `at`"
-
-
-def _from(source: str) -> str:
-    return f", from {source}" if source else ""
-
-
-def _entry(entry: Entry) -> str:
-    came = f"entry {entry.id}, accepted {iso_utc(entry.time_ms)}"
-    if isinstance(entry.says, Malformed):
-        return f"{came}: {entry.says.reason}"
-    source = entry.says.source.decode("utf-8", "replace")
-    return f"{entry.says.op} {_at(entry.says.at)}, {came}{_from(source)}"
-
-
-def _state(state: PairState) -> Iterator[str]:
-    sides: tuple[tuple[str, Side | None], ...] = (("delete", state.delete), ("upsert", state.upsert))
-    for op, side in sides:
-        if side is not None:
-            when = " and ".join(filter(None, [_at(side.at) if side.at else "", _at(0) if side.entry_ms else ""]))
-            source = side.source.decode("utf-8", "replace")
-            yield f"{op} {when}, waiting since {iso_utc(side.first_ms)}{_from(source)}"
-
-
-def _as_of(found: Explanation) -> str:
-    known = found.known
-    if known is None:
-        return ""
-    parts = [
-        f"{op}s up to {iso_utc(at)} are settled"
-        for op, at in (("delete", known.delete_at), ("upsert", known.upsert_at))
-        if at
-    ]
-    return "".join(f"; {part}" for part in parts)
-
-
-def _letter(letter: DeadLetter) -> str:
-    said = ", ".join(filter(None, [letter.reason, letter.code, letter.field, letter.message]))
-    outdated = "; outdated by what was confirmed since" if letter.outdated else ""
-    return f"{letter.id}: {letter.op or '?'} {_at(letter.at or 0)}, since {iso_utc(letter.since_ms)}: {said}{outdated}"
-
-
-def _as_json(found: Explanation) -> dict[str, Any]:
-    gate, reached, known, mark = found.gate, found.next, found.known, found.mark
-    return {
-        "partition": found.partition,
-        "waiting": [_entry_json(entry) for entry in found.entries],
-        "inbox": [_entry_json(entry) for entry in found.inbox],
-        "not_scanned": found.cut,
-        "pending": None if found.pending is None else _state_json(found.pending),
-        "confirmed": None
-        if known is None
-        else {"op": known.op, "delete_at": known.delete_at or None, "upsert_at": known.upsert_at or None},
-        "late": None
-        if mark is None
-        else {"upsert_until_ms": mark.upsert_until_ms or None, "delete_until_ms": mark.delete_until_ms or None},
-        "dead_letters": [letter.as_json() for letter in found.letters],
-        "next": None
-        if reached is None
-        else {
-            "op": reached.op,
-            "then": None if reached.rest is None else "upsert",
-            "superseded": reached.superseded,
-            "stale": reached.stale,
-        },
-        "why": list(next_steps(found)),
-        "endpoint": {"state": gate.state, "reason": gate.reason or None, "last_error": gate.error or None},
-    }
-
-
-def _entry_json(entry: Entry) -> dict[str, Any]:
-    says = entry.says
-    if isinstance(says, Malformed):
-        return {"entry": entry.id, "op": None, "at": None, "source": None, "reason": says.reason}
-    source = says.source.decode("utf-8", "replace") or None
-    return {"entry": entry.id, "op": says.op, "at": says.at or None, "source": source, "reason": None}
-
-
-def _state_json(state: PairState) -> dict[str, Any]:
-    return {
-        op: None
-        if side is None
-        else {
-            "at": side.at or None,
-            "without_at": bool(side.entry_ms),
-            "since_ms": side.first_ms,
-            "source": side.source.decode("utf-8", "replace") or None,
-        }
-        for op, side in (("delete", state.delete), ("upsert", state.upsert))
-    }

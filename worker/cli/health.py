@@ -11,8 +11,9 @@ import redis
 
 from worker.admin.health import Health, assess, default_bound_seconds
 from worker.admin.status import read_status
-from worker.cli.session import EXIT_FAILED, echo_json, partitions_of, printable, redis_failure
+from worker.cli.session import EXIT_FAILED, echo_json, printable, redis_failure
 from worker.config.settings import WorkerSettings, load_worker_settings
+from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
 
 _EPILOG = """\b
@@ -62,7 +63,7 @@ def _settings() -> WorkerSettings:
 def _assessed(settings: WorkerSettings, bound_seconds: float) -> Health:
     with closing(connect(settings.redis_url)) as client:
         try:
-            partitions = partitions_of(client, settings)
+            partitions = agreed_partitions(client, settings)
             return assess(
                 lambda: read_status(client, settings.keys, partitions),
                 bound_seconds=bound_seconds,

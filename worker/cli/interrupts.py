@@ -1,4 +1,4 @@
-"""How commands that own processes end: cleanly, whoever asks."""
+"""How commands that own processes end on Ctrl-C or SIGTERM: cleanly, and without losing the signal."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 _AGAIN_SECONDS: Final = 0.05
-"""Time until a lost Ctrl-C is raised again: by then the destructor that it was lost in is over."""
+"""Time until a lost Ctrl-C is raised again: by then the destructor that lost it has returned."""
 
 
 @contextmanager
-def no_ctrl_c_is_lost() -> Iterator[None]:
-    """Raises a KeyboardInterrupt again that Python ignored, as it does in a destructor or a weak reference's callback.
+def losing_no_ctrl_c() -> Iterator[None]:
+    """Raises a KeyboardInterrupt again if Python ignored it, as it does in a destructor or a weak reference's callback.
 
-    Without it a command whose Ctrl-C came at such a moment goes on as if nobody had asked it to end.
+    Otherwise a command that is interrupted at such a moment runs on.
     """
     before = sys.unraisablehook
 
@@ -43,11 +43,11 @@ def no_ctrl_c_is_lost() -> Iterator[None]:
 
 
 @contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the block as `sys.exit` would, so that what it holds is closed; to be used in the main thread.
+def exiting_on_sigterm() -> Iterator[None]:
+    """Makes SIGTERM end the block as `sys.exit` does, so that the block closes what it opened. Main thread only.
 
-    Without it the process ends at once, with the cursor of a live view gone; and as a container's first process it
-    would not end at all.
+    Otherwise the process ends at once and leaves the terminal without a cursor. As the first process of a container it
+    does not end at all.
     """
     before = signal.signal(signal.SIGTERM, lambda number, _frame: _end(number))
     try:
@@ -56,60 +56,63 @@ def ending_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class Ending:
-    """What asks a block to end: SIGINT or SIGTERM, at once while it starts, and between two looks from then on.
+class Interrupts:
+    """Ends a block on SIGINT or SIGTERM: at once while it starts, and between two ticks from then on.
 
-    An exception that a signal raises at any place can be lost (in a destructor or the callback of a weak reference,
-    where Python ignores it) or leave a lock held for ever. For what runs for days neither may happen: once it looks
-    around, a first signal is noted, and raised where nothing is half done. A second one raises at once.
+    If a signal raises an exception just anywhere, Python may ignore it (in a destructor or the callback of a weak
+    reference), or a lock may stay held for ever. A command that runs for days cannot accept either. So after the first
+    tick, a first signal is noted and raised between two ticks, when nothing is half done. A second one raises at once.
     """
 
     def __init__(self) -> None:
         self._asked: int | None = None
-        self._looks_around = False
+        self._ticking = False
         self._reader, self._writer = os.pipe()
 
     def on_signal(self, number: int, _frame: object) -> None:
         """The handler of both signals."""
         first, self._asked = self._asked is None, number
-        if not (first and self._looks_around):
+        if not (first and self._ticking):
             _end(number)
         os.write(self._writer, b"!")
 
-    def looks(self, seconds: float) -> Iterator[None]:
-        """Yields at once, and again whenever that time has passed, until a signal asks for the end.
+    def ticks(self, seconds: float) -> Iterator[None]:
+        """Yields at once, and then again after each interval, until a signal arrives.
+
+        Args:
+            seconds: the interval.
 
         Raises:
-            KeyboardInterrupt: SIGINT did, now or before the first look.
-            SystemExit: SIGTERM did.
+            KeyboardInterrupt: SIGINT arrived, now or before the first tick.
+            SystemExit: SIGTERM arrived.
         """
-        self._looks_around = True
+        self._ticking = True
         while self._asked is None:
             yield
             select.select([self._reader], [], [], seconds)
         _end(self._asked)
 
     def close(self) -> None:
-        """Lets go of what it holds."""
+        """Closes the pipe that wakes a wait."""
         os.close(self._reader)
         os.close(self._writer)
 
 
 @contextmanager
-def ending_on_signals() -> Iterator[Ending]:
-    """Lets SIGINT and SIGTERM end the block, as :class:`Ending` says; to be used in the main thread.
+def noting_interrupts() -> Iterator[Interrupts]:
+    """Makes SIGINT and SIGTERM end the block, as :class:`Interrupts` describes. Main thread only.
 
-    It takes SIGINT even where the process was started with the signal ignored, as a shell does with what it starts
-    in the background: that a user who sends it is heard matters more.
+    It handles SIGINT even if the process started with that signal ignored, as a shell does for background commands:
+    a user who sends it must be heard.
     """
-    ending = Ending()
-    before = {number: signal.signal(number, ending.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    interrupts = Interrupts()
+    before = {number: signal.signal(number, interrupts.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield ending
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        ending.close()
+        interrupts.close()
 
 
 def _end(number: int) -> NoReturn:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from producers.contract.errors import ContactSyncError
-from worker.cli.interrupts import no_ctrl_c_is_lost
+from worker.cli.interrupts import losing_no_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +91,7 @@ class Commands(click.Group):
             elif isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # ids are of any script, terminals are not
         try:
-            with no_ctrl_c_is_lost():
+            with losing_no_ctrl_c():
                 return super().main(*args, **options)
         except OSError as error:
             if error.errno not in _UNWRITABLE:

@@ -10,7 +10,7 @@ import structlog
 
 from producers.contract.errors import Repartitioning
 from producers.producer import ContactProducer
-from worker.cli.interrupts import ending_on_signals
+from worker.cli.interrupts import noting_interrupts
 from worker.cli.session import EXIT_USAGE, Failure, echo_json, redis_failure
 from worker.config.database import NoDatabase, open_database, why
 from worker.config.settings import load_worker_settings
@@ -63,7 +63,7 @@ def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bo
     from producers.outbox import create_tables as create  # noqa: PLC0415 - the same
 
     set_up_logging()
-    with ContactProducer(settings=settings) as producer, ending_on_signals() as ending:
+    with ContactProducer(settings=settings) as producer, noting_interrupts() as interrupts:
         try:
             if create_tables:
                 create(engine)
@@ -71,7 +71,7 @@ def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bo
                 _tell(Relay(engine, producer), settings, as_json=as_json)
             else:
                 forwarding = Forwarding(lambda: Relay(engine, producer), SQLAlchemyError, poll)
-                for _ in ending.looks(poll):
+                for _ in interrupts.ticks(poll):
                     forwarding.look()
         except NoOutbox as error:
             raise Failure(str(error), EXIT_USAGE) from None

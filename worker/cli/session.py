@@ -12,8 +12,8 @@ import click
 import orjson
 import redis
 
-from producers.contract.partitions import DEFAULT_PARTITIONS, agree_partitions
 from producers.settings import variable_of
+from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
 
 if TYPE_CHECKING:
@@ -70,22 +70,11 @@ def session(settings: ProducerSettings) -> Iterator[Session]:
     """
     client = connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
     try:
-        yield Session(client, settings.keys, partitions_of(client, settings))
+        yield Session(client, settings.keys, agreed_partitions(client, settings))
     except redis.RedisError as error:
         raise Failure(redis_failure(settings.redis_url, error)) from None
     finally:
         client.close()
-
-
-def partitions_of(client: redis.Redis, settings: ProducerSettings) -> int:
-    """The number of partitions; where the log has not begun, the number that it would begin with.
-
-    Raises:
-        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
-    """
-    if not client.hexists(settings.keys.config, "partitions"):
-        return settings.partitions or DEFAULT_PARTITIONS
-    return agree_partitions(client, settings.keys, settings.partitions)
 
 
 def redis_failure(url: str, error: Exception) -> str:

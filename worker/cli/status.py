@@ -107,11 +107,11 @@ def status_lines(found: Status) -> list[str]:
     ]
     if found.lost_words():
         rows.append(("lost", painted(found.lost_words(), "red") + ": contact-sync status --acknowledge"))
-    if found.strange_partitions:
-        numbers = ", ".join(map(str, found.strange_partitions))
-        rows.append(("strange", painted(f"in partitions {numbers} a key of another type stands in our place", "red")))
-    if found.strange_inbox:
-        rows.append(("strange", painted("a key of another type stands in the place of the inbox", "red")))
+    if found.wrong_type_partitions:
+        numbers = ", ".join(map(str, found.wrong_type_partitions))
+        rows.append(("keys", painted(f"in partitions {numbers} a key has the wrong type", "red")))
+    if found.wrong_type_inbox:
+        rows.append(("keys", painted("the key of the inbox has the wrong type", "red")))
     return [f"{name:<10}{text}" for name, text in rows]
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from producers.contract.errors import ContactSyncError
 from producers.contract.partitions import agree_partitions
 from producers.settings import variable_of
-from worker.cli.interrupts import Ending, ending_on_signals
+from worker.cli.interrupts import Interrupts, noting_interrupts
 from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure
 from worker.config.settings import load_worker_settings
 from worker.local.process import ProcessStartError
@@ -65,8 +65,8 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
     start: the socket is in DIR, or the port is noted there.
     """
     try:
-        with ending_on_signals() as ending, ExitStack() as stack:
-            _keep_up(ending, stack, data, with_stand_in=with_stand_in, tcp=tcp)
+        with noting_interrupts() as interrupts, ExitStack() as stack:
+            _keep_up(interrupts, stack, data, with_stand_in=with_stand_in, tcp=tcp)
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; all of it has ended", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
@@ -78,7 +78,7 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
         raise Failure(f"the Redis that was started here went away: {type(error).__name__}", EXIT_FAILED) from None
 
 
-def _keep_up(ending: Ending, stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
+def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
     server = EmbeddedRedis(data, tcp=tcp)
     _settings("redis://127.0.0.1", None if not with_stand_in else "http://127.0.0.1")  # before anything starts
     stack.enter_context(server)
@@ -92,7 +92,7 @@ def _keep_up(ending: Ending, stack: ExitStack, data: Path | None, *, with_stand_
         long = "contact-sync: a socket does not fit into --data, whose path is too long: the URL is new at each start"
         click.echo(long, err=True)
     _announce(settings, data, with_stand_in=with_stand_in)
-    for _ in ending.looks(WATCH_SECONDS):
+    for _ in interrupts.ticks(WATCH_SECONDS):
         client.ping()
         worker.look()
 

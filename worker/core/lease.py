@@ -25,7 +25,7 @@ class Lease:
         late_until_ms: until when an earlier holder, whose lease expired, may still act.
         late_to_ms: the newest entry time that it can have known.
         position: the last entry that was settled.
-        strayed: the log was not the one that the position was of, and is read from its start.
+        replaced: the log was not the one that the position was of, and is read from its start.
         pending_cursor: from where to look on for pairs that wait.
         late_cursor: from where to look on for late marks.
     """

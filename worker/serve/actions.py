@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
 from worker.admin.explain import explain
-from worker.cli.explain import explanation_lines, next_steps
+from worker.admin.narrate import explanation_lines, next_steps
 from worker.serve.audit import Audit
 from worker.serve.letters import Letters
 from worker.serve.metrics import Families, families, standing

@@ -7,8 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from worker.admin.status import read_status
-from worker.cli.session import partitions_of
 from worker.reconcile.history import past_runs
+from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class SnapshotCache:
             redis.RedisError: Redis does not answer, or refuses.
             ContactSyncError: the log was begun otherwise than configured.
         """
-        return partitions_of(self.client, self.settings)
+        return agreed_partitions(self.client, self.settings)
 
     def look(self, *, fresh_seconds: float = FRESH_SECONDS) -> Seen:
         """A look no older than so many seconds.

@@ -98,7 +98,7 @@ class Partitions:
             token, _now, seq, position, *rest = reply
             leases.append(lease := Lease(partition, token, int(seq), until, position, *rest))
             if lease.replaced:
-                _LOG.error("log_strayed", partition=partition, reads="from the start of the log that is there")
+                _LOG.error("log_replaced", partition=partition, reads="from the start of the log that is there")
         return leases
 
     def _keys_for_claim(self, p: int) -> list[str]:

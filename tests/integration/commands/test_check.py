@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def checks(fleet: Fleet, **overrides: Any) -> dict[str, str]:
-    return {each["name"]: each["verdict"] for each in told(fleet, "check", **overrides)["checks"]}
+    return {each["name"]: each["severity"] for each in told(fleet, "check", **overrides)["checks"]}
 
 
 def test_check_finds_everything_right_and_changes_nothing(fleet: Fleet, stand_in: StandInClient) -> None:
@@ -44,7 +44,7 @@ def test_check_finds_everything_right_and_changes_nothing(fleet: Fleet, stand_in
 )
 def test_check_says_what_is_wrong_without_any_secret(fleet: Fleet, overrides: dict[str, Any], wrong: str) -> None:
     found = checks(fleet, **overrides)
-    assert [name for name, verdict in found.items() if verdict == "wrong"] == [wrong]
+    assert [name for name, severity in found.items() if severity == "wrong"] == [wrong]
     ran = run(fleet, "check", **overrides)
     assert ran.exit_code == 1
     assert not any(secret in ran.output for secret in ("no-such-secret", "pass-word", "Traceback"))
@@ -123,7 +123,7 @@ def test_check_says_what_access_rules_refuse(fleet: Fleet, rules: tuple[str, ...
 
 
 @pytest.mark.parametrize(
-    ("broker_url", "verdict", "said"),
+    ("broker_url", "severity", "said"),
     [
         ("redis://127.0.0.1:1/0", "warn", "until it answers, workers look for work by themselves"),
         ("amqp://127.0.0.1:1//", "warn", "until it answers, workers look for work by themselves"),
@@ -131,9 +131,9 @@ def test_check_says_what_access_rules_refuse(fleet: Fleet, rules: tuple[str, ...
         ("memory://", "ok", "apart from the log"),
     ],
 )
-def test_check_asks_the_broker_whatever_it_is(fleet: Fleet, broker_url: str, verdict: str, said: str) -> None:
+def test_check_asks_the_broker_whatever_it_is(fleet: Fleet, broker_url: str, severity: str, said: str) -> None:
     found = {each["name"]: each for each in told(fleet, "check", broker_url=broker_url)["checks"]}
-    assert found["broker"]["verdict"] == verdict
+    assert found["broker"]["severity"] == severity
     assert said in found["broker"]["message"]
 
 

@@ -77,11 +77,11 @@ def test_a_key_of_another_type_is_told_and_hides_nothing_else(fleet: Fleet) -> N
     fleet.client.set(fleet.keys.events(wrong_type), "no stream")
     fleet.append("1", "2", "upsert")
     found = told(fleet, "status")
-    assert found["strange_partitions"] == [wrong_type]
+    assert found["wrong_type_partitions"] == [wrong_type]
     assert found["backlog_events"] == 1
-    assert f"in partitions {wrong_type} a key of another type" in run(fleet, "status").stdout
+    assert f"in partitions {wrong_type} a key has the wrong type" in run(fleet, "status").stdout
     checks = {each["name"]: each for each in told(fleet, "check")["checks"]}
-    assert checks["streams"]["verdict"] == "wrong"
+    assert checks["streams"]["severity"] == "wrong"
 
 
 def test_status_watches_until_ctrl_c_and_then_exits_with_130(fleet: Fleet) -> None:
@@ -161,7 +161,7 @@ def test_explain_tells_what_waits_and_what_follows_from_it(fleet: Fleet) -> None
     assert found["waiting"][0]["entry"] == entry
     assert found["next"] == {"op": "delete", "then": "upsert", "superseded": 0, "stale": 0}
     words = run(fleet, "explain", "1", "2").stdout
-    assert "a request says delete; the upsert, known to be later, follows" in words
+    assert "a request sends delete; the upsert is known to be later" in words
 
 
 def test_explain_tells_what_was_confirmed_and_that_older_changes_are_stale(fleet: Fleet) -> None:
@@ -190,7 +190,7 @@ def test_explain_tells_of_dead_letters_in_whatever_partition(fleet: Fleet) -> No
     fleet.deliver()
     found = told(fleet, "explain", "1", "9")
     assert {each["id"] for each in found["dead_letters"]} == {home, f"{wrong}-1"}
-    assert found["why"] == ["nothing: no change of it waits"]
+    assert found["why"] == ["nothing: no change of this pair waits"]
 
 
 def fates(fleet: Fleet, *ids: str) -> list[str]:
@@ -206,8 +206,8 @@ def test_explain_tells_of_each_entry_what_becomes_of_it_and_because_of_what(flee
     assert fates(fleet, "1", "2") == [
         "it is superseded by the delete at T, and ends with it",
         "it is joined with a newer delete",
-        "the next request says delete for it",
-        "it is later than the delete at T, and follows once that is confirmed",
+        "the next request sends it as delete",
+        "it is later than the delete at T, and is sent after that is confirmed",
         "it is superseded by the delete at T, and ends with it",
         "it becomes a dead letter",
     ]
@@ -221,22 +221,22 @@ def test_explain_tells_what_an_entry_is_outdated_by(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert")
     fleet.append("1", "3", "delete", T)
     assert fates(fleet, "1", "2") == [
-        "it is stale, for a delete of T was settled",
-        "the next request says upsert for it",
+        "it is stale: a delete at T was settled",
+        "the next request sends it as upsert",
     ]
-    assert fates(fleet, "1", "3") == ["it is stale, for an upsert of T+1 was settled"]
+    assert fates(fleet, "1", "3") == ["it is stale: an upsert at T+1 was settled"]
 
 
 def test_explain_tells_how_one_change_stands(fleet: Fleet) -> None:
     entry = fleet.append("1", "2", "delete", T)
     of = ("explain", "1", "2", "--entry", entry, "--op", "delete", "--at", str(T))
-    assert told(fleet, *of)["standing"] == "waiting"
+    assert told(fleet, *of)["delivery_status"] == "waiting"
     fleet.deliver()
-    assert told(fleet, *of)["standing"] == "confirmed"
+    assert told(fleet, *of)["delivery_status"] == "confirmed"
     assert f"the delete of entry {entry}: the endpoint confirmed it" in run(fleet, *of).stdout
     upsert = ("explain", "1", "2", "--entry", entry, "--op", "upsert", "--at", str(T))
-    assert told(fleet, *upsert)["standing"] == "superseded"
-    assert told(fleet, "explain", "1", "2")["standing"] is None
+    assert told(fleet, *upsert)["delivery_status"] == "superseded"
+    assert told(fleet, "explain", "1", "2")["delivery_status"] is None
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_half_a_receipt_is_wrong_usage(fleet: Fleet, options: tuple[str, ...]) -
 def test_explain_of_an_unknown_pair_says_so(fleet: Fleet) -> None:
     ran = run(fleet, "explain", "1", "2")
     assert ran.exit_code == 0
-    assert "nothing is known of this pair" in ran.stdout
+    assert "this pair is unknown" in ran.stdout
 
 
 # worker

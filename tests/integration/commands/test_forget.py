@@ -75,7 +75,7 @@ def test_what_waits_is_refused_and_nothing_is_removed(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert", T)
     ran = run(fleet, "forget", "1", "--yes")
     assert ran.exit_code == 1
-    assert "1 entries, 0 pairs and 0 late marks of it wait, each a promise to deliver" in ran.stderr
+    assert "1 entries, 0 pairs and 0 late marks are waiting and would never be delivered" in ran.stderr
     assert len(fleet.dead_letters()) == 1
     fleet.deliver()
     assert run(fleet, "forget", "1", "--yes").exit_code == 0
@@ -140,7 +140,7 @@ def test_where_nothing_else_waits_nothing_is_old_any_more(fleet: Fleet) -> None:
 def test_without_anybody_to_ask_nothing_is_removed(fleet: Fleet) -> None:
     dead_letter(fleet)
     ran = run(fleet, "forget", "1")
-    assert (ran.exit_code, "say --yes" in ran.stderr) == (2, True)
+    assert (ran.exit_code, "add --yes" in ran.stderr) == (2, True)
     assert len(fleet.dead_letters()) == 1
 
 

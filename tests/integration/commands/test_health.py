@@ -144,7 +144,7 @@ def test_a_key_of_another_type_is_no_reason_to_restart_and_named(fleet: Fleet) -
     fleet.client.set(fleet.keys.pending(wrong_type), "no hash")
     waits_since(fleet, 3600)
     found = told(fleet, "health")
-    assert (found["healthy"], found["reason"]) == (True, "strange_partitions")
+    assert (found["healthy"], found["reason"]) == (True, "wrong_type_partitions")
 
 
 def test_a_redis_that_is_away_is_no_reason_to_restart_and_named_without_its_password(fleet: Fleet) -> None:

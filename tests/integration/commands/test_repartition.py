@@ -53,7 +53,7 @@ def test_confirmed_outcomes_move_and_stay_remembered(fleet: Fleet, to: int) -> N
         for pair in (*_fields(fleet, fleet.keys.ledger_new(p)), *_fields(fleet, fleet.keys.ledger_old(p))):
             assert fleet.partition(pair.partition(b"\x1f")[0].decode()) == p
     run(fleet, "forget", "nobody", "--yes")  # takes a lease, as a worker might before anything is appended
-    assert told(fleet, "status")["strayed_partitions"] == []
+    assert told(fleet, "status")["replaced_partitions"] == []
     # Older than what was confirmed, so stale; and what is newer is delivered.
     fleet.append_many((owner, contact, "delete", T - 1) for owner, contact in PAIRS)
     fleet.append("7", "9", "delete", T + 1)
@@ -61,7 +61,7 @@ def test_confirmed_outcomes_move_and_stay_remembered(fleet: Fleet, to: int) -> N
     assert fleet.stand_in.contacts() == PAIRS - {("7", "9")}
     assert fleet.dead_letters() == []
     found = told(fleet, "status")
-    assert (found["totals"]["stale"], found["waiting_changes"], found["strayed_partitions"]) == (
+    assert (found["totals"]["stale"], found["waiting_changes"], found["replaced_partitions"]) == (
         len(PAIRS) - 1,
         0,
         [],
@@ -115,7 +115,7 @@ def test_it_says_what_is_in_the_way_and_changes_nothing(fleet: Fleet, name: str,
     fleet.append("7", "9", "delete", T + 1)  # and the log is open
     fleet.deliver()
     assert ("7", "9") not in fleet.stand_in.contacts()
-    assert told(fleet, "status")["strayed_partitions"] == []
+    assert told(fleet, "status")["replaced_partitions"] == []
 
 
 class CutShort(Exception):  # noqa: N818 - as a kill
@@ -196,7 +196,7 @@ def test_back_to_more_partitions_opens_the_logs_that_were_closed(fleet: Fleet) -
     fleet.append_many((owner, contact, "delete", T + 1) for owner, contact in PAIRS)
     fleet.deliver()
     assert fleet.stand_in.contacts() == set()
-    assert told(fleet, "status")["strange_partitions"] == []
+    assert told(fleet, "status")["wrong_type_partitions"] == []
 
 
 @pytest.mark.parametrize("field", ["partitions", "repartitioning"])

@@ -129,13 +129,13 @@ def test_entries_before_the_position_are_read_with_an_alarm_and_not_skipped(flee
     with capture_logs() as logs:
         fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "1"), ("1", "2"), ("1", "3")}
-    (alarm,) = [each for each in logs if each["event"] == "log_strayed"]
+    (alarm,) = [each for each in logs if each["event"] == "log_replaced"]
     assert (alarm["log_level"], alarm["partition"]) == ("error", partition)
-    assert told(fleet, "status")["strayed_partitions"] == [partition]
+    assert told(fleet, "status")["replaced_partitions"] == [partition]
     assert f"another log stood in partitions {partition}" in run(fleet, "status").stdout
     assert run(fleet, "check").exit_code == 1
     assert run(fleet, "status", "--acknowledge").exit_code == 0
-    assert told(fleet, "status")["strayed_partitions"] == []
+    assert told(fleet, "status")["replaced_partitions"] == []
     assert run(fleet, "check").exit_code == 0
 
 
@@ -146,5 +146,5 @@ def test_a_log_that_was_removed_raises_an_alarm_when_its_partition_is_worked_on(
     fleet.mark_late(fleet.partition("1"), b"1\x1f1", 1, 0)
     with capture_logs() as logs:
         fleet.deliver()
-    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["log_strayed"]
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["log_replaced"]
     assert fleet.stand_in.contacts() == {("1", "1")}

@@ -109,9 +109,9 @@ def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: I
         survey = BacklogScanner(client, fleet.keys, PARTITIONS).scan(block_ms=60_000)
     assert (survey.inbox, len(survey.waiting)) == (False, 1)
     status = told(fleet, "status")
-    assert (status["inbox_entries"], status["strange_inbox"]) == (0, True)
+    assert (status["inbox_entries"], status["wrong_type_inbox"]) == (0, True)
     assert "place of the inbox" in run(fleet, "status").stdout
-    assert "the inbox, is none of ours" in run(fleet, "check").stdout
+    assert "the inbox, has the wrong type" in run(fleet, "check").stdout
 
 
 def test_an_entry_of_it_ends_the_wait_of_an_idle_fleet_at_once(fleet: Fleet, wait_until: WaitUntil) -> None:

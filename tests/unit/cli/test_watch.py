@@ -26,7 +26,7 @@ def look(after_ms: int = 0, parts: tuple[Part, ...] = (NOTHING,) * 64, **totals:
         worker_awake=True,
         gate=gate,
         totals={name: totals.get(name, 0) for name in TOTALS},
-        strange_partitions=(),
+        wrong_type_partitions=(),
         parts=parts,
     )
 

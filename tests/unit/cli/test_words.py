@@ -186,20 +186,20 @@ def test_newer_knowledge_outdates_a_letter(op: Any, known: Remembered | None, *,
 
 
 @pytest.mark.parametrize(
-    ("version", "verdict"), [("6.0.16", "wrong"), ("6.2.0", "ok"), ("7.4.1", "ok"), ("10.0", "ok")]
+    ("version", "severity"), [("6.0.16", "wrong"), ("6.2.0", "ok"), ("7.4.1", "ok"), ("10.0", "ok")]
 )
-def test_a_redis_older_than_6_2_is_wrong(version: str, verdict: str) -> None:
-    assert next(iter(check_server({"redis_version": version}, "redis://x"))).verdict == verdict
+def test_a_redis_older_than_6_2_is_wrong(version: str, severity: str) -> None:
+    assert next(iter(check_server({"redis_version": version}, "redis://x"))).severity == severity
 
 
-@pytest.mark.parametrize(("policy", "verdict"), [("noeviction", "ok"), ("allkeys-lru", "wrong")])
-def test_an_eviction_policy_that_drops_changes_is_wrong(policy: str, verdict: str) -> None:
+@pytest.mark.parametrize(("policy", "severity"), [("noeviction", "ok"), ("allkeys-lru", "wrong")])
+def test_an_eviction_policy_that_drops_changes_is_wrong(policy: str, severity: str) -> None:
     _, eviction = check_server({"redis_version": "7.4", "maxmemory_policy": policy}, "redis://x")
-    assert eviction.verdict == verdict
+    assert eviction.severity == severity
 
 
 @pytest.mark.parametrize(
-    ("aof", "appendfsync", "save", "verdict", "risk"),
+    ("aof", "appendfsync", "save", "severity", "risk"),
     [
         (1, "always", "", "ok", "loses nothing"),
         (1, "everysec", "", "ok", "may lose the last"),
@@ -211,8 +211,8 @@ def test_an_eviction_policy_that_drops_changes_is_wrong(policy: str, verdict: st
     ],
 )
 def test_persistence_is_told_with_what_it_risks(
-    aof: int, appendfsync: str | None, save: str | None, verdict: str, risk: str
+    aof: int, appendfsync: str | None, save: str | None, severity: str, risk: str
 ) -> None:
     found = check_persistence({"aof_enabled": aof}, appendfsync, save)
-    assert found.verdict == verdict
+    assert found.severity == severity
     assert risk in found.message

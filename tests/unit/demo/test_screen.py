@@ -52,7 +52,7 @@ def numbers() -> Numbers:
         worker_awake=True,
         gate=GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0),
         totals=dict.fromkeys(TOTALS, 0) | ends,
-        strange_partitions=[],
+        wrong_type_partitions=[],
     )
     return Numbers(1_234, status, 0, counts)
 

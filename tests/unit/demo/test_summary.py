@@ -30,7 +30,7 @@ def numbers(totals: dict[str, int] | None = None, **counts: int) -> Numbers:
         worker_awake=True,
         gate=GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0),
         totals=dict.fromkeys(TOTALS, 0) | ENDS | (totals or {}),
-        strange_partitions=[],
+        wrong_type_partitions=[],
     )
     return Numbers(10, status, 0, counted)
 

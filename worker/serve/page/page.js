@@ -75,7 +75,7 @@ function judge({status, lost_words: lost, retry_seconds: retry}) {
   if (endpoint.paused_since) return ["warn", `An operator paused deliveries; ${waits}`, "They go on with: contact-sync resume"];
   if (endpoint.state === "held") return ["bad", `The endpoint is held (${endpoint.reason}); ${waits}`, `${next}. docs/operating.md, The gate, says what to do by reason.`];
   if (endpoint.state === "backing_off") return ["warn", `The endpoint is away; ${waits}`, `${next}. Nothing is lost; changes are joined meanwhile.`];
-  if (status.strange_partitions.length) return ["warn", `In partitions ${status.strange_partitions.join(", ")} a key of another type stands in our place`, "Find whose it is; rename or remove it."];
+  if (status.wrong_type_partitions.length) return ["warn", `In partitions ${status.wrong_type_partitions.join(", ")} a key has the wrong type`, "Find whose it is; rename or remove it."];
   if (oldest !== null && !status.worker_awake) return ["bad", `No worker is awake; ${waits}`, "Start one: contact-sync worker"];
   if (oldest !== null && oldest >= OLD_SECONDS) return ["warn", `Contacts are late: ${waits}`, "The endpoint is ok: look at the workers. contact-sync health tells whether they move."];
   if (oldest === null) return ["good", "All is delivered: nothing waits", status.worker_awake ? "" : "No worker is awake."];
