@@ -83,9 +83,9 @@ class Keys:
         return f"{self.namespace}:deletes"
 
     @property
-    def hearing(self) -> str:
-        """String with a time to live: the name of the worker process that heard a hint last."""
-        return f"{self.namespace}:hearing"
+    def last_consumer(self) -> str:
+        """String with a time to live: the name of the worker process that consumed a hint last."""
+        return f"{self.namespace}:last_consumer"
 
     @property
     def audit(self) -> str:

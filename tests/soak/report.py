@@ -49,7 +49,7 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
         "endpoint": ran.counts,
         "worker_exits": {
             "by_soak": dict(ran.exits.by_nemesis),
-            "deaf": ran.exits.deaf,
+            "stalled": ran.exits.stalled,
             "by_celery": ran.exits.by_celery,
             "wrong": ran.exits.wrong,
         },
@@ -130,7 +130,7 @@ def _rest(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield f"- waiting entries: {peaks.backlog:,}; waiting pairs: {peaks.pending:,}"
     yield from ("", "## Workers", "")
     yield from (f"- {why}: {times}" for why, times in sorted(ran.exits.by_nemesis.items()))
-    yield f"- ended since they heard no more: {ran.exits.deaf}"
+    yield f"- ended because they stopped consuming: {ran.exits.stalled}"
     yield f"- ended by a fault of Celery's own while its broker went away or refused writes: {ran.exits.by_celery}"
     yield f"- slowest end after SIGTERM: {_seconds(ran.exits.slowest_seconds)}"
     yield from ("", "What they logged above the level of information:", "")

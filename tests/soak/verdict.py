@@ -97,7 +97,7 @@ def verdict_of(ran: Ran) -> Verdict:
         "left over": kinds["left_over"],
         "not recovered": sum(each.recovered_seconds is None for each in ran.struck),
         "wrong exits": len(ran.exits.wrong),
-        "deaf workers": ran.exits.deaf,
+        "stalled workers": ran.exits.stalled,
         "refused to producers": ran.told.refused,
         "uncertain to producers": ran.told.uncertain,
     }

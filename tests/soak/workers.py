@@ -37,8 +37,8 @@ LAST_WORDS_BYTES: Final = 20_000
 UNMEANT: Final = "raised unexpected"
 """In what Celery logs where a task ended by an exception."""
 
-EXIT_DEAF: Final = 70
-"""How a worker ends that hears no more, so that it is started anew."""
+EXIT_STALLED: Final = 70
+"""Exit status of a worker that stopped consuming."""
 
 CELERYS_OWN: Final = (
     "Unrecoverable error: StopIteration()",
@@ -95,14 +95,14 @@ class Exits:
 
     Attributes:
         by_nemesis: killed or asked to end by the soak, by why.
-        deaf: ended by themselves, since they heard no more.
+        stalled: ended by themselves because they stopped consuming.
         by_celery: ended by a fault of Celery's own, one of :data:`CELERYS_OWN`.
         wrong: ended otherwise, in words.
         slowest_seconds: longest that one took to end after SIGTERM.
     """
 
     by_nemesis: Counter[str] = field(default_factory=Counter)
-    deaf: int = 0
+    stalled: int = 0
     by_celery: int = 0
     wrong: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
@@ -215,8 +215,8 @@ class Fleet:
     def _note(self, worker: Worker, status: int) -> None:
         if worker.doomed:
             self.exits.by_nemesis[worker.doomed] += 1
-        elif status == EXIT_DEAF:
-            self.exits.deaf += 1
+        elif status == EXIT_STALLED:
+            self.exits.stalled += 1
         elif any(each in (words := _last_words(worker.log)) for each in CELERYS_OWN):
             self.exits.by_celery += 1
         else:

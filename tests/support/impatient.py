@@ -1,4 +1,4 @@
-"""The worker's Celery app with a hearing that loses its patience soon, for processes under test."""
+"""The worker's Celery app with a watchdog of little patience, for processes under test."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from worker.celery import app
 from worker.process.watchdog import ConsumerWatchdog
 
 
-class ImpatientStep(ConsumerWatchdog):
-    """Far shorter than what it takes to end or to restart anything else here."""
+class ImpatientWatchdog(ConsumerWatchdog):
+    """Waits far shorter than anything else here takes to end or to restart."""
 
-    listen_seconds = 0.25
-    deaf_seconds = 3.0
+    check_seconds = 0.25
+    stalled_seconds = 3.0
     reconnect_seconds = 12.0
 
 
 app.steps["worker"].discard(ConsumerWatchdog)
-app.steps["worker"].add(ImpatientStep)
+app.steps["worker"].add(ImpatientWatchdog)

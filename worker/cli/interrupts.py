@@ -103,7 +103,7 @@ def noting_interrupts() -> Iterator[Interrupts]:
     """Makes SIGINT and SIGTERM end the block, as :class:`Interrupts` describes. Main thread only.
 
     It handles SIGINT even if the process started with that signal ignored, as a shell does for background commands:
-    a user who sends it must be heard.
+    a user who sends it must be able to end the command.
     """
     interrupts = Interrupts()
     before = {number: signal.signal(number, interrupts.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

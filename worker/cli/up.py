@@ -128,7 +128,7 @@ def _announce(settings: WorkerSettings, data: Path | None, *, with_stand_in: boo
 
 
 class Restarted:
-    """A worker that is started again when it ends, as whoever runs workers does (a deaf one ends itself for that)."""
+    """A worker that is started again when it ends. One that stops consuming ends itself to be started again."""
 
     def __init__(self, start: Callable[[], SupervisedWorker], clock: Callable[[], float] = time.monotonic) -> None:
         self._start = start

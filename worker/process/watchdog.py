@@ -1,8 +1,8 @@
-"""A watch over a process' own hearing: one that takes no hints any more ends itself, so that it is started anew.
+"""Ends a worker process that no longer consumes hints, so that whoever runs it starts it again.
 
-A worker can lose its hearing in ways that look healthy from inside, and while others take all hints the fleet's queue
-shows nothing of it. So a process that hears nothing leaves itself a hint, in a queue of its own that it takes from
-just as it does from the fleet's, on the same connection and with the same slots.
+A consumer can stall in ways that look healthy from inside, and while other workers take all hints, the fleet's queue
+shows nothing of it. So a process that received nothing leaves itself a hint in a queue of its own, which it consumes
+on the same connection and with the same slots as the fleet's.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from worker.store.client import LEASE_PATH_SECONDS, connect
 if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
 
-LISTEN_SECONDS: Final = 5.0
-"""Between two looks; who heard anything since the last one leaves itself nothing."""
+CHECK_SECONDS: Final = 5.0
+"""Between two checks. A process that received a hint since the last one leaves itself none."""
 
-DEAF_SECONDS: Final = 30.0
-"""Who has heard nothing for so long, though there was something to hear, does not hear any more."""
+STALLED_SECONDS: Final = 30.0
+"""A process that received nothing for so long, although a hint was there for it, counts as stalled."""
 
 RECONNECT_SECONDS: Final = 40.0
-"""What is added while Celery has not yet found a broker that is back: it looks every 30 s in the end."""
+"""Extra patience until Celery finds that the broker is back: in the end it tries only every 30 s."""
 
-_LOOKS: Final = 3  # so many looks ago is lately; and no look counts for more, lest a machine that slept be called deaf
+_CHECKS: Final = 3  # how many checks "lately" spans; a longer gap counts as no more, in case the machine slept
 
-EXIT_DEAF: Final = 70  # EX_SOFTWARE: something is wrong with this process; whoever started it starts it anew
+EXIT_STALLED: Final = 70  # EX_SOFTWARE: something is wrong with this process; whoever started it starts it again
 
 _LOG = structlog.get_logger("contact_sync")
 
 
 class ConsumerWatchdog(bootsteps.StartStopStep):
-    """Ends a process that hears no more. Its exit status says that something was wrong.
+    """Ends the process with :data:`EXIT_STALLED` if its consumer has stalled.
 
-    It is no fault of the process that the broker is away: then it can leave itself nothing, and nobody else hears.
+    A broker that is away is not the process' fault: then it cannot leave itself a hint, and no other worker consumes.
     """
 
     requires = ("celery.worker.components:Pool",)
-    listen_seconds = LISTEN_SECONDS
-    deaf_seconds = DEAF_SECONDS
+    check_seconds = CHECK_SECONDS
+    stalled_seconds = STALLED_SECONDS
     reconnect_seconds = RECONNECT_SECONDS
 
     def __init__(self, worker: Any, **_: Any) -> None:
@@ -62,121 +62,124 @@ class ConsumerWatchdog(bootsteps.StartStopStep):
         self._settings = runtime.settings_of(worker.app)
         self._name = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         self._fleets = QueueMonitor(HintQueue(worker.app, self._settings.namespace))
-        self._own = QueueMonitor(HintQueue(worker.app, f"{self._settings.namespace}:hearing:{self._name}"))
+        self._own = QueueMonitor(HintQueue(worker.app, f"{self._settings.namespace}:watchdog:{self._name}"))
         queue = worker.app.amqp.queues.select_add(Queue(self._own.queue.name, routing_key=self._own.queue.name))
-        queue.exchange = Exchange("")  # bound to none, it leaves nothing behind in the broker but its one hint
-        self._others = FleetHeartbeat(self._settings, self._name, _LOOKS * self.listen_seconds)
-        self._reaches, self._owed = False, False  # the broker; something to hear
-        self._patience_seconds, self._steady_seconds = 0.0, 0.0  # how long it may hear nothing, and since when so long
+        queue.exchange = Exchange("")  # without a binding, all that it leaves behind in the broker is its one hint
+        self._heartbeat = FleetHeartbeat(self._settings, self._name, _CHECKS * self.check_seconds)
+        self._broker_reached, self._hint_expected = False, False
+        self._patience_seconds = 0.0  # how long it may receive nothing
+        self._steady_seconds = 0.0  # how long the patience has been the same
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="hearing", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self, _worker: Any) -> None:
         """Starts to watch."""
-        signals.task_received.connect(self._hear, weak=False)
-        signals.worker_shutdown.connect(self._take_back, weak=False)
+        signals.task_received.connect(self._count_received, weak=False)
+        signals.worker_shutdown.connect(self._purge_own_queue, weak=False)
         self._thread.start()
 
     def stop(self, _worker: Any) -> None:
-        """Stops to watch."""
-        signals.task_received.disconnect(self._hear)
+        """Stops watching."""
+        signals.task_received.disconnect(self._count_received)
         self._stop.set()
 
-    def _take_back(self, **_: Any) -> None:
-        """Removes what it left itself, when Celery has given back what it took and did not begin."""
-        self._thread.join(2 * LEASE_PATH_SECONDS)  # it may be asking a broker that does not answer
+    def _purge_own_queue(self, **_: Any) -> None:
+        """Removes its own hint, once Celery has returned the messages that it took but did not start."""
+        self._thread.join(2 * LEASE_PATH_SECONDS)  # it may be waiting for a broker that does not answer
         self._own.queue.purge()
 
-    def _hear(self, request: Any, **_: Any) -> None:
-        ear = self._own if request.delivery_info["routing_key"] == self._own.queue.name else self._fleets
-        ear.received += 1
+    def _count_received(self, request: Any, **_: Any) -> None:
+        is_own = request.delivery_info["routing_key"] == self._own.queue.name
+        monitor = self._own if is_own else self._fleets
+        monitor.received += 1
 
     def _watch(self) -> None:
-        looked = time.monotonic()
-        while not self._stop.wait(self.listen_seconds):
-            before, looked = looked, time.monotonic()
-            seconds = min(looked - before, _LOOKS * self.listen_seconds)
-            self._listen(seconds)
-            self._have_patience(seconds)
+        checked = time.monotonic()
+        while not self._stop.wait(self.check_seconds):
+            before, checked = checked, time.monotonic()
+            seconds = min(checked - before, _CHECKS * self.check_seconds)
+            self._check_queues(seconds)
+            self._set_patience(seconds)
             silent = max(self._own.silent_seconds, self._fleets.silent_seconds)
-            # Who had reason to hear nothing until a moment ago gets some looks to hear what was left meanwhile.
-            steady = self._steady_seconds >= _LOOKS * self.listen_seconds
+            # A process that until now had good reason to receive nothing gets some checks to consume what is waiting.
+            steady = self._steady_seconds >= _CHECKS * self.check_seconds
             if silent >= self._patience_seconds and steady and not STOPPING():
                 self._end(silent)
                 return
 
-    def _listen(self, seconds: float) -> None:
-        heard_own, heard_fleets = self._own.heard(), self._fleets.heard()
-        self._own.note(seconds, silent=self._owed and not heard_own and not heard_fleets)
-        if heard_own or heard_fleets:
-            self._others.tell()
-            self._reaches, self._owed = True, False
+    def _check_queues(self, seconds: float) -> None:
+        from_own, from_fleets = self._own.received_since_last_check(), self._fleets.received_since_last_check()
+        received = from_own or from_fleets
+        self._own.add_time(seconds, silent=self._hint_expected and not received)
+        if received:
+            self._heartbeat.beat()
+            self._broker_reached, self._hint_expected = True, False
         else:
-            self._reaches = self._own.leave()
-            self._owed = self._reaches or self._others.hear()
-        free = self._reaches and not heard_fleets and not self._busy()
-        self._fleets.note(seconds, silent=free and self._fleets.waits())
+            self._broker_reached = self._own.ensure_hint()
+            self._hint_expected = self._broker_reached or self._heartbeat.another_beats()
+        free = self._broker_reached and not from_fleets and not self._busy()
+        self._fleets.add_time(seconds, silent=free and self._fleets.has_hint())
 
     def _busy(self) -> bool:
         return len(worker_state.reserved_requests) >= int(self._worker.concurrency)
 
-    def _have_patience(self, seconds: float) -> None:
-        """Longer where there is good reason to hear nothing: all slots are taken, or Celery seeks its broker."""
-        patience = self.deaf_seconds
+    def _set_patience(self, seconds: float) -> None:
+        """Sets it higher while there is good reason to receive nothing: all slots are taken, or Celery reconnects."""
+        patience = self.stalled_seconds
         if self._busy():
             patience += FLUSH_BUDGET_SECONDS + self._settings.request_timeout_seconds
-        if self._worker.consumer.connection is None and self._reaches:
+        if self._worker.consumer.connection is None and self._broker_reached:
             patience += self.reconnect_seconds
         self._steady_seconds = self._steady_seconds + seconds if patience == self._patience_seconds else 0.0
         self._patience_seconds = patience
 
     def _end(self, silent_seconds: float) -> None:
-        _LOG.error("worker_deaf", seconds=silent_seconds, exit_status=EXIT_DEAF)
-        worker_state.should_stop = EXIT_DEAF  # type: ignore[assignment] # a status, as its own code reads it
+        _LOG.error("consumer_stalled", seconds=silent_seconds, exit_status=EXIT_STALLED)
+        worker_state.should_stop = EXIT_STALLED  # type: ignore[assignment] # a status, as its own code reads it
         STOPPING.set()
-        # Asked to stop, it may hang in the very thing that made it deaf.
+        # The shutdown may hang on whatever stalled the consumer.
         force = threading.Timer(FLUSH_BUDGET_SECONDS + self._settings.request_timeout_seconds, self._force)
         force.daemon = True
         force.start()
 
     def _force(self) -> None:
         self._own.queue.purge()
-        end_at_once(EXIT_DEAF)
+        end_at_once(EXIT_STALLED)
 
 
 class QueueMonitor:
-    """One queue that this process takes hints from.
+    """One queue that this process consumes hints from.
 
     Attributes:
         queue: the queue.
-        received: hints taken from it so far.
-        silent_seconds: for how long it has heard nothing of it although there was something to hear.
+        received: hints received from it so far.
+        silent_seconds: how long nothing was received from it although a hint was there.
     """
 
     def __init__(self, queue: HintQueue) -> None:
         self.queue = queue
         self.received = 0
         self.silent_seconds = 0.0
-        self._noticed = 0
+        self._seen = 0
 
-    def heard(self) -> bool:
-        """Whether anything was received since this was asked last."""
-        before, self._noticed = self._noticed, self.received
-        return self._noticed != before
+    def received_since_last_check(self) -> bool:
+        """Whether anything was received since the last call."""
+        before, self._seen = self._seen, self.received
+        return self._seen != before
 
-    def note(self, seconds: float, *, silent: bool) -> None:
-        """Takes note of so much more time."""
+    def add_time(self, seconds: float, *, silent: bool) -> None:
+        """Adds to `silent_seconds`, or resets it if the time was not silent."""
         self.silent_seconds = self.silent_seconds + seconds if silent else 0.0
 
-    def waits(self) -> bool:
-        """Whether a hint lies in the queue."""
+    def has_hint(self) -> bool:
+        """Whether a hint is in the queue; False if the broker is away."""
         try:
             return self.queue.hints() > 0
         except self.queue.errors:
             return False
 
-    def leave(self) -> bool:
-        """Sees to it that a hint lies there; False where the broker is away."""
+    def ensure_hint(self) -> bool:
+        """Leaves a hint if the queue is empty; returns False if the broker is away."""
         try:
             if not self.queue.hints():
                 self.queue.leave(1)
@@ -186,25 +189,25 @@ class QueueMonitor:
 
 
 class FleetHeartbeat:
-    """Whether anybody in the fleet hears, by a key of the log's Redis that whoever hears keeps alive.
+    """Whether any worker of the fleet consumes: each that does keeps a key alive in the log's Redis.
 
-    It tells a broker that only this process cannot reach from one that is away: the former is worth a new start, and
-    frees the ticker's lease, the latter is nobody's fault.
+    It tells a broker that only this process cannot reach from one that is away for all. In the first case a restart
+    helps, and frees the ticker's lease; in the second it does not.
     """
 
     def __init__(self, settings: WorkerSettings, name: str, fresh_seconds: float) -> None:
         self._client = connect(settings.redis_url)
         self._fresh_ms = int(fresh_seconds * 1000)
-        self._key = settings.keys.hearing
+        self._key = settings.keys.last_consumer
         self._name = name.encode()
 
-    def tell(self) -> None:
-        """Says that this process hears."""
+    def beat(self) -> None:
+        """Notes that this process consumes."""
         with suppress(redis.RedisError):
             self._client.set(self._key, self._name, px=self._fresh_ms)
 
-    def hear(self) -> bool:
-        """Whether another one said so lately."""
+    def another_beats(self) -> bool:
+        """Whether another process noted so lately."""
         try:
             return self._client.get(self._key) not in {None, self._name}
         except redis.RedisError:

@@ -28,7 +28,7 @@ os.write(1, b"started\\n")
 while True: signal.pause()
 """
 
-DEAF_TO_SIGTERM = """
+IGNORES_SIGTERM = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("started", flush=True)
@@ -121,7 +121,7 @@ def test_closing_lets_it_finish_what_it_does() -> None:
 
 
 def test_one_that_will_not_end_is_killed_after_the_grace_time() -> None:
-    with SupervisedProcess(python(DEAF_TO_SIGTERM), grace_seconds=0.1, stdout=subprocess.PIPE) as process:
+    with SupervisedProcess(python(IGNORES_SIGTERM), grace_seconds=0.1, stdout=subprocess.PIPE) as process:
         assert next_line(process) == "started"
     assert process.poll() == 137
     assert not runs(process.pid)

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from worker.local.data_dir import free_port
 from worker.local.redis import EmbeddedRedis
-from worker.process.watchdog import EXIT_DEAF
+from worker.process.watchdog import EXIT_STALLED
 from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
@@ -181,4 +181,4 @@ def test_a_worker_that_consumes_no_more_ends_with_a_status_so_that_it_is_started
         app.control.cancel_consumer(settings.namespace)
         process_fleet.append("1", "2", "upsert")
         wait_until(lambda: worker.process.poll() is not None, seconds=60, what="the worker has ended")
-        assert (worker.exit_status(), "worker_deaf" in worker.said()) == (EXIT_DEAF, True)
+        assert (worker.exit_status(), "consumer_stalled" in worker.said()) == (EXIT_STALLED, True)

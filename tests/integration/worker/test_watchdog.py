@@ -1,4 +1,4 @@
-"""A process that takes no hints any more is found, also among healthy ones, and nobody else is taken for one."""
+"""A worker that stops consuming ends itself, also among healthy ones, and no other worker does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.worker_process import (
     broker_url,
     wait_until_delivered,
 )
-from worker.process.watchdog import EXIT_DEAF
+from worker.process.watchdog import EXIT_STALLED
 
 if TYPE_CHECKING:
     import socket
@@ -81,44 +81,44 @@ def impatient(
     return WorkerProcess(environment | {"PYTHONPATH": str(ROOT)}, directory, options, IMPATIENT)
 
 
-def wait_until_heard(fleet: Fleet, worker: WorkerProcess, times: int = 1) -> None:
-    """Returns when the worker has said so often that it hears."""
+def wait_until_consuming(fleet: Fleet, worker: WorkerProcess, times: int = 1) -> None:
+    """Returns when the worker has noted so often that it consumes."""
     left = 0
     sign = f":{worker.process.pid}:".encode()
 
-    def told() -> bool:
+    def noted() -> bool:
         nonlocal times, left
         assert worker.process.poll() is None, worker.said()
-        before, left = left, fleet.client.pttl(fleet.keys.hearing)
-        if left > before and sign in (fleet.client.get(fleet.keys.hearing) or b""):
+        before, left = left, fleet.client.pttl(fleet.keys.last_consumer)
+        if left > before and sign in (fleet.client.get(fleet.keys.last_consumer) or b""):
             times -= 1
         return times <= 0
 
-    wait_until(told, seconds=90, what="it hears")
+    wait_until(noted, seconds=90, what="it consumes")
 
 
 def wait_until_ended(worker: WorkerProcess, seconds: float = 60) -> None:
-    wait_until(lambda: worker.process.poll() is not None, seconds=seconds, what="the deaf one has ended")
-    assert (worker.exit_status(), "worker_deaf" in worker.said()) == (EXIT_DEAF, True)
+    wait_until(lambda: worker.process.poll() is not None, seconds=seconds, what="the stalled one has ended")
+    assert (worker.exit_status(), "consumer_stalled" in worker.said()) == (EXIT_STALLED, True)
 
 
-# Deaf
+# Stalled
 
 
 @POOLS
 def test_one_that_loses_its_way_to_the_broker_among_healthy_ones_ends(
     process_fleet: Fleet, tmp_path: Path, way: Swallowing, options: tuple[str, ...]
 ) -> None:
-    with impatient(process_fleet, tmp_path) as healthy, impatient(process_fleet, tmp_path, options, way) as deaf:
+    with impatient(process_fleet, tmp_path) as healthy, impatient(process_fleet, tmp_path, options, way) as stalled:
         healthy.wait_until_ready()
-        deaf.wait_until_ready()
-        wait_until_heard(process_fleet, deaf)
+        stalled.wait_until_ready()
+        wait_until_consuming(process_fleet, stalled)
         way.swallows_all = True
         process_fleet.append("1", "2", "upsert")
-        wait_until_ended(deaf)
+        wait_until_ended(stalled)
         process_fleet.append("1", "3", "upsert")
         wait_until_delivered(process_fleet)
-        wait_until_heard(process_fleet, healthy)
+        wait_until_consuming(process_fleet, healthy)
         assert healthy.end() == 0
     assert process_fleet.stand_in.contacts() == {("1", "2"), ("1", "3")}
 
@@ -126,29 +126,29 @@ def test_one_that_loses_its_way_to_the_broker_among_healthy_ones_ends(
 def test_one_whose_connections_died_while_new_ones_work_ends_if_celery_does_not_find_out(
     process_fleet: Fleet, tmp_path: Path, way: Swallowing
 ) -> None:
-    with impatient(process_fleet, tmp_path) as healthy, impatient(process_fleet, tmp_path, way=way) as deaf:
+    with impatient(process_fleet, tmp_path) as healthy, impatient(process_fleet, tmp_path, way=way) as stalled:
         healthy.wait_until_ready()
-        deaf.wait_until_ready()
-        wait_until_heard(process_fleet, deaf)
+        stalled.wait_until_ready()
+        wait_until_consuming(process_fleet, stalled)
         way.swallow_open_ones()
-        wait_until_ended(deaf)  # sooner than Celery asks after its connections here
+        wait_until_ended(stalled)  # sooner than Celery asks after its connections here
         assert healthy.end() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
 def test_one_whose_only_child_hangs_ends_with_it(process_fleet: Fleet, tmp_path: Path) -> None:
     one = ("-P", "prefork", "-c", "1")
-    with impatient(process_fleet, tmp_path) as healthy, impatient(process_fleet, tmp_path, one) as deaf:
+    with impatient(process_fleet, tmp_path) as healthy, impatient(process_fleet, tmp_path, one) as stalled:
         healthy.wait_until_ready()
-        deaf.wait_until_ready()
-        wait_until_heard(process_fleet, deaf)
-        (child,) = deaf.children()
+        stalled.wait_until_ready()
+        wait_until_consuming(process_fleet, stalled)
+        (child,) = stalled.children()
         os.kill(child, signal.SIGSTOP)
-        wait_until_ended(deaf)
+        wait_until_ended(stalled)
         assert healthy.end() == 0
 
 
-# Not deaf
+# Not stalled
 
 
 def test_a_connection_that_died_is_found_by_celery_long_before_patience_ends(
@@ -156,24 +156,25 @@ def test_a_connection_that_died_is_found_by_celery_long_before_patience_ends(
 ) -> None:
     with WorkerProcess(process_fleet.environment(broker_url=way.url), tmp_path) as worker:
         worker.wait_until_ready()
-        wait_until_heard(process_fleet, worker)
+        wait_until_consuming(process_fleet, worker)
         way.swallow_open_ones()
-        wait_until(lambda: not process_fleet.client.exists(process_fleet.keys.hearing), seconds=60, what="it is deaf")
-        wait_until_heard(process_fleet, worker)
-        assert "worker_deaf" not in worker.said()
+        key = process_fleet.keys.last_consumer
+        wait_until(lambda: not process_fleet.client.exists(key), seconds=60, what="it consumes nothing")
+        wait_until_consuming(process_fleet, worker)
+        assert "consumer_stalled" not in worker.said()
         assert worker.end() == 0
 
 
 @POOLS
-def test_an_idle_one_hears_itself(
+def test_an_idle_one_consumes_its_own_hints(
     process_fleet: Fleet, tmp_path: Path, redis_server: EmbeddedRedis, options: tuple[str, ...]
 ) -> None:
     with impatient(process_fleet, tmp_path, options) as worker:
         worker.wait_until_ready()
-        wait_until_heard(process_fleet, worker, times=15)
+        wait_until_consuming(process_fleet, worker, times=15)
         assert worker.end() == 0
     with redis.Redis.from_url(broker_url(redis_server.url)) as broker:
-        assert not list(broker.scan_iter(f"*{process_fleet.keys.hearing}*"))  # it takes its own hints back
+        assert not list(broker.scan_iter(f"{process_fleet.keys.namespace}:watchdog:*"))  # it takes its own hints back
 
 
 def test_one_that_is_busy_for_longer_than_its_patience_goes_on(process_fleet: Fleet, tmp_path: Path) -> None:
@@ -186,12 +187,12 @@ def test_one_that_is_busy_for_longer_than_its_patience_goes_on(process_fleet: Fl
             seen = owner + 1
             wait_until(lambda: process_fleet.stand_in.counts()["requests"] == seen, seconds=30, what="it is out")  # noqa: B023 - waited for in this very turn
         wait_until_delivered(process_fleet)
-        assert "worker_deaf" not in worker.said()
+        assert "consumer_stalled" not in worker.said()
         assert worker.end() == 0
 
 
 @pytest.mark.parametrize("fault", ["swallowed", "refused"])
-def test_nobody_is_deaf_while_the_broker_is_away_for_all(
+def test_nobody_is_stalled_while_the_broker_is_away_for_all(
     process_fleet: Fleet, tmp_path: Path, redis_server: EmbeddedRedis, fault: str
 ) -> None:
     with contextlib.ExitStack() as ways:
@@ -199,7 +200,7 @@ def test_nobody_is_deaf_while_the_broker_is_away_for_all(
         workers = [ways.enter_context(impatient(process_fleet, tmp_path, way=way)) for _ in range(2)]
         for worker in workers:
             worker.wait_until_ready()
-            wait_until_heard(process_fleet, worker)
+            wait_until_consuming(process_fleet, worker)
         if fault == "swallowed":
             way.swallows_all = True
         else:
@@ -212,6 +213,6 @@ def test_nobody_is_deaf_while_the_broker_is_away_for_all(
             ways.enter_context(Swallowing(redis_server.url, way.port))
         way.swallows_all = False
         for worker in workers:
-            wait_until_heard(process_fleet, worker, times=3)
+            wait_until_consuming(process_fleet, worker, times=3)
         for worker in workers:
-            assert (worker.end(), "worker_deaf" in worker.said()) == (0, False)
+            assert (worker.end(), "consumer_stalled" in worker.said()) == (0, False)

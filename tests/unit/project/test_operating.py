@@ -142,7 +142,7 @@ def test_it_tells_of_everything_that_the_code_can_say(heading: str, names: set[s
 )
 def test_what_is_read_from_the_code_is_all_there_is_and_not_nothing(heading: str, names: set[str]) -> None:
     some = {
-        "Log events": {"batch_confirmed", "redis_away", "broker_back", "redis_lost_changes", "worker_deaf"},
+        "Log events": {"batch_confirmed", "redis_away", "broker_back", "redis_lost_changes", "consumer_stalled"},
         "Dead letters": {"refused", "missing_owner", "bad_op", "at_out_of_range", "repeated_at", "wrong_partition"},
         "Exit statuses": {"0", "1", "2", "70", "75", "130"},
     }
