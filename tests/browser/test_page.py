@@ -33,14 +33,14 @@ def test_it_tells_whether_contacts_flow_and_goes_on_doing_so(opened: Opened, fle
         fleet.append("1", str(n), "upsert")
     fleet.deliver()
     with opened() as page:
-        expect(page.locator("#verdict")).to_have_text("All is delivered: nothing waits")
+        expect(page.locator("#verdict")).to_have_text("All changes are delivered")
         expect(page.locator("#verdict")).to_have_class("verdict good")
         expect(page.locator("#done")).to_contain_text("20: 20 upserts, 0 deletes")
         expect(page.locator("#parts li")).to_have_count(PARTITIONS)
         expect(page.locator("#rates svg")).to_have_count(1)
         expect(page.locator("#letters")).to_have_text("There are no dead letters.")
         fleet.append("1", "another", "delete")
-        expect(page.locator("#verdict")).to_contain_text("No worker is awake; the oldest change has waited for")
+        expect(page.locator("#verdict")).to_contain_text("No worker is running; the oldest change has waited for")
         expect(page.locator("#waiting")).to_contain_text("1")
         fleet.deliver()
         expect(page.locator("#done")).to_contain_text("21: 20 upserts, 1 deletes")
@@ -86,11 +86,11 @@ def test_letters_are_filtered_shown_and_redriven(opened: Opened, fleet: Fleet) -
         page.click("#letters summary")
         expect(page.locator("#letters dl")).to_contain_text("is not a known user")
         page.click("#redrive")
-        expect(page.locator("#letters-said")).to_have_text("Pick letters first.")
+        expect(page.locator("#letters-said")).to_have_text("Select letters first.")
         page.check("#letters input")
         page.click("#redrive")
         expect(page.locator("#letters-said")).to_have_text("1 redriven")
-        expect(page.locator("#letters")).to_have_text("No dead letter matches.")
+        expect(page.locator("#letters")).to_have_text("No dead letters match.")
         expect(page.locator("#audit li").first).to_contain_text("redrive 1 letter:")
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("2", "9")}
@@ -103,7 +103,7 @@ def test_what_cannot_be_redriven_says_why(opened: Opened, fleet: Fleet) -> None:
     with opened() as page:
         expect(page.locator("#letters summary")).to_contain_text("outdated")
         page.click("#redrive-all")
-        expect(page.locator("#letters-said")).to_contain_text("0 redriven; 1 not: newer knowledge of the pair")
+        expect(page.locator("#letters-said")).to_contain_text("0 redriven; 1 refused: a newer change of the pair")
 
 
 def test_a_purge_asks_first_and_no_is_the_answer_that_is_offered(opened: Opened, fleet: Fleet) -> None:
@@ -169,7 +169,7 @@ def test_a_token_signs_in_and_a_wrong_one_does_not(opened: Opened, fleet: Fleet)
         expect(page.locator("#main")).to_be_hidden()
         page.fill("#token", "wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#sign-in-said")).to_have_text("this token opens nothing")
+        expect(page.locator("#sign-in-said")).to_have_text("invalid token")
         page.fill("#token", OPERATOR)
         page.keyboard.press("Enter")
         expect(page.locator("#redrive")).to_be_visible()
@@ -187,7 +187,7 @@ def test_a_reader_is_offered_nothing_that_changes_anything(opened: Opened, fleet
         page.fill("#token", READER)
         page.keyboard.press("Enter")
         expect(page.locator("#letters li")).to_have_count(1)
-        expect(page.locator("#role")).to_have_text("looking only")
+        expect(page.locator("#role")).to_have_text("read-only")
         expect(page.locator("#acts")).to_be_hidden()
 
 
@@ -205,7 +205,7 @@ def test_while_redis_is_away_it_says_so_and_goes_on_by_itself(
             expect(page.locator("#verdict")).to_contain_text("the oldest change has waited")
             expect(page.locator("#trouble")).to_be_hidden()
         expect(page.locator("#trouble")).to_contain_text("Redis does not answer, or refuses")
-        expect(page.locator("#trouble")).to_contain_text("Shown is what was seen at")
+        expect(page.locator("#trouble")).to_contain_text("This page shows the state at")
         undo.enter_context(EmbeddedRedis(tmp_path, tcp=True))
         expect(page.locator("#trouble")).to_be_hidden()
         expect(page.locator("#verdict")).to_contain_text("the oldest change has waited")

@@ -1,1 +1,1 @@
-"""What an operator looks at: metrics for Prometheus, probes, and a page that shows and mends (`contact-sync serve`)."""
+"""`contact-sync serve`: metrics for Prometheus, probes, and a page for operators."""

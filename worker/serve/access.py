@@ -1,4 +1,4 @@
-"""Who may look and who may act: tokens, the cookie that stands for one, and where a request may come from (pure)."""
+"""Decides who may read and who may act: tokens, the session cookie, and where a request may come from (pure)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ if TYPE_CHECKING:
     from worker.config.serve import Tokens
 
 Role = Literal["operator", "reader"]
-"""An operator looks and acts, a reader looks."""
+"""An operator may read and act; a reader may only read."""
 
 COOKIE: Final = "contact_sync_session"
 
 SESSION_SECONDS: Final = 12 * 3600
-"""How long a sign-in lasts: a shift."""
+"""How long a sign-in lasts: one shift."""
 
 HEADER: Final = "x-contact-sync"
-"""Every request that acts carries it: no form and no foreign page can, without asking first and being refused."""
+"""Header of every request that acts. No HTML form can send it, and a page of another site needs a CORS preflight,
+which is refused."""
 
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _MAC_DIGITS: Final = 64
 
 
 class Access:
-    """Judges requests.
+    """Decides which role a request has.
 
     Args:
-        tokens: what opens; without any everybody is an operator, which is why only this machine is let in then.
-        host: the address that is listened on.
-        loopback: whether that is this machine alone.
+        tokens: the accepted tokens. If there is none, everybody is an operator; the command then listens on this
+            machine only.
+        host: the address that the server listens on.
+        loopback: whether only this machine can reach that address.
     """
 
     def __init__(self, tokens: Tokens, host: str, *, loopback: bool) -> None:
@@ -47,14 +49,14 @@ class Access:
 
     @property
     def needed(self) -> bool:
-        """Whether anybody has to sign in."""
+        """Whether users must sign in."""
         return bool(self._tokens)
 
-    def knows(self, token: str) -> Role | None:
-        """The role that a token opens. It is compared in a time that says nothing of how much of it was right.
+    def role_of_token(self, token: str) -> Role | None:
+        """Returns the role of a token, None if it is invalid. The comparison takes constant time.
 
-        A wrong one is refused and no more: with 16 characters at least nobody guesses one, and to lock out whoever
-        tries would be to lock out the operators.
+        There is no lockout after failed attempts: a token has at least 16 characters, so nobody can guess it, and a
+        lockout could keep the operators out.
         """
         found: Role | None = None
         for role, known in self._tokens.items():
@@ -63,30 +65,30 @@ class Access:
         return found
 
     def role(self, headers: Mapping[str, str], now_seconds: float) -> Role | None:
-        """The role of a request, by its bearer token or its cookie; None where it has none."""
+        """Returns the role of a request from its bearer token or its cookie; None if it has no role."""
         if not self._tokens:
             return "operator"
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            return self.knows(token.strip())
+            return self.role_of_token(token.strip())
         return self._of_cookie(headers.get("cookie", ""), now_seconds)
 
-    def session(self, role: Role, now_seconds: float) -> str:
-        """The cookie's value for a role. It holds with every process that has the token, and ends with the token."""
-        said = f"{role}.{int(now_seconds) + SESSION_SECONDS}"
-        return f"{said}.{self._mac(role, said)}"
+    def session_cookie(self, role: Role, now_seconds: float) -> str:
+        """Returns the cookie's value for a role. It is valid in every process that has the same token."""
+        claim = f"{role}.{int(now_seconds) + SESSION_SECONDS}"
+        return f"{claim}.{self._mac(role, claim)}"
 
-    def names_us(self, host: str) -> bool:
-        """Whether a Host header names this machine, where only this machine is listened to.
+    def is_known_host(self, host: str) -> bool:
+        """Whether a Host header names this machine; always true if other machines may connect.
 
-        A page of somebody else's whose name begins to mean 127.0.0.1 would else be read as ours (DNS rebinding). Any
-        port will do: a tunnel has another one.
+        This stops DNS rebinding: a page of another site whose name starts to resolve to 127.0.0.1 would otherwise
+        count as ours. Any port is accepted, because a tunnel has its own.
         """
         return self._hosts is None or _hostname(host) in self._hosts
 
     @staticmethod
-    def is_ours(headers: Mapping[str, str]) -> bool:
-        """Whether a request that acts comes from our own page, or from no page at all."""
+    def is_same_origin(headers: Mapping[str, str]) -> bool:
+        """Whether a request that acts comes from our own page, or from a program that is no browser."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
         if HEADER not in headers or site not in {"same-origin", "none"}:
             return False
@@ -97,18 +99,18 @@ class Access:
             morsel = SimpleCookie(cookie).get(COOKIE)
         except CookieError:
             return None
-        said, _, mac = (morsel.value if morsel is not None else "").rpartition(".")
-        name, _, until = said.partition(".")
+        claim, _, mac = (morsel.value if morsel is not None else "").rpartition(".")
+        name, _, until = claim.partition(".")
         if len(mac) != _MAC_DIGITS or not (until.isascii() and until.isdecimal() and len(until) < 12):
             return None
         for role in self._tokens:
-            right = hmac.compare_digest(self._mac(role, said).encode(), mac.encode("ascii", "replace"))
+            right = hmac.compare_digest(self._mac(role, claim).encode(), mac.encode("ascii", "replace"))
             if role == name and right and int(until) > now_seconds:
                 return role
         return None
 
-    def _mac(self, role: Role, said: str) -> str:
-        return hmac.new(b"contact-sync session\0" + self._tokens[role].encode(), said.encode(), sha256).hexdigest()
+    def _mac(self, role: Role, claim: str) -> str:
+        return hmac.new(b"contact-sync session\0" + self._tokens[role].encode(), claim.encode(), sha256).hexdigest()
 
 
 def _digest(token: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What the paths of `serve` do, in one of its threads: read the fleet, and move dead letters with a note of it."""
+"""What each path of `serve` does in a thread: reads the fleet's state, redrives and purges dead letters, audits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.admin.explain import explain
 from worker.admin.narrate import explanation_lines, next_steps
 from worker.serve.audit import Audit
 from worker.serve.letters import Letters
-from worker.serve.metrics import Families, families, standing
+from worker.serve.metrics import Families, families, families_without_redis
 
 if TYPE_CHECKING:
     from worker.admin.status import Part
@@ -27,68 +27,68 @@ _TRAIL: Final = 50
 
 
 class Actions:
-    """What one namespace is asked for.
+    """The actions on one namespace.
 
     Args:
-        looks: how to look at it.
+        snapshots: the snapshots of this namespace.
     """
 
-    def __init__(self, looks: SnapshotCache) -> None:
-        self._looks = looks
-        self._letters = Letters(looks)
-        self._audit = Audit(looks.client, looks.keys)
+    def __init__(self, snapshots: SnapshotCache) -> None:
+        self._snapshots = snapshots
+        self._letters = Letters(snapshots)
+        self._audit = Audit(snapshots.client, snapshots.keys)
 
     def metrics(self) -> bytes:
-        """All of it for Prometheus, of a look of its own; without Redis that alone is told.
+        """Returns all metrics in Prometheus's text format, from a new snapshot; without Redis, only a few.
 
         Raises:
-            ContactSyncError: the log was begun otherwise than configured.
+            ContactSyncError: the settings do not match the log.
         """
         try:
-            seen = self._looks.look(fresh_seconds=0)
-            found = list(families(seen, self._looks.full_seconds()))
+            snapshot = self._snapshots.snapshot(fresh_seconds=0)
+            found = list(families(snapshot, self._snapshots.full_seconds()))
         except redis.RedisError:
-            found = list(standing(up=False))
+            found = list(families_without_redis(up=False))
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Families(found))
         return generate_latest(registry)
 
     def status(self) -> dict[str, Any]:
-        """What `status --json` tells, each partition at a glance, and Redis' memory.
+        """Returns the content of `status --json`, a summary of each partition, and Redis's memory.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
-            ContactSyncError: the log was begun otherwise than configured.
+            ContactSyncError: the settings do not match the log.
         """
-        seen = self._looks.look()
-        now_ms, full_seconds = seen.status.gate.now_ms, self._looks.full_seconds()
+        snapshot = self._snapshots.snapshot()
+        now_ms, full_seconds = snapshot.status.gate.now_ms, self._snapshots.full_seconds()
         return {
-            "status": seen.status.as_json(),
-            "lost_words": seen.status.lost_words() or None,
-            "retry_seconds": seen.status.gate.wait_ms / 1000,
-            "parts": [_part(part, now_ms) for part in seen.status.parts],
+            "status": snapshot.status.as_json(),
+            "lost_words": snapshot.status.lost_words() or None,
+            "retry_seconds": snapshot.status.gate.wait_ms / 1000,
+            "parts": [_part(part, now_ms) for part in snapshot.status.parts],
             "memory": {
-                "used_bytes": seen.memory.used,
-                "max_bytes": seen.memory.full or None,
+                "used_bytes": snapshot.memory.used,
+                "max_bytes": snapshot.memory.full or None,
                 "full_seconds": full_seconds if full_seconds < float("inf") else None,
             },
-            "namespace": self._looks.keys.namespace,
+            "namespace": self._snapshots.keys.namespace,
         }
 
     def explain(self, owner: str, contact: str) -> dict[str, Any]:
-        """What is known of a pair, in words.
+        """Explains the state of a pair in words.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        looks = self._looks
-        readd = looks.settings.readd
-        found = explain(looks.client, looks.keys, looks.partitions(), owner, contact, readd=readd)
+        snapshots = self._snapshots
+        readd = snapshots.settings.readd
+        found = explain(snapshots.client, snapshots.keys, snapshots.partitions(), owner, contact, readd=readd)
         lines = list(explanation_lines(found))
         return {"partition": found.partition, "lines": lines, "next": list(next_steps(found))}
 
     def letters(self, wanted: Wanted, skip: int) -> dict[str, Any]:
-        """Some dead letters.
+        """Returns a page of dead letters.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -114,12 +114,12 @@ class Actions:
         return {**answer, "noted": self._noted("purge", role, source, ids)}
 
     def signed_in(self, role: Role, source: str) -> None:
-        """Notes a sign-in, if Redis is there: who wants to see what is wrong with it must get in all the same."""
+        """Records a sign-in, if Redis is up: operators must be able to sign in while Redis is down."""
         with suppress(redis.RedisError):
             self._audit.note("sign_in", role, source)
 
     def trail(self) -> list[dict[str, Any]]:
-        """What was done last, the newest first.
+        """Returns the newest entries of the audit trail, the newest first.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -127,7 +127,7 @@ class Actions:
         return self._audit.last(_TRAIL)
 
     def _noted(self, action: str, role: Role, source: str, ids: list[str]) -> bool:
-        """Whether it is in the audit trail. A full Redis takes no note, but must let letters be purged."""
+        """Records an action; returns whether that worked. A full Redis refuses the record, but purging must work."""
         try:
             self._audit.note(action, role, source, ids)
         except redis.RedisError as error:
@@ -137,6 +137,6 @@ class Actions:
 
 
 def _part(part: Part, now_ms: int) -> list[Any]:
-    """Entries, pairs, letters, seconds that the oldest has waited, and whether a worker is there."""
+    """Returns entries, pairs, dead letters, age of the oldest change in seconds, and whether a worker holds it."""
     waited = None if part.oldest_ms is None else max(0, now_ms - part.oldest_ms) / 1000
     return [part.backlog, part.pending, part.dead, waited, part.leased]

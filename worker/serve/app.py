@@ -1,4 +1,4 @@
-"""`serve` as a web application: which path does what, for whom, and how a request that does not fit is refused."""
+"""The web application of `serve`: what each path does, who may use it, and how an invalid request is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LOG = structlog.get_logger("contact_sync")
 
 Needs = Literal["nobody", "reader", "operator"]
-"""Who may ask: anybody, who may look, who may act."""
+"""The role that a path needs: none, read, or act."""
 
 _PAGE: Final = {"": ("page.html", "text/html"), "page.js": ("page.js", "text/javascript")} | {
     name: (name, "text/css" if name.endswith("css") else "image/svg+xml" if name.endswith("svg") else "text/javascript")
@@ -56,21 +56,21 @@ _HEADERS: Final = {
 }
 
 
-def build_app(looks: SnapshotCache, access: Access, epoch: Callable[[], float] = time.time) -> Starlette:
-    """The application.
+def build_app(snapshots: SnapshotCache, access: Access, epoch: Callable[[], float] = time.time) -> Starlette:
+    """Builds the application.
 
     Args:
-        looks: how to look at the fleet; closed with the application.
+        snapshots: the fleet's state; closed with the application.
         access: who may do what.
-        epoch: this machine's clock, the Unix time in seconds.
+        epoch: this machine's clock, as Unix time in seconds.
     """
-    site = _Site(looks, access, Actions(looks), ThreadPools(), epoch)
+    site = _Site(snapshots, access, Actions(snapshots), ThreadPools(), epoch)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with site.work.every(_SAMPLE_SECONDS, looks.look):
+        async with site.threads.every(_SAMPLE_SECONDS, snapshots.snapshot):
             yield
-        looks.close()
+        snapshots.close()
 
     routes: list[tuple[str, str, Needs, Callable[[Request], Awaitable[Response]]]] = [
         ("GET", "/healthz", "nobody", site.alive),
@@ -93,23 +93,23 @@ def build_app(looks: SnapshotCache, access: Access, epoch: Callable[[], float] =
             Route(path, _guarded(site, action, needs), methods=[method], name=f"{method} {path}")
             for method, path, needs, action in routes
         ],
-        exception_handlers={HTTPException: _no_such},
+        exception_handlers={HTTPException: _not_found},
         lifespan=lifespan,
     )
 
 
 _SAMPLE_SECONDS: Final = 5.0
-"""How often it looks where nobody asks, for the chart and the forecast."""
+"""How often it takes a snapshot while nobody asks, for the chart and the forecast."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """One action for each path."""
+    """One handler for each path."""
 
-    looks: SnapshotCache
+    snapshots: SnapshotCache
     access: Access
     actions: Actions
-    work: ThreadPools
+    threads: ThreadPools
     epoch: Callable[[], float]
 
     def role(self, request: Request) -> Role | None:
@@ -121,27 +121,27 @@ class _Site:
         return _json({"status": "alive"})
 
     async def ready(self, _: Request) -> Response:
-        await self.work.look(self.looks.ready)
+        await self.threads.quick(self.snapshots.ready)
         return _json({"status": "ready"})
 
     async def metrics(self, _: Request) -> Response:
-        return Response(await self.work.look(self.actions.metrics), headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(await self.threads.quick(self.actions.metrics), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    # Who is there
+    # Signing in
 
     async def session(self, request: Request) -> Response:
         return _json({"role": self.role(request), "sign_in": self.access.needed})
 
     async def sign_in(self, request: Request) -> Response:
         token = (await body_of(request)).get("token")
-        role = self.access.knows(token) if isinstance(token, str) and self.access.needed else None
+        role = self.access.role_of_token(token) if isinstance(token, str) and self.access.needed else None
         if role is None:
-            raise Refused(401, "wrong_token", "this token opens nothing")
-        await self.work.move(self.actions.signed_in, role, _source(request))
+            raise Refused(401, "wrong_token", "invalid token")
+        await self.threads.slow(self.actions.signed_in, role, _source(request))
         response = _json({"role": role})
         response.set_cookie(
             COOKIE,
-            self.access.session(role, self.epoch()),
+            self.access.session_cookie(role, self.epoch()),
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="strict",
@@ -154,29 +154,29 @@ class _Site:
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
 
-    # Looking
+    # Reading
 
     async def status(self, request: Request) -> Response:
         query_of(request)
-        return _json({"role": self.role(request), **await self.work.look(self.actions.status)})
+        return _json({"role": self.role(request), **await self.threads.quick(self.actions.status)})
 
     async def history(self, request: Request) -> Response:
         query_of(request)
-        return _json({"points": [list(point) for point in await self.work.look(self.looks.points)]})
+        return _json({"points": [list(point) for point in await self.threads.quick(self.snapshots.points)]})
 
     async def explain(self, request: Request) -> Response:
-        given = query_of(request, "owner", "contact")
-        owner, contact = id_of(given, "owner"), id_of(given, "contact")
-        return _json(await self.work.move(self.actions.explain, owner, contact))
+        params = query_of(request, "owner", "contact")
+        owner, contact = id_of(params, "owner"), id_of(params, "contact")
+        return _json(await self.threads.slow(self.actions.explain, owner, contact))
 
     async def audit(self, request: Request) -> Response:
         query_of(request)
-        return _json({"entries": await self.work.look(self.actions.trail)})
+        return _json({"entries": await self.threads.quick(self.actions.trail)})
 
     async def letters(self, request: Request) -> Response:
-        given = query_of(request, "owner", "contact", "reason", "skip")
-        skip = number_of(given, "skip")
-        return _json(await self.work.move(self.actions.letters, filters_of(given), skip))
+        params = query_of(request, "owner", "contact", "reason", "skip")
+        skip = number_of(params, "skip")
+        return _json(await self.threads.slow(self.actions.letters, filters_of(params), skip))
 
     # Acting
 
@@ -188,13 +188,13 @@ class _Site:
 
     async def _act(self, request: Request, action: Callable[..., Any]) -> Response:
         wanted = wanted_of(await body_of(request))
-        return _json(await self.work.move(action, wanted, self.role(request), _source(request)))
+        return _json(await self.threads.slow(action, wanted, self.role(request), _source(request)))
 
 
 def _guarded(
     site: _Site, action: Callable[[Request], Awaitable[Response]], needs: Needs
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The action for those who may, with an answer for whatever goes wrong."""
+    """Wraps a handler: checks access first, and turns every error into an answer."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -203,14 +203,14 @@ def _guarded(
         except Refused as refused:
             response = _refusal(refused)
         except redis.RedisError as error:
-            # Its kind alone: its words may hold the address, and anybody may ask for /readyz.
+            # Only its type: its text may hold the address, and anybody may ask for /readyz.
             message = f"Redis does not answer, or refuses ({type(error).__name__})"
             response = _refusal(Refused(503, "redis_away", message))
         except ContactSyncError as error:
             response = _refusal(Refused(503, "unfit", str(error)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and nobody is shown a traceback
+        except Exception as error:  # noqa: BLE001 - any other error is a bug of ours; a client must not see a traceback
             _LOG.error("serve_failed", path=request.scope["route"].path, error=type(error).__name__)
-            response = _refusal(Refused(500, "failed", "this failed, and its log says so"))
+            response = _refusal(Refused(500, "failed", "internal error: see the log of contact-sync serve"))
         response.headers.update(_HEADERS)
         return response
 
@@ -218,17 +218,17 @@ def _guarded(
 
 
 def _admit(site: _Site, request: Request, needs: Needs) -> None:
-    if not site.access.names_us(request.headers.get("host", "")):
-        raise Refused(421, "wrong_host", "this is not the host that is asked for: call it localhost or 127.0.0.1")
-    if request.method == "POST" and not site.access.is_ours(request.headers):
-        raise Refused(403, "foreign", "what acts must come from this page, or carry the header X-Contact-Sync")
+    if not site.access.is_known_host(request.headers.get("host", "")):
+        raise Refused(421, "wrong_host", "unknown host name: use localhost or 127.0.0.1")
+    if request.method == "POST" and not site.access.is_same_origin(request.headers):
+        raise Refused(403, "foreign", "this request must come from this page, with the header X-Contact-Sync")
     if needs == "nobody":
         return
     role = site.role(request)
     if role is None:
         raise Refused(401, "sign_in", "sign in first")
     if needs == "operator" and role != "operator":
-        raise Refused(403, "read_only", "this token looks only")
+        raise Refused(403, "read_only", "this token is read-only")
 
 
 def _source(request: Request) -> str:
@@ -252,9 +252,9 @@ def _refusal(refused: Refused) -> Response:
     return _json({"error": refused.error, "message": refused.message}, refused.status)
 
 
-async def _no_such(_: Request, error: Exception) -> Response:
+async def _not_found(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    what = "there is no such page" if status == 404 else "this cannot be done here"
-    response = _refusal(Refused(status, "not_found" if status == 404 else "not_allowed", what))
+    message = "not found" if status == 404 else "this path does not support this method"
+    response = _refusal(Refused(status, "not_found" if status == 404 else "not_allowed", message))
     response.headers.update(_HEADERS)
     return response

@@ -1,6 +1,6 @@
-"""Who did what with `serve`, and when: a stream in Redis that never holds an owner's or a contact's id.
+"""The audit trail of `serve`: a Redis stream of who did what and when. It never holds an owner's or a contact's id.
 
-A letter's id is a partition and a number. Once the letter is gone it means nothing, so that `forget` has nothing to
+A dead letter's id is a partition and a number. It means nothing once the letter is gone, so `forget` has nothing to
 remove here.
 """
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from producers.contract.keys import Keys
 
 KEPT: Final = 10_000
-"""Entries kept; the oldest go first, a thousand at once, and that is logged."""
+"""Number of entries kept. The oldest are removed first, a thousand at a time, and each removal is logged."""
 
 _LOG = structlog.get_logger("contact_sync")
 
 _MOST: Final = KEPT + 1_000
 
-_IDS_MAX: Final = 100  # more than a person picks; of more the number is enough
+_IDS_MAX: Final = 100  # more than a person selects by hand; for larger actions the number is enough
 
 
 class Audit:
@@ -38,16 +38,16 @@ class Audit:
         self._key = keys.audit
 
     def note(self, action: str, role: str, source: str, letters: Sequence[str] | None = None) -> None:
-        """Notes what was done.
+        """Records an action.
 
         Args:
             action: `sign_in`, `redrive` or `purge`.
-            role: as whom.
-            source: the address that asked.
-            letters: ids of the letters it was done to, None where it was done to none.
+            role: role of the user.
+            source: address of the client.
+            letters: ids of the dead letters concerned; None if the action is not about dead letters.
 
         Raises:
-            redis.RedisError: Redis does not answer, or takes no writes.
+            redis.RedisError: Redis does not answer, or refuses the write.
         """
         fields = ["action", action, "role", role, "source", source]
         if letters is not None:
@@ -57,7 +57,7 @@ class Audit:
             _LOG.warning("audit_trimmed", removed=command(self._client, "XTRIM", self._key, "MAXLEN", KEPT))
 
     def last(self, most: int) -> list[dict[str, Any]]:
-        """The last entries, the newest first.
+        """Returns the newest entries, the newest first.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.

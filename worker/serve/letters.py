@@ -1,4 +1,4 @@
-"""Dead letters as the page shows and moves them: some at a time, and each move noted in the audit trail."""
+"""Lists, redrives and purges dead letters for the page, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from worker.serve.snapshots import SnapshotCache
 
 SHOWN_MAX: Final = 200
-"""Most letters of one answer."""
+"""Most letters in one answer."""
 
 MOVED_MAX: Final = 5_000
-"""Most letters that one request moves; the answer says whether there are more."""
+"""Most letters that one request redrives or purges. The answer says whether more match."""
 
 
 class Letters:
     """The dead letters of one namespace."""
 
-    def __init__(self, looks: SnapshotCache) -> None:
-        self._looks = looks
+    def __init__(self, snapshots: SnapshotCache) -> None:
+        self._snapshots = snapshots
 
     def show(self, wanted: Wanted, skip: int) -> dict[str, Any]:
-        """A page of them, with all that is known of each.
+        """Returns a page of dead letters with all their details.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -34,23 +34,23 @@ class Letters:
         return {"letters": [letter.as_json() for letter in found[:SHOWN_MAX]], "more": len(found) > SHOWN_MAX}
 
     def redrive(self, wanted: Wanted) -> tuple[dict[str, Any], list[str]]:
-        """Puts letters back into the log; returns the answer, and the ids of those that were put back.
+        """Puts letters back into the log; returns the answer and the ids of the redriven letters.
 
         Raises:
-            redis.RedisError: Redis does not answer, or refuses; what was not said yet may or may not have moved.
+            redis.RedisError: Redis does not answer, or refuses. Some of the letters may have been redriven.
         """
         letters = self._letters()
         found, more = _some(letters, wanted)
-        ends = letters.redrive(found, self._looks.settings.ledger_seconds)
+        ends = letters.redrive(found, self._snapshots.settings.ledger_seconds)
         done = [letter.id for letter, end in zip(found, ends, strict=True) if end == "redriven"]
         refused = [{"id": letter.id, "why": end} for letter, end in zip(found, ends, strict=True) if end != "redriven"]
         return {"redriven": len(done), "refused": refused + _missing(wanted, found), "more": more}, done
 
     def purge(self, wanted: Wanted) -> tuple[dict[str, Any], list[str]]:
-        """Removes letters for good; returns the answer, and the ids of those that were to be removed.
+        """Removes letters for good; returns the answer and the ids of the letters that it was to remove.
 
         Raises:
-            redis.RedisError: Redis does not answer, or refuses; what was not said yet may or may not be gone.
+            redis.RedisError: Redis does not answer, or refuses. Some of the letters may have been removed.
         """
         letters = self._letters()
         found, more = _some(letters, wanted)
@@ -58,7 +58,7 @@ class Letters:
         return {"purged": purged, "refused": _missing(wanted, found), "more": more}, [letter.id for letter in found]
 
     def _letters(self) -> DeadLetters:
-        return DeadLetters(self._looks.client, self._looks.keys, self._looks.partitions())
+        return DeadLetters(self._snapshots.client, self._snapshots.keys, self._snapshots.partitions())
 
 
 def _some(letters: DeadLetters, wanted: Wanted) -> tuple[list[DeadLetter], bool]:

@@ -1,6 +1,6 @@
-"""What Prometheus is told: each number read from Redis when it asks, so that it is the fleet's and outlives restarts.
+"""The metrics for Prometheus. Each is read from Redis at the scrape: it covers the whole fleet and survives restarts.
 
-docs/metrics.md is the table of all of them; a test keeps both the same.
+docs/metrics.md lists all of them; a test compares the two.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from worker.admin.status import Status
-    from worker.serve.snapshots import Seen
+    from worker.serve.snapshots import Snapshot
 
 PREFIX: Final = "contact_sync_"
 
-# Name, help, and the counter that it is.
+# Name, help, and the counter in Redis.
 _COUNTERS: Final = (
     ("changes_accepted", "Changes that Redis accepted.", "events"),
-    ("changes_coalesced", "Changes that ended in another one of the same pair and op.", "coalesced"),
-    ("changes_superseded", "Changes that ended by the other op of the same pair.", "superseded"),
-    ("changes_stale", "Changes dropped because newer knowledge was confirmed before.", "stale"),
-    ("changes_forgotten", "Changes removed on demand by forget.", "forgotten"),
-    ("request_records", "Records in the requests that were sent, repeated and repairing ones too.", "records_sent"),
-    ("requests_retried", "Requests that were, or will be, tried again.", "retries"),
-    ("repairs", "Records sent once more, because a late request may have undone them.", "repairs"),
+    ("changes_coalesced", "Changes merged into another change of the same pair and op.", "coalesced"),
+    ("changes_superseded", "Changes overridden by a change of the other op of the same pair.", "superseded"),
+    ("changes_stale", "Changes dropped because a newer change of the pair was already confirmed.", "stale"),
+    ("changes_forgotten", "Changes removed by `forget`.", "forgotten"),
+    ("request_records", "Records in all requests that were sent, including retries and repairs.", "records_sent"),
+    ("requests_retried", "Requests that failed and were or will be retried.", "retries"),
+    ("repairs", "Records sent again because a late request may have undone them.", "repairs"),
     ("endpoint_inserted", "Contacts that the endpoint says it inserted.", "inserted"),
     ("endpoint_deleted", "Contacts that the endpoint says it deleted.", "deleted"),
 )
@@ -44,23 +44,23 @@ _COUNTERS: Final = (
 _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
     (
         "oldest_change_age_seconds",
-        "How long the oldest unconfirmed change has waited; 0 where none waits.",
+        "Age of the oldest unconfirmed change; 0 if none waits.",
         lambda status: status.oldest_seconds or 0.0,
     ),
     (
         "oldest_delete_age_seconds",
-        "How long the oldest unconfirmed delete has waited; 0 where none waits.",
+        "Age of the oldest unconfirmed delete; 0 if none waits.",
         lambda status: status.oldest_delete_seconds or 0.0,
     ),
     (
         "waiting_changes",
-        "Changes that were accepted and have not ended yet.",
+        "Changes that were accepted and have no outcome yet.",
         lambda status: status.waiting_changes,
     ),
     ("backlog_entries", "Entries in the streams.", lambda status: status.backlog_events),
     ("inbox_entries", "Entries in the inbox.", lambda status: status.inbox_entries),
     ("pending_pairs", "Pairs that were read and are not confirmed.", lambda status: status.pending_pairs),
-    ("dead_letters", "Dead letters that lie there.", lambda status: status.dead_letters),
+    ("dead_letters", "Dead letters that are stored now.", lambda status: status.dead_letters),
     ("partitions", "Partitions of the log.", lambda status: status.partitions),
     ("leases_held", "Partitions that a worker holds.", lambda status: status.in_flight),
     (
@@ -74,69 +74,73 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         lambda status: len(status.replaced_partitions),
     ),
     ("workers", "Worker processes that were seen in the last minute.", lambda status: len(status.workers)),
-    ("ticker_alive", "Whether the ticker of some worker is alive.", lambda status: status.worker_awake),
+    ("ticker_alive", "Whether a worker's ticker is alive.", lambda status: status.worker_awake),
     (
         "redis_lost_changes",
-        "Whether Redis came back without changes that it had accepted, until acknowledged.",
+        "Whether Redis lost changes that it had accepted, until acknowledged.",
         lambda status: status.lost is not None,
     ),
     (
         "gate_wait_seconds",
-        "Time until the endpoint may be tried again; 0 where it may be now.",
+        "Time until the next request to the endpoint is allowed; 0 if it is allowed now.",
         lambda status: status.gate.wait_ms / 1000,
     ),
-    ("gate_failed_attempts", "Failed attempts in a row at the endpoint.", lambda status: status.gate.attempts),
-    ("paused", "Whether an operator has paused all deliveries.", lambda status: bool(status.gate.paused_ms)),
+    ("gate_failed_attempts", "Failed requests to the endpoint in a row.", lambda status: status.gate.attempts),
+    ("paused", "Whether an operator has paused deliveries.", lambda status: bool(status.gate.paused_ms)),
 )
 
 
 class Families(Collector):
-    """Families as they were found, for the library to write."""
+    """Passes finished metric families to the library."""
 
     def __init__(self, found: Iterable[Metric]) -> None:
         self._found = found
 
     def collect(self) -> Iterable[Metric]:
-        """All of them."""
+        """Returns all of them."""
         return self._found
 
 
-def families(seen: Seen, full_seconds: float) -> Iterator[Metric]:
-    """Every family with its samples, as one look saw them."""
-    status = seen.status
-    for name, says, counter in _COUNTERS:
-        yield CounterMetricFamily(PREFIX + name, says, value=status.counted.get(counter, 0))
+def families(snapshot: Snapshot, full_seconds: float) -> Iterator[Metric]:
+    """Returns every metric family with its samples, from one snapshot."""
+    status = snapshot.status
+    for name, text, counter in _COUNTERS:
+        yield CounterMetricFamily(PREFIX + name, text, value=status.counted.get(counter, 0))
     yield _confirmed(status)
-    yield _apart(
+    yield _split(
         "changes_dead", "Changes that became dead letters, by reason.", "reason", status, ("dead_lettered", "dead:")
     )
-    yield _apart("requests", "Requests that were sent, by outcome.", "outcome", status, ("requests", "requests:"))
+    yield _split("requests", "Requests that were sent, by outcome.", "outcome", status, ("requests", "requests:"))
     yield _times(status)
-    for name, says, read in _GAUGES:
-        yield GaugeMetricFamily(PREFIX + name, says, value=float(read(status)))
+    for name, text, read in _GAUGES:
+        yield GaugeMetricFamily(PREFIX + name, text, value=float(read(status)))
     yield from _gate(status)
-    yield from _reconciled(seen.reconciled)
-    memory = seen.memory
+    yield from _reconciled(snapshot.reconciled)
+    memory = snapshot.memory
     yield _gauge("redis_memory_used_bytes", "Memory that Redis uses.", memory.used)
-    yield _gauge("redis_memory_max_bytes", "Memory that Redis may use; 0 where it has no bound.", memory.full)
+    yield _gauge("redis_memory_max_bytes", "Memory that Redis may use; 0 if it has no limit.", memory.full)
     yield _gauge(
         "redis_memory_full_seconds",
-        "Time until Redis is full at the rate of the last ten minutes; +Inf where it does not grow.",
+        "Time until Redis is full at the rate of the last ten minutes; +Inf if it does not grow.",
         full_seconds,
     )
-    yield from standing(up=True)
+    yield from families_without_redis(up=True)
 
 
-def standing(*, up: bool) -> Iterator[Metric]:
-    """What can be told without Redis."""
-    yield _gauge("redis_up", "Whether Redis answered this scrape; without it nothing else is told.", float(up))
-    build = GaugeMetricFamily(PREFIX + "build_info", "The version that answers.", labels=["version"])
+def families_without_redis(*, up: bool) -> Iterator[Metric]:
+    """Returns the metrics that need no Redis."""
+    yield _gauge(
+        "redis_up", "Whether Redis answered this scrape; if not, no other metric of the fleet is present.", float(up)
+    )
+    build = GaugeMetricFamily(
+        PREFIX + "build_info", "Version of contact-sync that answers this scrape.", labels=["version"]
+    )
     build.add_metric([version("contact-sync")], 1)
     yield build
 
 
-def _gauge(name: str, says: str, value: float) -> Metric:
-    return GaugeMetricFamily(PREFIX + name, says, value=value)
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
 
 
 def _confirmed(status: Status) -> Metric:
@@ -148,12 +152,12 @@ def _confirmed(status: Status) -> Metric:
     return family
 
 
-def _apart(name: str, says: str, label: str, status: Status, of: tuple[str, str]) -> Metric:
-    """A total by what it is made of; what was counted before that was told apart is `unknown`."""
+def _split(name: str, text: str, label: str, status: Status, of: tuple[str, str]) -> Metric:
+    """Returns a total split by label. What older versions counted without the label is `unknown`."""
     total, prefix = of
     parts = {each.removeprefix(prefix): n for each, n in status.counted.items() if each.startswith(prefix)}
     rest = status.totals[total] - sum(parts.values())
-    family = CounterMetricFamily(PREFIX + name, says, labels=[label])
+    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
     for value, number in sorted(parts.items()) + ([("unknown", rest)] if rest > 0 else []):
         family.add_metric([value], number)
     return family
@@ -162,31 +166,35 @@ def _apart(name: str, says: str, label: str, status: Status, of: tuple[str, str]
 def _times(status: Status) -> Metric:
     family = HistogramMetricFamily(
         PREFIX + "change_confirmation_seconds",
-        "Time from Redis' acceptance of a change to its confirmation by the endpoint, by op.",
+        "Time from Redis's acceptance of a change to its confirmation by the endpoint, by op.",
         labels=["op"],
     )
     for op in OPS:
         numbers, took_ms = times(status.counted, op)
-        bounds = [str(floatToGoString(bound)) for bound in (*BOUNDS_SECONDS, float("inf"))]  # type: ignore[no-untyped-call] # the library leaves it untyped
+        bounds = [str(floatToGoString(bound)) for bound in (*BOUNDS_SECONDS, float("inf"))]  # type: ignore[no-untyped-call] # the library has no types here
         family.add_metric([op], list(zip(bounds, accumulate(numbers), strict=True)), took_ms / 1000)
     return family
 
 
 def _reconciled(run: Mapping[str, Any] | None) -> Iterator[Metric]:
     ended = 0.0 if run is None else run["ended"] / 1000
-    yield _gauge("reconcile_ended_timestamp_seconds", "When the last reconciliation ended; 0 where none did.", ended)
+    yield _gauge(
+        "reconcile_ended_timestamp_seconds",
+        "Unix time at which the last reconciliation ended; 0 if there was none.",
+        ended,
+    )
     sent = GaugeMetricFamily(
-        PREFIX + "reconcile_changes", "Changes that the last reconciliation asked for, by op.", labels=["op"]
+        PREFIX + "reconcile_changes", "Changes that the last reconciliation needed, by op.", labels=["op"]
     )
     drift = GaugeMetricFamily(
         PREFIX + "reconcile_drift",
-        "Contacts that the endpoint lacked, or had too many, by its own counts after the last reconciliation.",
+        "Contacts that the endpoint lacked or had in excess at the last reconciliation, by its own counts.",
         labels=["found"],
     )
     known: Mapping[str, Any] = run or {}
     for op in OPS if known else ():
         sent.add_metric([op], known[f"{op}s"])
-    found = known.get("drift")  # only where it was waited for
+    found = known.get("drift")  # only if the run waited for the delivery
     if found is not None:
         drift.add_metric(["missing"], found["inserted"])
         drift.add_metric(["too_many"], found["deleted"])
@@ -195,11 +203,15 @@ def _reconciled(run: Mapping[str, Any] | None) -> Iterator[Metric]:
 
 
 def _gate(status: Status) -> Iterator[Metric]:
-    state = GaugeMetricFamily(PREFIX + "gate_state", "The endpoint's gate: 1 at the state it is in.", labels=["state"])
+    state = GaugeMetricFamily(
+        PREFIX + "gate_state",
+        "State of the endpoint's gate: 1 for the current state, 0 for the others.",
+        labels=["state"],
+    )
     for name in get_args(State):
         state.add_metric([name], status.gate.state == name)
     yield state
-    held = GaugeMetricFamily(PREFIX + "gate_held", "1 while the gate is held, with its reason.", labels=["reason"])
+    held = GaugeMetricFamily(PREFIX + "gate_held", "1 while the gate is held, by reason.", labels=["reason"])
     if status.gate.state == "held":
         held.add_metric([status.gate.reason], 1)
     yield held

@@ -1,4 +1,4 @@
-"""What a request gives, read strictly: each parameter known, of its length and form, or refused by its name."""
+"""Reads a request's parameters strictly: an unknown or invalid parameter is refused by its name."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ _REASON: Final = re.compile(r"[a-z_]{1,64}")
 
 
 def query_of(request: Request, *names: str) -> dict[str, str]:
-    """The query's parameters that are not empty; none but these may be there, and each once.
+    """Returns the query's parameters that are not empty.
 
     Raises:
-        Refused: it is too long, or another parameter is there, or one twice.
+        Refused: the query is too long, has an unknown parameter, or has one twice.
     """
     if len(request.url.query) > _QUERY_MAX_BYTES:
-        raise Refused(413, "too_large", f"the query must have {_QUERY_MAX_BYTES} bytes at most")
+        raise Refused(413, "too_large", f"the query must have at most {_QUERY_MAX_BYTES} bytes")
     items = request.query_params.multi_items()
-    given = dict(items)
-    if not given.keys() <= set(names) or len(given) < len(items):
+    params = dict(items)
+    if not params.keys() <= set(names) or len(params) < len(items):
         known = ", ".join(names) or "none"
-        raise Refused(400, "bad_query", f"the query's parameters are, each once: {known}")
-    return {name: value for name, value in given.items() if value}
+        raise Refused(400, "bad_query", f"allowed query parameters, each once: {known}")
+    return {name: value for name, value in params.items() if value}
 
 
-def number_of(given: Mapping[str, str], name: str) -> int:
-    """A number from 0 on, 0 where it is not given.
+def number_of(params: Mapping[str, str], name: str) -> int:
+    """Returns a number of 0 or more; 0 if the parameter is missing.
 
     Raises:
-        Refused: it is none.
+        Refused: the value is not such a number.
     """
-    value = given.get(name, "0")
+    value = params.get(name, "0")
     if not (value.isascii() and value.isdecimal() and len(value) < 8 and int(value) <= _SKIP_MAX):
         raise Refused(400, f"bad_{name}", f"{name} must be a number from 0 to {_SKIP_MAX}")
     return int(value)
 
 
-def id_of(given: Mapping[str, object], name: str) -> str:
-    """An owner's or a contact's id.
+def id_of(params: Mapping[str, object], name: str) -> str:
+    """Returns an owner's or a contact's id.
 
     Raises:
-        Refused: it is missing, or none.
+        Refused: it is missing or invalid.
     """
-    value = given.get(name)
-    # A lone surrogate, as JSON can spell it, has no UTF-8.
+    value = params.get(name)
+    # JSON can hold a lone surrogate, which has no UTF-8 form.
     raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
     if id_fault(raw) is not None:
         rule = f"1 to {ID_MAX_BYTES} bytes of UTF-8 without control characters"
@@ -71,42 +71,44 @@ def id_of(given: Mapping[str, object], name: str) -> str:
     return raw.decode()
 
 
-def filters_of(given: Mapping[str, object]) -> Wanted:
-    """The letters that owner, contact and reason let through, as far as they are given.
+def filters_of(params: Mapping[str, object]) -> Wanted:
+    """Returns the selection of dead letters by owner, contact and reason; a missing filter selects all.
 
     Raises:
-        Refused: one of them does not fit.
+        Refused: a filter is invalid.
     """
-    reason = given.get("reason")
+    reason = params.get("reason")
     if reason is not None and not (isinstance(reason, str) and _REASON.fullmatch(reason)):
         raise Refused(400, "bad_reason", "reason must be a word such as refused or bad_op")
-    owner, contact = (id_of(given, name) if name in given else None for name in ("owner", "contact"))
+    owner, contact = (id_of(params, name) if name in params else None for name in ("owner", "contact"))
     return Wanted(owner=owner, contact=contact, reason=reason)
 
 
 def wanted_of(body: Mapping[str, object]) -> Wanted:
-    """The letters that a body names: `{"ids": [...]}`, or `{"all": true}` with filters or without.
+    """Returns the selection of dead letters in a body: `{"ids": [...]}`, or `{"all": true}` with optional filters.
 
     Raises:
-        Refused: it does not say which, in one of these two ways.
+        Refused: the body has neither form.
     """
     if body.keys() == {"ids"}:
         ids = body["ids"]
         if not isinstance(ids, list) or not 1 <= len(ids) <= MOVED_MAX:
-            raise Refused(400, "bad_ids", f"ids must be a list of 1 to {MOVED_MAX} letters' ids")
+            raise Refused(400, "bad_ids", f"ids must be a list of 1 to {MOVED_MAX} ids of dead letters")
         if not all(isinstance(each, str) and _LETTER_ID.fullmatch(each) for each in ids):
-            raise Refused(400, "bad_ids", "a letter's id is a partition and a number, such as 17-3")
+            raise Refused(400, "bad_ids", "ids must hold a partition and a number each, such as 17-3")
         return Wanted(ids=tuple(dict.fromkeys(ids)))
     if body.keys() <= {"all", "owner", "contact", "reason"} and body.get("all") is True:
         return filters_of(body)
-    raise Refused(400, "bad_body", "say ids, or all: true with owner, contact and reason as filters")
+    raise Refused(
+        400, "bad_body", "the body must hold ids, or all: true with the optional filters owner, contact and reason"
+    )
 
 
 async def body_of(request: Request) -> dict[str, Any]:
-    """The JSON object that a request brings.
+    """Returns the JSON object in a request's body.
 
     Raises:
-        Refused: it is too long, too slow, of another type, or no JSON object.
+        Refused: the body is too long, too slow, of another media type, or not a JSON object.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused(415, "bad_type", "the body must be application/json")
@@ -116,11 +118,11 @@ async def body_of(request: Request) -> dict[str, Any]:
             async for chunk in request.stream():
                 raw += chunk
                 if len(raw) > BODY_MAX_BYTES:
-                    raise Refused(413, "too_large", f"the body must have {BODY_MAX_BYTES} bytes at most")
+                    raise Refused(413, "too_large", f"the body must have at most {BODY_MAX_BYTES} bytes")
     except TimeoutError:
-        raise Refused(408, "too_slow", f"the body must come within {_BODY_SECONDS:g} s") from None
+        raise Refused(408, "too_slow", f"the body must arrive within {_BODY_SECONDS:g} s") from None
     except ClientDisconnect:
-        raise Refused(400, "gone", "the client left before the end") from None
+        raise Refused(400, "gone", "the client disconnected before the end of the body") from None
     try:
         found = orjson.loads(bytes(raw))
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What a request is refused with: a status, a word for programs, and a line for people."""
+"""The refusal of a request: an HTTP status, an error code for programs, and a line for people."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ class Refused(Exception):  # noqa: N818 - a name that says what happened needs n
 
     Args:
         status: HTTP status.
-        error: one word, for programs.
-        message: one line, for people; without secrets, and without what was sent.
+        error: code for programs, one word.
+        message: one line for people. It never contains secrets or the request's input.
     """
 
     def __init__(self, status: int, error: str, message: str) -> None:

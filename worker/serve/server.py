@@ -1,4 +1,4 @@
-"""Serves the application in the foreground, on an address that may be listened on."""
+"""Serves the web application in the foreground."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announc
     Returns after Ctrl-C. SIGTERM ends the process by that signal, after the same clean stop.
 
     Args:
-        settings: where Redis is, and the namespace.
-        tokens: who may look, who may act.
+        settings: Redis and the namespace.
+        tokens: the tokens for reading and for acting.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
-        announce: called with the URL as soon as clients may connect.
+        announce: called with the URL when clients can connect.
 
     Raises:
         OSError: the address cannot be listened on.
@@ -48,7 +48,7 @@ def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announc
 
 
 def server_of(app: Starlette) -> uvicorn.Server:
-    """What serves the application: few connections, none of which can hold up its end."""
+    """Returns the server of the application. It limits connections, and stops in bounded time."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -1,4 +1,4 @@
-"""What `serve` knows of the fleet: one look at Redis at a time, shared by all who ask, and what the last looks saw."""
+"""Snapshots of the fleet's state: read one at a time, shared by all clients, with a history for the chart."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from worker.config.serve import ServeSettings
 
 FRESH_SECONDS: Final = 1.0
-"""A look this young answers for all who ask: many open pages cost Redis as much as one."""
+"""A snapshot this young is shared: many open pages cost Redis as much as one."""
 
 HISTORY_SECONDS: Final = 600.0
-"""How far back the chart reaches, and what the forecast of memory is made from."""
+"""Length of the chart's history, and of the history from which the memory forecast is computed."""
 
 _TIMEOUT_SECONDS: Final = 2.0
-_RATE_SECONDS: Final = 120.0  # less says nothing about a rate
+_RATE_SECONDS: Final = 120.0  # a shorter history is too little for a rate
 
 
 class Memory(NamedTuple):
-    """Redis' memory in bytes; `full` is 0 where it has no bound."""
+    """Redis's memory in bytes; `full` is 0 if it has no limit."""
 
     used: int
     full: int
 
 
-class Seen(NamedTuple):
-    """One look.
+class Snapshot(NamedTuple):
+    """The fleet's state at one moment.
 
     Attributes:
-        at: when, by the caller's monotonic clock (seconds).
-        status: what waits, what was done, the gate.
-        memory: Redis' memory.
-        reconciled: what the last reconciliation did, None where none was kept.
+        at: time of the snapshot, in seconds of the caller's monotonic clock.
+        status: backlog, totals and gate.
+        memory: Redis's memory.
+        reconciled: result of the last reconciliation; None if there is none.
     """
 
     at: float
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
 
 class Point(NamedTuple):
-    """What the chart shows of one look: Unix ms, then counters and gauges."""
+    """What the chart shows of one snapshot: Unix time in ms, then counters and gauges."""
 
     at_ms: int
     accepted: int
@@ -62,11 +62,11 @@ class Point(NamedTuple):
 
 
 class SnapshotCache:
-    """Looks at one namespace.
+    """Takes and caches snapshots of one namespace.
 
     Args:
-        settings: where Redis is, and the namespace.
-        monotonic: a clock, in seconds.
+        settings: Redis and the namespace.
+        monotonic: a monotonic clock, in seconds.
     """
 
     def __init__(self, settings: ServeSettings, monotonic: Callable[[], float]) -> None:
@@ -75,73 +75,74 @@ class SnapshotCache:
         self.client = connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._last: Seen | None = None
+        self._last: Snapshot | None = None
         self._points: deque[Point] = deque(maxlen=int(HISTORY_SECONDS / FRESH_SECONDS))
         self._used: deque[tuple[float, int]] = deque(maxlen=int(HISTORY_SECONDS / FRESH_SECONDS))
 
     def partitions(self) -> int:
-        """How many there are by now: `repartition` may have changed it since the last look.
+        """Reads the current number of partitions, which `repartition` can change at any time.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
-            ContactSyncError: the log was begun otherwise than configured.
+            ContactSyncError: the settings do not match the log.
         """
         return agreed_partitions(self.client, self.settings)
 
-    def look(self, *, fresh_seconds: float = FRESH_SECONDS) -> Seen:
-        """A look no older than so many seconds.
+    def snapshot(self, *, fresh_seconds: float = FRESH_SECONDS) -> Snapshot:
+        """Returns a snapshot that is younger than `fresh_seconds`; takes a new one if needed.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
-            ContactSyncError: the log was begun otherwise than configured.
+            ContactSyncError: the settings do not match the log.
         """
         with self._lock:
             now = self._monotonic()
             if self._last is None or now - self._last.at >= fresh_seconds:
                 status = read_status(self.client, self.keys, self.partitions())
                 runs = past_runs(self.client, self.keys, 1)
-                self._last = Seen(now, status, self._memory(), runs[0] if runs else None)
+                self._last = Snapshot(now, status, self._memory(), runs[0] if runs else None)
                 self._note(self._last)
             return self._last
 
     def points(self) -> list[Point]:
-        """What was seen in the last minutes, the oldest first."""
+        """Returns the points of the last minutes, the oldest first."""
         with self._lock:
             return list(self._points)
 
     def full_seconds(self) -> float:
-        """In how many seconds Redis is full at the rate of the last minutes; infinite where it does not grow, or may.
+        """Returns in how many seconds Redis is full at the rate of the last minutes.
 
-        A line through all that was seen, so that one large batch makes no alarm.
+        Infinite if its memory does not grow, has no limit, or the history is too short. The rate is that of a line
+        through all samples, so that one large batch raises no alarm.
         """
         with self._lock:
-            seen, last = list(self._used), self._last
-        if last is None or not last.memory.full or len(seen) < 2 or seen[-1][0] - seen[0][0] < _RATE_SECONDS:
+            used, last = list(self._used), self._last
+        if last is None or not last.memory.full or len(used) < 2 or used[-1][0] - used[0][0] < _RATE_SECONDS:
             return float("inf")
         if last.memory.used >= last.memory.full:
             return 0.0
-        rate = _slope(seen)
+        rate = _slope(used)
         return (last.memory.full - last.memory.used) / rate if rate > 0 else float("inf")
 
     def ready(self) -> None:
-        """Asks whether Redis answers.
+        """Checks that Redis answers.
 
         Raises:
-            redis.RedisError: it does not.
+            redis.RedisError: it does not answer, or refuses.
         """
         self.client.ping()
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         self.client.close()
 
     def _memory(self) -> Memory:
         info: dict[str, object] = dict(self.client.info("memory"))
         return Memory(_whole(info.get("used_memory")), _whole(info.get("maxmemory")))
 
-    def _note(self, seen: Seen) -> None:
-        status = seen.status
-        self._used.append((seen.at, seen.memory.used))
+    def _note(self, snapshot: Snapshot) -> None:
+        status = snapshot.status
+        self._used.append((snapshot.at, snapshot.memory.used))
         point = Point(
             status.gate.now_ms,
             status.totals["events"],
@@ -158,7 +159,7 @@ def _whole(value: object) -> int:
 
 
 def _slope(points: list[tuple[float, int]]) -> float:
-    """Bytes a second, by least squares."""
+    """Returns the growth in bytes per second, by least squares."""
     mean_at = sum(at for at, _ in points) / len(points)
     mean_used = sum(used for _, used in points) / len(points)
     spread = sum((at - mean_at) ** 2 for at, _ in points)

@@ -1,6 +1,6 @@
-"""Threads that ask Redis, so that the loop that answers never waits: few, so that its connections are few.
+"""Thread pools for calls to Redis, so that the event loop never blocks. They are small, to use few connections.
 
-Looks have threads of their own: a probe or a scrape never stands behind a search through all dead letters.
+Quick calls have their own pool, so that a probe or a scrape never waits for a search through all dead letters.
 """
 
 from __future__ import annotations
@@ -20,64 +20,64 @@ if TYPE_CHECKING:
 
 _THREADS: Final = 2
 _QUEUED_MAX: Final = 32
-"""So many wait at most; who comes then is told so at once."""
+"""Most calls in one pool, waiting or running. Further ones are refused at once."""
 
 _Value = TypeVar("_Value")
 
 
 class _Queue:
-    """Some threads, and how many wait for them or are in them."""
+    """A thread pool with a bounded number of calls."""
 
     def __init__(self, name: str) -> None:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
         self._queued = 0
 
-    async def run(self, work: Callable[..., _Value], *args: Any) -> _Value:
+    async def run(self, call: Callable[..., _Value], *args: Any) -> _Value:
         if self._queued >= _QUEUED_MAX:
-            raise Refused(503, "busy", "too many ask at once: try again")
+            raise Refused(503, "busy", "too many requests at once: try again")
         self._queued += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        future.add_done_callback(self._done)  # also where whoever asked has gone
+        future = asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+        future.add_done_callback(self._done)  # even if the client has gone
         return await future
 
     def _done(self, _: object) -> None:
         self._queued -= 1
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)  # what was begun ends: a redrive, and the note of it
+        self._threads.shutdown(cancel_futures=True)  # a running call completes: a redrive and its record
 
 
 class ThreadPools:
-    """What the application does in threads."""
+    """The thread pools of the application: one for quick calls, one for slow calls."""
 
     def __init__(self) -> None:
-        self._looks = _Queue("serve-look")
-        self._moves = _Queue("serve-move")
+        self._quick = _Queue("serve-quick")
+        self._slow = _Queue("serve-slow")
 
-    async def look(self, work: Callable[..., _Value], *args: Any) -> _Value:
-        """Does what takes a round trip or two.
-
-        Raises:
-            Refused: too many wait.
-        """
-        return await self._looks.run(work, *args)
-
-    async def move(self, work: Callable[..., _Value], *args: Any) -> _Value:
-        """Does what may take seconds.
+    async def quick(self, call: Callable[..., _Value], *args: Any) -> _Value:
+        """Runs a call that takes one or two round trips.
 
         Raises:
-            Refused: too many wait.
+            Refused: too many calls wait.
         """
-        return await self._moves.run(work, *args)
+        return await self._quick.run(call, *args)
+
+    async def slow(self, call: Callable[..., _Value], *args: Any) -> _Value:
+        """Runs a call that may take seconds.
+
+        Raises:
+            Refused: too many calls wait.
+        """
+        return await self._slow.run(call, *args)
 
     @asynccontextmanager
-    async def every(self, seconds: float, work: Callable[[], object]) -> AsyncIterator[None]:
-        """Does this look every so often for as long as the block lasts; then ends the threads."""
+    async def every(self, seconds: float, call: Callable[[], object]) -> AsyncIterator[None]:
+        """Repeats a quick call every `seconds` until the block ends; then ends the threads."""
 
         async def again() -> None:
             while True:
-                with suppress(redis.RedisError, ContactSyncError, Refused):  # who asks is told
-                    await self.look(work)
+                with suppress(redis.RedisError, ContactSyncError, Refused):  # a client that asks gets the error itself
+                    await self.quick(call)
                 await asyncio.sleep(seconds)
 
         task = asyncio.create_task(again())
@@ -85,5 +85,5 @@ class ThreadPools:
             yield
         finally:
             task.cancel()
-            self._looks.close()
-            self._moves.close()
+            self._quick.close()
+            self._slow.close()

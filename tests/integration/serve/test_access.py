@@ -84,7 +84,7 @@ def test_the_cookie_is_for_this_site_alone_and_for_no_script(fleet: Fleet) -> No
 def test_a_cookie_ends_with_its_time_and_with_its_token_and_cannot_be_made_up() -> None:
     now = 1_800_000_000.0
     access = Access(TOKENS, "127.0.0.1", loopback=True)
-    good = access.session("reader", now)
+    good = access.session_cookie("reader", now)
 
     def role(value: str, *, of: Access = access, at: float = now) -> str | None:
         return of.role({"cookie": f"{COOKIE}={value}"}, at)

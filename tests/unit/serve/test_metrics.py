@@ -12,23 +12,23 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.seen import seen, view
+from tests.support.snapshot import snapshot, view
 from worker.core.counters import BOUNDS_SECONDS
-from worker.serve.metrics import Families, families, standing
+from worker.serve.metrics import Families, families, families_without_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from prometheus_client import Metric
 
-    from worker.serve.snapshots import Seen
+    from worker.serve.snapshots import Snapshot
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTED = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 
-HELD = seen(view("held", reason="credentials", wait_ms=1500))
+HELD = snapshot(view("held", reason="credentials", wait_ms=1500))
 
 
 def written(found: Iterable[Metric]) -> str:
@@ -37,7 +37,7 @@ def written(found: Iterable[Metric]) -> str:
     return generate_latest(registry).decode()
 
 
-def samples(of: Seen, full_seconds: float = inf) -> dict[tuple[str, tuple[str, ...]], float]:
+def samples(of: Snapshot, full_seconds: float = inf) -> dict[tuple[str, tuple[str, ...]], float]:
     """Every sample as Prometheus reads it, by name and the values of its labels."""
     parsed = text_string_to_metric_families(written(families(of, full_seconds)))
     every = [each for family in parsed for each in family.samples]
@@ -84,8 +84,8 @@ def test_the_dashboard_shows_every_metric_that_moves() -> None:
 
 
 def test_counters_are_the_totals() -> None:
-    found = samples(seen())
-    totals = seen().status.totals
+    found = samples(snapshot())
+    totals = snapshot().status.totals
     assert found["contact_sync_changes_accepted_total", ()] == totals["events"]
     assert found["contact_sync_changes_confirmed_total", ("upsert",)] == totals["upserts_confirmed"]
     assert found["contact_sync_changes_confirmed_total", ("delete",)] == totals["deletes_confirmed"]
@@ -100,18 +100,18 @@ def test_counters_are_the_totals() -> None:
     ],
 )
 def test_what_was_counted_before_it_was_told_apart_is_unknown(name: str, total: str, parts: dict[str, int]) -> None:
-    of = {labels[0]: value for (found, labels), value in samples(seen()).items() if found == name}
-    assert of == {**parts, "unknown": seen().status.totals[total] - sum(parts.values())}
+    of = {labels[0]: value for (found, labels), value in samples(snapshot()).items() if found == name}
+    assert of == {**parts, "unknown": snapshot().status.totals[total] - sum(parts.values())}
 
 
 def test_the_time_to_confirmation_is_a_histogram() -> None:
     name = "contact_sync_change_confirmation_seconds"
-    found = {labels: value for (each, labels), value in samples(seen()).items() if each == f"{name}_bucket"}
+    found = {labels: value for (each, labels), value in samples(snapshot()).items() if each == f"{name}_bucket"}
     assert len(found) == 2 * (len(BOUNDS_SECONDS) + 1)
     assert (found["0.25", "upsert"], found["0.5", "upsert"], found["+Inf", "upsert"]) == (0, 1, 1)
-    assert samples(seen())[f"{name}_count", ("upsert",)] == 1
-    assert samples(seen())[f"{name}_sum", ("upsert",)] == 0.3
-    assert samples(seen())[f"{name}_count", ("delete",)] == 0
+    assert samples(snapshot())[f"{name}_count", ("upsert",)] == 1
+    assert samples(snapshot())[f"{name}_sum", ("upsert",)] == 0.3
+    assert samples(snapshot())[f"{name}_count", ("delete",)] == 0
 
 
 def test_the_gate_tells_its_state_and_why_it_is_held() -> None:
@@ -120,11 +120,11 @@ def test_the_gate_tells_its_state_and_why_it_is_held() -> None:
     assert states == {"ok": 0, "backing_off": 0, "held": 1}
     assert found["contact_sync_gate_held", ("credentials",)] == 1
     assert found["contact_sync_gate_wait_seconds", ()] == 1.5
-    assert not [name for name, _ in samples(seen()) if name == "contact_sync_gate_held"]
+    assert not [name for name, _ in samples(snapshot()) if name == "contact_sync_gate_held"]
 
 
 def test_gauges_are_the_looks() -> None:
-    found = {name: value for (name, labels), value in samples(seen(), 60.0).items() if not labels}
+    found = {name: value for (name, labels), value in samples(snapshot(), 60.0).items() if not labels}
     assert found["contact_sync_oldest_change_age_seconds"] == 2.5
     assert found["contact_sync_backlog_entries"] == 11
     assert found["contact_sync_pending_pairs"] == 12
@@ -133,10 +133,10 @@ def test_gauges_are_the_looks() -> None:
     assert found["contact_sync_redis_memory_used_bytes"] == 1000
     assert found["contact_sync_redis_memory_max_bytes"] == 4000
     assert found["contact_sync_redis_memory_full_seconds"] == 60
-    assert samples(seen(oldest_ms=None))["contact_sync_oldest_change_age_seconds", ()] == 0
+    assert samples(snapshot(oldest_ms=None))["contact_sync_oldest_change_age_seconds", ()] == 0
 
 
 def test_without_redis_only_that_is_told() -> None:
-    told = [line for line in written(standing(up=False)).splitlines() if not line.startswith("#")]
+    told = [line for line in written(families_without_redis(up=False)).splitlines() if not line.startswith("#")]
     assert told[0] == "contact_sync_redis_up 0.0"
     assert len(told) == 2

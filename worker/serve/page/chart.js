@@ -1,4 +1,4 @@
-// Lines over time, as SVG: points of [Unix ms, number], drawn anew with every look.
+// Line charts over time, as SVG: points of [Unix ms, number], redrawn at every update.
 
 const SPACE = "http://www.w3.org/2000/svg";
 const NARROWEST = 200;
@@ -14,7 +14,7 @@ function make(name, attributes, text) {
   return element;
 }
 
-// A round number that nothing drawn exceeds.
+// The upper end of the axis: a round number of at least `most`.
 function ceiling(most) {
   if (most <= 0) return 1;
   const ten = 10 ** Math.floor(Math.log10(most));
@@ -27,9 +27,9 @@ export function short(number) {
   return `${+number.toFixed(number < 10 ? 1 : 0)}`;
 }
 
-// lines: [{name: class of the line, points}]; all within the same span of time.
+// lines: [{name: CSS class of the line, points}], all over the same time span.
 export function draw(into, lines, label, spanMs) {
-  const width = Math.max(NARROWEST, into.clientWidth); // so that its words are as large as the page's
+  const width = Math.max(NARROWEST, into.clientWidth); // so that its text is as large as the page's
   const every = lines.flatMap((line) => line.points);
   const last = Math.max(...every.map(([at]) => at), 0);
   const top = ceiling(Math.max(...every.map(([, value]) => value), 0));
@@ -52,7 +52,7 @@ export function draw(into, lines, label, spanMs) {
   into.replaceChildren(svg);
 }
 
-// How fast a counter rises, in steps of a few seconds. A counter that fell (Redis came back empty) begins anew.
+// The rate of a counter per second, in steps of a few seconds. A counter that fell (an empty Redis) starts again.
 export function rates(points, column, stepMs = 5000) {
   const found = [];
   let from = points[0];

@@ -1,5 +1,5 @@
-// The page: looks every two seconds, says what it sees, and asks before it removes anything. Whatever others wrote is
-// shown as text alone.
+// The page: reads the state every two seconds, shows it, and asks before it removes anything. Everything that comes
+// from changes or the endpoint is shown as plain text.
 
 import {draw, rates, short} from "./chart.js";
 
@@ -17,7 +17,7 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
-// Asking
+// Requests
 
 class Refused extends Error {
   constructor(status, error, message) {
@@ -27,7 +27,7 @@ class Refused extends Error {
   }
 }
 
-async function ask(path, body) {
+async function request(path, body) {
   const options = body === undefined ? {} : {
     method: "POST",
     headers: {"content-type": "application/json", "x-contact-sync": "1"},
@@ -39,14 +39,14 @@ async function ask(path, body) {
   } catch {
     throw new Refused(0, "serve_away", "contact-sync serve does not answer");
   }
-  let said;
+  let answer;
   try {
-    said = await response.json();
+    answer = await response.json();
   } catch {
-    throw new Refused(response.status, "unreadable", `contact-sync serve answers ${response.status}`);
+    throw new Refused(response.status, "unreadable", `contact-sync serve answered HTTP ${response.status} without JSON`);
   }
-  if (!response.ok) throw new Refused(response.status, said.error, said.message);
-  return said;
+  if (!response.ok) throw new Refused(response.status, answer.error, answer.message);
+  return answer;
 }
 
 // Words
@@ -54,7 +54,7 @@ async function ask(path, body) {
 const count = (number) => number.toLocaleString("en");
 const many = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
 
-function lasted(seconds) {
+function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   const rest = Math.round(seconds);
   if (rest < 60) return `${rest} s`;
@@ -66,20 +66,20 @@ function lasted(seconds) {
 const bytes = (number) => `${short(number / 1048576)} MiB`;
 const clock = (iso) => new Date(iso).toLocaleString();
 
-// What it all means: [how bad, headline, what to do]
-function judge({status, lost_words: lost, retry_seconds: retry}) {
+// The overall state: [severity, headline, advice]
+function verdictOf({status, lost_words: lost, retry_seconds: retry}) {
   const {endpoint, oldest_seconds: oldest} = status;
-  const next = retry > 0 ? `Next try in ${lasted(retry)}` : "Next try now";
-  const waits = oldest === null ? "nothing waits" : `the oldest change has waited for ${lasted(oldest)}`;
-  if (lost) return ["bad", `Redis lost changes: ${lost}`, "Say those changes again, then: contact-sync status --acknowledge"];
-  if (endpoint.paused_since) return ["warn", `An operator paused deliveries; ${waits}`, "They go on with: contact-sync resume"];
-  if (endpoint.state === "held") return ["bad", `The endpoint is held (${endpoint.reason}); ${waits}`, `${next}. docs/operating.md, The gate, says what to do by reason.`];
-  if (endpoint.state === "backing_off") return ["warn", `The endpoint is away; ${waits}`, `${next}. Nothing is lost; changes are joined meanwhile.`];
-  if (status.wrong_type_partitions.length) return ["warn", `In partitions ${status.wrong_type_partitions.join(", ")} a key has the wrong type`, "Find whose it is; rename or remove it."];
-  if (oldest !== null && !status.worker_awake) return ["bad", `No worker is awake; ${waits}`, "Start one: contact-sync worker"];
-  if (oldest !== null && oldest >= OLD_SECONDS) return ["warn", `Contacts are late: ${waits}`, "The endpoint is ok: look at the workers. contact-sync health tells whether they move."];
-  if (oldest === null) return ["good", "All is delivered: nothing waits", status.worker_awake ? "" : "No worker is awake."];
-  return ["good", `Contacts flow: ${waits}`, ""];
+  const next = retry > 0 ? `Next try in ${duration(retry)}` : "Next try now";
+  const waits = oldest === null ? "nothing is waiting" : `the oldest change has waited for ${duration(oldest)}`;
+  if (lost) return ["bad", `Redis lost changes: ${lost}`, "Send those changes again, then run: contact-sync status --acknowledge"];
+  if (endpoint.paused_since) return ["warn", `An operator paused deliveries; ${waits}`, "To resume them, run: contact-sync resume"];
+  if (endpoint.state === "held") return ["bad", `The endpoint is held (${endpoint.reason}); ${waits}`, `${next}. For what to do, see "The gate" in docs/operating.md.`];
+  if (endpoint.state === "backing_off") return ["warn", `The endpoint is not available; ${waits}`, `${next}. Nothing is lost: changes wait in Redis.`];
+  if (status.wrong_type_partitions.length) return ["warn", `In partitions ${status.wrong_type_partitions.join(", ")}, a key of ours has the wrong type`, "Find out which program wrote the key, then rename or remove it."];
+  if (oldest !== null && !status.worker_awake) return ["bad", `No worker is running; ${waits}`, "Start one: contact-sync worker"];
+  if (oldest !== null && oldest >= OLD_SECONDS) return ["warn", `Contacts are late: ${waits}`, "The endpoint is ok: check the workers. contact-sync health shows whether they make progress."];
+  if (oldest === null) return ["good", "All changes are delivered", status.worker_awake ? "" : "No worker is running."];
+  return ["good", `Changes are being delivered: ${waits}`, ""];
 }
 
 // Showing
@@ -91,8 +91,8 @@ function facts(into, rows) {
 }
 
 function showMemory({used_bytes: used, max_bytes: most, full_seconds: full}) {
-  const bound = most ? `of ${bytes(most)}` : "no bound";
-  const left = full === null ? "" : `; full in ${lasted(full)} at this rate`;
+  const bound = most ? `of ${bytes(most)}` : "no limit";
+  const left = full === null ? "" : `; full in ${duration(full)} at this rate`;
   $("memory").replaceChildren(bytes(used), make("small", {textContent: bound + left}));
 }
 
@@ -100,7 +100,7 @@ function showGate({endpoint}, retry) {
   const rows = [["state", endpoint.state.replace("_", " ")]];
   if (endpoint.reason) rows.push(["reason", endpoint.reason]);
   if (endpoint.paused_since) rows.push(["paused since", clock(endpoint.paused_since)]);
-  else if (endpoint.state !== "ok") rows.push(["next try", retry > 0 ? `in ${lasted(retry)}` : "now"]);
+  else if (endpoint.state !== "ok") rows.push(["next try", retry > 0 ? `in ${duration(retry)}` : "now"]);
   if (endpoint.attempts) rows.push(["attempts failed", count(endpoint.attempts)]);
   rows.push(["last error", endpoint.last_error ?? "none"]);
   facts($("gate"), rows);
@@ -110,24 +110,24 @@ function showDone({totals, worker_awake: awake, workers, partitions, partitions_
   facts($("done"), [
     ["accepted", count(totals.events)],
     ["confirmed", `${count(totals.records_confirmed)}: ${count(totals.upserts_confirmed)} upserts, ${count(totals.deletes_confirmed)} deletes`],
-    ["spared", `${count(totals.coalesced)} coalesced, ${count(totals.superseded)} superseded, ${count(totals.stale)} stale`],
+    ["merged or dropped", `${count(totals.coalesced)} coalesced, ${count(totals.superseded)} superseded, ${count(totals.stale)} stale`],
     ["dead-lettered", count(totals.dead_lettered)],
     ["requests", `${count(totals.requests)}, ${count(totals.retries)} retries, ${count(totals.repairs)} repairs`],
-    ["workers", awake ? `awake; ${count(leased)} of ${count(partitions)} partitions worked on` : "none is awake"],
-    ["seen", workers.map(({name, pool, concurrency, since}) => `${name} (${pool}, ${concurrency}, since ${clock(since)})`).join("; ") || "none in the last minute"],
+    ["workers", awake ? `running; ${count(leased)} of ${count(partitions)} partitions in progress` : "none is running"],
+    ["seen in the last minute", workers.map(({name, pool, concurrency, since}) => `${name} (${pool}, ${concurrency}, since ${clock(since)})`).join("; ") || "none"],
   ]);
 }
 
 const partWords = ([entries, pairs, dead, waited, leased], number) => [
   `partition ${number}: ${count(entries)} entries, ${count(pairs)} pairs pending, ${count(dead)} dead letters`,
-  waited === null ? "" : `, oldest ${lasted(waited)}`,
-  leased ? ", a worker holds it" : "",
+  waited === null ? "" : `, oldest ${duration(waited)}`,
+  leased ? ", held by a worker" : "",
 ].join("");
 
 let parts = [];
 let partShown = null;
 
-// The cells stay and change their looks, so that whoever stands on one with the keyboard stays there.
+// The cells stay and only their content changes, so that the keyboard focus stays where it is.
 function showParts(found) {
   parts = found;
   const list = $("parts");
@@ -155,7 +155,7 @@ function showFlow(points) {
   $("accepted-rate").textContent = now(accepted);
   $("confirmed-rate").textContent = now(confirmed);
   const lines = [{name: "accepted", points: accepted}, {name: "confirmed", points: confirmed}];
-  draw($("rates"), lines, `accepted ${now(accepted)}, confirmed ${now(confirmed)} changes a second`, spanMs);
+  draw($("rates"), lines, `accepted ${now(accepted)}, confirmed ${now(confirmed)} changes per second`, spanMs);
   const waiting = points.map((point) => [point[0], point[3]]);
   draw($("backlog"), [{name: "waits", points: waiting}], `${count(points.at(-1)?.[3] ?? 0)} changes waiting`, spanMs);
 }
@@ -170,13 +170,13 @@ let seenAt = null;
 
 function show(found, points) {
   const {status} = found;
-  const [how, headline, advice] = judge(found);
+  const [how, headline, advice] = verdictOf(found);
   say("verdict", how, headline);
   $("advice").textContent = advice;
   $("namespace").textContent = found.namespace === "contact-sync" ? "" : found.namespace;
-  $("role").textContent = found.role === "reader" ? "looking only" : "";
-  $("oldest").textContent = status.oldest_seconds === null ? "–" : lasted(status.oldest_seconds);
-  $("oldest-delete").textContent = status.oldest_delete_seconds === null ? "–" : lasted(status.oldest_delete_seconds);
+  $("role").textContent = found.role === "reader" ? "read-only" : "";
+  $("oldest").textContent = status.oldest_seconds === null ? "–" : duration(status.oldest_seconds);
+  $("oldest-delete").textContent = status.oldest_delete_seconds === null ? "–" : duration(status.oldest_delete_seconds);
   $("waiting").replaceChildren(
     count(status.waiting_changes),
     make("small", {textContent: `${count(status.backlog_events)} entries, ${count(status.pending_pairs)} pairs`}),
@@ -198,9 +198,9 @@ let role = null;
 
 function letterRow(letter) {
   const box = make("input", {type: "checkbox", value: letter.id, ariaLabel: `letter ${letter.id}`});
-  const said = [letter.code, letter.field && `field ${letter.field}`].filter(Boolean).join(", ");
+  const details = [letter.code, letter.field && `field ${letter.field}`].filter(Boolean).join(", ");
   const summary = make("summary", {},
-    make("span", {className: "reason", textContent: letter.reason}), said ? ` (${said})` : "",
+    make("span", {className: "reason", textContent: letter.reason}), details ? ` (${details})` : "",
     `: ${letter.op ?? "?"} of contact ${letter.contact ?? "?"} by owner ${letter.owner ?? "?"}`,
     letter.outdated ? make("span", {className: "outdated", textContent: " outdated"}) : "",
   );
@@ -209,28 +209,28 @@ function letterRow(letter) {
   facts(list, [
     ["id", letter.id], ["since", clock(letter.since)], ["at", at(letter.at)], ["source", letter.source ?? "–"],
     ["entry", letter.entry ?? "–"], ["accepted", at(letter.entry_ms)], ["message", letter.message ?? "–"],
-    ["outdated", letter.outdated ? "yes: newer knowledge of the pair was confirmed, so it is not redriven" : "no"],
+    ["outdated", letter.outdated ? "yes: a newer change of the pair was confirmed, so it cannot be redriven" : "no"],
   ]);
   return make("li", {}, box, make("details", {}, summary, list));
 }
 
-async function look(skip = 0) {
+async function loadLetters(skip = 0) {
   const query = new URLSearchParams({...filter, skip});
-  const found = await ask(`api/dead-letters?${query}`);
+  const found = await request(`api/dead-letters?${query}`);
   letters = skip ? [...letters, ...found.letters] : found.letters;
   if (skip) $("letters").append(...found.letters.map(letterRow));
   else $("letters").replaceChildren(...found.letters.map(letterRow));
   $("more").hidden = !found.more;
   $("acts").hidden = role !== "operator" || letters.length === 0;
   $("every").checked = false;
-  if (!letters.length) $("letters").replaceChildren(make("li", {className: "none", textContent: Object.keys(filter).length ? "No dead letter matches." : "There are no dead letters."}));
+  if (!letters.length) $("letters").replaceChildren(make("li", {className: "none", textContent: Object.keys(filter).length ? "No dead letters match." : "There are no dead letters."}));
   return found;
 }
 
-const picked = () => [...$("letters").querySelectorAll("input:checked")].map((box) => box.value);
+const selected = () => [...$("letters").querySelectorAll("input:checked")].map((box) => box.value);
 
-function sure(what) {
-  $("sure-what").textContent = what;
+function confirmed(question) {
+  $("sure-what").textContent = question;
   $("sure").returnValue = "no";
   $("sure").showModal();
   return new Promise((answered) => {
@@ -239,34 +239,34 @@ function sure(what) {
 }
 
 const WHY = {
-  outdated: "newer knowledge of the pair was confirmed since",
-  forgotten: "it lay too long to rule out newer knowledge: say the change anew",
-  malformed: "the entry breaks a rule, and would again",
-  gone: "no dead letter any more",
+  outdated: "a newer change of the pair was confirmed since",
+  forgotten: "too old to rule out a newer confirmed change: send the change again",
+  malformed: "the entry is invalid and would be refused again",
+  gone: "no longer a dead letter",
 };
 
-function told(action, found) {
+function resultText(action, found) {
   const done = action === "purge" ? `${count(found.purged)} purged` : `${count(found.redriven)} redriven`;
   const why = Map.groupBy ? [...Map.groupBy(found.refused, ({why: each}) => each)] : found.refused.map((each) => [each.why, [each]]);
-  const refused = why.map(([each, of]) => `${count(of.length)} not: ${WHY[each] ?? each}`);
-  const more = found.more ? ["more match: do it again"] : [];
-  const noted = found.noted ? [] : ["Redis took no note of it for the audit trail"];
+  const refused = why.map(([each, of]) => `${count(of.length)} refused: ${WHY[each] ?? each}`);
+  const more = found.more ? ["more match: repeat the action"] : [];
+  const noted = found.noted ? [] : ["Redis could not record this in the audit trail"];
   return [done, ...refused, ...more, ...noted].join("; ");
 }
 
 async function act(action, which) {
   const body = which ? {ids: which} : {all: true, ...filter};
   if (which && !which.length) {
-    $("letters-said").textContent = "Pick letters first.";
+    $("letters-said").textContent = "Select letters first.";
     return;
   }
   const some = which ? many(which.length, "letter") : "all letters that match the filter";
-  if (action === "purge" && !(await sure(`Remove ${some} for good? The changes in them are never delivered.`))) return;
+  if (action === "purge" && !(await confirmed(`Remove ${some} for good? Their changes will never be delivered.`))) return;
   await doing("letters-said", async () => {
-    const found = await ask(`api/dead-letters/${action}`, body);
-    await look();
+    const found = await request(`api/dead-letters/${action}`, body);
+    await loadLetters();
     await showAudit();
-    return told(action, found);
+    return resultText(action, found);
   });
 }
 
@@ -281,12 +281,12 @@ async function doing(into, work) {
 }
 
 async function showAudit() {
-  const {entries} = await ask("api/audit");
+  const {entries} = await request("api/audit");
   $("audit").replaceChildren(...entries.map((entry) => {
     const of = entry.letters === null ? "" : ` ${many(entry.letters, "letter")}: ${entry.ids.join(" ")}`;
     return make("li", {textContent: `${clock(entry.at)}: ${entry.role} at ${entry.source}: ${entry.action.replace("_", " ")}${of}`});
   }));
-  if (!entries.length) $("audit").replaceChildren(make("li", {textContent: "nothing yet"}));
+  if (!entries.length) $("audit").replaceChildren(make("li", {textContent: "No entries yet."}));
 }
 
 // Forms
@@ -296,20 +296,20 @@ const values = (form) => Object.fromEntries([...new FormData(form)].filter(([, v
 $("filter").addEventListener("submit", (event) => {
   event.preventDefault();
   filter = values(event.target);
-  doing("letters-said", async () => void (await look()));
+  doing("letters-said", async () => void (await loadLetters()));
 });
-$("more").addEventListener("click", () => doing("letters-said", async () => void (await look(letters.length))));
+$("more").addEventListener("click", () => doing("letters-said", async () => void (await loadLetters(letters.length))));
 $("every").addEventListener("change", (event) => {
   for (const box of $("letters").querySelectorAll("input")) box.checked = event.target.checked;
 });
 for (const action of ["redrive", "purge"]) {
-  $(action).addEventListener("click", () => act(action, picked()));
+  $(action).addEventListener("click", () => act(action, selected()));
   $(`${action}-all`).addEventListener("click", () => act(action, null));
 }
 $("explain").addEventListener("submit", (event) => {
   event.preventDefault();
   doing("explained", async () => {
-    const found = await ask(`api/explain?${new URLSearchParams(values(event.target))}`);
+    const found = await request(`api/explain?${new URLSearchParams(values(event.target))}`);
     const items = found.lines.map((line) => make("li", {textContent: line, className: line.startsWith("next:") ? "next" : ""}));
     return [make("p", {textContent: `Partition ${found.partition}`}), make("ul", {}, ...items)];
   });
@@ -322,14 +322,14 @@ $("parts").addEventListener("click", (event) => {
 $("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   doing("sign-in-said", async () => {
-    await ask("api/sign-in", {token: $("token").value});
+    await request("api/sign-in", {token: $("token").value});
     $("token").value = "";
     await begin();
   });
 });
 $("sign-out").addEventListener("click", async () => {
   try {
-    await ask("api/sign-out", {});
+    await request("api/sign-out", {});
   } finally {
     location.reload();
   }
@@ -339,8 +339,8 @@ $("reasons").append(...REASONS.map((value) => make("option", {value})));
 // The loop
 
 function trouble(error) {
-  const seen = seenAt ? ` Shown is what was seen at ${seenAt.toLocaleTimeString()}.` : "";
-  const text = error ? `${error.message}.${seen} This page goes on by itself.` : "";
+  const seen = seenAt ? ` This page shows the state at ${seenAt.toLocaleTimeString()}.` : "";
+  const text = error ? `${error.message}.${seen} It keeps trying.` : "";
   if ($("trouble").textContent !== text) $("trouble").textContent = text;
   $("trouble").hidden = !error;
 }
@@ -351,12 +351,12 @@ let fresh = true;
 async function tick() {
   clearTimeout(timer);
   try {
-    const [found, {points}] = await Promise.all([ask("api/status"), ask("api/history")]);
+    const [found, {points}] = await Promise.all([request("api/status"), request("api/history")]);
     $("main").hidden = false;
     show(found, points);
     trouble(null);
     if (fresh) {
-      await Promise.all([look(), showAudit()]);
+      await Promise.all([loadLetters(), showAudit()]);
       fresh = false;
     }
   } catch (error) {
@@ -364,7 +364,7 @@ async function tick() {
       begin();
       return;
     }
-    trouble(error instanceof Refused ? error : new Error("This page failed to show what it got"));
+    trouble(error instanceof Refused ? error : new Error("This page could not show the answer"));
     if (!(error instanceof Refused)) console.error(error);
   }
   timer = setTimeout(tick, document.hidden ? 5 * EVERY_MS : EVERY_MS);
@@ -374,7 +374,7 @@ async function begin() {
   clearTimeout(timer);
   let session;
   try {
-    session = await ask("api/session");
+    session = await request("api/session");
   } catch (error) {
     trouble(error);
     timer = setTimeout(begin, EVERY_MS);

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from worker.admin.status import TOTALS, Part, Status
 from worker.core.counters import count_time
 from worker.core.gate import GateSnapshot
-from worker.serve.snapshots import Memory, Seen
+from worker.serve.snapshots import Memory, Snapshot
 
 if TYPE_CHECKING:
     from worker.core.gate import State
@@ -20,7 +20,7 @@ def view(state: State = "ok", reason: str = "", wait_ms: int = 0) -> GateSnapsho
     return GateSnapshot(T, state, 1, wait_ms, None, reason, "", 0, attempts=3)
 
 
-def seen(gate: GateSnapshot | None = None, counted: dict[str, int] | None = None, **fields: Any) -> Seen:
+def snapshot(gate: GateSnapshot | None = None, counted: dict[str, int] | None = None, **fields: Any) -> Snapshot:
     totals: Counter[str] = Counter({name: 100 + i for i, name in enumerate(TOTALS)})
     count_time(totals, "upsert", T - 300, T)
     totals |= Counter({"requests:confirmed": 90, "requests:retry": 7, "dead:refused": 4, "records_sent": 321})
@@ -41,4 +41,4 @@ def seen(gate: GateSnapshot | None = None, counted: dict[str, int] | None = None
         "counted": totals,
     }
     run = {"ended": T, "upserts": 31, "deletes": 32, "drift": {"inserted": 33, "deleted": 34}}
-    return Seen(1.0, Status(**(given | fields)), Memory(1000, 4000), run)
+    return Snapshot(1.0, Status(**(given | fields)), Memory(1000, 4000), run)
