@@ -1,1 +1,1 @@
-"""The stand-in endpoint: the contract's first section in memory, with faults to order; for tests, demo and users."""
+"""The stand-in endpoint: the platform's API in memory, with faults on demand; for tests, the demo and users."""

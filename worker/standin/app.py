@@ -1,4 +1,4 @@
-"""The stand-in endpoint as a web application: the path that is delivered to, beside those that control it."""
+"""The web application of the stand-in endpoint: the platform's path, and the paths that control the stand-in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 
 from worker.standin.control import control_routes
-from worker.standin.misbehaviour import InHand, misbehave
+from worker.standin.misbehaviour import PendingRequest, misbehave
 from worker.standin.rules import BODY_LIMIT_BYTES, SYNC_PATH, TOO_LARGE, Refusal, read_records
 from worker.standin.wire import Closed, Connection, Whole, first_of
 
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
 
 
 def build_app(stand_in: StandIn) -> Starlette:
-    """The application that speaks HTTP for a stand-in endpoint.
+    """Builds the web application of a stand-in endpoint.
 
-    It must be served by `worker.standin.server.StandInServer`, which gives it its connections.
+    Only `worker.standin.server.StandInServer` can serve it, because it gives each request its connection.
     """
     return Starlette(routes=[Route(SYNC_PATH, SyncEndpoint(stand_in), methods=["POST"]), *control_routes(stand_in)])
 
 
 @dataclass(frozen=True, slots=True)
 class SyncEndpoint:
-    """`POST /v1/server/contact/sync`, as an ASGI application of its own: what it answers may be no answer."""
+    """`POST /v1/server/contact/sync`, as a separate ASGI application: a fault may leave a request without an answer."""
 
     stand_in: StandIn
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Receives one request whole, and sends what it gets."""
+        """Reads one whole request, and sends its answer."""
         request = Request(scope, receive)
         try:
             read = await _read(request)
         except ClientDisconnect:
-            return  # It was never a request: nothing to answer, nobody to answer to.
+            return  # The request never arrived in full, and nobody waits for an answer.
         era = self.stand_in.era
         received = era.memory.receive(request.headers.get("server-key"), read)
-        request_in_hand = InHand(self.stand_in, era, received, Connection.of(scope))
+        pending = PendingRequest(self.stand_in, era, received, Connection.of(scope))
         try:
-            reply = await _reply(request_in_hand)
+            reply = await _reply(pending)
             era.memory.count_answer(received, reply.answer)
-            await reply.send(request_in_hand.connection, send)
+            await reply.send(pending.connection, send)
         finally:
             era.memory.count_done()
 
 
-async def _reply(request: InHand) -> Reply:
-    """Decides what a request gets, and waits as long as that takes."""
+async def _reply(request: PendingRequest) -> Reply:
+    """Decides how to answer a request, and waits as long as its fault or the latency demands."""
     order = request.era.faults.take()
     if order is not None:
         request.era.memory.count_fault(request.received, order.fault.kind)
@@ -68,10 +68,10 @@ async def _reply(request: InHand) -> Reply:
 
 
 async def _read(request: Request) -> list[Record] | Refusal:
-    """The records of a request's body. A body that is too long is read to its end, so that its sender gets an answer.
+    """Reads the records of a request's body. A body that is too long is still read to its end, to answer its sender.
 
     Raises:
-        ClientDisconnect: the client left before the end.
+        ClientDisconnect: the client disconnected before the end.
     """
     body = bytearray()
     length = 0

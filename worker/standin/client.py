@@ -1,4 +1,4 @@
-"""A client that controls a running stand-in endpoint and reads what it holds."""
+"""A client that controls a running stand-in endpoint and reads its contents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from worker.standin.views import AppliedView, Counts, RequestView
 
 _TIMEOUT_SECONDS = 30.0
-"""For each step of a control request; long, as all contacts may be many."""
+"""Timeout for each step of a control request; long, because the list of all contacts may be long."""
 
 
 class StandInControlError(Exception):
-    """The stand-in refused a control request; the text is its reason, one line that names field and rule."""
+    """The stand-in refused a control request. The text is one line that names field and rule."""
 
 
 class StandInClient:
-    """Control of one stand-in endpoint, over HTTP.
+    """Controls one stand-in endpoint over HTTP.
 
     Attributes:
         url: base URL of the endpoint, for CONTACT_SYNC_ENDPOINT_URL.
@@ -30,60 +30,60 @@ class StandInClient:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        # The environment's proxies are none of this client's: it talks to a machine nearby.
+        # The environment's proxies are not used: the stand-in is on this machine or close by.
         self._http = httpx.Client(base_url=f"{url}/_stand-in/", timeout=_TIMEOUT_SECONDS, trust_env=False)
 
     def contacts(self, owner: str | None = None) -> set[Pair]:
-        """The contacts there are, as (owner, contact); those of one owner if one is named."""
+        """Returns the contacts as pairs (owner, contact): all, or those of one owner."""
         query = {} if owner is None else {"owner": owner}
         return {(of, to) for of, to in self._call("GET", "contacts", query=query)}
 
     def counts(self) -> Counts:
-        """The counters since the last reset."""
+        """Returns the counters since the last reset."""
         return cast("Counts", self._call("GET", "counts"))
 
     def requests(self, since: int = 0) -> list[RequestView]:
-        """The remembered requests numbered above `since`, oldest first."""
+        """Returns the remembered requests with a number above `since`, the oldest first."""
         return cast("list[RequestView]", self._call("GET", "requests", query={"since": str(since)}))
 
     def applied(self, since: int = 0) -> list[AppliedView]:
-        """The remembered records that took effect with a sequence number above `since`, in that order."""
+        """Returns the remembered applied records with a sequence number above `since`, in that order."""
         return cast("list[AppliedView]", self._call("GET", "applied", query={"since": str(since)}))
 
     def clear_history(self) -> None:
-        """Lets it forget requests and applied records; contacts, counts and numbering stay."""
+        """Clears the remembered requests and applied records; contacts, counts and numbering stay."""
         self._call("DELETE", "history")
 
     def faults(self, *orders: Mapping[str, object]) -> list[dict[str, Any]]:
-        """Orders faults, and returns them as they were queued; with none given, returns those in the queue.
+        """Queues faults and returns them as queued; without arguments, returns the queue.
 
         Raises:
-            StandInControlError: an order does not fit; none was queued.
+            StandInControlError: a fault is invalid; none was queued.
         """
         body = orders[0] if len(orders) == 1 else orders
         answer = self._call("POST", "faults", body) if orders else self._call("GET", "faults")
         return cast("list[dict[str, Any]]", answer["faults"])
 
     def remove_faults(self, number: int | None = None) -> int:
-        """Removes one order by its `id`, or all, lets go what hangs on them, and returns how many there were."""
+        """Removes one fault by its `id`, or all, releases the requests that hang on them, and returns their number."""
         query = {} if number is None else {"id": str(number)}
         return cast("int", self._call("DELETE", "faults", query=query)["removed"])
 
     def settings(self, **changes: object) -> dict[str, Any]:
-        """Changes the standing settings that are named, and returns all; the key's secret is not shown.
+        """Changes the named settings, and returns all settings; the key's secret is masked.
 
         Raises:
-            StandInControlError: a value does not fit; nothing was changed.
+            StandInControlError: a value is invalid; nothing was changed.
         """
         answer = self._call("POST", "settings", changes) if changes else self._call("GET", "settings")
         return cast("dict[str, Any]", answer)
 
     def reset(self) -> None:
-        """Takes it back to the beginning: no contacts, no history, no faults, the first settings."""
+        """Resets the stand-in: no contacts, no history, no faults, its first settings."""
         self._call("POST", "reset")
 
     def close(self) -> None:
-        """Closes the connections of this client; the stand-in goes on."""
+        """Closes this client's connections; the stand-in keeps running."""
         self._http.close()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""Control of the stand-in endpoint over HTTP: what it holds, what it saw, and how it is to behave.
+"""The control API of the stand-in endpoint: its contacts, its history, and how it behaves.
 
-Everything lies under `/_stand-in/`, speaks JSON and needs no key. Input that does not fit is
-answered with HTTP 400 and `{"error": "<field>: <rule>"}`.
+All paths are under `/_stand-in/`, use JSON and need no key. Invalid input is answered with HTTP 400 and
+`{"error": "<field>: <rule>"}`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CONTROL_PATH = "/_stand-in"
 
-_ITEMS_IN_A_STRETCH = 5_000
+_ITEMS_PER_CHUNK = 5_000
 
 _FAULT: TypeAdapter[Fault] = TypeAdapter(Fault)
 _FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
@@ -37,11 +37,11 @@ Value = TypeVar("Value")
 
 
 class ControlInputError(Exception):
-    """Control input that does not fit; its text is one line that names field and rule."""
+    """The control input is invalid. The text is one line that names field and rule."""
 
 
 def control_routes(stand_in: StandIn) -> list[Route]:
-    """The paths that control a stand-in endpoint."""
+    """Returns the routes that control a stand-in endpoint."""
     control = _Control(stand_in)
     actions: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
         ("GET", "health", control.health),
@@ -64,7 +64,7 @@ def control_routes(stand_in: StandIn) -> list[Route]:
 
 
 class _Control:
-    """One action for each path and method."""
+    """One handler for each path and method."""
 
     def __init__(self, stand_in: StandIn) -> None:
         self._stand_in = stand_in
@@ -115,7 +115,7 @@ class _Control:
 
 
 def _refusing(action: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """The action, with HTTP 400 for input that does not fit."""
+    """Wraps a handler: invalid input is answered with HTTP 400."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -135,8 +135,8 @@ def _valid(adapter: TypeAdapter[Value], parsed: object) -> Value:
 
 
 def _line(fault: ErrorDetails) -> str:
-    """One line that names field and rule; in a list of faults the field has the place in the list before it."""
-    # Between the place and the field stands the kind, by which pydantic chose the model: it is no field.
+    """Returns one line that names field and rule. In a list of faults, the index in the list precedes the field."""
+    # Between the index and the field, pydantic puts the kind by which it chose the model: it is not a field.
     place = list(takewhile(lambda step: isinstance(step, int), fault["loc"]))
     field = list(fault["loc"][len(place) :])
     if field[:1] and field[0] in KINDS:
@@ -154,13 +154,13 @@ async def _parsed(request: Request) -> object:
 
 
 def _number(request: Request, name: str) -> int | None:
-    """A number from the query, None where it is not given."""
-    given = request.query_params.get(name)
-    if given is None:
+    """Returns a number from the query; None if it is missing."""
+    value = request.query_params.get(name)
+    if value is None:
         return None
-    if not (given.isascii() and given.isdecimal()):
-        raise ControlInputError(f"{name}: must be a number from 0 on, in decimal digits")
-    return int(given)
+    if not (value.isascii() and value.isdecimal()):
+        raise ControlInputError(f"{name}: must be a number of 0 or more, in decimal digits")
+    return int(value)
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -168,13 +168,13 @@ def _json(value: object, status: int = 200) -> Response:
 
 
 def _streamed(items: Iterator[object]) -> Response:
-    """A JSON list, built a stretch at a time, so that other requests go on while a long one is sent."""
+    """Streams a JSON list in chunks, so that other requests are served while a long list is sent."""
 
-    async def slices() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         opening = b"["
-        while part := list(islice(items, _ITEMS_IN_A_STRETCH)):
+        while part := list(islice(items, _ITEMS_PER_CHUNK)):
             yield opening + orjson.dumps(part)[1:-1]
             opening = b","
         yield b"[]" if opening == b"[" else b"]"
 
-    return StreamingResponse(slices(), media_type="application/json")
+    return StreamingResponse(chunks(), media_type="application/json")

@@ -1,7 +1,7 @@
-"""Faults to order: their models, one a kind, and the queue they wait in.
+"""Faults on demand: one model for each kind, and their queue.
 
-An order names a kind and what belongs to it. Every order may say how many requests it meets
-(`times`, until removed when left out) and how likely it meets one (`probability`, with a `seed`).
+An order names a kind and its parameters. It may also say how many requests it affects (`times`; without it, until it is
+removed), and how likely it affects one (`probability`, with a `seed`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from worker.standin.settings import Seconds  # noqa: TC001 - pydantic reads it when the models are made
 
 HeaderValue: TypeAlias = Annotated[str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")]
-"""What may stand in a header: printable ASCII that neither begins nor ends with a space."""
+"""A valid header value: printable ASCII that neither begins nor ends with a space."""
 
 FinalStatus: TypeAlias = Annotated[int, Field(ge=200, le=599)]
 
@@ -30,7 +30,7 @@ class _Fault(BaseModel):
 
 
 class StatusFault(_Fault):
-    """An HTTP status, with an error envelope or, if `garbage`, a body that is no JSON."""
+    """An HTTP status with an error envelope or, if `garbage` is set, with a body that is not JSON."""
 
     kind: Literal["status"]
     status: FinalStatus
@@ -43,7 +43,7 @@ class StatusFault(_Fault):
 
 
 class EnvelopeFault(_Fault):
-    """HTTP 200 whose envelope says otherwise."""
+    """HTTP 200 with an envelope that reports an error."""
 
     kind: Literal["envelope"]
     code: str
@@ -54,7 +54,7 @@ class EnvelopeFault(_Fault):
 
 
 class GarbageFault(_Fault):
-    """HTTP 200 with a body that is no JSON."""
+    """HTTP 200 with a body that is not JSON."""
 
     kind: Literal["garbage"]
     apply: bool = False
@@ -80,21 +80,21 @@ class ResetFault(_Fault):
 
 
 class HangFault(_Fault):
-    """No answer until the order is removed; then the request is applied, if it was not, and answered."""
+    """No answer until the order is removed; then the request is applied, unless it was before, and answered."""
 
     kind: Literal["hang"]
     apply: bool = False
 
 
 class DelayFault(_Fault):
-    """The request waits, then is applied and answered, also if its client has gone meanwhile."""
+    """The request waits, then is applied and answered, even if its client has gone meanwhile."""
 
     kind: Literal["delay"]
     seconds: Seconds
 
 
 class LateFault(_Fault):
-    """No answer ever, and the request is applied later; the connection is closed now, or held open if `hold`."""
+    """No answer, and the request is applied later; the connection is closed now, or stays open if `hold` is set."""
 
     kind: Literal["late"]
     seconds: Seconds
@@ -102,21 +102,21 @@ class LateFault(_Fault):
 
 
 class DripHeadersFault(_Fault):
-    """Applied, then answered with a byte each `seconds` from the first on; the connection is closed at the end."""
+    """Applied, then answered one byte every `seconds`, headers included; the connection is closed at the end."""
 
     kind: Literal["drip_headers"]
     seconds: Seconds
 
 
 class DripBodyFault(_Fault):
-    """Applied, then answered: the headers at once, the body a byte each `seconds`."""
+    """Applied, then answered: the headers at once, the body one byte every `seconds`."""
 
     kind: Literal["drip_body"]
     seconds: Seconds
 
 
 class LargeBodyFault(_Fault):
-    """Applied, then answered with an envelope that spaces make `bytes` long: valid, but absurd."""
+    """Applied, then answered with an envelope that is padded with spaces to `bytes`: valid, but absurdly long."""
 
     kind: Literal["large_body"]
     bytes: Annotated[int, Field(ge=1024, le=1024**3)]
@@ -150,19 +150,19 @@ Fault: TypeAlias = Annotated[
 ]
 
 KINDS = frozenset(get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(Fault)[0]))
-"""Every kind of fault there is."""
+"""Every kind of fault."""
 
 
-@dataclass(slots=True, eq=False)  # two orders are never the same one, however alike
+@dataclass(slots=True, eq=False)  # orders with equal fields are still different orders
 class Order:
     """A fault in the queue.
 
     Attributes:
         number: 1 for the first.
         fault: what to do.
-        remaining: how many requests more it meets, None for any number.
-        met: how many requests it has met.
-        removed: set when it is removed, which ends the wait of requests that hang on it.
+        remaining: how many more requests it affects; None for no limit.
+        met: how many requests it has affected.
+        removed: set when it is removed; this releases the requests that hang on it.
     """
 
     number: int
@@ -173,20 +173,20 @@ class Order:
     removed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def view(self) -> dict[str, Any]:
-        """The order as the control interface shows it."""
+        """Returns the order as the control API shows it."""
         shown = self.fault.model_dump(mode="json", exclude_unset=True)
         return {"id": self.number, **shown, "remaining": self.remaining, "met": self.met}
 
 
 class FaultQueue:
-    """Orders in the order they were given; a request meets the first that matches."""
+    """A queue of orders; the first that applies affects the request."""
 
     def __init__(self) -> None:
         self._orders: list[Order] = []
         self._given = 0
 
     def add(self, fault: Fault) -> Order:
-        """Puts a fault at the end of the queue."""
+        """Adds a fault at the end of the queue."""
         self._given += 1
         chance = random.Random(fault.seed)  # noqa: S311 - reproducible by its seed, protects nothing
         order = Order(self._given, fault, fault.times, chance)
@@ -194,21 +194,21 @@ class FaultQueue:
         return order
 
     def take(self) -> Order | None:
-        """The order that the next request meets, if any."""
+        """Returns the order that affects the next request, if any."""
         for order in self._orders:
             if order.remaining == 0 or not _strikes(order):
                 continue
             order.met += 1
             if order.remaining is not None:
                 order.remaining -= 1
-                # Requests still hang on a spent hang, and are let go by removing it: it stays.
+                # Requests still hang on a used-up hang, and only its removal releases them: it stays.
                 if order.remaining == 0 and not isinstance(order.fault, HangFault):
                     self._orders.remove(order)
             return order
         return None
 
     def remove(self, number: int | None = None) -> int:
-        """Removes one order, or all of them, and returns how many there were."""
+        """Removes one order or all orders, and returns how many were removed."""
         gone = [order for order in self._orders if number in (None, order.number)]
         self._orders = [order for order in self._orders if order not in gone]
         for order in gone:
@@ -216,7 +216,7 @@ class FaultQueue:
         return len(gone)
 
     def view(self) -> list[dict[str, Any]]:
-        """The orders as the control interface shows them."""
+        """Returns the orders as the control API shows them."""
         return [order.view() for order in self._orders]
 
 

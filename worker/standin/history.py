@@ -1,4 +1,4 @@
-"""A history with a bound: the newest stays, the oldest goes."""
+"""A bounded history: the oldest items are removed first."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HISTORY_RECORDS = 100_000
-"""Most records that one history remembers unless told otherwise."""
+"""Default limit of records in one history."""
 
 Item = TypeVar("Item")
 
 
 class History(Generic[Item]):
-    """Items in the order they came, forgotten from the oldest on.
+    """Items in the order of their arrival, removed from the oldest on.
 
-    An item weighs as many records as it holds, one at least, so that requests without any are bounded too.
-    Whole items are forgotten; the newest stays, however heavy.
+    An item counts as its number of records, at least one, so that requests without records are bounded too. Only whole
+    items are removed; the newest always stays.
     """
 
     def __init__(self, limit: int) -> None:
@@ -27,7 +27,7 @@ class History(Generic[Item]):
         self._weight = 0
 
     def append(self, item: Item, records: int) -> None:
-        """Adds an item of so many records, and forgets what is too much."""
+        """Adds an item with this number of records, and removes old items beyond the limit."""
         weight = max(records, 1)
         self._items.append((item, weight))
         self._weight += weight
@@ -35,10 +35,10 @@ class History(Generic[Item]):
             self._weight -= self._items.popleft()[1]
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Removes all items."""
         self._items.clear()
         self._weight = 0
 
     def __iter__(self) -> Iterator[Item]:
-        # Over a copy of the references: the history may grow while a long answer is being sent.
+        # Over a copy of the references: the history may grow while a long answer is sent.
         return iter([item for item, _ in self._items])

@@ -1,4 +1,4 @@
-"""Which key a stand-in endpoint started by hand accepts: the one its workers have (CONTRACT section 5)."""
+"""Finds the key that a stand-in endpoint started by hand accepts: the one that its workers have."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ KEY_SECRET = "CONTACT_SYNC_SERVER_KEY_SECRET"  # noqa: S105 - the name of a vari
 
 
 class KeyInputError(Exception):
-    """A key that cannot be used; its text is one line that names variable and rule, and never the key."""
+    """The key cannot be used. The text is one line that names variable and rule, and never holds the key."""
 
 
 def stand_in_key(key_id: str | None, key_secret_file: Path | None) -> tuple[str, str]:
-    """Id and secret to accept: what is given, else the environment's, else those of `.env`, else the default.
+    """Returns the id and secret to accept: from the options, else the environment, else `.env`, else the default.
 
     Args:
-        key_id: the id, if an option gave it.
-        key_secret_file: path of a file that holds the secret, if an option gave it.
+        key_id: the id from an option; None if not given.
+        key_secret_file: path of a file with the secret, from an option; None if not given.
 
     Raises:
-        KeyInputError: a file cannot be read, a value is empty or does not fit, or is given in two ways.
+        KeyInputError: a file cannot be read, or a value is empty, invalid or set in two ways.
     """
     variables = {**dotenv_values(".env", interpolate=False), **os.environ}
     identifier = key_id if key_id is not None else _configured(variables, KEY_ID)
     if ":" in identifier:
-        raise KeyInputError(f"{KEY_ID}: must not hold a colon, which stands between id and secret")
+        raise KeyInputError(f"{KEY_ID}: must not contain a colon, which separates id and secret")
     if key_secret_file is not None:
         return identifier, _read("--key-secret-file", key_secret_file)
     return identifier, _configured(variables, KEY_SECRET)

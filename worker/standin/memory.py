@@ -1,7 +1,7 @@
-"""What the stand-in endpoint remembers: contacts, what was asked, what was applied, and counts.
+"""The memory of the stand-in endpoint: contacts, received requests, applied records, and counters.
 
-Pure but for the clock it is given. The history is what an oracle checks the order of deliveries
-against, so it keeps every record with a sequence number until its bound is reached.
+It does no I/O; its clock is passed in. Tests check the order of deliveries against the history, so it keeps every
+record with a sequence number, up to its limit.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Received:
-    """One request that came in whole.
+    """One request that was received in full.
 
     Attributes:
         number: 1 for the first.
         received_at: monotonic seconds.
-        server_key: the Server-Key header as it came; never shown, never logged.
-        records: what it asks for; empty where it could not be read.
-        unreadable: why the body holds no records, if so.
-        fault: kind of the fault that was applied to it, if one was.
-        status: HTTP status it was answered with; None while there is no answer, or if there never was one.
+        server_key: the Server-Key header as received; never shown, never logged.
+        records: its records; empty if the body is invalid.
+        unreadable: why the body is invalid; None if it is valid.
+        fault: kind of the fault that affected it; None if there was none.
+        status: HTTP status of its answer; None if it has no answer yet, or never gets one.
         code: error code in the answer's envelope.
-        applied_at: monotonic seconds at which it took effect, None if it has not.
+        applied_at: monotonic seconds at which it was applied; None if it was not.
     """
 
     number: int
@@ -48,13 +48,13 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The records of one request in the order they took effect.
+    """The records of one request in the order in which they were applied.
 
     Attributes:
-        first_sequence: sequence number of the first record; those after it count on.
+        first_sequence: sequence number of the first record; the others follow it.
         at: monotonic seconds.
         request: number of the request.
-        records: upserts before deletions, as the endpoint runs them.
+        records: upserts before deletions, as the endpoint applies them.
     """
 
     first_sequence: int
@@ -64,7 +64,7 @@ class Applied:
 
 
 class Memory:
-    """The contacts there are, and how they came to be.
+    """The current contacts, with the history that led to them.
 
     Attributes:
         contacts: every pair that is a contact now.
@@ -81,7 +81,7 @@ class Memory:
         self._faults: Counter[str] = Counter()
 
     def receive(self, server_key: str | None, read: list[Record] | Refusal) -> Received:
-        """Takes note of a request that came in whole, whatever will become of it."""
+        """Records a request that was received in full, whatever its outcome."""
         records, unreadable = (read, None) if isinstance(read, list) else ([], read)
         counters = self._counters
         counters["requests"] += 1
@@ -96,10 +96,10 @@ class Memory:
         return received
 
     def apply(self, received: Received) -> tuple[int, int]:
-        """Lets a request take effect: deletions last, whatever their place in it (CONTRACT section 1).
+        """Applies a request: deletions last, wherever they are in it (docs/contract.md, section 1).
 
         Returns:
-            How many contacts came to be, and how many ceased to be.
+            How many contacts were inserted, and how many were deleted.
         """
         upserts = [record for record in received.records if not record[2]]
         deletes = [record for record in received.records if record[2]]
@@ -117,12 +117,12 @@ class Memory:
         return inserted, deleted
 
     def count_fault(self, received: Received, kind: str) -> None:
-        """Takes note that a request met a fault."""
+        """Counts a fault that affected a request."""
         received.fault = kind
         self._faults[kind] += 1
 
     def count_answer(self, received: Received, answer: Answer | None) -> None:
-        """Takes note of the answer that a request is about to get, or that it gets none."""
+        """Counts the answer that a request is about to get; None if it gets none."""
         if answer is None:
             self._statuses["none"] += 1
             return
@@ -132,11 +132,11 @@ class Memory:
             self._codes[answer.code] += 1
 
     def count_done(self) -> None:
-        """Takes note that one more request has got its answer or lost its connection."""
+        """Counts a request as done: it was answered, or its connection is closed."""
         self._counters["in_flight"] -= 1
 
     def counts(self, late: int) -> Counts:
-        """The counters as they stand; `late` is known by who waits."""
+        """Returns the counters; the caller knows the number of `late` requests."""
         counters = self._counters
         return {
             "requests": counters["requests"],
@@ -157,11 +157,11 @@ class Memory:
         }
 
     def pairs(self, owner: str | None) -> list[Pair]:
-        """The contacts there are now, sorted; those of one owner if one is named."""
+        """Returns the current contacts, sorted: all, or those of one owner."""
         return sorted(self.contacts if owner is None else (pair for pair in self.contacts if pair[0] == owner))
 
     def requests(self, since: int) -> Iterator[RequestView]:
-        """The remembered requests numbered above `since`, oldest first."""
+        """Yields the remembered requests with a number above `since`, the oldest first."""
         for received in self._requests:
             if received.number > since:
                 yield {
@@ -178,7 +178,7 @@ class Memory:
                 }
 
     def applied(self, since: int) -> Iterator[AppliedView]:
-        """The remembered records that took effect with a sequence number above `since`, in that order."""
+        """Yields the remembered applied records with a sequence number above `since`, in that order."""
         for done in self._applied:
             for sequence, (owner, contact, deleted) in enumerate(done.records, done.first_sequence):
                 if sequence > since:
@@ -192,7 +192,7 @@ class Memory:
                     }
 
     def clear_history(self) -> None:
-        """Forgets the requests and what was applied; contacts, counts and numbering stay."""
+        """Clears the remembered requests and applied records; contacts, counts and numbering stay."""
         self._requests.clear()
         self._applied.clear()
 

@@ -1,4 +1,4 @@
-"""What each fault does to the request that meets it."""
+"""Applies a fault to a request."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from worker.standin.wire import Connection, Reply
 
 GARBAGE = b"<html><body>It works!</body></html>"
-"""A body that is no JSON, as a proxy in the way would send it."""
+"""A body that is not JSON, such as a proxy in between would send."""
 
 
 @dataclass(frozen=True, slots=True)
-class InHand:
-    """A request that came in whole and has no answer yet.
+class PendingRequest:
+    """A request that was received in full and has no answer yet.
 
     Attributes:
-        stand_in: the endpoint it was sent to.
-        era: what it belongs to; a reset ends it and every wait within.
+        stand_in: the endpoint that received it.
+        era: the era it belongs to; a reset ends the era and every wait in it.
         received: the request.
-        connection: where it came from.
+        connection: its connection.
     """
 
     stand_in: StandIn
@@ -37,12 +37,12 @@ class InHand:
     connection: Connection
 
     def apply(self) -> Answer:
-        """Lets the endpoint do what it does with such a request, and returns its answer."""
+        """Lets the endpoint process the request normally, and returns its answer."""
         return self.stand_in.answer(self.received, self.era.memory)
 
 
-async def misbehave(order: faults.Order, request: InHand) -> Reply:  # noqa: PLR0911 - one for each group of kinds
-    """Lets a request meet a fault, and returns what its client is to get."""
+async def misbehave(order: faults.Order, request: PendingRequest) -> Reply:  # noqa: PLR0911 - one for each group of kinds
+    """Applies a fault to a request, and returns the reply for its client."""
     match order.fault:
         case faults.StatusFault() | faults.EnvelopeFault() | faults.GarbageFault() | faults.RedirectFault() as fault:
             return _answer_falsely(fault, request)
@@ -64,9 +64,10 @@ async def misbehave(order: faults.Order, request: InHand) -> Reply:  # noqa: PLR
 
 
 def _answer_falsely(
-    fault: faults.StatusFault | faults.EnvelopeFault | faults.GarbageFault | faults.RedirectFault, request: InHand
+    fault: faults.StatusFault | faults.EnvelopeFault | faults.GarbageFault | faults.RedirectFault,
+    request: PendingRequest,
 ) -> Reply:
-    """Gives another answer than what became of the request would deserve."""
+    """Returns an answer that does not match what happened to the request."""
     if fault.apply:
         request.apply()
     match fault:
@@ -90,16 +91,16 @@ def _status_answer(fault: faults.StatusFault) -> Answer:
     return Answer(fault.status, body, fault.code, headers)
 
 
-def _cut(fault: faults.DropBeforeFault | faults.DropAfterFault | faults.ResetFault, request: InHand) -> Reply:
-    """Gives no answer, and ends the connection at once."""
+def _cut(fault: faults.DropBeforeFault | faults.DropAfterFault | faults.ResetFault, request: PendingRequest) -> Reply:
+    """Ends the connection at once, without an answer."""
     match fault:
         case faults.DropAfterFault() | faults.ResetFault(apply=True):
             request.apply()
     return Closed(reset=isinstance(fault, faults.ResetFault))
 
 
-async def _hang(fault: faults.HangFault, request: InHand, removed: asyncio.Event) -> Reply:
-    """Keeps the client waiting until its order is removed, or it has had enough."""
+async def _hang(fault: faults.HangFault, request: PendingRequest, removed: asyncio.Event) -> Reply:
+    """Keeps the client waiting until the order is removed or the client disconnects."""
     answer = request.apply() if fault.apply else None
     await first_of(removed, request.connection.lost, request.era.ended)
     if request.connection.lost.is_set() or request.era.ended.is_set():
@@ -107,8 +108,8 @@ async def _hang(fault: faults.HangFault, request: InHand, removed: asyncio.Event
     return Whole(answer or request.apply())
 
 
-async def _act_late(fault: faults.LateFault, request: InHand) -> Reply:
-    """Gives no answer, and applies the request when its client may long have moved on."""
+async def _act_late(fault: faults.LateFault, request: PendingRequest) -> Reply:
+    """Gives no answer, and applies the request later, when its client may no longer expect it."""
     request.era.apply_late(fault.seconds, request.apply)
     if fault.hold:
         await first_of(request.connection.lost, request.era.ended)

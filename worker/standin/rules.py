@@ -1,7 +1,6 @@
-"""What the endpoint accepts and how it answers: CONTRACT section 1 as pure functions.
+"""What the endpoint accepts and how it answers: docs/contract.md, section 1, as pure functions.
 
-Nothing here remembers, waits or touches a socket. A request body becomes records or a refusal,
-a header becomes nothing or a refusal, and every answer is built here.
+They turn a request body into records or a refusal, check the key header, and build every answer.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from typing import Any, TypeAlias
 import orjson
 
 SYNC_PATH = "/v1/server/contact/sync"
-"""Where contacts are posted (CONTRACT section 1)."""
+"""The path to which contacts are posted."""
 
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
-"""Largest request body that is read; a longer one is answered with HTTP 413."""
+"""Largest request body that is accepted; a longer one is answered with HTTP 413."""
 
 HEADER_REFUSED = "40001"
 PARAMETER_REFUSED = "40002"
@@ -32,18 +31,18 @@ Pair: TypeAlias = tuple[str, str]
 """Owner's and contact's XC user id."""
 
 Record: TypeAlias = tuple[str, str, bool]
-"""One line of a request: owner, contact, whether it deletes. A plain tuple, as there are 500 to a request."""
+"""One record of a request: owner, contact, whether it deletes. A plain tuple, because a request holds 500."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, whole.
+    """One complete HTTP answer.
 
     Attributes:
         status: HTTP status.
         body: the bytes after the headers.
-        code: the envelope's error code, empty when it confirms or is no envelope.
-        headers: further headers; content type and length are added where it is sent.
+        code: the envelope's error code; empty if the body confirms or is not an envelope.
+        headers: additional headers; content type and length are added when it is sent.
     """
 
     status: int
@@ -57,11 +56,11 @@ class Refusal:
     """Why a request changes nothing.
 
     Attributes:
-        status: HTTP status, and the envelope's own.
-        code: error code of the platform; empty where CONTRACT section 1 knows none.
-        message: for people; never repeats an id or a key.
-        field: number of the field at fault, or empty.
-        retry_after: value of the Retry-After header, if there is to be one.
+        status: HTTP status, also in the envelope.
+        code: error code of the platform; empty if the platform documents none.
+        message: text for people; never contains an id or a key.
+        field: number of the invalid field, or empty.
+        retry_after: value of the Retry-After header; None sends no such header.
     """
 
     status: int
@@ -71,7 +70,7 @@ class Refusal:
     retry_after: str | None = None
 
     def answer(self) -> Answer:
-        """The refusal as it goes out."""
+        """Returns the refusal as an HTTP answer."""
         body = envelope(self.status, code=self.code, message=self.message, field=self.field)
         headers = () if self.retry_after is None else (("retry-after", self.retry_after),)
         return Answer(self.status, body, self.code, headers)
@@ -81,30 +80,30 @@ TOO_LARGE = Refusal(413, "", f"Request body cannot be longer than {BODY_LIMIT_BY
 
 
 def refused_parameter(field: str, message: str) -> Refusal:
-    """A parameter of the request is not what it must be (code 40002)."""
+    """Returns the refusal of an invalid parameter (code 40002)."""
     return Refusal(400, PARAMETER_REFUSED, message, field)
 
 
 def envelope(
     status: int, *, code: str = "", message: str = "", field: str = "", data: dict[str, int] | None = None
 ) -> bytes:
-    """The JSON that every answer of the endpoint is wrapped in (CONTRACT section 1)."""
+    """Returns the JSON envelope of an answer (docs/contract.md, section 1)."""
     error = {"code": code, "message": message, "field": field}
     return orjson.dumps({"status": status, "error": error, "data": data or {}})
 
 
 def confirmation(inserted: int, deleted: int) -> Answer:
-    """The answer to a request that was applied, with what it really changed."""
+    """Returns the answer to a request that was applied, with the number of contacts that it changed."""
     return Answer(200, envelope(200, data={"countInserted": inserted, "countDeleted": deleted}))
 
 
 def key_refusal(header: str | None, key_id: str, key_secret: str) -> Refusal | None:
-    """What is wrong with a Server-Key header, if anything.
+    """Checks a Server-Key header; returns the refusal if it is invalid, else None.
 
     Args:
-        header: the header as it came, None when there was none.
-        key_id: the id to expect; empty accepts any.
-        key_secret: the secret to expect; empty accepts any.
+        header: the header as received; None if it is missing.
+        key_id: the expected id; empty accepts any.
+        key_secret: the expected secret; empty accepts any.
     """
     if not header:
         return Refusal(400, HEADER_REFUSED, "Request headers are required (Server-Key)")
@@ -120,7 +119,7 @@ def key_refusal(header: str | None, key_id: str, key_secret: str) -> Refusal | N
 
 
 def read_records(body: bytes | bytearray) -> list[Record] | Refusal:
-    """The records of a request body, or why the whole request is refused: one wrong record refuses them all."""
+    """Returns the records of a request body, or the refusal of the request: one invalid record refuses them all."""
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -144,7 +143,7 @@ def read_records(body: bytes | bytearray) -> list[Record] | Refusal:
 
 
 def _wrong_record(item: dict[str, Any]) -> Refusal:
-    """The first field at fault of a record that has one."""
+    """Returns the refusal for the first invalid field of a record."""
     for name, field in (("ownerXCUserID", OWNER_FIELD), ("contactXCUserID", CONTACT_FIELD)):
         value = item.get(name)
         if value is None or value == "":

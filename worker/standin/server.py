@@ -1,4 +1,4 @@
-"""Serves a stand-in endpoint: in the foreground for people, in a thread for tests."""
+"""Serves a stand-in endpoint: in the foreground for the command, in a thread for tests."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays open: as long as most proxies in front of an endpoint keep one."""
+"""How long an idle connection stays open: as long as with most proxies in front of an endpoint."""
 
 _STOP_SECONDS = 10.0
 
 
 class StandInServer(uvicorn.Server):
-    """uvicorn with the stand-in's own protocol, which stops at once whatever its clients wait for."""
+    """uvicorn with the stand-in's own protocol. It stops at once, even while clients wait for answers."""
 
     def __init__(self, stand_in: StandIn) -> None:
         super().__init__(
@@ -47,7 +47,7 @@ class StandInServer(uvicorn.Server):
         self._stand_in = stand_in
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends every wait and every connection, then stops as uvicorn does."""
+        """Ends every wait and every connection, then stops like uvicorn."""
         self._stand_in.close()
         for connection in list(self.server_state.connections):
             connection.transport.abort()
@@ -72,12 +72,12 @@ def serve(  # noqa: PLR0913 - each is an option of the command
         port: port to listen on; 0 takes a free one.
         key_id: id of the Server-Key it accepts; empty accepts any.
         key_secret: secret of the Server-Key it accepts; empty accepts any.
-        latency_seconds: how long every request waits before anything is done with it.
-        announce: called with the URL as soon as clients may connect.
+        latency_seconds: how long every request waits before it is processed.
+        announce: called with the URL when clients can connect.
 
     Raises:
         OSError: the address cannot be listened on.
-        pydantic.ValidationError: a key or the latency does not fit.
+        pydantic.ValidationError: a key or the latency is invalid.
     """
     settings = StandInSettings(key_id=key_id, key_secret=SecretStr(key_secret), latency_seconds=latency_seconds)
     with listen(host, port) as listener:
@@ -96,7 +96,7 @@ class StandInThread:
     ```
 
     Args:
-        settings: the settings to begin with, and to return to at a reset.
+        settings: the first settings, also after a reset.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
     """
@@ -107,12 +107,12 @@ class StandInThread:
         self._address = (host, port)
 
     def __enter__(self) -> StandInClient:
-        """Starts serving, and gives the client that controls it; its `url` is where to deliver to.
+        """Starts the server and returns the client that controls it; deliver to its `url`.
 
         Raises:
             OSError: the address cannot be listened on.
         """
-        # Who connects before the loop runs waits in the listener's backlog: there is nothing to wait for here.
+        # Clients that connect before the loop runs wait in the listener's backlog, so we need not wait here.
         self._listener = listen(*self._address)
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), name="stand-in", daemon=True)
         self._thread.start()
@@ -122,7 +122,7 @@ class StandInThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops serving; whoever waits for an answer loses the connection."""
+        """Stops the server; clients that wait for an answer lose their connection."""
         self._client.close()
         self._server.should_exit = True
         self._thread.join(_STOP_SECONDS)

@@ -1,6 +1,6 @@
-"""Standing settings of the stand-in endpoint, and the limit of requests a second.
+"""Settings of the stand-in endpoint, and the rate limit.
 
-Unlike a fault, a setting has no end: it holds for every request until it is set anew or all is reset.
+Unlike a fault, a setting applies to every request until it is changed or reset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from worker.standin.rules import Record
 
 DEFAULT_KEY = "stand-in"
-"""Id and secret of the key that is accepted unless another is configured."""
+"""Id and secret of the key that is accepted by default."""
 
 LONGEST_SECONDS = 3600.0
 
@@ -33,16 +33,16 @@ Seconds: TypeAlias = Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_
 
 
 class StandInSettings(BaseModel):
-    """How the stand-in endpoint stands, for all requests.
+    """How the stand-in endpoint treats every request.
 
     Attributes:
         key_id: id of the Server-Key it accepts; empty accepts any.
         key_secret: secret of the Server-Key it accepts; empty accepts any.
-        latency_seconds: how long every request waits before anything is done with it.
+        latency_seconds: how long every request waits before it is processed.
         largest_batch: most records it accepts in one request; None is no limit.
         largest_batch_refusal: how it refuses more: HTTP 413, or HTTP 400 with code 40002 and field 101.
-        rate_limit_per_second: requests a second before HTTP 429 with Retry-After; None is no limit.
-        poisoned: owner ids, contact ids or [owner, contact] pairs; a request with any is refused whole.
+        rate_limit_per_second: requests per second; further ones get HTTP 429 with Retry-After; None is no limit.
+        poisoned: owner ids, contact ids or [owner, contact] pairs; a request with one of them is refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -58,18 +58,18 @@ class StandInSettings(BaseModel):
     @field_validator("poisoned", mode="before")
     @classmethod
     def _ids_or_pairs(cls, given: object) -> tuple[str | Pair, ...]:
-        """Says in one line what pydantic would say in several, one for each type that an entry is not."""
+        """Reports an invalid entry in one line; pydantic would report one line for each type that it tried."""
         if not isinstance(given, list | tuple):
-            raise ValueError("must be a list")  # noqa: TRY004 - pydantic turns a ValueError into its own
+            raise ValueError("must be a list")  # noqa: TRY004 - pydantic converts only a ValueError
         return tuple(_id_or_pair(entry) for entry in given)
 
     def changed_by(self, other: StandInSettings) -> StandInSettings:
-        """These settings with those of `other` that were named when it was made."""
+        """Returns these settings, replaced by those that were set explicitly in `other`."""
         return self.model_copy(update={name: getattr(other, name) for name in other.model_fields_set})
 
 
 class Limits:
-    """What the settings refuse in requests whose key and body are right."""
+    """The limits that the settings put on requests with a valid key and body."""
 
     def __init__(self, settings: StandInSettings, clock: Callable[[], float]) -> None:
         self._largest_batch = settings.largest_batch
@@ -80,14 +80,14 @@ class Limits:
         self._rate = None if rate is None else RateLimit(rate, clock)
 
     def rate_refusal(self) -> Refusal | None:
-        """Why no further request is accepted now, if so."""
+        """Counts a request; returns a refusal if the rate limit is reached, else None."""
         wait_seconds = 0 if self._rate is None else self._rate.take()
         if wait_seconds == 0:
             return None
         return Refusal(429, "", "Too many requests", retry_after=str(wait_seconds))
 
     def records_refusal(self, records: list[Record]) -> Refusal | None:
-        """Why these records are refused, if so: too many, or the first of them that is poisoned."""
+        """Returns a refusal if there are too many records, or for the first poisoned one; else None."""
         if self._largest_batch is not None and len(records) > self._largest_batch:
             return self._too_many
         if not self._ids and not self._pairs:
@@ -101,7 +101,7 @@ class Limits:
 
 
 class RateLimit:
-    """A bucket of permits that fills with time, a second's worth at most (one at least)."""
+    """A token bucket that holds the permits of one second, at least one."""
 
     def __init__(self, per_second: float, clock: Callable[[], float]) -> None:
         self._per_second = per_second
@@ -111,7 +111,7 @@ class RateLimit:
         self._filled_at = clock()
 
     def take(self) -> int:
-        """Takes one permit and returns 0, or returns the whole seconds until there is one again."""
+        """Takes one permit and returns 0, or returns the whole seconds until the next permit."""
         now = self._clock()
         self._permits = min(self._room, self._permits + (now - self._filled_at) * self._per_second)
         self._filled_at = now

@@ -1,7 +1,7 @@
-"""The stand-in endpoint: CONTRACT section 1 in memory, with faults to order.
+"""The stand-in endpoint: docs/contract.md, section 1, in memory, with faults on demand.
 
-It is what tests, demo and benchmark deliver to, and what users can point their own integration
-tests at. This module decides; `standin.app` speaks HTTP for it and `standin.server` serves it.
+Tests, demo and benchmark deliver to it, and so can the integration tests of users. This module decides;
+`standin.app` is its web application and `standin.server` serves it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Era:
-    """All that lies between two resets. A request belongs to the era it came in, to its end.
+    """The state between two resets. A request belongs to the era in which it arrived.
 
-    So what an old request still does reaches the memory of its own era, which nobody sees any more.
+    So an old request only changes the memory of its own era, which nobody can see after a reset.
 
     Attributes:
-        memory: contacts, history, counts.
-        faults: the faults on order.
-        ended: set when the era is over, which ends every wait in it.
-        late: requests whose connection is gone and that will be applied later.
+        memory: contacts, history, counters.
+        faults: the queued faults.
+        ended: set at the end of the era; ends every wait in it.
+        late: requests whose connection is closed and that will be applied later.
     """
 
     memory: Memory
@@ -44,7 +44,7 @@ class Era:
     late: set[asyncio.TimerHandle] = field(default_factory=set)
 
     def apply_late(self, seconds: float, apply: Callable[[], object]) -> None:
-        """Applies a request so many seconds from now, unless the era ends before."""
+        """Applies a request after this many seconds, unless the era ends before."""
 
         def act() -> None:
             self.late.discard(handle)
@@ -54,7 +54,7 @@ class Era:
         self.late.add(handle)
 
     def end(self) -> None:
-        """Ends every wait; what was to be applied later never will be."""
+        """Ends every wait; late requests are never applied."""
         self.ended.set()
         for handle in self.late:
             handle.cancel()
@@ -62,15 +62,15 @@ class Era:
 
 
 class StandIn:
-    """One stand-in endpoint. To be used from the event loop that serves it, from there alone.
+    """One stand-in endpoint. Use it only from the event loop that serves it.
 
     Attributes:
-        settings: the standing settings.
-        era: what happened since the last reset.
+        settings: the current settings.
+        era: the state since the last reset.
 
     Args:
-        settings: the settings to begin with, and to return to at a reset.
-        history_records: most records that the history of requests, and that of applications, each remember.
+        settings: the first settings, also after a reset.
+        history_records: most records in the history of requests, and in the history of applied records.
         clock: monotonic seconds.
     """
 
@@ -88,12 +88,12 @@ class StandIn:
         self.configure(self._first_settings)
 
     def configure(self, settings: StandInSettings) -> None:
-        """Makes these the standing settings, from the next decision on."""
+        """Replaces the settings, from the next decision on."""
         self.settings = settings
         self._limits = Limits(settings, self.clock)
 
     def reset(self) -> None:
-        """Goes back to the beginning: no contacts, no history, no faults, the first settings."""
+        """Resets everything: no contacts, no history, no faults, the first settings."""
         self.close()
         self.era = self._new_era()
         self.configure(self._first_settings)
@@ -103,12 +103,12 @@ class StandIn:
         self.era.end()
 
     def answer(self, received: Received, memory: Memory) -> Answer:
-        """Does with a request what the endpoint does: applies it whole, or refuses it whole."""
+        """Processes a request as the endpoint does: applies all of it, or refuses all of it."""
         refusal = self._refusal(received)
         return refusal.answer() if refusal else confirmation(*memory.apply(received))
 
     def counts(self) -> Counts:
-        """The counters since the last reset."""
+        """Returns the counters since the last reset."""
         return self.era.memory.counts(late=len(self.era.late))
 
     def _refusal(self, received: Received) -> Refusal | None:

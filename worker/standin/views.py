@@ -1,4 +1,4 @@
-"""What the control interface shows, as types for those who read it."""
+"""Types of what the control API returns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal, TypedDict
 
 
 class RecordView(TypedDict):
-    """One record as the control interface shows it."""
+    """One record."""
 
     owner: str
     contact: str
@@ -14,7 +14,7 @@ class RecordView(TypedDict):
 
 
 class RequestView(TypedDict):
-    """One request as the control interface shows it; times are monotonic seconds of this machine."""
+    """One request; times are monotonic seconds of this machine."""
 
     number: int
     received_at: float
@@ -26,7 +26,7 @@ class RequestView(TypedDict):
 
 
 class AppliedView(TypedDict):
-    """One record that took effect, in the order it did; `at` is monotonic seconds of this machine."""
+    """One applied record, in the order of application; `at` is monotonic seconds of this machine."""
 
     sequence: int
     at: float
@@ -40,21 +40,21 @@ class Counts(TypedDict):
     """Counters since the last reset.
 
     Attributes:
-        requests: requests that came in whole.
-        in_flight: requests that are not answered yet and whose connection is not closed.
-        most_in_flight: the most there were at once.
-        statuses: answers by HTTP status; `none` is for requests that got none.
+        requests: requests that were received in full.
+        in_flight: requests that are not answered yet and whose connection is open.
+        most_in_flight: most requests in flight at once.
+        statuses: answers by HTTP status; `none` counts requests that got no answer.
         codes: answers by the envelope's error code.
-        faults: requests by the kind of the fault applied to them.
-        records: records of all readable requests, applied or not.
+        faults: requests by the kind of the fault that affected them.
+        records: records of all valid requests, applied or not.
         largest_batch: most records in one request.
-        applied: records that took effect, whether or not they changed anything.
-        inserted: contacts that came to be.
-        deleted: contacts that ceased to be.
-        pair_twice: requests that name a pair more than once; CONTRACT section 3 allows none.
-        upsert_after_delete: requests with an upsert after a delete; CONTRACT section 3 allows none.
-        contacts: contacts there are now.
-        late: requests that were dropped and will be applied later.
+        applied: records that were applied, whether or not they changed a contact.
+        inserted: contacts that were inserted.
+        deleted: contacts that were deleted.
+        pair_twice: requests that name a pair more than once; docs/contract.md, section 3, forbids it.
+        upsert_after_delete: requests with an upsert after a delete; docs/contract.md, section 3, forbids it.
+        contacts: current number of contacts.
+        late: requests that got no answer and will be applied later.
     """
 
     requests: int

@@ -1,7 +1,7 @@
-"""The raw connection below the stand-in endpoint, and the ways an answer can go out over it.
+"""The raw connection of the stand-in endpoint, and the ways to send an answer over it.
 
-A well-behaved server hides its sockets from the application. Here the protocol hands each request
-its connection, so that a fault may close it, reset it, or write to it a byte at a time.
+A usual server hides its sockets from the application. Here the protocol gives each request its connection, so that a
+fault can close it, reset it, or write to it one byte at a time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from worker.standin.rules import Answer
 
 CONNECTION = "connection"
-"""Name of the connection in a request's ASGI state."""
+"""Key of the connection in a request's ASGI state."""
 
 BODILESS = frozenset({204, 304})
-"""Statuses that HTTP gives no body, and no length of one."""
+"""HTTP statuses that have no body and no Content-Length."""
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -35,7 +35,7 @@ class Connection:
     """One client's connection.
 
     Attributes:
-        lost: set once it is closed, by whichever side.
+        lost: set when it is closed, by either side.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -44,27 +44,27 @@ class Connection:
 
     @staticmethod
     def of(scope: Mapping[str, Any]) -> Connection:
-        """The connection a request came over.
+        """Returns the connection of a request.
 
         Raises:
-            RuntimeError: the application is served by something else than `StandInServer`.
+            RuntimeError: the application is not served by `StandInServer`.
         """
         connection = scope.get("state", {}).get(CONNECTION)
         if not isinstance(connection, Connection):
-            raise RuntimeError("connection: the stand-in must be served by its own server, see StandInServer")  # noqa: TRY004 - wiring, not a wrong argument
+            raise RuntimeError("connection: the stand-in must be served by its own server, see StandInServer")  # noqa: TRY004 - the setup is wrong, not an argument
         return connection
 
     def write(self, data: bytes) -> None:
-        """Writes past the server's own HTTP, as it is."""
+        """Writes raw bytes, bypassing the server's HTTP."""
         self._transport.write(data)
 
     async def close(self) -> None:
-        """Sends what was written, closes (FIN), and returns once that is done."""
+        """Sends what was written, closes the connection (FIN), and returns when it is closed."""
         self._transport.close()
         await self.lost.wait()
 
     async def reset(self) -> None:
-        """Resets (RST), so that the client reads an error and no end of file."""
+        """Resets the connection (RST), so that the client gets an error instead of an end of file."""
         sock = self._transport.get_extra_info("socket")
         # A linger of zero seconds turns the close into a reset.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -73,42 +73,42 @@ class Connection:
 
 
 class ConnectionProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, with the connection within the application's reach."""
+    """uvicorn's HTTP/1.1 protocol, which also gives the application its connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as its parent does
-        """Hands the connection to every request that will come over it."""
+        """Gives the connection to every request that arrives over it."""
         super().connection_made(transport)
         self._reachable = Connection(transport)
         # The parent copies this state into the scope of each request.
         self.app_state = {**self.app_state, CONNECTION: self._reachable}
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Lets those who wait on the connection know that it is gone."""
-        # The parent first: it must know of the loss before a request returns without having answered.
+        """Wakes those who wait for the end of the connection."""
+        # The parent first: it must know of the loss before a request returns without an answer.
         super().connection_lost(exc)
         self._reachable.lost.set()
 
 
 class Reply(Protocol):
-    """What a request gets: an answer in some manner, or none."""
+    """The reply to a request: an answer sent in some way, or no answer."""
 
     @property
     def answer(self) -> Answer | None:
-        """The answer, None if there will be none."""
+        """The answer; None if there is none."""
 
     async def send(self, connection: Connection, send: Send) -> None:
-        """Lets the client have it; returns when nothing of it is left to do."""
+        """Sends the reply; returns when it is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The answer, followed by as many spaces as make its body so long."""
+    """A normal answer, with its body padded with spaces to `pad_to_bytes`."""
 
     answer: Answer
     pad_to_bytes: int = 0
 
     async def send(self, connection: Connection, send: Send) -> None:
-        """Answers as any server would."""
+        """Sends the answer over HTTP."""
         missing = max(self.pad_to_bytes - len(self.answer.body), 0)
         headers = [(name.encode(), value.encode()) for name, value in _headers(self.answer, missing)]
         await send({"type": "http.response.start", "status": self.answer.status, "headers": headers})
@@ -122,7 +122,7 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """No answer: the connection is closed, or reset."""
+    """No answer: the connection is closed or reset."""
 
     reset: bool = False
     answer: None = None
@@ -134,10 +134,10 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Dripped:
-    """The answer, a byte each so many seconds: from the first on, or only the body.
+    """An answer sent one byte every `seconds`: all of it, or only the body.
 
     Attributes:
-        ended: set when it is to stop before its end.
+        ended: set if sending must stop early.
     """
 
     answer: Answer
@@ -146,7 +146,7 @@ class Dripped:
     ended: asyncio.Event
 
     async def send(self, connection: Connection, send: Send) -> None:  # noqa: ARG002 - written past the server
-        """Writes the bytes, then closes, as the server below does not know that it has answered."""
+        """Writes the bytes, then closes the connection, because the server below does not know of this answer."""
         head = _raw_head(self.answer)
         if self.body_only:
             connection.write(head)
@@ -159,7 +159,7 @@ class Dripped:
 
 
 async def first_of(*events: asyncio.Event, seconds: float | None = None) -> None:
-    """Waits until one of the events is set, or the seconds have passed."""
+    """Waits until one of the events is set or the seconds have passed."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -102,7 +102,7 @@ def test_options_win_over_the_environment(tmp_path: Path) -> None:
     [
         ({KEY_SECRET: "hush", f"{KEY_SECRET}_FILE": "secret"}, f"{KEY_SECRET} and {KEY_SECRET}_FILE: only one"),
         ({f"{KEY_SECRET}_FILE": "missing"}, f"{KEY_SECRET}_FILE: missing cannot be read: No such file"),
-        ({KEY_ID: "a:b"}, f"{KEY_ID}: must not hold a colon"),
+        ({KEY_ID: "a:b"}, f"{KEY_ID}: must not contain a colon"),
     ],
 )
 def test_a_key_that_does_not_fit_is_wrong_usage_and_never_shown(environment: dict[str, str], reason: str) -> None:

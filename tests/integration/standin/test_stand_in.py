@@ -304,7 +304,7 @@ def test_a_number_in_the_query_that_is_none_is_refused(stand_in: StandInClient) 
     answer = httpx.get(f"{stand_in.url}/_stand-in/requests?since=-1", trust_env=False)
     assert (answer.status_code, answer.json()) == (
         400,
-        {"error": "since: must be a number from 0 on, in decimal digits"},
+        {"error": "since: must be a number of 0 or more, in decimal digits"},
     )
 
 
