@@ -22,7 +22,7 @@ def _reckon(count: int) -> None:
     owners = count // _OWNER_HAS + 1
     with Plan(lambda _: None) as plan:
         plan.read((Row(n + 1, b"%d\x1f%d" % (n % owners, n), "upsert") for n in range(count)), None)
-        plan.learn(((b"%d\x1f%d" % (n % owners, n), b"u0,1795460000000") for n in range(count)), (), None)
+        plan.add_known(((b"%d\x1f%d" % (n % owners, n), b"u0,1795460000000") for n in range(count)), (), None)
         plan.compute(1_795_460_000_005)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"{count:>12,} rows {time.monotonic() - began:>8.1f} s {peak:>6,} MB")  # noqa: T201 - it is what was asked for

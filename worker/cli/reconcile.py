@@ -218,7 +218,7 @@ def _source(asked: _Asked) -> Any:
 def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
     """Waits for a turn: a one-off run as long as one that was killed holds it, a regular one until it is due."""
     if every is None:
-        if not turn.take(LEASE_SECONDS + 2):
+        if not turn.acquire(LEASE_SECONDS + 2):
             raise Failure("another reconciliation of this namespace is running")
         return
     with _source(asked) as file:
@@ -226,11 +226,11 @@ def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked
     while True:
         clock: Any = client.time()
         last: Any = client.hget(key, field)
-        if (last is None or int(clock[0]) >= int(last) + every) and turn.take():
+        if (last is None or int(clock[0]) >= int(last) + every) and turn.acquire():
             if client.hget(key, field) == last:
                 client.hset(key, field, int(clock[0]))
                 return
-            turn.give_back()  # another process of the fleet was first
+            turn.release()  # another process of the fleet was first
         time.sleep(_LOOK_SECONDS)
 
 

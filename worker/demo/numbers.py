@@ -1,4 +1,4 @@
-"""What the demo shows and judges by: the state of the log and the endpoint's own counts, read together."""
+"""The numbers that the demo shows and checks: the state of the log and the endpoint's own counts, read together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """One look at the whole system.
+    """The state of the whole system at one moment.
 
     Attributes:
         emitted: changes that the log accepted.
-        status: what `contact-sync status` would say.
-        late: pairs that an unanswered request may still change, and that are looked at again.
+        status: the status, as shown by `contact-sync status`.
+        late: pairs that an unanswered request may still change, and that will be checked again.
         counts: the endpoint's counters.
     """
 
@@ -34,23 +34,23 @@ class Numbers:
 
     @property
     def joined(self) -> int:
-        """Changes that needed no record of their own, because another one of the same pair says it all."""
+        """Changes that needed no record of their own, because another change of the same pair covers them."""
         return self.status.totals["coalesced"] + self.status.totals["superseded"]
 
     @property
     def unaccounted(self) -> int:
-        """Changes that neither wait nor ended in one of the ways there are (CONTRACT section 6)."""
+        """Changes that neither wait nor have one of the outcomes (docs/contract.md, section 6)."""
         ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
         return self.emitted - sum(self.status.totals[end] for end in ends) - self.status.waiting_changes
 
     def unfinished(self) -> list[str]:
-        """What is still to be done until all is delivered, in words; nothing if all is."""
+        """Returns what is still to be done, in words; empty if everything is delivered."""
         left = {
             "changes wait in the log": self.status.backlog_events,
             "pairs are not confirmed": self.status.pending_pairs,
             "pairs may still be changed by an unanswered request": self.late,
             "requests are not answered yet": self.counts["in_flight"],
-            "requests will still act late": self.counts["late"],
+            "requests are still to be applied late": self.counts["late"],
         }
         return [f"{number:,} {what}" for what, number in left.items() if number]
 
@@ -65,10 +65,10 @@ class Reader:
         self._stand_in = stand_in
 
     def read(self, emitted: int) -> Numbers:
-        """One look; the late pairs are counted after the rest, so that none on its way from it to them is missed.
+        """Reads the numbers. The late pairs are counted last, so that no pair that becomes late meanwhile is missed.
 
         Args:
-            emitted: how many changes the log has accepted.
+            emitted: number of changes that the log has accepted.
 
         Raises:
             redis.RedisError: Redis does not answer.

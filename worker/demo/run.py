@@ -1,4 +1,4 @@
-"""The demo's course: changes that flow, faults that strike, the wait until all is delivered, and the judgement."""
+"""Runs the demo: emits changes, injects faults, waits until everything is delivered, and checks the result."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ CHANGES: Final = 20_000
 PAIRS: Final = 3_000
 
 SEED: Final = 7
-"""Every demo tells the same story; what differs is which part of it the worker reads when."""
+"""Every demo emits the same changes; only the worker's timing differs."""
 
 OUTAGE_SECONDS: Final = 3.0
-"""How long the endpoint is away; less where the traffic lasts less than four times as long."""
+"""How long the endpoint is away; at most a quarter of the traffic's duration."""
 
 LATE_ACT_SECONDS: Final = 1.5
-"""How long after it came in the endpoint does what the killed worker asked: newer words may have been confirmed."""
+"""How long after its arrival the endpoint applies the killed worker's request: newer changes may be confirmed then."""
 
 TICK_SECONDS: Final = 0.05
-LOOK_SECONDS: Final = 0.2
+REFRESH_SECONDS: Final = 0.2
 
 
 class Scene(NamedTuple):
-    """Something that happens once in the course.
+    """An event that happens once during the demo.
 
     Attributes:
-        name: what it is, for the case that it is not reached.
-        due: whether it is time, so many seconds after the traffic began.
-        act: lets it happen.
+        name: its name, shown if it is not reached.
+        due: takes the seconds since the traffic began; returns whether it is time.
+        act: makes it happen.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Demo:
     """One run of the demo."""
 
     def __init__(self, system: System, screen: Screen, *, seconds: float, began: float, ends: float) -> None:
-        """Puts it together; :meth:`run` does it.
+        """Prepares the demo; :meth:`run` runs it.
 
         Args:
-            system: where it takes place, already entered.
-            screen: where it is told.
-            seconds: how long the traffic lasts.
-            began: when everything began (monotonic, seconds).
-            ends: when it ends at the latest (monotonic, seconds).
+            system: the system, already entered.
+            screen: shows the progress.
+            seconds: duration of the traffic.
+            began: when the demo began (monotonic seconds).
+            ends: when it ends at the latest (monotonic seconds).
         """
         self._system = system
         self._screen = screen
@@ -77,13 +77,13 @@ class Demo:
         self._client = connect(settings.redis_url)
         partitions = agree_partitions(self._client, settings.keys, settings.partitions)
         self._reader = Reader(self._client, settings.keys, partitions, system.stand_in)
-        # Settings made here, not read: what the environment says of another Redis must not matter.
+        # These settings are not read from the environment, which may name another Redis.
         self._producer = ContactProducer(settings=ProducerSettings(redis_url=settings.redis_url))
         self._numbers = self._reader.read(0)
-        self._looked = began
+        self._refreshed = began
 
     def run(self) -> Summary:
-        """Lets it all happen, waits until everything is delivered, and judges.
+        """Runs the demo to its end, and returns its summary.
 
         Raises:
             DemoFailedError: the worker ended by itself.
@@ -104,10 +104,10 @@ class Demo:
             )
 
     def _wait_for_worker(self) -> list[str]:
-        """Starts the worker and waits until it looks for work; returns what was not reached in time."""
-        self._screen.say(f"They are up, the endpoint at {self._system.stand_in.url}; starting a worker")
+        """Starts the worker and waits until it is ready; returns what was not reached in time."""
+        self._screen.say(f"Redis is up, and the endpoint at {self._system.stand_in.url}; starting a worker")
         self._system.start_worker()
-        while not self._look().status.worker_awake:
+        while not self._current_numbers().status.worker_awake:
             if self._time_is_up():
                 return ["the worker did not get ready"]
             self._pause()
@@ -115,7 +115,7 @@ class Demo:
         return []
 
     def _play(self) -> list[str]:
-        """Emits the story while the scenes come up; returns what was not reached in time."""
+        """Emits the changes and runs the scenes; returns what was not reached in time."""
         steps, scenes = deque(self._story.steps), deque(self._scenes())
         start, start_ms = time.monotonic(), int(time.time() * 1000)
         while (steps or scenes) and not self._time_is_up():
@@ -132,13 +132,13 @@ class Demo:
         return left + [f"not reached: {scene.name}" for scene in scenes]
 
     def _wait_for_delivery(self) -> list[str]:
-        """Waits until nothing is left to do; returns what is, when time is up."""
+        """Waits until everything is delivered; returns what is left when time is up."""
         self._screen.say("All changes are emitted; waiting until the last one is delivered")
-        while unfinished := self._look().unfinished():
+        while unfinished := self._current_numbers().unfinished():
             if self._time_is_up():
                 return unfinished
             self._pause()
-        self._screen.say("All is delivered; comparing what the endpoint holds, pair by pair")
+        self._screen.say("Everything is delivered; comparing the endpoint's contacts, pair by pair")
         return []
 
     def _scenes(self) -> list[Scene]:
@@ -149,20 +149,20 @@ class Demo:
             Scene("the endpoint goes away", lambda elapsed: elapsed >= away, self._go_away),
             Scene("the endpoint comes back", lambda elapsed: elapsed >= back, self._come_back),
             Scene("a request without an answer", lambda elapsed: elapsed >= trap, self._set_trap),
-            Scene("a worker is killed in mid-request", lambda _: self._trapped(), self._kill),
+            Scene("a worker is killed during a request", lambda _: self._trapped(), self._kill),
         ]
 
     def _go_away(self) -> None:
-        # First a request that is done but not answered, the one that nobody can know about.
+        # First a request that is applied but not answered: no client can tell whether it was applied.
         self._system.stand_in.faults({"kind": "drop_after", "times": 1}, {"kind": "status", "status": 503})
-        self._screen.say("The endpoint goes away: one answer is lost, then nothing but 503; changes flow on")
+        self._screen.say("The endpoint goes away: one answer is lost, then every answer is 503; changes keep coming")
 
     def _come_back(self) -> None:
         self._system.stand_in.remove_faults()
         self._screen.say("The endpoint is back")
 
     def _set_trap(self) -> None:
-        """Lets the next request hang until its sender is gone, and take effect all the same, late."""
+        """Lets the next request hang until its sender is gone, and then be applied late."""
         self._system.stand_in.faults({"kind": "late", "seconds": LATE_ACT_SECONDS, "hold": True, "times": 1})
 
     def _trapped(self) -> bool:
@@ -170,21 +170,23 @@ class Demo:
 
     def _kill(self) -> None:
         self._system.kill_worker()
-        self._screen.say("The worker was killed (SIGKILL) in mid-request, and its request will still act, late")
+        self._screen.say(
+            "The worker was killed (SIGKILL) during a request; the endpoint will still apply that request, late"
+        )
         self._system.start_worker()
         self._screen.say("Another worker starts; it takes over when the dead one's leases expire")
 
-    def _look(self) -> Numbers:
-        """The numbers, as fresh as they need to be, and on the screen."""
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
+    def _current_numbers(self) -> Numbers:
+        """Returns the numbers, refreshed and shown every REFRESH_SECONDS."""
+        if time.monotonic() - self._refreshed >= REFRESH_SECONDS:
             self._numbers = self._reader.read(len(self._sent))
-            self._looked = time.monotonic()
+            self._refreshed = time.monotonic()
             self._screen.show(self._numbers, len(self._sent) / CHANGES)
         return self._numbers
 
     def _pause(self) -> None:
         self._system.check_worker()
-        self._look()
+        self._current_numbers()
         time.sleep(TICK_SECONDS)
 
     def _time_is_up(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a person sees of the demo: a live view on a terminal, plain lines elsewhere."""
+"""Shows the demo: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ LINE_SECONDS: Final = 1.0
 """Time between two plain lines of numbers."""
 
 RATE_SECONDS: Final = 2.0
-"""Over how long the requests a second are measured."""
+"""Time over which the requests per second are measured."""
 
 
 class Screen(Protocol):
-    """Where the demo tells what happens; a context manager."""
+    """Shows the demo's progress; a context manager."""
 
     def __enter__(self) -> Self:
-        """Begins to show."""
+        """Starts the display."""
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the terminal as it was."""
+        """Restores the terminal."""
 
     def say(self, line: str) -> None:
-        """Tells that something happens."""
+        """Shows an event."""
 
     def show(self, numbers: Numbers, done: float) -> None:
-        """Shows how things stand; called often, with the part of the changes that is emitted (0 to 1)."""
+        """Shows the current numbers; called often. `done` is the emitted part of the changes (0 to 1)."""
 
     def conclude(self, summary: Summary) -> None:
-        """Shows how it went."""
+        """Shows the summary."""
 
 
 def screen_for(stream: IO[str], clock: Callable[[], float]) -> Screen:
-    """The live view where the stream is a terminal that can move its cursor, else plain lines.
+    """Returns the live view if the stream is a terminal that can move its cursor, else plain lines.
 
     Args:
         stream: where to write.
         clock: monotonic seconds.
     """
-    console = Console(file=stream, highlight=False)  # which knows of NO_COLOR
+    console = Console(file=stream, highlight=False)  # rich respects NO_COLOR
     if stream.isatty() and not console.is_dumb_terminal:
         return LiveScreen(console, clock)
     return PlainScreen(Console(file=stream, highlight=False, color_system=None, width=1000, soft_wrap=True), clock)
 
 
 class Rate:
-    """Requests a second, over the last seconds."""
+    """Requests per second, over the last seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque()
 
     def of(self, requests: int) -> float:
-        """The rate, now that there were so many."""
+        """Returns the rate, given the current total of requests."""
         now = self._clock()
         self._seen.append((now, requests))
         while now - self._seen[0][0] > RATE_SECONDS:
@@ -74,7 +74,7 @@ class Rate:
 
 
 class PlainScreen:
-    """One line for each event, and one a second with the numbers."""
+    """One line for each event, and one line per second with the numbers."""
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
         self._console = console
@@ -89,11 +89,11 @@ class PlainScreen:
         return
 
     def say(self, line: str) -> None:
-        """Writes it with the time since the beginning."""
+        """Writes the event with the time since the start."""
         self._console.print(f"{self._clock() - self._began:5.1f} s  {line}", markup=False)
 
     def show(self, numbers: Numbers, done: float) -> None:  # noqa: ARG002 - the same for every screen
-        """Writes the numbers, if the last time is a second ago."""
+        """Writes the numbers, at most once per second."""
         rate = self._rate.of(numbers.counts["requests"])
         if self._clock() - self._shown < LINE_SECONDS:
             return
@@ -101,14 +101,14 @@ class PlainScreen:
         self.say("  ".join(f"{name} {value}" for name, value in _values(numbers, rate)))
 
     def conclude(self, summary: Summary) -> None:
-        """Writes the summary, a line each."""
+        """Writes the summary, one line for each number."""
         self._console.print()
         for name, number, words in summary.rows():
             self._console.print(f"{name:<16}{number:>8}  {words}".rstrip(), markup=False)
 
 
 class LiveScreen:
-    """A view that stands still and changes, below the lines of what happened."""
+    """A view that is updated in place, below the lines of events."""
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
         self._console = console
@@ -125,23 +125,23 @@ class LiveScreen:
         self._live.stop()
 
     def say(self, line: str) -> None:
-        """Writes it above the view, with the time since the beginning."""
+        """Writes the event above the view, with the time since the start."""
         self._console.print(Text.assemble((f"{self._clock() - self._began:5.1f} s  ", "dim"), line))
 
     def show(self, numbers: Numbers, done: float) -> None:
-        """Renews the view."""
+        """Updates the view."""
         grid = Table.grid(padding=(0, 3))
         values = [*_values(numbers, self._rate.of(numbers.counts["requests"]))]
         for _ in values:
             grid.add_column(justify="right")
         grid.add_row(*(Text(value, style="bold") for _, value in values))
         grid.add_row(*(Text(name, style="dim") for name, _ in values))
-        bar = Table.grid(expand=True)  # a bar alone ends no line, so what follows it would be cut off
+        bar = Table.grid(expand=True)  # a bar alone does not end its line, so what follows would be cut off
         bar.add_row(ProgressBar(total=1.0, completed=done))
         self._live.update(Group(Text(), bar, grid), refresh=True)
 
     def conclude(self, summary: Summary) -> None:
-        """Puts the summary in the view's place."""
+        """Replaces the view with the summary."""
         self._live.stop()
         table = Table.grid(padding=(0, 2))
         table.add_column()
@@ -153,7 +153,7 @@ class LiveScreen:
 
 
 def _values(numbers: Numbers, rate: float) -> list[tuple[str, str]]:
-    """What every view shows, in this order."""
+    """Returns the names and values that every view shows, in this order."""
     return [
         ("emitted", f"{numbers.emitted:,}"),
         ("waiting", f"{numbers.status.waiting_changes:,}"),

@@ -1,6 +1,6 @@
-"""The demo's traffic, and the oracle that knows what the endpoint must end up with. Pure: chance is handed in.
+"""The demo's traffic, and the oracle that computes which contacts must exist (pure; randomness is passed in).
 
-The oracle shares nothing with the worker's own joining: it reads CONTRACT section 3 anew, in four lines.
+The oracle shares no code with the worker's joining: it implements docs/contract.md, section 3, anew in four lines.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ SOURCE: Final = "demo"
 CONTACTS_PER_OWNER: Final = 4
 
 TAIL: Final = 1 / 6
-"""The part of the whole time that a change may arrive late by; nothing else begins in the last such part."""
+"""By which part of the whole duration a change may arrive late. No flurry begins in the last part of that length."""
 
 
 class Step(NamedTuple):
-    """One change of the traffic, with its times counted from the beginning.
+    """One change of the traffic, with times since the start.
 
     Attributes:
         due_seconds: when it is emitted.
-        pair: whom it is about.
-        op: what it says.
-        at_ms: when it happened at its source; less than `due_seconds` says where it arrives late, negative too.
+        pair: owner and contact.
+        op: upsert or delete.
+        at_ms: when it happened at its source; earlier than `due_seconds` if it arrives late; may be negative.
     """
 
     due_seconds: float
@@ -43,7 +43,7 @@ class Step(NamedTuple):
     at_ms: int
 
     def change(self, start_ms: int) -> ContactChange:
-        """The change as a producer says it, if the traffic began at this Unix time in milliseconds."""
+        """Returns the change to emit, if the traffic began at this Unix time in milliseconds."""
         owner, contact = self.pair
         return ContactChange(owner=owner, contact=contact, op=self.op, at=start_ms + self.at_ms, source=SOURCE)
 
@@ -53,7 +53,7 @@ class Story(NamedTuple):
 
     Attributes:
         steps: every change, in the order of emission.
-        kinds: how often each kind of flurry occurs in it.
+        kinds: how often each kind of flurry occurs.
     """
 
     steps: list[Step]
@@ -61,7 +61,7 @@ class Story(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """One change within a flurry; times in seconds, from the flurry's moment."""
+    """One change within a flurry; times in seconds since the flurry began."""
 
     op: Op
     happens: float
@@ -69,7 +69,7 @@ class _Move(NamedTuple):
 
 
 def _flicker(rng: random.Random, _late_by: float) -> list[_Move]:
-    """Somebody changes their mind a few times: the last word counts, whatever it is."""
+    """A user changes their mind several times: the last change counts."""
     moves: list[_Move] = []
     at = 0.0
     for _ in range(rng.randint(1, 8)):
@@ -79,25 +79,25 @@ def _flicker(rng: random.Random, _late_by: float) -> list[_Move]:
 
 
 def _readd(rng: random.Random, _late_by: float) -> list[_Move]:
-    """Deleted, and then added again: a delete, and an upsert known to be later."""
+    """A contact is deleted and added again: a delete and a later upsert."""
     again = rng.uniform(0.002, 0.3)
     return [_Move("delete", 0.0, 0.0), _Move("upsert", again, again)]
 
 
 def _late(rng: random.Random, late_by: float) -> list[_Move]:
-    """Two changes, of which the older one arrives after the newer one, which may long be confirmed by then."""
+    """Two changes; the older one arrives after the newer one, which may be confirmed by then."""
     delay = rng.uniform(0.1, 1.0) * late_by
     return [_Move(_any_op(rng), 0.0, 0.0), _Move(_any_op(rng), -rng.uniform(0.05, 1.0), delay)]
 
 
 def _doubled(rng: random.Random, late_by: float) -> list[_Move]:
-    """The same change twice, as a producer sends it that did not hear whether the first was accepted."""
+    """The same change twice, as from a producer that got no answer to the first."""
     op = _any_op(rng)
     return [_Move(op, 0.0, 0.0), _Move(op, 0.0, rng.uniform(0.0, 1.0) * late_by)]
 
 
 def _tie(rng: random.Random, _late_by: float) -> list[_Move]:
-    """An upsert and a delete of the same millisecond, in either order: the delete wins."""
+    """An upsert and a delete in the same millisecond, in either order: the delete wins."""
     moves = [_Move("upsert", 0.0, 0.0), _Move("delete", 0.0, 0.0)]
     rng.shuffle(moves)
     return moves
@@ -114,17 +114,17 @@ _FLURRIES: Final[dict[str, tuple[int, Callable[[random.Random, float], list[_Mov
     "doubled changes": (14, _doubled),
     "ties": (4, _tie),
 }
-"""Every kind of flurry, with its weight: few changes of one pair that come close together."""
+"""Every kind of flurry, with its weight. A flurry is a few changes of one pair in a short time."""
 
 
 def tell(rng: random.Random, *, changes: int, pairs: int, seconds: float) -> Story:
-    """Makes up the traffic.
+    """Generates the traffic.
 
     Args:
-        rng: the chance; the same seed tells the same story.
-        changes: how many there are, at least as many as pairs.
-        pairs: how many pairs they are about; each has one change at least, some have many.
-        seconds: how long it takes to emit them.
+        rng: source of randomness; the same seed generates the same traffic.
+        changes: number of changes, at least as many as pairs.
+        pairs: number of pairs; each has at least one change, some have many.
+        seconds: time in which the changes are emitted.
     """
     late_by = seconds * TAIL
     told: list[Step] = []
@@ -132,7 +132,7 @@ def tell(rng: random.Random, *, changes: int, pairs: int, seconds: float) -> Sto
     names, weights = list(_FLURRIES), [weight for weight, _ in _FLURRIES.values()]
     flurries = 0
     while room := changes - len(told):
-        # Each pair in turn at first, so that none is left out; then some far more often than others.
+        # First each pair in turn, so that every pair has a change; then some pairs far more often than others.
         index = flurries if flurries < pairs else int(pairs * rng.random() ** 2)
         unheard = max(0, pairs - flurries - 1)
         kind = rng.choices(names, weights)[0]
@@ -143,7 +143,7 @@ def tell(rng: random.Random, *, changes: int, pairs: int, seconds: float) -> Sto
         told += [_step(index, moment, move, seconds) for move in moves]
         kinds[kind] += 1
         flurries += 1
-    # Stable: what arrives at the same moment keeps the order that its flurry gave it.
+    # A stable sort: changes that arrive at the same moment keep the order within their flurry.
     return Story(sorted(told, key=lambda step: step.due_seconds), kinds)
 
 
@@ -154,9 +154,9 @@ def _step(index: int, moment: float, move: _Move, seconds: float) -> Step:
 
 
 def contacts_after(changes: Iterable[ContactChange]) -> set[Pair]:
-    """The contacts there must be once these changes, which all carry `at`, are delivered (CONTRACT section 3).
+    """Returns the contacts that must exist after these changes, which all have `at` (docs/contract.md, section 3).
 
-    Of each pair the change with the greatest `at` counts, a delete where two are equal; their order is nothing.
+    For each pair, the change with the greatest `at` counts, and a delete wins a tie; the order does not matter.
     """
     last: dict[Pair, tuple[int, bool]] = {}
     for change in changes:

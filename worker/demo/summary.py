@@ -1,4 +1,4 @@
-"""How the demo went: what was said, what was delivered, and whether the endpoint holds what it must. Pure."""
+"""The demo's summary: what was emitted and delivered, and whether the endpoint has the right contacts (pure)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 FAULT_WORDS = {
     "drop_after": "answers lost",
     "status": "answers 503",
-    "late": "requests that acted late",
+    "late": "requests applied late",
     "worker_killed": "workers killed",
 }
-"""What each fault is called; those of the stand-in by their kind."""
+"""Text for each fault, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +25,26 @@ class Summary:
     """The demo's outcome; its fields are those of `--json`.
 
     Attributes:
-        ok: nothing differs and nothing is left.
-        seconds: how long it took in all.
+        ok: whether all contacts are right and everything is finished.
+        seconds: total duration.
         changes: changes that the log accepted.
         pairs: distinct pairs among them.
-        flurries: how often each kind of flurry was among the changes.
-        requests: requests that the endpoint saw.
+        flurries: how often each kind of flurry occurred.
+        requests: requests that the endpoint received.
         changes_per_request: changes divided by requests.
         confirmed: records that the endpoint confirmed.
-        coalesced: changes that another one of the same op of their pair said as well.
-        superseded: changes that one of the other op won over.
-        stale: changes that were refused because newer knowledge was confirmed before they came.
-        retries: requests that failed and were built anew.
-        repairs: records sent once more because an unanswered request might have acted after them.
-        dead_letters: changes that could not be delivered; there should be none.
-        unaccounted: changes that ended in none of these ways; there should be none.
-        faults: how often each fault struck.
-        broken_requests: requests that named a pair twice, or an upsert after a delete; there should be none.
-        contacts: contacts that the endpoint must hold.
-        wrong_pairs: pairs that the endpoint holds and should not, or should and does not; there should be none.
-        unfinished: what was not done when time was up; there should be nothing.
+        coalesced: changes merged into another change of the same pair and op.
+        superseded: changes overridden by a change of the other op.
+        stale: changes dropped because a newer change was already confirmed when they arrived.
+        retries: requests that failed and were built again.
+        repairs: records sent again because an unanswered request might have been applied after them.
+        dead_letters: changes that could not be delivered; must be 0.
+        unaccounted: changes without any outcome; must be 0.
+        faults: how often each fault occurred.
+        broken_requests: requests with a pair twice, or with an upsert after a delete; must be 0.
+        contacts: contacts that the endpoint must have.
+        wrong_pairs: pairs that the endpoint has but should not, or lacks but should have; must be 0.
+        unfinished: what was left when time was up; must be empty.
     """
 
     ok: bool = field(init=False)
@@ -70,34 +70,36 @@ class Summary:
 
     def __post_init__(self) -> None:
         faulty = self.dead_letters or self.unaccounted or self.broken_requests or self.wrong_pairs or self.unfinished
-        object.__setattr__(self, "ok", not faulty)  # frozen: it follows from the others, once for all
+        object.__setattr__(
+            self, "ok", not faulty
+        )  # the class is frozen, so this is the only way to set a computed field
 
     def as_json(self) -> dict[str, object]:
-        """The fields by name, for machines."""
+        """Returns the fields by name, for programs."""
         return asdict(self)
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
-        """For people: what, how many, and what there is to say of it."""
-        told = ", ".join(f"{number:,} {kind}" for kind, number in self.flurries.items())
-        struck = ", ".join(f"{FAULT_WORDS.get(kind, kind)}: {number:,}" for kind, number in self.faults.items())
-        yield "changes", f"{self.changes:,}", told
-        yield "pairs", f"{self.pairs:,}", f"{self.contacts:,} of them contacts in the end"
-        yield "requests", f"{self.requests:,}", f"{self.changes_per_request:,.0f} changes a request"
-        yield "confirmed", f"{self.confirmed:,}", "records, each the newest word on its pair"
+        """Yields rows for people: name, number, and a comment."""
+        flurries = ", ".join(f"{number:,} {kind}" for kind, number in self.flurries.items())
+        faults = ", ".join(f"{FAULT_WORDS.get(kind, kind)}: {number:,}" for kind, number in self.faults.items())
+        yield "changes", f"{self.changes:,}", flurries
+        yield "pairs", f"{self.pairs:,}", f"{self.contacts:,} of them are contacts at the end"
+        yield "requests", f"{self.requests:,}", f"{self.changes_per_request:,.0f} changes per request"
+        yield "confirmed", f"{self.confirmed:,}", "records, each with its pair's newest state"
         yield "joined", f"{self.coalesced + self.superseded:,}", "changes that needed no record of their own"
-        yield "stale", f"{self.stale:,}", "changes refused, older than what was confirmed"
-        yield "faults survived", f"{sum(self.faults.values()):,}", struck
-        yield "retries", f"{self.retries:,}", "requests built anew"
-        yield "repairs", f"{self.repairs:,}", "records said again, where one without an answer might have acted"
+        yield "stale", f"{self.stale:,}", "changes dropped, older than what was confirmed"
+        yield "faults survived", f"{sum(self.faults.values()):,}", faults
+        yield "retries", f"{self.retries:,}", "requests built again"
+        yield "repairs", f"{self.repairs:,}", "records sent again, in case an unanswered request was applied late"
         yield "dead letters", f"{self.dead_letters:,}", ""
         if self.unaccounted:
-            yield "unaccounted", f"{self.unaccounted:,}", "changes that ended in no way there is"
+            yield "unaccounted", f"{self.unaccounted:,}", "changes without any outcome"
         if self.broken_requests:
             yield "broken requests", f"{self.broken_requests:,}", "with a pair twice, or an upsert after a delete"
         yield "wrong pairs", f"{self.wrong_pairs:,}", f"compared pair by pair, after {self.seconds:.1f} seconds"
 
 
-def summarize(  # noqa: PLR0913 - all that the judgement rests on, by name
+def summarize(  # noqa: PLR0913 - every input of the check, by name
     *,
     seconds: float,
     kinds: Counter[str],
@@ -108,17 +110,17 @@ def summarize(  # noqa: PLR0913 - all that the judgement rests on, by name
     workers_killed: int,
     unfinished: list[str],
 ) -> Summary:
-    """Judges a demo.
+    """Computes the summary of a demo.
 
     Args:
-        seconds: how long it took in all.
-        kinds: how often each kind of flurry was told.
-        pairs: every pair that a change was about.
-        expected: the contacts there must be.
-        actual: the contacts that the endpoint holds.
-        numbers: the last look at the system.
-        workers_killed: how many were killed.
-        unfinished: what was not done when time was up.
+        seconds: total duration.
+        kinds: how often each kind of flurry occurred.
+        pairs: every pair with a change.
+        expected: the contacts that the endpoint must have.
+        actual: the contacts that the endpoint has.
+        numbers: the final numbers.
+        workers_killed: number of killed workers.
+        unfinished: what was left when time was up.
     """
     counts, totals = numbers.counts, numbers.status.totals
     return Summary(

@@ -1,4 +1,4 @@
-"""All that runs in a demo: a Redis, a stand-in endpoint and a worker of its own, which leave nothing behind."""
+"""The demo's own Redis, stand-in endpoint and worker, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ if TYPE_CHECKING:
     from worker.standin.client import StandInClient
 
 GRACE_SECONDS: Final = 1.0
-"""How long its worker may take to end: by then all is delivered, or nobody waits for it any more."""
+"""Time that the worker gets to end: everything is delivered by then, or the demo was stopped."""
 
 
 class DemoFailedError(RuntimeError):
-    """The demo cannot go on; the message is one line that says why."""
+    """The demo cannot continue. The message is one line that says why."""
 
 
 class System:
     """The system on this machine, as a context manager.
 
-    Nothing outside of it decides what it connects to: its settings are made here, and neither the environment nor a
-    `.env` file is asked.
+    Its settings are made here; neither the environment nor a `.env` file can change what it connects to.
 
     Attributes:
-        workers_killed: how many were killed so far.
-        settings: what its worker works with; there once it is entered.
+        workers_killed: number of workers killed so far.
+        settings: the worker's settings; set when the context is entered.
     """
 
     def __init__(self) -> None:
@@ -46,8 +45,8 @@ class System:
         """Starts Redis and the endpoint; no worker yet.
 
         Raises:
-            RedisNotFoundError: this machine has no Redis server that fits.
-            EmbeddedRedisError, ProcessStartError: one of them does not start.
+            RedisNotFoundError: this machine has no suitable Redis server.
+            EmbeddedRedisError, ProcessStartError: Redis or the endpoint does not start.
         """
         with ExitStack() as undo:
             self._log = undo.enter_context(tempfile.TemporaryFile())
@@ -63,24 +62,24 @@ class System:
 
     @property
     def stand_in(self) -> StandInClient:
-        """Control of the endpoint."""
+        """The client that controls the endpoint."""
         return self._stand_in.client
 
     def start_worker(self) -> None:
-        """Starts the worker, or another after one that was killed; returns before it is ready."""
+        """Starts a worker, also after a kill; returns before it is ready."""
         self._worker = SupervisedWorker(self.settings, log=self._log, grace_seconds=GRACE_SECONDS)
 
     def kill_worker(self) -> None:
-        """Kills it in the middle of what it does."""
+        """Kills the worker."""
         if self._worker is not None:
             self._worker.kill()
             self.workers_killed += 1
 
     def check_worker(self) -> None:
-        """Makes sure that it runs.
+        """Checks that the worker runs.
 
         Raises:
-            DemoFailedError: it ended, and nobody asked it to.
+            DemoFailedError: it ended unexpectedly.
         """
         if self._worker is not None and (status := self._worker.poll()) is not None:
             raise DemoFailedError(f"the worker ended with status {status}: {last_line(self._log)}")
@@ -90,7 +89,7 @@ class System:
             self._worker.close()
 
     def _short_times(self) -> WorkerSettings:
-        """Settings under which what takes minutes elsewhere fits into a demo."""
+        """Returns settings with short times, so that the demo takes seconds instead of minutes."""
         return WorkerSettings(
             redis_url=self._redis.url,
             endpoint_url=self._stand_in.url,

@@ -1,4 +1,4 @@
-"""Reconciliation: brings the endpoint to what a source of truth says."""
+"""Reconciliation: brings the endpoint in line with a source of truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a CSV with a header: owner, contact and, if there is one, op; other columns are passed over (pure)."""
+"""Reads the rows of a CSV with a header: owner, contact and an optional op; other columns are ignored (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KNOWN: Final = ("owner", "contact", "op")
 
 
 class _Header(NamedTuple):
-    """Which columns there are: how many, and where ours stand."""
+    """The delimiter, the number of columns, and the positions of our columns."""
 
     delimiter: str
     width: int
@@ -27,11 +27,11 @@ class _Header(NamedTuple):
 
 
 def csv_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
-    """Every row or why it is none, in order; blank lines are passed over.
+    """Yields every row, or its rejection, in order; blank lines are skipped.
 
     Raises:
-        SourceBroken: there is no header that fits, or the last row is not whole: without a line end nobody can tell
-            `1,23` from what is left of `1,234`.
+        SourceBroken: the header is missing or invalid, or the last row has no line end: it could be cut off, as in
+            `1,23` from `1,234`.
     """
     feed = _Feed(lines)
     header = _read_header(feed)
@@ -42,35 +42,33 @@ def csv_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
             fields = next(reader, None)
         except csv.Error as error:
             if feed.ended:
-                raise SourceBroken(
-                    f"the source ends half-way: the quote in line {feed.began} is never closed"
-                ) from None
-            yield Reject(feed.began, "row", f"must be CSV: {error}", shown(feed.text))
+                raise SourceBroken(f"the source is cut off: the quote in line {feed.began} is never closed") from None
+            yield Reject(feed.began, "row", f"must be valid CSV: {error}", shown(feed.text))
             continue
         yield from feed.taken_rejects()
         if fields is None:
             return
         if feed.cut:
-            raise SourceBroken(f"the source ends half-way: line {feed.number} has no line end")
+            raise SourceBroken(f"the source is cut off: line {feed.number} has no line end")
         if fields:
             yield _row(feed.began, fields, header)
 
 
 def _row(line: int, fields: list[str], header: _Header) -> Row | Reject:
     if len(fields) != header.width:
-        return Reject(line, "row", f"must have {header.width} fields, as the header has", shown(fields))
+        return Reject(line, "row", f"must have {header.width} fields, like the header", shown(fields))
     op = "upsert" if header.op is None else fields[header.op]
     return read_row(line, fields[header.owner], fields[header.contact], op, fields)
 
 
 class _Feed:
-    """The lines' text for the csv module, with what it cannot say: where it is, and which lines were too long."""
+    """Feeds lines to the csv module, and tracks what that cannot tell: line numbers, and lines that are too long."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
         self._rejects: list[Reject] = []
         self.number = 0
-        self.began = 0  # where the row that is being read begins; 0 before its first line
+        self.began = 0  # first line of the current row; 0 before it is read
         self.text = ""
         self.cut = False
         self.ended = False
@@ -84,7 +82,7 @@ class _Feed:
             if not line.too_long:
                 self.began = self.began or line.number
                 return line.text + "\n"
-            self._rejects.append(Reject(line.number, "row", "is too long for a line", shown(line.text)))
+            self._rejects.append(Reject(line.number, "row", "is too long", shown(line.text)))
         self.ended = True
         raise StopIteration
 
@@ -96,9 +94,9 @@ class _Feed:
 def _read_header(feed: _Feed) -> _Header:
     text = next(feed, None)
     if text is None:
-        raise SourceBroken("the source is empty: a CSV begins with a header that names owner and contact")
-    rule = "the header must name the columns owner and contact, and op if there is one"
-    # What it says instead is not repeated: without a header those are ids.
+        raise SourceBroken("the source is empty: a CSV must begin with a header that names owner and contact")
+    rule = "the header must name the columns owner and contact, and may name op"
+    # The error does not repeat the first line: without a header, it holds ids.
     names: list[str] = []
     for delimiter in _DELIMITERS:
         try:

@@ -1,4 +1,4 @@
-"""The rows of a query as a source: any database that SQLAlchemy has a driver for, streamed."""
+"""Streams the rows of a query as a source, from any database that SQLAlchemy has a driver for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NEEDED: Final = ("owner", "contact")
 
 
 class QuerySource:
-    """A query whose columns are owner, contact and perhaps op; a context manager that is iterated once.
+    """A query with the columns owner, contact and an optional op. Use it as a context manager and iterate it once.
 
     Args:
-        url: of the database, as SQLAlchemy has them.
-        query: what is read.
+        url: SQLAlchemy URL of the database.
+        query: SQL query.
 
     Raises:
-        SourceBroken: the database is away, or refuses; in one line without its password and without values.
+        SourceBroken: the database does not answer, or refuses. The message is one line without password or values.
     """
 
     total: int | None = None
@@ -60,11 +60,11 @@ class QuerySource:
             connection = self._open.enter_context(self._engine.connect())
             found = connection.execution_options(stream_results=True, yield_per=_AT_ONCE).execute(text(self._query))
             if not found.returns_rows:
-                raise SourceBroken("the query gives no rows: it must select owner and contact")
-            columns = {name.lower(): name for name in found.keys()}  # noqa: SIM118 - no mapping
+                raise SourceBroken("the query returns no rows: it must select owner and contact")
+            columns = {name.lower(): name for name in found.keys()}  # noqa: SIM118 - not a mapping
             missing = [name for name in _NEEDED if name not in columns]
             if missing:
-                raise SourceBroken(f"the query must give the columns owner and contact: it has no {missing[0]}")
+                raise SourceBroken(f"the query must return the columns owner and contact: it has no {missing[0]}")
             for number, row in enumerate(found.mappings(), 1):
                 self.done = number
                 yield row_of(
@@ -75,6 +75,6 @@ class QuerySource:
 
 
 def _text(value: Any) -> Any:
-    """Ids that a database keeps as whole numbers or UUIDs, as the text that they are everywhere else."""
+    """Returns an integer or a UUID as text, because ids are text everywhere else; other values unchanged."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number or type(value).__name__ == "UUID" else value

@@ -1,4 +1,4 @@
-"""What a snapshot changes: the difference between what the source says and what is known to be confirmed (pure)."""
+"""Computes the difference between a source and what the ledger knows to be confirmed (pure)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from worker.core.pair import Remembered
 
 Found = Literal["upsert", "delete", "unchanged", "newer", "unstamped", "held_back", "dead"]
-"""What follows for a pair: a change to send, or why none is: it is so already; something newer is confirmed; what is
-confirmed carries no time, so that it may be newer; the source was not read whole, so that a gap proves nothing; the
-pair has dead letters, and an upsert would most likely be one more. A delete is never left out for that."""
+"""The result for a pair: the change to send, or why nothing is sent.
+
+- `unchanged`: the endpoint already has this state.
+- `newer`: a newer change is confirmed.
+- `unstamped`: the confirmed change has no time, so it may be newer.
+- `held_back`: the source was not read completely, so a missing pair proves nothing.
+- `dead`: the pair has dead letters, and an upsert would most likely become another. Deletes are sent all the same.
+"""
 
 
-def difference(  # noqa: PLR0913 - all that is known of a pair
+def difference(  # noqa: PLR0913 - all that is known about a pair
     said: Mapping[bytes, Op],
     known: Mapping[bytes, Remembered],
     waiting: Collection[bytes],
@@ -25,15 +30,15 @@ def difference(  # noqa: PLR0913 - all that is known of a pair
     whole: bool,
     dead: Collection[bytes] = (),
 ) -> Iterator[tuple[Found, bytes]]:
-    """Every pair that either side speaks of, with what follows for it.
+    """Yields every pair of the source or the ledger, with its result.
 
     Args:
-        said: what the source says.
-        known: what is known to be confirmed; empty where nothing is, and then all that is said is sent.
-        waiting: pairs of which something waits, so that what is confirmed of them may not last.
-        as_of_ms: when the snapshot began (Unix ms), the `at` of all that is sent.
-        whole: whether every row of the source was read, so that a pair that is missing is gone.
-        dead: pairs that have dead letters.
+        said: the op of each pair in the source.
+        known: the confirmed state of each pair in the ledger. If it is empty, the whole source is sent.
+        waiting: pairs with waiting changes, whose confirmed state may be about to change.
+        as_of_ms: when the snapshot began (Unix ms); the `at` of all changes that are sent.
+        whole: whether every row of the source was read, so that a missing pair is deleted.
+        dead: pairs with dead letters.
     """
     for pair, op in said.items():
         found = _of_said(op, known.get(pair), as_of_ms, waits=pair in waiting)
@@ -60,7 +65,7 @@ def _of_missing(known: Remembered, as_of_ms: int, *, whole: bool) -> Found:
 
 
 def _outdated(op: Op, known: Remembered, as_of_ms: int) -> bool:
-    """The rule of worker.join: a delete wins where both are equal."""
+    """Whether a newer change is confirmed; at equal times the delete wins, as in `worker.core.pair`."""
     if op == "delete":
         return as_of_ms <= known.delete_at or as_of_ms < known.upsert_at
     return as_of_ms <= max(known.delete_at, known.upsert_at)

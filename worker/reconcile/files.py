@@ -1,4 +1,4 @@
-"""A file, or standard input, as a source of rows."""
+"""Reads a file or standard input as a source of rows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _SUFFIXES: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl",
 
 
 class FileSource:
-    """A CSV with a header or JSON lines, gzip or not; a context manager that is iterated once.
+    """A CSV with a header or JSON lines, optionally gzipped. Use it as a context manager and iterate it once.
 
     Args:
         path: the file; ``-`` for standard input.
-        format_: what it is; None to tell by its name, and where that says nothing by its first character.
+        format_: its format; None finds it from the file's name, or else from its first character.
 
     Raises:
-        SourceBroken: it cannot be opened, or read to its end.
+        SourceBroken: the file cannot be opened or read to its end.
     """
 
     def __init__(self, path: str, format_: Format | None = None) -> None:
@@ -43,9 +43,9 @@ class FileSource:
         self._open = ExitStack()
         self._lines: Lines | None = None
         self.total: int | None = None
-        """Bytes of a regular file; None of a pipe, which nobody knows the end of."""
+        """Size of a regular file in bytes; None for a pipe, whose size is unknown."""
         self.written_at: float | None = None
-        """When a regular file was written last (Unix seconds)."""
+        """When a regular file was last modified (Unix seconds)."""
 
     def __enter__(self) -> Self:
         try:
@@ -56,7 +56,7 @@ class FileSource:
             if stat.S_ISREG(found.st_mode):
                 self.total, self.written_at = found.st_size, found.st_mtime
         except OSError as error:
-            # A stream that is no file at all, as some programs put in the place of standard input, has no size.
+            # Some programs replace standard input with a stream that is not a file, and so has no size.
             if self._path != "-":
                 raise SourceBroken(f"{self._path} cannot be read: {error.strerror}") from None
         self._lines = Lines(sys.stdin.buffer if self._path == "-" else file)  # type: ignore[arg-type] # both are binary
@@ -67,7 +67,7 @@ class FileSource:
 
     @property
     def done(self) -> int:
-        """How many bytes of it were read."""
+        """Number of bytes read so far."""
         return 0 if self._lines is None else self._lines.bytes_read
 
     def __iter__(self) -> Iterator[Row | Reject]:

@@ -1,4 +1,4 @@
-"""What past reconciliations did, and how far the endpoint had drifted by its own counts."""
+"""The history of reconciliations, and the endpoint's drift by its own counts."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     from worker.admin.status import Status
 
 KEPT: Final = 100
-"""Runs that are kept; older ones go."""
+"""Number of runs that are kept; older ones are removed."""
 
 
 def drift(before: Status, after: Status, sent: int) -> dict[str, Any]:
-    """What the endpoint said of what it was sent: it counts only what it did not have, or still had.
+    """Returns how far the endpoint had drifted: it counts only inserts of missing contacts and deletes of present ones.
 
     Args:
-        before: a look before anything was sent.
-        after: a look when it was delivered, or given up.
-        sent: how many changes were sent.
+        before: the status before anything was sent.
+        after: the status when everything was delivered, or the wait was given up.
+        sent: number of changes that were sent.
 
     Returns:
-        ``inserted`` and ``deleted`` (its own counts), ``others``: changes that others said meanwhile, which may be
-        among them; ``delivered``: whether nothing waited at either look, so that the counts are whole.
+        ``inserted`` and ``deleted``: the endpoint's own counts. ``others``: changes that other producers sent
+        meanwhile; the counts may include them. ``delivered``: whether nothing waited before and after, so that the
+        counts are complete.
     """
 
     def moved(name: str) -> int:
@@ -44,7 +45,7 @@ def drift(before: Status, after: Status, sent: int) -> dict[str, Any]:
 
 
 def record(client: redis.Redis, keys: Keys, run: Mapping[str, Any]) -> None:
-    """Keeps what a run did.
+    """Stores the result of a run.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -53,12 +54,12 @@ def record(client: redis.Redis, keys: Keys, run: Mapping[str, Any]) -> None:
 
 
 def past_runs(client: redis.Redis, keys: Keys, most: int = KEPT) -> list[dict[str, Any]]:
-    """The runs that are kept, the newest first, each with ``ended`` (Unix ms).
+    """Returns the results of past runs, the newest first, each with ``ended`` (Unix ms).
 
     Args:
         client: the log's Redis.
         keys: the namespace's keys.
-        most: how many.
+        most: most runs to return.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.

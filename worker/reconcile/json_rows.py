@@ -1,4 +1,4 @@
-"""Rows of JSON lines: objects with owner, contact and perhaps op; other fields are passed over (pure)."""
+"""Reads the rows of JSON lines: objects with owner, contact and an optional op; other fields are ignored (pure)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 class _TwiceError(ValueError):
-    """A field stands twice in an object: either could be meant."""
+    """An object has the same field twice: either value could be meant."""
 
 
 def json_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
-    """Every row or why it is none, in order; blank lines are passed over.
+    """Yields every row, or its rejection, in order; blank lines are skipped.
 
     Raises:
-        SourceBroken: it is one JSON array, or the last line is not whole.
+        SourceBroken: the source is one JSON array, or its last line is cut off.
     """
     for line in lines:
         text = line.text
         if not text or text.isspace():
             continue
         if line.number == 1 and text.lstrip().startswith("["):
-            raise SourceBroken("the source is a JSON array: it must be JSON lines, an object a line")
+            raise SourceBroken("the source is a JSON array: it must be JSON lines, one object per line")
         if line.too_long:
-            yield Reject(line.number, "row", "is too long for a line", shown(text))
+            yield Reject(line.number, "row", "is too long", shown(text))
             continue
         row = _row(line.number, text)
         if not line.whole and isinstance(row, Reject) and row.field == "row":
-            raise SourceBroken(f"the source ends half-way: line {line.number} has no end")
+            raise SourceBroken(f"the source is cut off: line {line.number} is incomplete")
         yield row
 
 
@@ -42,7 +42,7 @@ def _row(line: int, text: str) -> Row | Reject:
     try:
         fields = json.loads(text, object_pairs_hook=_without_repeats)
     except _TwiceError:
-        return Reject(line, "row", "must not hold a field twice", shown(text))
+        return Reject(line, "row", "must not contain a field twice", shown(text))
     except (ValueError, RecursionError):  # brackets thousands deep
         return Reject(line, "row", "must be a JSON object", shown(text))
     if not isinstance(fields, dict):

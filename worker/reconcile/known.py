@@ -1,4 +1,4 @@
-"""What is known of the endpoint: outcomes that the ledger remembers, and pairs of which something waits."""
+"""Reads what is known about the endpoint: the ledger, pairs with waiting changes, and pairs with dead letters."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _PAGE: Final = 1_000
 
 
-def remembered(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[tuple[bytes, bytes]]:
-    """Every pair with its ledger entry, the older ledger of a partition before the newer one.
+def ledger_entries(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yields every pair with its ledger entry; in each partition the older ledger comes first.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -28,8 +28,8 @@ def remembered(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[tup
             yield from client.hscan_iter(key, count=_PAGE)
 
 
-def buried(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
-    """Every pair that has dead letters.
+def dead_letter_pairs(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
+    """Yields every pair with dead letters.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -39,8 +39,8 @@ def buried(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
         yield from (pair for pair, _ in found)
 
 
-def waiting(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
-    """Every pair of which a change waits, in the log or read; some more than once.
+def waiting_pairs(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
+    """Yields every pair with a waiting change, in the log or already read; some more than once.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -51,9 +51,9 @@ def waiting(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]
             for _, flat in page:
                 fields = dict(zip(flat[::2], flat[1::2], strict=True))
                 pair = pair_of(fields.get(b"owner", b""), fields.get(b"contact", b""))
-                if b"\n" not in pair:  # what is no id is no pair of ours
+                if b"\n" not in pair:  # an id with a line end is invalid, so this is not a pair
                     yield pair
             first = b"(" + page[-1][0]
-        # The log first: what a worker reads meanwhile is then seen twice, and never not at all.
+        # The log first: a change that a worker reads meanwhile is then seen twice, but never missed.
         found: Any = client.hscan_iter(keys.pending(p), count=_PAGE)
         yield from (pair for pair, _ in found)

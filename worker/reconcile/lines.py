@@ -1,4 +1,4 @@
-"""The bytes of a source as numbered lines: gzip or not, of bounded length, and never cut in silence."""
+"""Reads a source as numbered lines: optionally gzipped, of bounded length, and never cut off without an error."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Line(NamedTuple):
 
     Attributes:
         number: counted from 1.
-        text: what it says; what is no UTF-8 in it stands as halves of surrogate pairs.
-        whole: whether it ended as lines do; only the last of a source may not.
-        too_long: whether it is longer than LINE_MAX_BYTES, and was cut there.
+        text: its text; bytes that are not UTF-8 become lone surrogates.
+        whole: whether it has a line end; only the last line may have none.
+        too_long: whether it is longer than LINE_MAX_BYTES and was cut there.
     """
 
     number: int
@@ -39,17 +39,17 @@ class Lines:
     """The lines of a binary stream, unpacked if it is gzip.
 
     Args:
-        stream: what is read, once, from where it stands.
+        stream: the stream, read once from its current position.
 
     Raises:
-        SourceBroken: it cannot be read, is of another encoding, or is cut off within its gzip.
+        SourceBroken: the stream cannot be read, has another encoding, or its gzip is cut off.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._raw = _Counted(stream)
         packed = io.BufferedReader(self._raw)
         self.stream: io.BufferedReader[Any] = packed
-        with _told():
+        with _ReadErrors():
             head = packed.peek(2)[:2]
             if head == _GZIP:
                 self.stream = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=packed)))
@@ -59,19 +59,19 @@ class Lines:
 
     @property
     def bytes_read(self) -> int:
-        """How much of the stream was read, packed as it is."""
+        """Number of bytes read from the stream, before decompression."""
         return self._raw.count
 
     def peek(self) -> bytes:
-        """The first byte that is no blank and no byte order mark, as far as it is near; else nothing."""
-        with _told():
+        """Returns the first byte after blanks and a byte order mark, if it is among the first bytes; else nothing."""
+        with _ReadErrors():
             return self.stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
     def __iter__(self) -> Iterator[Line]:
         number = 0
         stream = self.stream
         while True:
-            with _told(number):
+            with _ReadErrors(number):
                 raw = stream.readline(LINE_MAX_BYTES + 2)
                 if not raw:
                     return
@@ -87,7 +87,7 @@ class Lines:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that knows how much of it was read."""
+    """A stream that counts the bytes read from it."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -96,16 +96,16 @@ class _Counted(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # the width of its stub is not ours
-        read1 = getattr(self._stream, "read1", self._stream.read)  # a pipe gives what is there
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # its stub names a wider buffer type
+        read1 = getattr(self._stream, "read1", self._stream.read)  # a pipe returns what is available
         part: bytes = read1(len(buffer))
         buffer[: len(part)] = part
         self.count += len(part)
         return len(part)
 
 
-class _told:  # noqa: N801 - reads as what it does
-    """Turns what reading fails of into one line that says where."""
+class _ReadErrors:
+    """Turns a read error into SourceBroken, with one line that says where it happened."""
 
     def __init__(self, after: int = 0) -> None:
         self._where = f" after line {after}" if after else ""
@@ -115,7 +115,7 @@ class _told:  # noqa: N801 - reads as what it does
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, EOFError):
-            raise SourceBroken(f"the source ends half-way{self._where}: its gzip is cut off") from None
+            raise SourceBroken(f"the source is cut off{self._where}: its gzip is incomplete") from None
         if isinstance(error, gzip.BadGzipFile | zlib.error):
             raise SourceBroken(f"the source cannot be read{self._where}: its gzip is damaged") from None
         if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""One reconciliation at a time in the fleet: a lease in Redis, renewed while its process lives."""
+"""Lets only one reconciliation run at a time: a lease in Redis, renewed while its process lives."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from producers.contract.keys import Keys
 
 LEASE_SECONDS: Final = 10.0
-"""How long a lease outlives a process that was killed."""
+"""How long the lease lasts after its process is killed."""
 
 _RENEW_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 0.2
 
 
 class ReconcileLock:
-    """The lease; a context manager that gives it back.
+    """The lease, as a context manager that releases it.
 
-    Two at once, where Redis was away for longer than the lease, cost requests and nothing else: both stamp what they
-    say with the time that their snapshot began.
+    If Redis is away for longer than the lease, two reconciliations can run at once. That only costs requests: both
+    stamp their changes with the time at which their snapshot began.
     """
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
@@ -37,14 +37,14 @@ class ReconcileLock:
     def __enter__(self) -> Self:
         return self
 
-    def take(self, patience_seconds: float = 0.0) -> bool:
-        """Whether it was taken, now or while one waits so long.
+    def acquire(self, patience_seconds: float = 0.0) -> bool:
+        """Tries to acquire the lease for this long; returns whether that worked.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
         until = time.monotonic() + patience_seconds
-        while not self._ask():
+        while not self._extend():
             if time.monotonic() >= until:
                 return False
             time.sleep(_LOOK_SECONDS)
@@ -54,22 +54,22 @@ class ReconcileLock:
         return True
 
     def __exit__(self, *_: object) -> None:
-        self.give_back()
+        self.release()
 
-    def give_back(self) -> None:
-        """Ends it, if it was taken."""
+    def release(self) -> None:
+        """Releases the lease, if it was acquired."""
         if self._thread is not None:
             self._over.set()
             self._thread.join()
             self._thread = None
             try:
-                # Ours still: it lasts three times as long as the time between two renewals.
-                if self._ask(milliseconds=1):
+                # The lease is still ours: it lasts three times as long as the time between two renewals.
+                if self._extend(milliseconds=1):
                     self._client.delete(self._key)
             except redis.RedisError:
-                return  # it is over by itself soon
+                return  # the lease expires soon
 
-    def _ask(self, milliseconds: int = int(LEASE_SECONDS * 1000)) -> bool:
+    def _extend(self, milliseconds: int = int(LEASE_SECONDS * 1000)) -> bool:
         reply: Any = scripts.run(self._client, [scripts.Call(scripts.TICKER, [self._key], [self._token, milliseconds])])
         if isinstance(reply[0], Exception):
             raise reply[0]
@@ -78,6 +78,6 @@ class ReconcileLock:
     def _renew(self) -> None:
         while not self._over.wait(_RENEW_SECONDS):
             try:
-                self._ask()
+                self._extend()
             except redis.RedisError:
-                continue  # it is away; the next renewal comes soon
+                continue  # Redis is away; the next renewal comes soon

@@ -1,4 +1,4 @@
-"""What a reconciliation is going to send: reckoned whole, on disk, and refused if it would delete too much."""
+"""The plan of a reconciliation: computed completely on disk, and refused if it would delete too much."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from producers.contract.change import Op
     from worker.core.pair import Remembered
     from worker.reconcile.rows import Row
-    from worker.reconcile.spill import Words
+    from worker.reconcile.spill import Tagged
 
 _WAITS, _DEAD = b"w", b"d"
 
 ALWAYS_ALLOWED: Final = 100
-"""So many deletes are allowed whatever share of the whole they are, unless a share was asked for."""
+"""Number of deletes that is always allowed, whatever their share, unless the user sets a share."""
 
 
 class TooManyDeletes(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """A snapshot would delete more than is allowed: nothing was sent."""
+    """The reconciliation would delete more than is allowed; nothing was sent."""
 
 
 class Limits(NamedTuple):
-    """The safety stop.
+    """The limits of deletes.
 
     Attributes:
         most: most deletes.
-        share: most deletes in percent of the contacts that are known, or where none is of the rows.
-        floor: so many deletes are allowed whatever their share.
+        share: most deletes in percent of the known contacts, or of the rows if no contact is known.
+        floor: number of deletes that is allowed whatever their share.
     """
 
     most: int = 100_000
@@ -46,7 +46,16 @@ class Limits(NamedTuple):
     floor: int = ALWAYS_ALLOWED
 
     def check(self, deletes: int, upserts: int, of: int) -> None:
-        """Raises TooManyDeletes where there are too many, saying what would have been done."""
+        """Checks the number of deletes.
+
+        Args:
+            deletes: deletes in the plan.
+            upserts: upserts in the plan.
+            of: number of contacts of which the share is computed.
+
+        Raises:
+            TooManyDeletes: there are too many; the message says what would have been sent.
+        """
         part = 100 * deletes / of if of else 100.0
         would = f"it would send {deletes:,} deletes ({part:.1f} % of {of:,}) and {upserts:,} upserts"
         if deletes > self.most:
@@ -56,10 +65,10 @@ class Limits(NamedTuple):
 
 
 class Plan:
-    """Reads a source whole, reckons what follows from it, and keeps that on disk; a context manager.
+    """Reads a whole source, computes the changes to send, and stores them on disk; a context manager.
 
     Args:
-        on_reject: told of each row that is none, and of each pair that stands twice.
+        on_reject: called with each rejected row, and with each pair that occurs twice.
     """
 
     def __init__(self, on_reject: Callable[[Reject], None]) -> None:
@@ -80,14 +89,18 @@ class Plan:
 
     @property
     def digest(self) -> int:
-        """Of what the source said, in whatever order."""
+        """Checksum of the source's content, independent of its order."""
         return self._said.digest
 
     def read(self, rows: Iterable[Row | Reject], owner: bytes | None) -> None:
         """Reads the source to its end.
 
+        Args:
+            rows: rows and rejects of the source.
+            owner: the one owner whose rows count; None for all.
+
         Raises:
-            SourceBroken: it has none.
+            SourceBroken: the source cannot be read to its end.
         """
         head = None if owner is None else owner + b"\x1f"
         for row in rows:
@@ -98,13 +111,13 @@ class Plan:
                 self.counts["rows"] += 1
                 self._said.add(b"%b%d" % (row.op[:1].encode(), row.line), row.pair)
 
-    def dead_letter(self, dead: Iterable[bytes]) -> None:
-        """Takes in which pairs have dead letters."""
+    def add_dead(self, dead: Iterable[bytes]) -> None:
+        """Adds the pairs with dead letters."""
         for pair in dead:
             self._waiting.add(_DEAD, pair)
 
-    def learn(self, known: Iterable[tuple[bytes, bytes]], waiting: Iterable[bytes], owner: bytes | None) -> None:
-        """Takes in what is known of the endpoint, of one owner or of all."""
+    def add_known(self, known: Iterable[tuple[bytes, bytes]], waiting: Iterable[bytes], owner: bytes | None) -> None:
+        """Adds the ledger's entries and the waiting pairs, of one owner or of all."""
         head = b"" if owner is None else owner + b"\x1f"
         for pair, value in known:
             if pair.startswith(head):
@@ -114,7 +127,7 @@ class Plan:
                 self._waiting.add(_WAITS, pair)
 
     def compute(self, as_of_ms: int, *, despite_rejects: bool = False) -> None:
-        """Works out what is to be sent, bucket by bucket."""
+        """Computes the changes to send, bucket by bucket."""
         whole = despite_rejects or not self.counts["rejects"]
         spills = (self._said, self._known, self._waiting)
         for number in range(BUCKETS):
@@ -122,39 +135,39 @@ class Plan:
             with ExitStack() as undo:
                 several = [undo.enter_context(spill.split(number, parts)) for spill in spills]
                 for said, known, others in zip(*several, strict=True):
-                    self._reckon_part(self._said_once(said), known, others, as_of_ms, whole=whole)
+                    self._compute_part(self._said_once(said), known, others, as_of_ms, whole=whole)
 
-    def _reckon_part(
-        self, said: dict[bytes, Op], remembered: Words, others: Words, as_of_ms: int, *, whole: bool
+    def _compute_part(
+        self, said: dict[bytes, Op], remembered: Tagged, others: Tagged, as_of_ms: int, *, whole: bool
     ) -> None:
         known: dict[bytes, Remembered] = {}
-        for word, pair in remembered:
-            found = join_remembered(decode_remembered(word), known.get(pair))
-            known[pair] = found or decode_remembered(word)
+        for tag, pair in remembered:
+            found = join_remembered(decode_remembered(tag), known.get(pair))
+            known[pair] = found or decode_remembered(tag)
         places: dict[bytes, set[bytes]] = {_WAITS: set(), _DEAD: set()}
-        for word, pair in others:
-            places[word].add(pair)
+        for tag, pair in others:
+            places[tag].add(pair)
         self.counts["known"] += sum(each.op == "upsert" for each in known.values())
         for what, pair in difference(said, known, places[_WAITS], as_of_ms, whole=whole, dead=places[_DEAD]):
             self.counts[what] += 1
             if what == "upsert" or what == "delete":  # noqa: PLR1714 - narrows the type
                 self._sent[what].write(pair + b"\n")
 
-    def _said_once(self, words: Words) -> dict[bytes, Op]:
-        """What the source says, a pair once: where it stands twice a delete counts, as everywhere."""
+    def _said_once(self, entries: Tagged) -> dict[bytes, Op]:
+        """Returns the op of each pair in the source. If a pair occurs twice, a delete wins."""
         said: dict[bytes, Op] = {}
-        for word, pair in words:
-            op: Op = "delete" if word[:1] == b"d" else "upsert"
+        for tag, pair in entries:
+            op: Op = "delete" if tag[:1] == b"d" else "upsert"
             before = said.get(pair)
             if before is not None:
                 self.counts["duplicates"] += 1
-                rule = "must not stand twice" if before == op else "must not say both: the delete counts"
-                self._on_reject(Reject(int(word[1:]), "contact", rule, pair.decode().replace("\x1f", " ")))
+                rule = "must not occur twice" if before == op else "must not have both ops: the delete counts"
+                self._on_reject(Reject(int(tag[1:]), "contact", rule, pair.decode().replace("\x1f", " ")))
             said[pair] = "delete" if "delete" in {op, before} else "upsert"
         return said
 
     def changes(self) -> Iterator[tuple[Op, str, str]]:
-        """What is to be sent: all upserts, then all deletes; op, owner, contact."""
+        """Yields the changes to send as (op, owner, contact): all upserts, then all deletes."""
         ops: tuple[Op, ...] = ("upsert", "delete")
         for op in ops:
             self._sent[op].seek(0)

@@ -1,4 +1,4 @@
-"""One row of a source of truth: a pair and what the source says of it, or the rule that the row breaks (pure)."""
+"""One row of a source of truth: a pair with its op, or the rule that the row breaks (pure)."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from producers.contract.change import IdFault
 
 SAID_MAX: Final = 500
-"""Most characters of a rejected row that are kept to be shown."""
+"""Most characters of a rejected row that are kept."""
 
 _ID_RULE: Final = f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8 without control characters"
 _FAULTS: Final[dict[IdFault, str]] = {
     "empty": "it is empty",
     "too_long": "it is longer",
-    "not_utf8": "it is no UTF-8",
-    "control_character": "it holds a control character",
+    "not_utf8": "it is not UTF-8",
+    "control_character": "it contains a control character",
 }
 _OPS: Final = frozenset(OPS)
 
 
 class Row(NamedTuple):
-    """What a source says of one pair.
+    """One pair in a source.
 
     Attributes:
-        line: where it stands, counted from 1: of a file the line, of a query or an iterable the row.
-        pair: owner and contact, as a pair's hash field has them.
-        op: ``upsert`` where the contact is there, ``delete`` where the source says that it is gone.
+        line: its position, counted from 1: the line of a file, the row of a query or an iterable.
+        pair: owner and contact, encoded as a pair's hash field in Redis.
+        op: ``upsert`` if the contact exists, ``delete`` if the source says that it is gone.
     """
 
     line: int
@@ -41,13 +41,13 @@ class Row(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """A row that is none.
+    """A rejected row.
 
     Attributes:
-        line: as of a row.
-        field: what breaks the rule: a column, or ``row``.
-        rule: the rule, without what the row says.
-        said: the row itself, cut to SAID_MAX characters; for whoever owns the source, never for a log.
+        line: its position, as in a row.
+        field: the column that breaks the rule, or ``row``.
+        rule: the rule, without the row's content.
+        said: the row itself, cut to SAID_MAX characters; only for the owner of the source, never for a log.
     """
 
     line: int
@@ -57,18 +57,18 @@ class Reject(NamedTuple):
 
 
 class SourceBroken(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """A source cannot be read to its end, or is no source at all: nothing that follows from the whole of it is true."""
+    """The source is invalid or cannot be read to its end, so nothing can be concluded from it."""
 
 
 def read_row(line: int, owner: object, contact: object, op: object, said: object) -> Row | Reject:
-    """The row that these fields are, or the first rule that they break.
+    """Returns the row with these fields, or its rejection with the first rule that they break.
 
     Args:
-        line: where it stands.
-        owner: the owner's XC user id; None where there is none.
-        contact: the contact's XC user id, by the same rules.
+        line: its position.
+        owner: the owner's XC user id; None if it is missing.
+        contact: the contact's XC user id; None if it is missing.
         op: ``upsert`` or ``delete``.
-        said: the whole row as it was read, shown if it is rejected.
+        said: the whole row as it was read, kept if it is rejected.
     """
     ids = []
     for field, value in (("owner", owner), ("contact", contact)):
@@ -82,9 +82,9 @@ def read_row(line: int, owner: object, contact: object, op: object, said: object
 
 
 def row_of(line: int, item: Sequence[object] | Mapping[str, object]) -> Row | Reject:
-    """The row that a tuple (owner, contact[, op]) or a mapping of these names is, as programs and databases give it."""
+    """Returns the row of a tuple (owner, contact[, op]) or of a mapping with these names, or its rejection."""
     if hasattr(item, "keys"):
-        fields: Mapping[str, object] = item  # type: ignore[assignment] # what has keys is a mapping
+        fields: Mapping[str, object] = item  # type: ignore[assignment] # an object with keys is a mapping
         return read_row(line, fields.get("owner"), fields.get("contact"), fields.get("op", "upsert"), item)
     if isinstance(item, str | bytes) or not hasattr(item, "__getitem__") or not 2 <= len(item) <= 3:
         return Reject(line, "row", "must be (owner, contact) or (owner, contact, op)", shown(item))
@@ -93,20 +93,20 @@ def row_of(line: int, item: Sequence[object] | Mapping[str, object]) -> Row | Re
 
 
 def shown(said: object) -> str:
-    """A rejected row as it is shown: text, cut, and writable whatever it holds."""
+    """Returns a rejected row as text that is cut and can be encoded as UTF-8."""
     text = said if isinstance(said, str) else repr(said)
     return text[:SAID_MAX].encode("utf-8", "backslashreplace").decode()
 
 
 def _encoded(value: object) -> bytes | str:
-    """The id's bytes; or, as text, why it is none."""
+    """Returns the id's bytes or, as text, why the id is invalid."""
     if not isinstance(value, str):
-        return "it is missing" if value is None else f"it is not text but {type(value).__name__}"
+        return "it is missing" if value is None else f"it is {type(value).__name__}, not text"
     try:
         raw = value.encode()
-    except UnicodeEncodeError:  # what was no UTF-8 was decoded to halves of surrogate pairs
+    except UnicodeEncodeError:  # bytes that are not UTF-8 were decoded to lone surrogates
         return _FAULTS["not_utf8"]
-    if raw.isalnum() and len(raw) <= ID_MAX_BYTES:  # nearly all are; ASCII letters and digits only
+    if raw.isalnum() and len(raw) <= ID_MAX_BYTES:  # nearly all are ASCII letters and digits
         return raw
     fault = id_fault(raw)
     return raw if fault is None else _FAULTS[fault]

@@ -1,4 +1,4 @@
-"""One reconciliation: the source is read whole, what follows is reckoned and checked, and only then sent."""
+"""Runs one reconciliation: reads the whole source, computes and checks the changes, and only then sends them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from producers import ContactChange, ContactProducer, NotAccepted
 from producers.contract.errors import ContactSyncError
-from worker.reconcile.known import buried, remembered, waiting
+from worker.reconcile.known import dead_letter_pairs, ledger_entries, waiting_pairs
 from worker.reconcile.plan import Limits, Plan
 from worker.reconcile.rows import Reject, Row, row_of
 
@@ -25,7 +25,7 @@ _CHUNK: Final = 1_000
 
 
 class NotResumable(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """There is nothing to resume, or it was begun with another source."""
+    """There is no run to resume, or it began with another content of the source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +33,15 @@ class Options:
     """How to reconcile.
 
     Attributes:
-        name: of the source, under which a run that was cut short is found again.
-        as_of_ms: when the snapshot began (Unix ms); None for now, by Redis' clock.
-        owner: the one owner that is reconciled; None for all.
-        differences: whether the ledger remembers for good, so that only differences are sent.
-        limits: the safety stop.
-        rate: most changes a second, None for as fast as Redis takes them.
-        dry_run: whether nothing is sent.
-        resume: whether a run that was cut short goes on.
-        despite_rejects: whether what is missing counts as gone although rows were rejected.
+        name: name of the source; an interrupted run is found by it.
+        as_of_ms: when the snapshot began (Unix ms); None for now, by Redis's clock.
+        owner: the one owner to reconcile; None for all.
+        differences: whether to send only differences, which needs a ledger that never forgets.
+        limits: the limits of deletes.
+        rate: most changes per second; None for no limit.
+        dry_run: whether to send nothing.
+        resume: whether to continue an interrupted run.
+        despite_rejects: whether missing pairs count as deleted although rows were rejected.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Options:
     despite_rejects: bool = False
 
 
-def reconcile(  # noqa: PLR0913 - what it reads, where to, how, and who is told
+def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
     rows: Iterable[Row | Reject | Sequence[object] | Mapping[str, object]],
     client: redis.Redis,
     settings: WorkerSettings,
@@ -66,23 +66,23 @@ def reconcile(  # noqa: PLR0913 - what it reads, where to, how, and who is told
     on_sent: Callable[[int, int], None] = lambda _done, _of: None,
     diff: IO[str] | None = None,
 ) -> dict[str, Any]:
-    """Brings the endpoint to what the rows say; returns what was done, in numbers.
+    """Brings the endpoint in line with the rows; returns the numbers of what was done.
 
     Args:
-        rows: rows of a source, or tuples (owner, contact[, op]) or mappings of these names; read to the end, once.
+        rows: rows of a source, tuples (owner, contact[, op]) or mappings with these names; read to the end, once.
         client: the log's Redis.
-        settings: the namespace's.
-        partitions: how many there are.
-        options: how.
-        on_reject: told of each row that is none.
-        on_sent: told how many changes of how many are sent.
-        diff: where to write what is sent as JSON lines.
+        settings: the settings of the namespace.
+        partitions: number of partitions.
+        options: how to reconcile.
+        on_reject: called with each rejected row.
+        on_sent: called with the number of changes sent so far, and their total.
+        diff: file for the changes, as JSON lines; None writes none.
 
     Raises:
-        SourceBroken: the source has no end; nothing was sent.
-        TooManyDeletes: the safety stop; nothing was sent.
-        NotResumable: there is nothing to resume.
-        NotAccepted: Redis took no more; resume.
+        SourceBroken: the source cannot be read to its end; nothing was sent.
+        TooManyDeletes: there are too many deletes; nothing was sent.
+        NotResumable: there is no run to resume.
+        NotAccepted: Redis did not accept all changes; resume the run.
         redis.RedisError: Redis does not answer, or refuses.
     """
     checkpoint = _Checkpoint(client, settings.keys, options)
@@ -90,10 +90,10 @@ def reconcile(  # noqa: PLR0913 - what it reads, where to, how, and who is told
     owner = None if options.owner is None else options.owner.encode()
     with Plan(on_reject) as plan:
         plan.read((row if isinstance(row, Row | Reject) else row_of(n, row) for n, row in enumerate(rows, 1)), owner)
-        plan.dead_letter(buried(client, settings.keys, partitions))
+        plan.add_dead(dead_letter_pairs(client, settings.keys, partitions))
         if options.differences:
-            known = remembered(client, settings.keys, partitions)
-            plan.learn(known, waiting(client, settings.keys, partitions), owner)
+            known = ledger_entries(client, settings.keys, partitions)
+            plan.add_known(known, waiting_pairs(client, settings.keys, partitions), owner)
         plan.compute(as_of_ms, despite_rejects=options.despite_rejects)
         counts = plan.counts
         options.limits.check(counts["delete"], counts["upsert"], counts["known"] or counts["rows"])
@@ -118,7 +118,7 @@ def _send(
     plan: Plan, settings: WorkerSettings, options: Options, checkpoint: _Checkpoint, on_sent: Callable[[int, int], None]
 ) -> int:
     of = plan.counts["upsert"] + plan.counts["delete"]
-    # Where only differences are sent, what was sent before may be none any more: all that still is one is sent again.
+    # With differences, changes of an interrupted run may be confirmed by now; the differences left are all sent again.
     done = 0 if options.differences else checkpoint.begin(plan.digest)
     checkpoint.save(plan.digest, done)
     before, began = done, time.monotonic()
@@ -148,10 +148,10 @@ def _chunks(plan: Plan, skip: int, as_of_ms: int, rate: float | None) -> Iterato
 
 
 class _Checkpoint:
-    """How far a run of this source came, in Redis, until it has come to its end.
+    """The progress of an unfinished run of this source, stored in Redis.
 
     Attributes:
-        as_of_ms: when the snapshot began; of a run that goes on when it began first.
+        as_of_ms: when the snapshot began (Unix ms); a resumed run keeps the time of its first start.
     """
 
     def __init__(self, client: redis.Redis, keys: Keys, options: Options) -> None:
@@ -160,29 +160,29 @@ class _Checkpoint:
         if options.resume:
             stored: Any = client.hget(self._key, self._name)
             if stored is None:
-                raise NotResumable("nothing to resume: no run of this source was cut short")
+                raise NotResumable("nothing to resume: no run of this source was interrupted")
             self._found = json.loads(stored)
         clock: Any = client.time()
         now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
         self.as_of_ms = self._found["as_of"] if self._found else options.as_of_ms or now_ms
         if self.as_of_ms > now_ms:
-            raise ContactSyncError("--as-of must not be later than now, by Redis' clock")
+            raise ContactSyncError("--as-of must not be later than now, by Redis's clock")
 
     def begin(self, digest: int) -> int:
-        """How many changes were sent before."""
+        """Returns how many changes the interrupted run has sent."""
         if self._found is None:
             return 0
         if self._found["digest"] != digest:
-            raise NotResumable("the source is not what it was when that run began: run it anew, without --resume")
+            raise NotResumable("the source has changed since that run began: start again without --resume")
         return self._found["sent"]
 
     def save(self, digest: int, sent: int) -> None:
-        """Notes how many changes are in the log."""
+        """Stores how many changes are in the log."""
         value = json.dumps({"as_of": self.as_of_ms, "digest": digest, "sent": sent})
         self._client.hset(self._key, self._name, value)
 
     def end(self) -> None:
-        """Forgets it: the run has come to its end."""
+        """Removes the checkpoint, because the run is complete."""
         self._client.hdel(self._key, self._name)
 
 

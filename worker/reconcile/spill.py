@@ -1,4 +1,4 @@
-"""Pairs laid aside on disk in buckets, so that of any number of them one bucket at a time is in memory."""
+"""Stores pairs on disk in buckets, so that only one bucket at a time is in memory."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import IO, Final, Self
 from zlib import crc32
 
 BUCKETS: Final = 64
-"""In how many files pairs are laid aside; they have no names and are gone with the process."""
+"""Number of bucket files. They have no names and disappear with the process."""
 
 PART: Final = 100_000
-"""Most pairs of a file, about, that are in memory at once: a file that holds more is split first."""
+"""About the most pairs that are in memory at once: a larger file is split first."""
 
-Words = Iterator[tuple[bytes, bytes]]
-"""Words, each with its pair."""
+Tagged = Iterator[tuple[bytes, bytes]]
+"""Tags, each with its pair."""
 
 
 class Spill:
-    """Pairs, each with a word of bytes that holds no blank; a context manager."""
+    """Pairs, each with a tag: bytes without a blank. A context manager."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
         self.digest = 0
-        """Of all that was added, in whatever order."""
+        """Checksum of everything that was added, independent of its order."""
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -38,33 +38,33 @@ class Spill:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def add(self, word: bytes, pair: bytes) -> None:
-        """Lays a pair aside: ids hold no line ends."""
+    def add(self, tag: bytes, pair: bytes) -> None:
+        """Stores a pair; its ids must not contain line ends."""
         code = crc32(pair)
-        self._files[code % BUCKETS].write(b"%b %b\n" % (word, pair))
+        self._files[code % BUCKETS].write(b"%b %b\n" % (tag, pair))
         self._sizes[code % BUCKETS] += 1
-        self.digest = (self.digest + crc32(word[:1], code)) & (2**64 - 1)
+        self.digest = (self.digest + crc32(tag[:1], code)) & (2**64 - 1)
         self.count += 1
 
     def size(self, number: int) -> int:
-        """How many pairs one file holds."""
+        """Returns the number of pairs in one file."""
         return self._sizes[number]
 
     @contextmanager
-    def split(self, number: int, parts: int) -> Iterator[list[Words]]:
-        """What one file holds, in so many parts, each in the order in which it was added; a pair is in one part."""
+    def split(self, number: int, parts: int) -> Iterator[list[Tagged]]:
+        """Splits one file into parts, each in the order of addition; all entries of a pair are in the same part."""
         if parts == 1:
-            yield [_words(self._files[number])]
+            yield [_tagged(self._files[number])]
             return
         with ExitStack() as undo:
             files = [undo.enter_context(tempfile.TemporaryFile()) for _ in range(parts)]
-            for word, pair in _words(self._files[number]):
-                files[crc32(pair) // BUCKETS % parts].write(b"%b %b\n" % (word, pair))
-            yield [_words(file) for file in files]
+            for tag, pair in _tagged(self._files[number]):
+                files[crc32(pair) // BUCKETS % parts].write(b"%b %b\n" % (tag, pair))
+            yield [_tagged(file) for file in files]
 
 
-def _words(file: IO[bytes]) -> Words:
+def _tagged(file: IO[bytes]) -> Tagged:
     file.seek(0)
     for line in file:
-        word, _, pair = line[:-1].partition(b" ")
-        yield word, pair
+        tag, _, pair = line[:-1].partition(b" ")
+        yield tag, pair

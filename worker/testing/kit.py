@@ -1,4 +1,4 @@
-"""Delivery in tests of upstream apps: the core of the pytest fixture ``wait_until_synced`` (docs/testing.md)."""
+"""Delivers changes in tests of upstream apps; behind the pytest fixture ``wait_until_synced`` (docs/testing.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.standin.client import StandInClient
 
 ROUND_SECONDS: Final = 0.05
-"""How long the worker works between two looks at the pair."""
+"""How long the worker runs between two checks of the pair."""
 
 QUICK: Final[dict[str, Any]] = {
     "linger_seconds": 0.0,
@@ -28,16 +28,16 @@ QUICK: Final[dict[str, Any]] = {
     "backoff_base_seconds": 0.02,
     "backoff_max_seconds": 0.2,
 }
-"""A test waits for company, retries and answers no longer than it must."""
+"""Short times, so that a test does not wait for linger, retries or answers longer than it must."""
 
 
 class WaitUntilSynced:
-    """A worker in this process, which works while a test waits.
+    """A worker in this process that runs while a test waits.
 
-    The settings are the environment's when it is first called, but for the waits.
+    It reads its settings from the environment at its first call; the times of `QUICK` override them.
 
     Args:
-        endpoint: where it delivers to.
+        endpoint: the endpoint to which it delivers.
     """
 
     def __init__(self, endpoint: StandInClient) -> None:
@@ -54,25 +54,25 @@ class WaitUntilSynced:
             self._runtime.client.close()
 
     def __call__(self, owner: str, contact: str, *, seconds: float = 10.0) -> bool:
-        """Works until nothing waits of the pair.
+        """Delivers until no change of the pair waits.
 
         Args:
             owner: the owner's XC user id.
             contact: the contact's XC user id.
-            seconds: longest time to wait; it is spent only where the test fails anyway.
+            seconds: longest time to wait; only a failing test waits that long.
 
         Returns:
             Whether the endpoint has the contact now.
 
         Raises:
-            AssertionError: nothing was ever said of the pair, it was not settled in time, or it became a dead letter;
-                the text says what is known of it.
+            AssertionError: no change of the pair was emitted, it was not delivered in time, or it became a dead
+                letter. The text says what is known about it.
         """
         worker = self._worker()
         ends = time.monotonic() + seconds
         while True:
             worker.flusher.run(ROUND_SECONDS)
-            found = self._look(worker, owner, contact)
+            found = self._explain(worker, owner, contact)
             if not _waits(found):
                 break
             if time.monotonic() > ends:
@@ -81,7 +81,7 @@ class WaitUntilSynced:
             letter = found.letters[-1]
             raise AssertionError(f"{owner!r} -> {contact!r} is a dead letter: {letter.reason} {letter.message or ''}")
         if found.known is None:
-            raise AssertionError(f"{owner!r} -> {contact!r} is not synced: nothing was emitted of this pair")
+            raise AssertionError(f"{owner!r} -> {contact!r} is not synced: no change of this pair was emitted")
         return (owner, contact) in self.endpoint.contacts(owner)
 
     def _worker(self) -> Runtime:
@@ -90,7 +90,7 @@ class WaitUntilSynced:
             self._runtime = runtime.build(settings.model_copy(update=QUICK), stopping=lambda: False)
         return self._runtime
 
-    def _look(self, worker: Runtime, owner: str, contact: str) -> Explanation:
+    def _explain(self, worker: Runtime, owner: str, contact: str) -> Explanation:
         settings = worker.settings
         return explain(worker.client, settings.keys, worker.partitions, owner, contact, readd=settings.readd)
 
@@ -101,6 +101,6 @@ def _waits(found: Explanation) -> bool:
 
 def _why(found: Explanation) -> str:
     gate = found.gate
-    waits = f"{len(found.entries)} entries in the log" if found.entries else "it was read and is not confirmed"
+    waits = f"{len(found.entries)} entries in the log" if found.entries else "it was read but is not confirmed"
     error = f" ({gate.error})" if gate.error else ""
     return f"{waits}; the endpoint is {gate.state.replace('_', ' ')}{error}"

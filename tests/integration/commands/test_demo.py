@@ -232,7 +232,7 @@ def test_the_faults_are_told_in_their_order(finished: Finished) -> None:
         "endpoint is back",
         "was killed",
         "Another worker",
-        "All is delivered",
+        "Everything is delivered",
     ]
     places = [finished.stderr.find(words) for words in told]
     assert -1 not in places
@@ -254,7 +254,7 @@ def test_a_contact_that_should_not_be_there_is_found_and_the_demo_fails(
     surroundings: Surroundings, wait_until: WaitUntil
 ) -> None:
     with running(surroundings, "--seconds", "3") as demo:
-        url = re.findall(r"http://[0-9.:]+", read_until(demo.stdout, "They are up"))[0]
+        url = re.findall(r"http://[0-9.:]+", read_until(demo.stdout, "Redis is up"))[0]
         read_until(demo.stdout, "Changes begin")
         wait_until(lambda: intrudes(url), what="the endpoint, which may be away, takes a contact that nobody produced")
         stdout, _ = demo.communicate(timeout=90)

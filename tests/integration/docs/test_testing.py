@@ -124,7 +124,7 @@ def test_a_pair_is_waited_for_until_the_endpoint_has_it(app: Pytester) -> None:
             assert not wait_until_synced("1", "2")
 
         def test_said_by_nobody(wait_until_synced):
-            with pytest.raises(AssertionError, match="nothing was emitted"):
+            with pytest.raises(AssertionError, match="no change of this pair was emitted"):
                 wait_until_synced("1", "2")
 
         def test_not_in_time(wait_until_synced, contact_sync_endpoint):
@@ -145,7 +145,7 @@ def test_a_pair_is_waited_for_until_the_endpoint_has_it(app: Pytester) -> None:
     )
     ran = app.runpytest_subprocess("-p", "no:cacheprovider")
     ran.assert_outcomes(passed=4, errors=1)
-    ran.stdout.fnmatch_lines(["*take one of them*"])
+    ran.stdout.fnmatch_lines(["*use only one of them*"])
 
 
 def test_a_run_that_does_not_use_it_loads_pytest_alone(pytester: Pytester) -> None:

@@ -43,10 +43,10 @@ def test_of_two_that_are_due_one_runs_and_the_other_goes_on_when_it_is_killed(
 def test_a_turn_is_held_by_one_and_given_back(fleet: Fleet) -> None:
     client = fleet.first.client
     with ReconcileLock(client, fleet.keys) as one, ReconcileLock(client, fleet.keys) as other:
-        assert one.take()
-        assert not other.take()
-        one.give_back()
-        assert other.take()
+        assert one.acquire()
+        assert not other.acquire()
+        one.release()
+        assert other.acquire()
     assert not client.exists(fleet.keys.reconcile_lease)
 
 

@@ -40,7 +40,7 @@ def test_the_rows_of_a_query_are_what_is_true(fleet: Fleet, url: str) -> None:
     [
         ("select a from nowhere", "no such table"),
         ("select friend as contact from friends", "no owner"),
-        ("delete from friends where 0", "gives no rows"),
+        ("delete from friends where 0", "returns no rows"),
         # It fails in its midst, after a thousand rows were given.
         (MIDST, "overflow"),
     ],

@@ -25,8 +25,8 @@ def rows(count: int) -> Iterator[Row]:
 def computed() -> tuple[dict[str, int], list[tuple[str, str, str]]]:
     with Plan(lambda _: None) as plan:
         plan.read(rows(5_000), None)
-        plan.learn(((b"%d\x1f%d" % (n % 97, n), b"u0,5") for n in range(2_500, 6_000)), [b"1\x1f1"], None)
-        plan.dead_letter(b"%d\x1f%d" % (n % 97, n) for n in range(100))
+        plan.add_known(((b"%d\x1f%d" % (n % 97, n), b"u0,5") for n in range(2_500, 6_000)), [b"1\x1f1"], None)
+        plan.add_dead(b"%d\x1f%d" % (n % 97, n) for n in range(100))
         plan.compute(AS_OF)
         return dict(plan.counts), sorted(plan.changes())
 

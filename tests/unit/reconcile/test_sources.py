@@ -1,4 +1,4 @@
-"""Sources of truth, row by row: what is one, what is none and why, and what ends half-way."""
+"""Sources of truth, row by row: what is one, what is none and why, and what is cut off."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ def test_a_header_that_does_not_fit_is_one_line_without_what_it_says(header: byt
     ids=["no line end", "open quote", "gzip"],
 )
 def test_a_csv_that_ends_half_way_is_not_taken_for_whole(text: bytes) -> None:
-    with pytest.raises(SourceBroken, match="half-way"):
+    with pytest.raises(SourceBroken, match="cut off"):
         from_csv(text)
 
 
 def test_damaged_gzip_and_other_encodings_are_one_line() -> None:
     packed = bytearray(gzip.compress(b"owner,contact\n" + bytes(range(33, 126)) * 99))
     packed[30] ^= 0xFF
-    with pytest.raises(SourceBroken, match=r"damaged|half-way"):
+    with pytest.raises(SourceBroken, match=r"damaged|cut off"):
         from_csv(bytes(packed))
     with pytest.raises(SourceBroken, match="UTF-16"):
         from_csv("owner,contact\n".encode("utf-16"))
@@ -127,7 +127,7 @@ def test_json_lines_give_pairs_and_rejects() -> None:
 
 def test_json_that_ends_half_way_or_is_an_array_is_refused_and_a_whole_last_line_needs_no_end() -> None:
     assert from_json(b'{"owner": "1", "contact": "2"}') == [Row(1, b"1\x1f2", "upsert")]
-    with pytest.raises(SourceBroken, match="half-way"):
+    with pytest.raises(SourceBroken, match="cut off"):
         from_json(b'{"owner": "1", "contact": "2"}\n{"owner": "1", "con')
     with pytest.raises(SourceBroken, match="array"):
         from_json(b'[{"owner": "1", "contact": "2"}]\n')

@@ -1,8 +1,8 @@
 """The pytest plugin of contact-sync: fixtures for apps that produce contact changes (docs/testing.md).
 
-pytest loads it in every run of an environment that has contact-sync, so it imports nothing but pytest by itself: what a
-fixture needs is loaded when a test asks for that fixture. It is installed outside of the packages for the same reason,
-and so that an app with a package `worker` of its own can use what needs none of ours.
+pytest loads this module in every run in an environment with contact-sync. So it imports only pytest; what a fixture
+needs is loaded when a test uses that fixture. For the same reason it is installed outside of the packages. Thus an app
+with its own package `worker` can still use the fixtures that do not need ours.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def contact_changes() -> Iterator[ContactChanges]:
-    """What the app under test emitted, in order; no Redis is needed, and none is reached.
+    """The changes that the app under test emitted, in order. No Redis is needed or contacted.
 
-    Every producer is recorded, whenever and wherever it was made. Needs the extra `testing`.
+    It records every producer, no matter when and where it was made. Needs the extra `testing`.
     """
-    from producers.testing import ContactChanges  # noqa: PLC0415 - for those who ask alone
+    from producers.testing import ContactChanges  # noqa: PLC0415 - only if a test uses this fixture
 
     with ContactChanges() as changes:
         yield changes
@@ -36,11 +36,11 @@ def contact_changes() -> Iterator[ContactChanges]:
 
 @pytest.fixture
 def contact_sync_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInClient]:
-    """A stand-in for the platform's endpoint, in this process: it takes faults, and says what reached it.
+    """A stand-in for the platform's endpoint, in this process: it injects faults, and shows what it received.
 
-    The settings in the environment name it, so that workers that the test starts deliver to it.
+    The environment names it, so that workers that the test starts deliver to it.
     """
-    from worker.standin.server import StandInThread  # noqa: PLC0415 - for those who ask alone
+    from worker.standin.server import StandInThread  # noqa: PLC0415 - only if a test uses this fixture
     from worker.standin.settings import DEFAULT_KEY  # noqa: PLC0415
 
     with StandInThread() as endpoint:
@@ -53,8 +53,8 @@ def contact_sync_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInCl
 
 @pytest.fixture(scope="session")
 def contact_sync_redis() -> Iterator[EmbeddedRedis]:
-    """A Redis of the run's own: `redis-server` of this machine, or that of the extra `embedded`."""
-    from worker.local.redis import EmbeddedRedis  # noqa: PLC0415 - for those who ask alone
+    """A Redis server for this test run: `redis-server` on this machine, or that of the extra `embedded`."""
+    from worker.local.redis import EmbeddedRedis  # noqa: PLC0415 - only if a test uses this fixture
 
     with EmbeddedRedis() as server:
         yield server
@@ -67,14 +67,14 @@ def wait_until_synced(
     contact_sync_endpoint: StandInClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[WaitUntilSynced]:
-    """Delivers what the app emitted to `contact_sync_endpoint`, until one pair is settled there.
+    """Delivers what the app emitted to `contact_sync_endpoint`, until no change of a pair waits.
 
-    A real Redis and a real worker are in between: the environment names that Redis, in a namespace of the test's own,
-    to every producer that is made from now on.
+    It uses a real Redis and a real worker: the environment names that Redis, with a namespace for this test, to every
+    producer that is made from now on.
     """
     if "contact_changes" in request.fixturenames:
-        pytest.fail("contact_changes keeps changes from the log, and wait_until_synced waits there: take one of them")
-    from worker.testing.kit import WaitUntilSynced  # noqa: PLC0415 - for those who ask alone
+        pytest.fail("contact_changes keeps changes out of the log that wait_until_synced reads: use only one of them")
+    from worker.testing.kit import WaitUntilSynced  # noqa: PLC0415 - only if a test uses this fixture
 
     monkeypatch.setenv("CONTACT_SYNC_REDIS_URL", contact_sync_redis.url)
     monkeypatch.setenv("CONTACT_SYNC_NAMESPACE", f"test-{uuid.uuid4().hex[:12]}")
@@ -84,7 +84,7 @@ def wait_until_synced(
 
 
 def pytest_assertrepr_compare(op: str, left: Any, right: Any) -> list[str] | None:
-    """Says of emitted changes that are not the expected ones which are missing and which are too many."""
+    """Explains a failed comparison of emitted changes: which are missing, and which are unexpected."""
     testing = sys.modules.get("producers.testing")
     if testing is None or op != "==":
         return None
