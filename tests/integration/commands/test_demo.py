@@ -264,7 +264,7 @@ def test_a_contact_that_should_not_be_there_is_found_and_the_demo_fails(
 
 
 def test_where_time_is_up_it_says_what_is_missing_and_fails(surroundings: Surroundings) -> None:
-    code = "from worker.demo.command import run_demo; raise SystemExit(run_demo(seconds=20, deadline_seconds=9))"
+    code = "from worker.cli.demo import run_demo; raise SystemExit(run_demo(seconds=20, deadline_seconds=9))"
     run = subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=surroundings.directory,
