@@ -256,7 +256,7 @@ def _resident_bytes(pid: int) -> int:
 def _last_words(log: IO[bytes]) -> str:
     text = Path(log.name).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace")
     lines = [_spoken(line.strip()) for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-3:])[-600:] or "it said nothing"
+    return " | ".join(lines[-3:])[-600:] or "no output"
 
 
 def _gist(said: dict[str, str]) -> str:

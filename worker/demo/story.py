@@ -127,11 +127,11 @@ def tell(rng: random.Random, *, changes: int, pairs: int, seconds: float) -> Sto
         seconds: time in which the changes are emitted.
     """
     late_by = seconds * TAIL
-    told: list[Step] = []
+    steps: list[Step] = []
     kinds: Counter[str] = Counter()
     names, weights = list(_FLURRIES), [weight for weight, _ in _FLURRIES.values()]
     flurries = 0
-    while room := changes - len(told):
+    while room := changes - len(steps):
         # First each pair in turn, so that every pair has a change; then some pairs far more often than others.
         index = flurries if flurries < pairs else int(pairs * rng.random() ** 2)
         unheard = max(0, pairs - flurries - 1)
@@ -140,11 +140,11 @@ def tell(rng: random.Random, *, changes: int, pairs: int, seconds: float) -> Sto
         if len(moves) > room - unheard:
             kind, moves = "flickers", [_Move(_any_op(rng), 0.0, 0.0)]
         moment = rng.uniform(0.0, seconds - late_by)
-        told += [_step(index, moment, move, seconds) for move in moves]
+        steps += [_step(index, moment, move, seconds) for move in moves]
         kinds[kind] += 1
         flurries += 1
     # A stable sort: changes that arrive at the same moment keep the order within their flurry.
-    return Story(sorted(told, key=lambda step: step.due_seconds), kinds)
+    return Story(sorted(steps, key=lambda step: step.due_seconds), kinds)
 
 
 def _step(index: int, moment: float, move: _Move, seconds: float) -> Step:
@@ -160,6 +160,6 @@ def contacts_after(changes: Iterable[ContactChange]) -> set[Pair]:
     """
     last: dict[Pair, tuple[int, bool]] = {}
     for change in changes:
-        pair, said = (change.owner, change.contact), (change.at or 0, change.op == "delete")
-        last[pair] = max(last.get(pair, said), said)
+        pair, stamp = (change.owner, change.contact), (change.at or 0, change.op == "delete")
+        last[pair] = max(last.get(pair, stamp), stamp)
     return {pair for pair, (_, deleted) in last.items() if not deleted}

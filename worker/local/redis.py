@@ -225,4 +225,4 @@ def last_words(log: IO[bytes]) -> str:
     """Returns the last line that the server wrote, without the leading process id and time."""
     log.seek(0)
     lines = log.read().decode(errors="replace").split("\n")
-    return next((line.rpartition(" # ")[2] for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.rpartition(" # ")[2] for line in reversed(lines) if line.strip()), "no output")

@@ -118,4 +118,4 @@ def last_line(log: IO[bytes]) -> str:
     """Returns the last line of a process's log, without moving the file's position."""
     text = os.pread(log.fileno(), 64 * 1024, max(0, os.fstat(log.fileno()).st_size - 64 * 1024))
     lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "no output"

@@ -22,7 +22,7 @@ Found = Literal["upsert", "delete", "unchanged", "newer", "unstamped", "held_bac
 
 
 def difference(  # noqa: PLR0913 - all that is known about a pair
-    said: Mapping[bytes, Op],
+    source: Mapping[bytes, Op],
     known: Mapping[bytes, Remembered],
     waiting: Collection[bytes],
     as_of_ms: int,
@@ -33,18 +33,18 @@ def difference(  # noqa: PLR0913 - all that is known about a pair
     """Yields every pair of the source or the ledger, with its result.
 
     Args:
-        said: the op of each pair in the source.
+        source: the op of each pair in the source.
         known: the confirmed state of each pair in the ledger. If it is empty, the whole source is sent.
         waiting: pairs with waiting changes, whose confirmed state may be about to change.
         as_of_ms: when the snapshot began (Unix ms); the `at` of all changes that are sent.
         whole: whether every row of the source was read, so that a missing pair is deleted.
         dead: pairs with dead letters.
     """
-    for pair, op in said.items():
+    for pair, op in source.items():
         found = _of_said(op, known.get(pair), as_of_ms, waits=pair in waiting)
         yield "dead" if found == "upsert" and pair in dead else found, pair
     for pair, remembered in known.items():
-        if remembered.op == "upsert" and pair not in said:
+        if remembered.op == "upsert" and pair not in source:
             yield _of_missing(remembered, as_of_ms, whole=whole), pair
 
 

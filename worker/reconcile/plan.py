@@ -77,7 +77,7 @@ class Plan:
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        self._said, self._known, self._waiting = (self._open.enter_context(Spill()) for _ in range(3))
+        self._source, self._known, self._waiting = (self._open.enter_context(Spill()) for _ in range(3))
         self._sent: dict[Op, IO[bytes]] = {
             "upsert": self._open.enter_context(tempfile.TemporaryFile()),
             "delete": self._open.enter_context(tempfile.TemporaryFile()),
@@ -90,7 +90,7 @@ class Plan:
     @property
     def digest(self) -> int:
         """Checksum of the source's content, independent of its order."""
-        return self._said.digest
+        return self._source.digest
 
     def read(self, rows: Iterable[Row | Reject], owner: bytes | None) -> None:
         """Reads the source to its end.
@@ -109,7 +109,7 @@ class Plan:
                 self._on_reject(row)
             elif head is None or row.pair.startswith(head):
                 self.counts["rows"] += 1
-                self._said.add(b"%b%d" % (row.op[:1].encode(), row.line), row.pair)
+                self._source.add(b"%b%d" % (row.op[:1].encode(), row.line), row.pair)
 
     def add_dead(self, dead: Iterable[bytes]) -> None:
         """Adds the pairs with dead letters."""
@@ -129,13 +129,13 @@ class Plan:
     def compute(self, as_of_ms: int, *, despite_rejects: bool = False) -> None:
         """Computes the changes to send, bucket by bucket."""
         whole = despite_rejects or not self.counts["rejects"]
-        spills = (self._said, self._known, self._waiting)
+        spills = (self._source, self._known, self._waiting)
         for number in range(BUCKETS):
             parts = 1 + max(spill.size(number) for spill in spills) // PART
             with ExitStack() as undo:
                 several = [undo.enter_context(spill.split(number, parts)) for spill in spills]
                 for said, known, others in zip(*several, strict=True):
-                    self._compute_part(self._said_once(said), known, others, as_of_ms, whole=whole)
+                    self._compute_part(self._ops_of(said), known, others, as_of_ms, whole=whole)
 
     def _compute_part(
         self, said: dict[bytes, Op], remembered: Tagged, others: Tagged, as_of_ms: int, *, whole: bool
@@ -153,7 +153,7 @@ class Plan:
             if what == "upsert" or what == "delete":  # noqa: PLR1714 - narrows the type
                 self._sent[what].write(pair + b"\n")
 
-    def _said_once(self, entries: Tagged) -> dict[bytes, Op]:
+    def _ops_of(self, entries: Tagged) -> dict[bytes, Op]:
         """Returns the op of each pair in the source. If a pair occurs twice, a delete wins."""
         said: dict[bytes, Op] = {}
         for tag, pair in entries:

@@ -67,13 +67,13 @@ class Audit:
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> dict[str, Any]:
-    said = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in fields.items()}
-    letters = said.get("letters", "")
+    values = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in fields.items()}
+    letters = values.get("letters", "")
     return {
         "at": iso_utc(int(entry_id.partition(b"-")[0])),
-        "action": said.get("action", ""),
-        "role": said.get("role", ""),
-        "source": said.get("source", ""),
+        "action": values.get("action", ""),
+        "role": values.get("role", ""),
+        "source": values.get("source", ""),
         "letters": int(letters) if letters.isdecimal() else None,
-        "ids": said.get("ids", "").split(),
+        "ids": values.get("ids", "").split(),
     }

@@ -51,7 +51,7 @@ def test_a_path_is_as_good_in_its_own_directory(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("written", "last"),
-    [(b"one\ntwo \n\n", "two"), (b"x" * 100_000 + b"\nlast", "last"), (b"", "it said nothing"), (b"\xff", "\ufffd")],
+    [(b"one\ntwo \n\n", "two"), (b"x" * 100_000 + b"\nlast", "last"), (b"", "no output"), (b"\xff", "\ufffd")],
 )
 def test_the_last_line_of_a_log_is_found_without_moving_the_writers_place(
     written: bytes, last: str, log: IO[bytes]
