@@ -1,8 +1,8 @@
-"""``python -P -m worker``: Celery's command line, as `contact-sync worker` becomes it.
+"""``python -P -m worker``: Celery's command line, which `contact-sync worker` runs.
 
-`celery -A worker` looks into the current directory first, and takes whatever is called `worker` there, or `redis`, and
-it reads variables that are meant for another app. Here the app is loaded before Celery looks for it, and those
-variables are gone before that.
+`celery -A worker` searches the current directory first and imports any `worker` or `redis` it finds there. It also
+reads variables that may be meant for another app. Here those variables are removed first, and our app is loaded before
+Celery searches for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 OF_OTHER_APPS: Final = ("BROKER_URL", "CONFIG_MODULE", "LOADER", "RESULT_BACKEND", "WORKDIR")
-"""What Celery's command line takes from the environment for any app, each also with ``CELERY_`` before it."""
+"""Variables that Celery's command line reads for any app, each also with the prefix ``CELERY_``."""
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         os.environ.pop(f"CELERY_{name}", None)
     from celery.__main__ import main as celery_main  # noqa: PLC0415 - the same
 
-    import worker.celery  # noqa: F401, PLC0415 - that it is loaded is all that is wanted, and only now
+    import worker.celery  # noqa: F401, PLC0415 - only has to be loaded, and only now
 
     sys.exit(celery_main())
 

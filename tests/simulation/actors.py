@@ -98,7 +98,7 @@ class SimulatedTicker(Ticker):
 
     def tick(self) -> float:
         """One turn of `run`; how long to wait before the next, in seconds."""
-        return self._tick() if self.lead() else TICKER_STANDBY_SECONDS
+        return self._tick() if self.take_lead() else TICKER_STANDBY_SECONDS
 
 
 def ticking(fleet: Fleet, ticker: SimulatedTicker) -> Callable[[Actor], None]:

@@ -105,7 +105,6 @@ class Process:
             scanner=BacklogScanner(client, KEYS, PARTITIONS),
             gate=gate,
             broker=fleet,
-            broker_errors=(OSError,),
             flush=flusher.run,
             token=name,
             monotonic=world.monotonic,
@@ -155,6 +154,8 @@ class Fleet:
         self.world.actors.append(Actor("redrive", self.processes[0], redriving(self, client)))
 
     # The broker
+
+    errors = (OSError,)
 
     def hints(self) -> int:
         """How many lie in the queue."""

@@ -1,1 +1,1 @@
-"""What comes in from the environment: settings, keys, addresses, database URLs."""
+"""Reads what comes from the environment: settings, server keys, addresses, database URLs."""

@@ -1,4 +1,4 @@
-"""Opening a database that SQLAlchemy knows, by its URL: what can go wrong in one line, without its password."""
+"""Opens a database by its SQLAlchemy URL. Each error is one line without the password."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 class NoDatabase(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """The URL names no database that can be opened here."""
+    """The URL does not name a database that can be opened here."""
 
 
 def open_database(url: str, what: str) -> Engine:
-    """An engine; nothing is connected yet.
+    """Makes an engine; does not connect yet.
 
     Args:
-        url: as SQLAlchemy has them.
-        what: what gave the URL, for the message.
+        url: in SQLAlchemy's form.
+        what: where the URL comes from, for the message.
 
     Raises:
-        NoDatabase: it is no such URL, or SQLAlchemy or the database's driver is not installed.
+        NoDatabase: the URL is invalid, or SQLAlchemy or the database's driver is not installed.
     """
     try:
         import sqlalchemy  # noqa: PLC0415 - an extra
@@ -33,13 +33,13 @@ def open_database(url: str, what: str) -> Engine:
         return sqlalchemy.create_engine(url)
     except NoSuchModuleError as error:
         raise NoDatabase(f"{what}: {error}") from None
-    except (ArgumentError, ValueError):  # whose words may repeat a password
+    except (ArgumentError, ValueError):  # its text may repeat a password
         raise NoDatabase(f"{what} must be a database's URL as SQLAlchemy has them, such as sqlite:///file.db") from None
     except ImportError as error:
         raise NoDatabase(f"the database's driver is not installed: {error}") from None
 
 
 def why(error: Exception) -> str:
-    """The first line of what the driver said: SQLAlchemy's own repeats the statement and its values."""
+    """Returns the first line of the driver's error: SQLAlchemy's own text repeats the statement and its values."""
     said = str(getattr(error, "orig", None) or type(error).__name__).strip()
     return said.splitlines()[0][:200] if said else type(error).__name__

@@ -1,4 +1,4 @@
-"""What `contact-sync serve` needs to know beside what all commands do: who may look, and who may act."""
+"""Reads the settings of `contact-sync serve`: the tokens of those who may act, and of those who may only read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_BYTES: Final = 65536  # a token file longer than this is some other file
 
 
 class ServeSettings(WorkerSettings):
-    """Every variable there is. Workers never hold the tokens."""
+    """All settings of workers, and the tokens, which workers never hold."""
 
     serve_token: SecretStr | None = setting(
         None,
@@ -40,31 +40,31 @@ class ServeSettings(WorkerSettings):
 
 
 class Tokens(NamedTuple):
-    """The tokens as they were at the start; a new one needs a restart.
+    """The tokens, read at the start: a new one needs a restart.
 
     Attributes:
-        operator: opens everything, None where nobody may act.
-        reader: opens what only looks, None where there is none of its own.
+        operator: token for everything; None if nobody may act.
+        reader: read-only token; None if there is none.
     """
 
     operator: str | None
     reader: str | None
 
     def __repr__(self) -> str:
-        """Without them."""
+        """Hides them."""
         return "Tokens(...)"
 
     @property
     def needed(self) -> bool:
-        """Whether anybody has to sign in."""
+        """Whether users must sign in."""
         return any(self)
 
 
 def read_tokens(settings: ServeSettings) -> Tokens:
-    """The tokens, from the settings or from files.
+    """Reads the tokens from the settings or from files.
 
     Raises:
-        SettingsError: one cannot be read or does not fit, is given twice, or both are the same; none is shown.
+        SettingsError: a token cannot be read, is invalid or set twice, or both are the same. The message shows none.
     """
     operator, reader = _tokens(settings)
     if operator is not None and operator == reader:

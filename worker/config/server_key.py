@@ -1,4 +1,4 @@
-"""The endpoint's server key, from the settings or from files, which are read anew whenever it is asked for."""
+"""Reads the endpoint's server key from the settings, or from files, which are read again at each call."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 _MAX_BYTES: Final = 65536  # a key file longer than this is some other file
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and what has no UTF-8
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and what UTF-8 cannot encode
 
 
 class ServerKeySettings(Protocol):
-    """The settings that say where the server key is: each half as a value or as a path, not both."""
+    """The settings that hold the server key: each half as a value or as a path, not both."""
 
     @property
-    def server_key_id(self) -> SecretStr | None: ...  # noqa: D102 - named in CONTRACT section 5
+    def server_key_id(self) -> SecretStr | None: ...  # noqa: D102 - named in docs/contract.md, section 5
     @property
     def server_key_id_file(self) -> Path | None: ...  # noqa: D102 - the same
     @property
@@ -37,17 +37,17 @@ class ServerKey:
     """The endpoint's credentials, ready to send and hidden from print and logs.
 
     Attributes:
-        header: value of the ``Server-Key`` header: base64 of ``ID:SECRET`` (CONTRACT section 1).
+        header: value of the ``Server-Key`` header: base64 of ``ID:SECRET`` (docs/contract.md, section 1).
     """
 
     header: str = field(repr=False)
 
 
 def read_server_key(settings: ServerKeySettings) -> ServerKey:
-    """The server key as it is now: a file that was replaced counts from its next reading on.
+    """Reads the current server key: a replaced file counts from the next call on.
 
     Raises:
-        SettingsError: a half is missing, cannot be read or does not fit, in one line that never shows it.
+        SettingsError: a half is missing, unreadable or invalid. One line, which never shows it.
     """
     key_id = _half("server_key_id", settings.server_key_id, settings.server_key_id_file)
     secret = _half("server_key_secret", settings.server_key_secret, settings.server_key_secret_file)
@@ -55,10 +55,10 @@ def read_server_key(settings: ServerKeySettings) -> ServerKey:
 
 
 def check_server_key_values(settings: ServerKeySettings) -> None:
-    """Check what stands in the settings themselves; files are only read when the key is.
+    """Checks the values in the settings themselves; files are read only when the key is.
 
     Raises:
-        SettingsError: a value does not fit, or a half is given as a value and as a file.
+        SettingsError: a value is invalid, or a half is given as a value and as a file.
     """
     for name, value, path in (
         ("server_key_id", settings.server_key_id, settings.server_key_id_file),

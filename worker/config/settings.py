@@ -1,4 +1,4 @@
-"""What a worker needs to know, from the environment or a ``.env`` file (CONTRACT section 5)."""
+"""Reads a worker's settings from the environment or a ``.env`` file (docs/contract.md, section 5)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["ServerKey", "WorkerSettings", "load_worker_settings", "read_server_key"]
 
 LEASE_MARGIN_SECONDS: Final = 1.0
-"""By how much a lease must outlive a request: room to settle what it did before another worker takes over."""
-
+"""How much longer a lease must be than a request, so that its outcome is settled before another worker takes over."""
 
 LONGEST_SECONDS: Final = 3_153_600_000
-"""A hundred years: whoever means "for ever" may say so, and no duration overflows a time that Redis can hold."""
+"""A hundred years: long enough for "forever", and no time overflows in Redis."""
 
 _PLAIN_HOST: Final = re.compile(r"(?!.*xn--)(?=.*[a-z])[a-z0-9_.-]+")
 
@@ -34,14 +33,14 @@ def _check_endpoint_url(value: str) -> str:
     in_it = parts.username is not None or parts.password is not None or "?" in value or "#" in value
     if parts.scheme not in {"http", "https"} or not parts.hostname or in_it or not value.isprintable() or " " in value:
         raise ValueError
-    _ = parts.port  # raises ValueError where it is none
+    _ = parts.port  # raises ValueError if the port is invalid
     if not _PLAIN_HOST.fullmatch(parts.hostname):
         _check_unusual_host(value)
     return value.rstrip("/")
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the URL's host is this machine itself, by name or address, so that nothing leaves it."""
+    """Whether the URL's host is this machine, by name or address."""
     host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True
@@ -52,8 +51,8 @@ def is_loopback(url: str) -> bool:
 
 
 def _check_unusual_host(url: str) -> None:
-    """An address, or an international name: what sends to it must be able to read it."""
-    import httpx  # noqa: PLC0415 - dear to load, and most hosts are plain
+    """Checks an address or an international name with the HTTP client, which must understand it."""
+    import httpx  # noqa: PLC0415 - slow to load, and most hosts are plain names
 
     try:
         _ = httpx.URL(url).host
@@ -62,13 +61,13 @@ def _check_unusual_host(url: str) -> None:
 
 
 def _check_broker_url(value: str) -> str:
-    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - dear to load, and mostly the broker is the log's
+    from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - slow to load, and usually the broker is the log's Redis
 
-    for url in value.split(";"):  # several, tried in turn, are Celery's own way of naming a broker that fails over
+    for url in value.split(";"):  # Celery separates the URLs of a broker that fails over like this
         scheme = urlsplit(url).scheme
         if "://" not in url or (scheme != "unix" and scheme.partition("+")[0] not in TRANSPORT_ALIASES):
             raise ValueError
-        _ = urlsplit(url).port  # raises ValueError where it is none
+        _ = urlsplit(url).port  # raises ValueError if the port is invalid
         check_verifies(url, "broker_url")
         if scheme in {"redis", "rediss", "unix"}:
             check_redis_url(url)
@@ -76,19 +75,19 @@ def _check_broker_url(value: str) -> str:
 
 
 def _seconds(default: float, *, description: str, rule: str, **constraints: Any) -> Any:
-    """A duration; infinity and not-a-number are no durations."""
+    """A duration in seconds; infinity and NaN are invalid."""
     return setting(
         default, description=description, rule=f"a number of seconds, {rule}", allow_inf_nan=False, **constraints
     )
 
 
 def _or_forever(value: object) -> object:
-    """A hundred years, for the word: the ledger rotates by a time that never comes."""
+    """Turns `forever` into a hundred years, so that the ledger never rotates."""
     return LONGEST_SECONDS if value == "forever" else value
 
 
 class WorkerSettings(ProducerSettings):
-    """Every variable there is. Immutable; durations in seconds."""
+    """All settings of a worker. Immutable; durations in seconds."""
 
     broker_url: Annotated[str, AfterValidator(_check_broker_url)] | None = setting(
         None,
@@ -214,9 +213,9 @@ class WorkerSettings(ProducerSettings):
 
     @property
     def celery_broker_url(self) -> str:
-        """The broker as kombu spells it, where a Redis behind a unix socket is ``redis+socket://``.
+        """The broker's URL in kombu's form, in which a Redis behind a unix socket is ``redis+socket://``.
 
-        kombu verifies no certificate of a ``rediss://`` unless the URL says so; here it always does.
+        kombu verifies the certificate of a ``rediss://`` only if the URL says so, so ours always does.
         """
         return ";".join(_kombu_url(url) for url in (self.broker_url or self.redis_url).split(";"))
 
@@ -227,7 +226,7 @@ def _kombu_url(url: str) -> str:
         return parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))).geturl()
     if parts.scheme != "unix":
         return url
-    # redis-py calls the database `db`, kombu calls it `virtual_host`; all other options are spelled alike.
+    # redis-py calls the database `db`, kombu calls it `virtual_host`; all other options have the same names.
     options = [
         "virtual_host=" + option[3:] if option.startswith("db=") else option for option in parts.query.split("&")
     ]
@@ -244,13 +243,13 @@ def load_worker_settings(
     """``load_settings`` for workers and the commands beside them.
 
     Args:
-        environ: the environment; None for the process's own.
-        dotenv: the ``.env`` file, which need not exist; None for none.
-        require_credentials: whether the server key must be there, and readable; only what sends needs it.
-        given: fields that the caller sets himself, over all of these.
+        environ: the environment; None for the environment of the process.
+        dotenv: the ``.env`` file, which need not exist; None to read none.
+        require_credentials: whether the server key must be set and readable; only a worker needs it.
+        given: fields that override all of these.
 
     Raises:
-        SettingsError: a value does not fit, in one line that names the variable and the rule.
+        SettingsError: a value is invalid. One line names the variable and the rule.
     """
     settings = load_settings(WorkerSettings, environ, dotenv, **given)
     if require_credentials:

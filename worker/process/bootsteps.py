@@ -1,4 +1,4 @@
-"""What runs in each worker process beside Celery's pool: the ticker, and the queue that it leaves hints in."""
+"""Runs the ticker beside Celery's pool in each worker process, and connects it to the queue of hints."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 _LOG = structlog.get_logger("contact_sync")
 
-EX_TEMPFAIL: Final = 75  # as sysexits.h says it: start it anew
+EX_TEMPFAIL: Final = 75  # of sysexits.h: start the process again
 
 _QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout": LEASE_PATH_SECONDS}
-"""A broker that swallows what it is sent must not hold up the ticker for longer than its lease."""
+"""A broker that never answers must not delay the ticker for longer than its lease."""
 
 
 class HintQueue:
@@ -56,12 +56,12 @@ class HintQueue:
 
     @property
     def errors(self) -> tuple[type[BaseException], ...]:
-        """What the broker's client raises where the broker is away or refuses."""
+        """What the broker's client raises if the broker is away or refuses."""
         connection = self._app.connection_for_write()
         return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
 
     def hints(self) -> int:
-        """How many hints lie in the queue.
+        """Returns how many hints are in the queue.
 
         Raises:
             OperationalError, OSError: the broker is away.
@@ -70,13 +70,13 @@ class HintQueue:
         try:
             return int(connection.default_channel.queue_declare(self.name, passive=True).message_count)
         except ChannelError:
-            return 0  # no queue yet, so nothing in it
+            return 0  # the queue does not exist yet
         except Exception:
             self.close()
             raise
 
     def leave(self, hints: int) -> None:
-        """Leaves so many more.
+        """Adds so many hints.
 
         Raises:
             OperationalError, OSError: the broker is away.
@@ -90,13 +90,13 @@ class HintQueue:
             raise
 
     def purge(self) -> None:
-        """Takes back what lies in it, if the broker is there."""
+        """Removes all hints from it, if the broker is there."""
         with suppress(*self.errors):
             self._connected().default_channel.queue_purge(self.name)
         self.close()
 
     def close(self) -> None:
-        """Gives the connection back; the next call makes another."""
+        """Closes the connection; the next call opens another."""
         if self._connection is not None:
             self._connection.release()
             self._connection = None
@@ -115,20 +115,20 @@ class HintQueue:
 
 def _flush_here(settings: WorkerSettings) -> Callable[[float], int]:
     def flush(seconds: float) -> int:
-        # Looked up at each call: the ticker's process makes a runtime of its own only if the broker is ever away.
+        # Looked up at each call: the process of the ticker builds a runtime of its own only if the broker is away.
         return runtime.of_this_process(settings).flusher.run(seconds)
 
     return flush
 
 
-def _end() -> None:
-    """Ends this process, so that it is started anew and asks anew what it works with."""
+def _restart() -> None:
+    """Ends this process, so that it is started again and reads the number of partitions again."""
     worker_state.should_stop = EX_TEMPFAIL  # type: ignore[assignment] # a status, as its own code reads it
     STOPPING.set()
 
 
 class TickerStep(bootsteps.StartStopStep):
-    """The ticker, in a thread of the process that owns the pool; started after the pool, sharing no client with it."""
+    """The ticker, in a thread of the pool's parent. It starts after the pool and shares no client with it."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -143,7 +143,7 @@ class TickerStep(bootsteps.StartStopStep):
         settings = runtime.settings_of(self._app)
         client = connect(settings.redis_url, timeout_seconds=TICKER_IDLE_SECONDS + LEASE_PATH_SECONDS)
         queue = HintQueue(self._app, settings.namespace)
-        partitions: int = self._app.contact_sync_partitions  # asks nobody: Redis may be away
+        partitions = runtime.partitions_of(self._app)
         name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
         self._presence = Presence(client, settings.keys, name, worker.concurrency, pool, time.monotonic)
         self._ticker = Ticker(
@@ -153,13 +153,12 @@ class TickerStep(bootsteps.StartStopStep):
             scanner=BacklogScanner(client, settings.keys, partitions),
             gate=Gate(client, settings.keys),
             broker=queue,
-            broker_errors=queue.errors,
             flush=_flush_here(settings),
             token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",
             monotonic=time.monotonic,
             log=_LOG,
             watches=(
-                LossDetector(client, settings.keys, partitions, time.monotonic, _LOG, _end).check,
+                LossDetector(client, settings.keys, partitions, time.monotonic, _LOG, _restart).check,
                 LedgerRotation(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).rotate_due,
                 self._presence.beat,
             ),
@@ -169,15 +168,15 @@ class TickerStep(bootsteps.StartStopStep):
         self._thread.start()
 
     def close(self, _worker: Any) -> None:
-        """Stops ticking, so that another process' ticker takes over while this one finishes what it has in hand."""
+        """Stops ticking, so that the ticker of another process takes over while this process finishes its requests."""
         if self._ticker is not None:
             self._ticker.stop()
 
     def stop(self, worker: Any) -> None:
-        """Waits until it has stopped: it may have a request in hand itself, where the broker is away."""
+        """Waits until the ticker has stopped. While the broker is away it may have a request under way itself."""
         if self._thread is not None:
             request_seconds = runtime.settings_of(worker.app).request_timeout_seconds
             self._thread.join(TICKER_IDLE_SECONDS + 2 * LEASE_PATH_SECONDS + request_seconds)
         if self._presence is not None:
-            with suppress(redis.RedisError):  # where it is away, it is not seen for a minute, and shown no more
+            with suppress(redis.RedisError):  # otherwise the process is shown for another minute
                 self._presence.leave()

@@ -1,7 +1,7 @@
-"""A hint says nothing but that it is there: whatever its message carries is taken away before Celery reads it.
+"""Empties the message of each hint before Celery reads it: only the task's name and the message's id remain.
 
-Celery trusts its messages. One whose body is no list of three ends the worker that takes it, and is put back for the
-next; so nothing of a message reaches Celery but its name and its id.
+Celery trusts its messages. A body that is not a list of three ends the worker that receives it, and then the next
+worker, because the message is put back.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NOTHING: Final = b"[[], {}, {}]"
 
 
 def hint_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Celery's own way of taking a message, for a message that was emptied (`Task.Strategy`)."""
+    """Celery's default strategy, applied to an emptied message (`Task.Strategy`)."""
     take: Callable[..., Any] = strategy.default(task, app, consumer, **options)
 
     def taken(message: Any, _body: Any, *args: Any, **kwargs: Any) -> Any:
@@ -29,7 +29,7 @@ def hint_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callabl
         name = given if isinstance(given, str) else str(uuid.uuid4())
         message.headers = {"lang": "py", "task": task.name, "id": name, "root_id": name}
         message.body, message.content_type, message.content_encoding = _NOTHING, "application/json", "utf-8"
-        message._decoded_cache, message.errors = None, None  # noqa: SLF001 - what was read of it before
+        message._decoded_cache, message.errors = None, None  # noqa: SLF001 - what Celery has decoded so far
         return take(message, None, *args, **kwargs)
 
     return taken

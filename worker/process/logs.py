@@ -1,6 +1,6 @@
-"""Logs: one line an event, for people on a terminal, JSON elsewhere; Celery's own lines in the same form.
+"""Sets up the logs: one line an event, readable on a terminal, JSON elsewhere; Celery's own lines look the same.
 
-WARNING is unexpected but nothing is lost, ERROR needs somebody. Ids and secrets are not logged at any level.
+WARNING: unexpected, but nothing is lost. ERROR: somebody must act. Ids and secrets are not logged at any level.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPEATED_SECONDS: Final = 30.0
-"""A line of Celery's that says what it said less long ago is not shown again."""
+"""A line of Celery's is not repeated within this time."""
 
 
 class FirstOfMany(logging.Filter):
-    """Shows a line of Celery's once in a while: while a broker takes no writes it says the same six times a second.
+    """Drops repeated lines of Celery's: while a broker takes no writes it logs the same line six times a second.
 
-    Its tracebacks go too: none of them is of our code, and the line says what happened.
+    Drops its tracebacks too: they are not about our code, and the line says what happened.
     """
 
-    _LINES_MAX: Final = 1_000  # so many different ones are no repetition; what is remembered must end somewhere
+    _LINES_MAX: Final = 1_000  # bounds the memory
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class FirstOfMany(logging.Filter):
             return True
         if record.name.startswith("celery.worker.consumer"):
             record.exc_info = record.exc_text = None
-            # Its further lines repeat a whole message, which anybody may have left there.
+            # Its further lines repeat the whole message, which may hold anything.
             record.msg, record.args = record.getMessage().partition("\n")[0], ()
         line, now = (record.name, record.getMessage()), self._monotonic()
         if now - self._shown.get(line, float("-inf")) < REPEATED_SECONDS:
@@ -54,9 +54,9 @@ def set_up_logging(level: int | str = "INFO", file: str | None = None, *, colour
     """Sends this project's and the standard library's logs to standard error, or to a file.
 
     Args:
-        level: the lowest that is shown, as Celery's `--loglevel` says it.
-        file: as Celery's `--logfile` says it; one that was moved away is opened anew, as logrotate wants it.
-        colours: whether a terminal may show colours, as Celery's `--no-color` says it.
+        level: the lowest that is shown, as in Celery's `--loglevel`.
+        file: as in Celery's `--logfile`; opened again if logrotate moved it away.
+        colours: whether a terminal may show colours, as in Celery's `--no-color`.
 
     Returns:
         The root logger.
@@ -89,7 +89,7 @@ def set_up_logging(level: int | str = "INFO", file: str | None = None, *, colour
     root.handlers = [handler]
     root.setLevel(level.upper() if isinstance(level, str) else level)
     if root.level > logging.DEBUG:
-        # Hints come by the hundred and mean nothing; what a flush did is said by its batches.
+        # Hints come by the hundred and say nothing; the batches tell what a flush did.
         for name in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     return root

@@ -1,4 +1,4 @@
-"""One process' worker, put together: settings in, a flusher out. Made after the fork, never shared by processes."""
+"""Builds what one process needs to flush, from the settings. Built after the fork, never shared by processes."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 class ServerKeyHeader:
-    """The header value to send with.
+    """The value of the `Server-Key` header.
 
-    Read anew for each generation of the gate, so before each probe, and in every process once another's probe has
-    opened the gate: a process that kept an old key would close it again.
+    Read again for each generation of the gate: before each probe, and in every process after another's probe has
+    opened the gate. A process that kept an old key would close it again.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -49,12 +49,12 @@ class ServerKeyHeader:
         self._read: tuple[int, str] | None = None
 
     def __call__(self, generation: int) -> str:
-        """The value of `Server-Key`, for a request that goes out under this generation of the gate.
+        """Returns the value for a request that is sent under this generation of the gate.
 
         Raises:
             SettingsError: the key is missing, or its file cannot be read.
         """
-        read = self._read  # threads share this object: each goes by what it saw
+        read = self._read  # threads share this object: another may replace it meanwhile
         if read is None or read[0] != generation:
             read = self._read = (generation, read_server_key(self._settings).header)
         return read[1]
@@ -68,7 +68,7 @@ class Runtime:
         settings: the worker's settings.
         client: Redis, for the event log and all state.
         partitions: how many there are.
-        gate: the endpoint as the fleet sees it.
+        gate: the fleet-wide circuit breaker of the endpoint.
         flusher: flushes batches.
     """
 
@@ -85,15 +85,21 @@ def settings_of(app: Any) -> WorkerSettings:
     return found
 
 
+def partitions_of(app: Any) -> int:
+    """How many partitions the log had when the worker started; known also while Redis is away."""
+    found: int = app.contact_sync_partitions
+    return found
+
+
 def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> Runtime:
-    """A runtime of this process' own.
+    """Builds a runtime for this process.
 
     Args:
         settings: the worker's settings.
-        stopping: whether the process is about to end.
+        stopping: whether the process is ending.
 
     Raises:
-        PartitionsMismatch: the log was begun with another number of partitions than configured.
+        PartitionsMismatch: the recorded number of partitions differs from the configured one.
         redis.RedisError: Redis does not answer.
     """
     client = connect(settings.redis_url)
@@ -125,13 +131,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
     flusher = Flusher(
         settings,
         partitions=partitions,
-        claims=Claims(
-            partitions,
-            scanner,
-            monotonic,
-            draw,
-            linger=linger,
-        ),
+        claims=Claims(partitions, scanner, monotonic, draw, linger=linger),
         gate=gate,
         requests=requests,
         settler=Settler(settings, partitions, requests, monotonic, log),
@@ -143,23 +143,23 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
 
 
 def _tracing(endpoint: Endpoint, settings: WorkerSettings) -> Tracing | None:
-    """None where the extra `otel` is not installed."""
+    """None if the extra `otel` is not installed."""
     try:
-        from worker.delivery.tracing import Tracing  # noqa: PLC0415 - it needs that extra
+        from worker.delivery.tracing import Tracing  # noqa: PLC0415 - it needs the extra
     except ModuleNotFoundError:
         return None
     return Tracing(endpoint, settings.endpoint_url + PATH)
 
 
 _GARBAGE: Final = 50_000
-"""New objects after which the collector looks for cycles; a batch makes some thousands, none of them in a cycle."""
+"""New objects after which the collector looks for cycles. A batch makes some thousands, none of them in a cycle."""
 
 _lock = threading.Lock()
 _runtimes: dict[int, Runtime] = {}
 
 
 def _renew_lock() -> None:
-    global _lock  # noqa: PLW0603 - a lock that another thread held at the fork stays locked in the child for ever
+    global _lock  # noqa: PLW0603 - a lock that another thread held at the fork would stay locked in the child
     _lock = threading.Lock()
 
 
@@ -167,12 +167,12 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 
 def of_this_process(settings: WorkerSettings) -> Runtime:
-    """The process' runtime, built at first use: a client made before a fork would be shared by the children."""
+    """The runtime of this process, built at first use: children would share a client made before the fork."""
     pid = os.getpid()
     with _lock:
         if pid not in _runtimes:
             _runtimes[pid] = build(settings)
-            # What was loaded by now stays: to look through all of it again and again was a tenth of the time.
+            # What is loaded by now stays. The collector would spend a tenth of the time on it.
             gc.freeze()
             gc.set_threshold(_GARBAGE, 20, 100)
         return _runtimes[pid]
@@ -182,14 +182,14 @@ _RETRY_SECONDS: Final = 1.0
 
 
 def wait_for_redis(settings: WorkerSettings) -> int:
-    """Waits until Redis answers, saying so once, and checks that the log may be worked on.
+    """Waits until Redis answers, logs once that it is away, and checks that the worker can use the log.
 
     Returns:
         How many partitions there are.
 
     Raises:
-        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
-        SettingsError: the server may evict keys, and with them changes; or it refuses us for good.
+        PartitionsMismatch, UnknownLogFormat: the recorded number of partitions or format differs.
+        SettingsError: the server may evict keys and lose changes, or it refuses us and waiting does not help.
     """
     client = connect(settings.redis_url)
     log = structlog.get_logger("contact_sync")
@@ -200,7 +200,7 @@ def wait_for_redis(settings: WorkerSettings) -> int:
             policy = client.info("memory").get("maxmemory_policy", "noeviction")
             break
         except redis.RedisError as error:
-            _refuse_what_no_waiting_mends(settings, error)
+            _raise_if_waiting_is_useless(settings, error)
             if not said:
                 log.warning("redis_away", error=type(error).__name__, waits="until it is back")
                 said = True
@@ -213,10 +213,12 @@ def wait_for_redis(settings: WorkerSettings) -> int:
     return partitions
 
 
-def _refuse_what_no_waiting_mends(settings: WorkerSettings, error: redis.RedisError) -> None:
+def _raise_if_waiting_is_useless(settings: WorkerSettings, error: redis.RedisError) -> None:
     if isinstance(error, redis.AuthenticationError):
         raise SettingsError(f"{variable_of('redis_url')}: Redis refuses its user or password") from None
     if isinstance(error, NoPermissionError) or "unknown command" in str(error):
         raise SettingsError(f"Redis refuses what a worker must do: {error}") from None
     if "WRONGTYPE" in str(error):
-        raise SettingsError(f"the key {settings.keys.config} in Redis is none of ours: it is of another type") from None
+        raise SettingsError(
+            f"the key {settings.keys.config} in Redis has the wrong type: rename or remove it"
+        ) from None

@@ -1,4 +1,4 @@
-"""Whether a worker is stopping, as its flushes see it, in either pool."""
+"""Tells flushes in both pools that the worker is stopping."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ if TYPE_CHECKING:
 
 
 class Stopping:
-    """One flag for a worker's process and for the children that its pool forks.
+    """One flag for a worker's process and the children that its pool forks.
 
-    Children are told nothing, so the flag lies in memory that a fork shares. A child that was spawned instead
-    (billiard's way on macOS) has one of its own, and works on until its time budget is spent.
+    Celery does not tell children, so the flag is in memory that forks share. A spawned child (billiard's way on macOS)
+    has a flag of its own, and goes on until its time budget is spent.
     """
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 1)
 
     def __call__(self) -> bool:
-        """Whether it was set."""
+        """Whether it is set."""
         return self._shared[0] != 0
 
     def set(self) -> None:
-        """Sets it for good; takes no lock, so that a signal handler may."""
+        """Sets it for good. Takes no lock, so a signal handler may call it."""
         self._shared[0] = 1
 
 
 STOPPING: Final = Stopping()
-"""Made before any fork, and so the same for all of a worker."""
+"""Made before any fork, so all processes of a worker share it."""
 
 
 @contextmanager
 def sigterm_waits() -> Iterator[None]:
-    """Lets SIGTERM wait until the block is over, in a process that would die of it in mid-request.
+    """Delays SIGTERM until the block ends, so that a child of the pool does not die of it in mid-request.
 
-    Children of a pool would, and some service managers send it to every process of a service. While the worker stops
-    it waits on: then the pool ends its children.
+    Some service managers send SIGTERM to every process of a service. While the worker is stopping, the signal stays
+    blocked: the pool ends its children.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:

@@ -1,7 +1,7 @@
-"""Who wakes the fleet: one ticker at a time looks where something is due and leaves that many hints in the queue.
+"""Wakes the fleet: one ticker at a time finds out what is due, and leaves as many hints in the queue as it needs.
 
-Hints carry nothing and may be lost, doubled or flushed: the next look leaves new ones. Where the broker takes none,
-the ticker flushes by itself.
+Hints carry nothing. They may be lost, doubled or flushed: the next tick leaves new ones. If the broker takes none, the
+ticker flushes by itself.
 """
 
 from __future__ import annotations
@@ -34,26 +34,29 @@ if TYPE_CHECKING:
     from worker.store.gate import Gate
 
 PACE_SECONDS: Final = 0.05
-"""Shortest time between two looks while something waits."""
+"""Shortest time between two ticks while something waits."""
 
-HINTS_MAX: Final = 16  # left at once; the next look, 50 ms later, leaves more if they were taken
+HINTS_MAX: Final = 16  # left in one tick; the next one, 50 ms later, leaves more if these were taken
 
-
-_TAKEN: Final = 2  # as ticker.lua says it
+_TAKEN: Final = 2  # the reply of ticker.lua if the lease was free
 
 
 class Broker(Protocol):
-    """Where hints are left; both raise OSError (or kombu's errors, which are) where the broker is away."""
+    """The queue that hints are left in. Both methods raise one of `errors` if the broker is away."""
+
+    @property
+    def errors(self) -> tuple[type[BaseException], ...]:
+        """What the broker's client raises if the broker is away or refuses."""
 
     def hints(self) -> int:
-        """How many lie in the queue."""
+        """Returns how many hints are in the queue."""
 
     def leave(self, hints: int) -> None:
-        """Leaves so many more."""
+        """Adds so many hints."""
 
 
 class Ticker:
-    """Looks, leaves hints, waits; in a thread of its own, with a client of its own."""
+    """Finds what is due, leaves hints, waits. Has a thread and a client of its own."""
 
     def __init__(  # noqa: PLR0913 - what it touches is handed in, by name
         self,
@@ -64,7 +67,6 @@ class Ticker:
         scanner: BacklogScanner,
         gate: Gate,
         broker: Broker,
-        broker_errors: tuple[type[BaseException], ...],
         flush: Callable[[float], int],
         token: str,
         monotonic: Callable[[], float],
@@ -78,7 +80,6 @@ class Ticker:
         self._scanner = scanner
         self._gate = gate
         self._broker = broker
-        self._broker_errors = broker_errors
         self._flush = flush
         self._token = token.encode()
         self._monotonic = monotonic
@@ -92,15 +93,15 @@ class Ticker:
         self._away: set[str] = set()
 
     def run(self) -> None:
-        """Ticks until told to stop; whatever is away is said once and waited for."""
+        """Ticks until it is told to stop. If Redis or the broker is away, logs that once and waits."""
         while not self._stop.is_set():
             try:
-                for look in self._watches:
-                    look()
-                wait = self._tick() if self.lead() else TICKER_STANDBY_SECONDS
-                self._said("redis", away=False)
+                for check in self._watches:
+                    check()
+                wait = self._tick() if self.take_lead() else TICKER_STANDBY_SECONDS
+                self._log_reach("redis", away=False)
             except redis.RedisError as error:
-                self._said("redis", away=True, error=type(error).__name__)
+                self._log_reach("redis", away=True, error=type(error).__name__)
                 wait = TICKER_IDLE_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever it is: without a ticker nothing is delivered any more
                 self._log.error("ticker_failed", error=type(error).__name__, waits=TICKER_IDLE_SECONDS)
@@ -112,11 +113,11 @@ class Ticker:
         """Ends `run` soon."""
         self._stop.set()
 
-    def lead(self) -> bool:
-        """Whether this ticker is the fleet's: it takes the lease if it is free, and renews its own."""
+    def take_lead(self) -> bool:
+        """Takes the fleet's ticker lease if it is free, or renews it; returns whether this ticker has it."""
         now, lease_ms = self._monotonic(), int(TICKER_LEASE_SECONDS * 1000)
         if now - self._renewed < TICKER_LEASE_SECONDS / 3:
-            return True  # it cannot have expired; asking each time would cost more than all the rest of an idle fleet
+            return True  # it cannot have expired; to ask at each tick would cost more than all else in an idle fleet
         call = scripts.Call(scripts.TICKER, [self._key], [self._token, lease_ms])
         reply = scripts.run(self._client, [call])[0]
         if isinstance(reply, Exception):
@@ -134,15 +135,15 @@ class Ticker:
             if self._client.get(self._key) == self._token:
                 self._client.delete(self._key)
         except redis.RedisError:
-            return  # it expires by itself
+            return  # the lease expires by itself
 
     def _tick(self) -> float:
-        """One look; returns how long to wait before the next, in seconds."""
+        """Leaves hints for what is due; returns how long to wait before the next tick (seconds)."""
         survey = self._scanner.scan(block_ms=int(TICKER_IDLE_SECONDS * 1000))
         if survey.inbox:
-            # Two that do so at once, as a lease passes on, double what joins with itself.
+            # While the lease passes on, two tickers may do this at once. Doubled changes do no harm: they coalesce.
             if not self._move_inbox() and not survey.waiting:
-                return TICKER_IDLE_SECONDS  # Redis is full, say: the next look would find it at once, and not wait
+                return TICKER_IDLE_SECONDS  # Redis is full, perhaps: the next scan would return at once
             survey = self._scanner.scan()
         if not survey.waiting:
             return 0.0
@@ -150,16 +151,16 @@ class Ticker:
         batch_size = min(self._settings.batch_size, view.limit or self._settings.batch_size)
         if self._linger.delete_ms < self._linger.change_ms and not view.closed:
             self._find_deletes(survey, view, batch_size)
-        wanted, next_ms = self._wanted(survey, view, batch_size)
+        wanted, next_ms = self._hints_wanted(survey, view, batch_size)
         if wanted:
-            self._hint(wanted)
+            self._leave_hints(wanted)
             return PACE_SECONDS
         if view.closed:
             next_ms = min(next_ms, survey.now_ms + view.wait_ms)
         return min(TICKER_IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
 
     def _find_deletes(self, survey: Survey, view: GateSnapshot, batch_size: int) -> None:
-        """Looks for deletes in the logs that would linger on."""
+        """Finds deletes in the logs that linger: a delete is due sooner."""
         lingering = {
             each.partition: each
             for each in survey.waiting
@@ -169,8 +170,8 @@ class Ticker:
         for p, delete_ms in found.items():
             lingering[p].delete_ms = delete_ms
 
-    def _wanted(self, survey: Survey, view: GateSnapshot, batch_size: int) -> tuple[int, float]:
-        """How many hints there is work for, and when the next partition is due if there is none (Unix ms)."""
+    def _hints_wanted(self, survey: Survey, view: GateSnapshot, batch_size: int) -> tuple[int, float]:
+        """Returns how many hints there is work for, and when the next partition is due if none (Unix ms)."""
         due, records, next_ms = 0, 0, math.inf
         for each in survey.waiting:
             due_ms = each.due_ms(view, self._linger, batch_size)
@@ -179,25 +180,25 @@ class Ticker:
             if each.leased:
                 next_ms = min(next_ms, survey.now_ms + 1000 * PACE_SECONDS)
             elif due_ms > survey.now_ms:
-                # A log that lingers is looked at now and then: it is due at once when it fills a batch.
+                # Checked again before it is due: once it fills a batch, it is due at once.
                 next_ms = min(next_ms, due_ms, survey.now_ms + 2000 * PACE_SECONDS)
             else:
                 due += 1
                 records += each.entries + each.pending
         return min(due, math.ceil(records / batch_size) or due, HINTS_MAX), next_ms
 
-    def _hint(self, wanted: int) -> None:
+    def _leave_hints(self, wanted: int) -> None:
         try:
             missing = wanted - self._broker.hints()
             if missing > 0:
                 self._broker.leave(missing)
-            self._said("broker", away=False)
-        except self._broker_errors as error:
-            self._said("broker", away=True, error=type(error).__name__)
+            self._log_reach("broker", away=False)
+        except self._broker.errors as error:
+            self._log_reach("broker", away=True, error=type(error).__name__)
             self._flush(FLUSH_BUDGET_SECONDS)
 
-    def _said(self, what: str, *, away: bool, error: str = "") -> None:
-        """Says once that something is away, and once that it is back."""
+    def _log_reach(self, what: str, *, away: bool, error: str = "") -> None:
+        """Logs once that something is away, and once that it is back."""
         if away and what not in self._away:
             self._away.add(what)
             self._log.warning(f"{what}_away", error=error)

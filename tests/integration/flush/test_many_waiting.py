@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class NoBroker:
     """Nobody is woken here: the test flushes by itself."""
 
+    errors = (OSError,)
+
     def hints(self) -> int:
         return 0
 
@@ -99,13 +101,12 @@ def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
             scanner=BacklogScanner(client, fleet.keys, 8),
             gate=Gate(client, fleet.keys),
             broker=NoBroker(),
-            broker_errors=(OSError,),
             flush=lambda _: 0,
             token="t",
             monotonic=time.monotonic,
             log=structlog.get_logger(),
         )
-        assert ticker.lead()
+        assert ticker.take_lead()
         fleet.deliver()
         assert len(stand_in.contacts()) == 5_000
         client.close()

@@ -56,7 +56,6 @@ class Hall:
             scanner=BacklogScanner(client, settings.keys, PARTITIONS),
             gate=Gate(client, settings.keys),
             broker=queue,
-            broker_errors=queue.errors,
             flush=self._fleet.first.flusher.run,
             token=token,
             monotonic=time.monotonic,

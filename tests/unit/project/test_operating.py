@@ -59,7 +59,7 @@ def events() -> set[str]:
     """Every event that is logged; of one whose name is put together every name that its parts make."""
     found: set[str] = set()
     for tree in trees():
-        said = [text for call in calls_of(tree, "_said") for text in texts(first_argument(call))]
+        said = [text for call in calls_of(tree, "_log_reach") for text in texts(first_argument(call))]
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and is_logging(node)):
             event = first_argument(call)
             if isinstance(event, ast.JoinedStr):
