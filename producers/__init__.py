@@ -1,46 +1,65 @@
-"""The client that upstream apps use to say what changed.
+"""The client with which upstream apps report contact changes.
 
 ::
 
     from producers import ContactProducer
 
-    with ContactProducer() as contacts:      # CONTACT_SYNC_REDIS_URL says where
+    with ContactProducer() as contacts:      # connects to CONTACT_SYNC_REDIS_URL
         contacts.upsert("1", "2")            # 2 is a contact of 1
-        contacts.delete("1", "9")            # 9 is one no longer
+        contacts.delete("1", "9")            # 9 is no longer a contact of 1
 
-`ContactProducer` appends changes to the event log in Redis, and `AsyncContactProducer` does the same with `await`; both
-take many at once with `send`. What Redis accepted is delivered to the chat platform, or superseded by what is newer.
+`ContactProducer` appends changes to the event log in Redis, and `AsyncContactProducer` does the same with `await`. Both
+send many changes at once with `send`. A change that Redis accepted is delivered to the chat platform, or superseded by
+a newer one.
 
-Times (`at`) are Unix milliseconds, and say when a change happened: with them the order of arrival does not matter, and
-a delete wins over every upsert that is not later. A change without `at` is stamped when it is said.
+Times (`at`) are Unix milliseconds, and state when a change happened. With them the order of arrival does not matter,
+and a delete wins over every upsert that is not later. A change without `at` is stamped when it is reported.
 
-Every error is a `ContactSyncError`, one line that names the field and the rule, and never shows an id or a secret:
-`InvalidChange` for a change that breaks a rule, `NotAccepted` with the changes that Redis did not accept, or perhaps
-not, to be sent again as they are (or, with `spool=PATH`, kept in a local file and forwarded by themselves, and then
-`SpoolFull` where that has no room); `SettingsError`, `PartitionsMismatch` and `UnknownLogFormat` for a configuration
-that cannot work. Nothing is sent twice by itself, and nothing is lost in silence.
+Every error is a `ContactSyncError`: one line that names the field and the rule, and never contains an id or a secret.
 
-It needs only redis and pydantic: neither celery nor httpx is ever imported from here.
+- `InvalidChange`: a change breaks a rule.
+- `NotAccepted`: Redis did not accept some changes, or may not have accepted them. The error carries them, to be sent
+  again as they are. With `spool=PATH` they go into a local file instead, and the producer forwards them later;
+  `SpoolFull` means that this file has no room for them.
+- `SettingsError`, `PartitionsMismatch`, `UnknownLogFormat`: the configuration cannot work.
+
+A producer never sends a change twice by itself, and never loses one silently.
+
+Importing `producers` loads redis and pydantic (and python-dotenv if there is a `.env` file), but neither Celery nor
+httpx.
+
+Public import paths of the project, which stay as they are:
+
+- `producers`: all names in `__all__`
+- `producers.outbox`: the transactional outbox for SQLAlchemy
+- `producers.django`: the Django app; in `INSTALLED_APPS` too
+- `worker.celery`: the Celery app, for `celery -A worker`
+- `worker.reconcile`: reconciliation with the source of truth
+- `worker.testing`: a whole contact-sync for integration tests
+- `contact_sync_pytest`: the pytest plugin, which pytest loads by itself
+- `contact-sync`, also `python -m worker`: the command
+
+All other modules are internal and may change in any release.
 """
 
 from producers.async_producer import AsyncContactProducer
-from producers.contract.change import ContactChange, Op
+from producers.contract.change import ChangeOptions, ContactChange, Op
 from producers.contract.errors import (
     ContactSyncError,
     InvalidChange,
-    NotAccepted,
     PartitionsMismatch,
     SettingsError,
     SpoolError,
-    SpoolFull,
     UnknownLogFormat,
 )
 from producers.producer import ContactProducer
 from producers.receipt import DeliveryStatus, Receipt, Standing
+from producers.send.errors import NotAccepted, SpoolFull
 from producers.settings import ProducerSettings, load_settings
 
 __all__ = [
     "AsyncContactProducer",
+    "ChangeOptions",
     "ContactChange",
     "ContactProducer",
     "ContactSyncError",

@@ -1,75 +1,79 @@
-"""``ContactProducer`` for asyncio (CONTRACT section 7)."""
+"""``ContactProducer`` for asyncio (docs/contract.md, section 7)."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, Self
-
-import redis
-import redis.asyncio
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 from producers.contract.change import ContactChange
-from producers.contract.errors import NotAccepted, SettingsError
-from producers.contract.partitions import agree_partitions_async
-from producers.producer import ContactProducer, resolve_settings
-from producers.receipt import DeliveryStatus, Receipt, ReceiptLookup, lookups, status_from, waits
-from producers.send.chunk import CHUNK_SIZE, Chunk, XaddEncoder
-from producers.send.intake import AsyncIntake, Item
-from producers.send.report import Forwarded, Replies, SendReport
-from producers.send.stamp import Stamper
-from producers.send.trace import current_traceparent
+from producers.contract.query import Query, ask_async
+from producers.protocol import ProducerProtocol
+from producers.receipt import Receipt
+from producers.send.chunk import CHUNK_SIZE, Chunk
+from producers.send.errors import NotAccepted
+from producers.send.intake import AsyncIntake, Intake
+from producers.send.report import SendReport
+from producers.send.steps import Block, Exchange, Sleep, Take, run_async
 from producers.send.transport import connect_async, exchange_async
+from producers.settings import producer_settings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterable, Callable, Iterable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    import redis.asyncio
+
+    from producers.contract.change import ChangeOptions
+    from producers.receipt import DeliveryStatus
+    from producers.send.intake import Item
+    from producers.send.report import Forwarded, Replies
+    from producers.send.steps import Step
     from producers.settings import ProducerSettings
 
 
 class _Waiting(NamedTuple):
     """A single change that waits for the next round trip."""
 
-    chunk: Chunk  # of one, so that it is checked, stamped and accounted for by the one rule there is
+    chunk: Chunk  # of one change, so that the same code checks, stamps and reports it
     entry_id: asyncio.Future[str]
 
     def resolve(self, answer: Replies) -> None:
         if self.entry_id.done():  # its task was cancelled meanwhile
             return
-        delivery = SendReport()
-        delivery.record(self.chunk, answer)
+        report = SendReport()
+        report.record(self.chunk, answer)
         try:
-            self.entry_id.set_result(delivery.conclude(None)[0])
+            self.entry_id.set_result(report.conclude(None)[0])
         except NotAccepted as error:
             self.entry_id.set_exception(error)
 
     def fail(self, error: BaseException) -> None:
         if isinstance(error, Exception) and not self.entry_id.done():
             self.entry_id.set_exception(error)
-        self.entry_id.cancel()  # does nothing to one that is done
+        self.entry_id.cancel()  # has no effect if it is done
 
 
 class AsyncContactProducer:
     """``ContactProducer`` with ``await``: the same arguments, stamps and errors.
 
-    Single changes of many tasks share round trips: while one is under way, those that come meanwhile gather for the
-    next, on one connection. A task that is cancelled while it waits cannot know whether its change was accepted.
+    Single changes of many tasks share round trips: while one is under way, the changes that arrive gather for the next,
+    on one connection. A task that is cancelled while it waits cannot know whether its change was accepted.
     One object belongs to one event loop.
 
     Args:
         url: Redis, as in CONTACT_SYNC_REDIS_URL; the other settings still come from the environment.
         settings: all settings; without it they come from the environment and ``.env``.
-        client: an asyncio client of Redis to use instead of one made from the URL; it stays the caller's to close.
-        spool: as for ``ContactProducer``; the file is read and written in a thread.
-        spool_bytes: its largest size.
-        clock: the Unix time in seconds, for stamping.
+        client: an asyncio client of Redis to use instead of one made from the URL. The caller closes it.
+        spool: as for ``ContactProducer``; threads read and write the file, so that the event loop does not wait.
+        spool_bytes: largest size of that file.
+        clock: returns the Unix time in seconds, for stamping.
 
     Raises:
-        SettingsError: a setting does not fit, or the spool cannot be used, or both a client and a spool are given.
+        SettingsError: a setting is invalid, or the spool cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 - each has its name
@@ -82,123 +86,47 @@ class AsyncContactProducer:
         spool_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = resolve_settings(url, settings)
-        self._client = connect_async(self._settings.redis_url) if client is None else client
+        chosen = producer_settings(url, settings)
+        self._client = connect_async(chosen.redis_url) if client is None else client
         self._owns_client = client is None
-        self._stamper = Stamper(clock)
-        self._encoder: XaddEncoder | None = None
+        self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
-        if client is not None and spool is not None:
-            raise SettingsError("a producer with a spool makes its own client: give it a url or settings")
-        self._spooling = (
-            None
-            if spool is None and spool_bytes is None
-            else ContactProducer(settings=self._settings, spool=spool, spool_bytes=spool_bytes, clock=clock)
-        )
-        """What delivers where there is a spool, in a thread: its file would hold up the event loop."""
 
-    async def upsert(
-        self,
-        owner: str,
-        contact: str,
-        *,
-        at: int | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
-    ) -> Receipt:
-        """Say that ``contact`` is a contact of ``owner``, new or changed; ``ContactProducer.upsert`` with ``await``.
+    async def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+        """Reports that ``contact`` is a contact of ``owner``, new or changed; as ``ContactProducer.upsert``."""
+        return await self._send_one(ContactChange(owner=owner, contact=contact, op="upsert", **options))
 
-        Args:
-            owner: the owner's XC user id.
-            contact: the contact's XC user id.
-            at: when it happened at its source, in Unix milliseconds; None for now.
-            source: who says so, up to 64 bytes.
-            traceparent: W3C trace context.
-
-        Returns:
-            The id of the entry in the log, or ``spooled``; ``standing`` and ``wait`` take it as a receipt.
-
-        Raises:
-            InvalidChange: an argument breaks a rule of CONTRACT section 2.
-            NotAccepted: Redis did not accept it, or perhaps did not; SpoolFull where there is a spool without room.
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
-        """
-        change = ContactChange(owner=owner, contact=contact, op="upsert", at=at, source=source, traceparent=traceparent)
-        return await self._join_next_round_trip(change)
-
-    async def delete(
-        self,
-        owner: str,
-        contact: str,
-        *,
-        at: int | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
-    ) -> Receipt:
-        """Say that ``contact`` is no contact of ``owner`` any more; arguments and errors as in ``upsert``."""
-        change = ContactChange(owner=owner, contact=contact, op="delete", at=at, source=source, traceparent=traceparent)
-        return await self._join_next_round_trip(change)
+    async def delete(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+        """Reports that ``contact`` is no longer a contact of ``owner``; as ``ContactProducer.delete``."""
+        return await self._send_one(ContactChange(owner=owner, contact=contact, op="delete", **options))
 
     async def send(self, changes: Iterable[Item] | AsyncIterable[Item]) -> list[str]:
-        """Append many changes, in order, one round trip per thousand; ``ContactProducer.send`` with ``await``.
-
-        Args:
-            changes: changes, or mappings of their fields; an asynchronous iterable of them serves as well.
-
-        Returns:
-            The ids of the entries, in order.
-
-        Raises:
-            InvalidChange: a change breaks a rule; those before it were sent, it and those after it were not taken.
-            NotAccepted: Redis did not accept some, or perhaps did not; it carries them as stamped.
-            PartitionsMismatch: the log was begun with another number of partitions than configured; nothing was taken.
-            Exception: whatever the iterable itself raised; what it gave before was sent.
-        """
-        delivery = SendReport()
-        encoder = None if self._spooling is not None else await self._agree(delivery)
-        intake = AsyncIntake(changes, self._stamper)
-        while chunk := await intake.take():
-            await self._wait_for_clock()
-            if self._spooling is not None:
-                delivery.record(chunk, await asyncio.to_thread(self._spooling.deliver, chunk))
-            elif encoder is None or delivery.broken is not None:
-                delivery.refuse(chunk)
-            else:
-                delivery.record(chunk, await self._exchange(encoder.pack(chunk), len(chunk)))
-        return delivery.conclude(intake.failure)
+        """Appends many changes, in order; as ``ContactProducer.send``, and also takes an asynchronous iterable."""
+        stamper = self._protocol.stamper
+        intake = AsyncIntake(changes, stamper) if isinstance(changes, AsyncIterable) else Intake(changes, stamper)
+        return await run_async(self._protocol.send(intake), self._perform)
 
     async def forward(self) -> Forwarded:
-        """Send what is in the spool; ``ContactProducer.forward`` with ``await``."""
-        return Forwarded(0, 0) if self._spooling is None else await asyncio.to_thread(self._spooling.forward)
+        """Sends everything that is in the spool; as ``ContactProducer.forward``."""
+        return await run_async(self._protocol.forward(), self._perform)
 
-    async def standing(self, receipt: Receipt) -> DeliveryStatus:
-        """How a change stands by now; ``ContactProducer.standing`` with ``await``."""
-        delivery = SendReport()
-        encoder = await self._agree(delivery)
-        if encoder is None:
-            raise delivery.broken or redis.ConnectionError("Redis did not answer")
-        pipe = self._client.pipeline(transaction=False)
-        for place, field in lookups(receipt, self._settings.keys, encoder.partitions):
-            pipe.hmget(place, field)
-        return status_from(receipt, ReceiptLookup(*(reply[0] for reply in await pipe.execute())))
+    async def status_of(self, receipt: Receipt) -> DeliveryStatus:
+        """Returns the current status of a change; as ``ContactProducer.status_of``."""
+        return await run_async(self._protocol.status_of(receipt), self._perform)
+
+    standing = status_of
+    """The former name of ``status_of``."""
 
     async def wait(self, receipt: Receipt, timeout: float = 30.0) -> DeliveryStatus:  # noqa: ASYNC109 - as the other producer
-        """Waits until a change has ended, and says how; ``ContactProducer.wait`` with ``await``."""
-        ends = time.monotonic() + timeout
-        for pause in waits(iter(random.random, None)):
-            found, left = await self.standing(receipt), ends - time.monotonic()
-            if found != "waiting" or left <= 0:
-                return found
-            await asyncio.sleep(min(pause, left))
-        raise AssertionError  # it never ends drawing
+        """Waits until a change is no longer waiting, and returns its status; as ``ContactProducer.wait``."""
+        return await run_async(self._protocol.wait(receipt, timeout), self._perform)
 
     async def aclose(self) -> None:
-        """Send what waits, then close the connections, unless the client is the caller's."""
+        """Sends what waits, forwards what is spooled, then closes the connections, unless the caller owns them."""
         if self._sender is not None:
             await self._sender
-        if self._spooling is not None:
-            await asyncio.to_thread(self._spooling.close)
+        await run_async(self._protocol.close(), self._perform)
         if self._owns_client:
             await self._client.aclose()
 
@@ -212,9 +140,8 @@ class AsyncContactProducer:
     ) -> None:
         await self.aclose()
 
-    async def _join_next_round_trip(self, change: ContactChange) -> Receipt:
-        waiting = _Waiting(Chunk(current_traceparent()), asyncio.get_running_loop().create_future())
-        waiting.chunk.admit(change, self._stamper)
+    async def _send_one(self, change: ContactChange) -> Receipt:
+        waiting = _Waiting(self._protocol.chunk_of(change), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_waiting())
@@ -224,46 +151,30 @@ class AsyncContactProducer:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(CHUNK_SIZE, len(self._waiting)))]
             try:
-                await self._send_batch(batch)
+                chunk = Chunk.joined([waiting.chunk for waiting in batch])
+                answer = await run_async(self._protocol.deliver(chunk), self._perform)
             except BaseException as error:
-                # Nobody may be left waiting: neither for a configuration that does not fit nor when this is cancelled.
+                # No task may wait forever: neither if the configuration is wrong nor if this task is cancelled.
                 for waiting in (*batch, *self._waiting):
                     waiting.fail(error)
                 self._waiting.clear()
                 if not isinstance(error, Exception):
                     raise
+            else:
+                for index, waiting in enumerate(batch):
+                    waiting.resolve(answer.of(index))
 
-    async def _send_batch(self, batch: list[_Waiting]) -> None:
-        delivery = SendReport()
-        encoder = None if self._spooling is not None else await self._agree(delivery)
-        await self._wait_for_clock()
-        if self._spooling is not None:
-            answer = await asyncio.to_thread(self._spooling.deliver, Chunk.joined([each.chunk for each in batch]))
-        elif encoder is None:
-            answer = Replies([], delivery.broken, written=False)
-        else:
-            commands = b"".join([encoder.pack(waiting.chunk) for waiting in batch])
-            answer = await self._exchange(commands, len(batch))
-        for index, waiting in enumerate(batch):
-            waiting.resolve(answer.of(index))
-
-    async def _agree(self, delivery: SendReport) -> XaddEncoder | None:
-        encoder = self._encoder
-        if encoder is None:
-            keys = self._settings.keys
-            try:
-                encoder = XaddEncoder(keys, await agree_partitions_async(self._client, keys, self._settings.partitions))
-            except (redis.RedisError, OSError) as error:
-                delivery.broken = error
-            self._encoder = encoder
-        return encoder
-
-    async def _exchange(self, commands: bytes, count: int) -> Replies:
-        answer = await exchange_async(self._client, commands, count)
-        if answer.connection_suspect:
-            self._encoder = None  # the number of partitions is agreed anew
-        return answer
-
-    async def _wait_for_clock(self) -> None:
-        if seconds := self._stamper.ahead_seconds():
-            await asyncio.sleep(seconds)
+    async def _perform(self, step: Step) -> Any:
+        match step:
+            case Exchange(commands, count):
+                return await exchange_async(self._client, commands, count)
+            case Take(AsyncIntake() as intake):
+                return await intake.take()
+            case Take(intake):
+                return intake.take()
+            case Sleep(seconds):
+                return await asyncio.sleep(seconds)
+            case Block(call):
+                return await asyncio.to_thread(call)
+            case Query():
+                return await ask_async(self._client, step)

@@ -1,4 +1,4 @@
-"""How long a Redis that failed is left alone."""
+"""The pause after Redis failed."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PAUSE_MIN_SECONDS: Final = 0.5
-_PAUSE_MAX_SECONDS: Final = 30.0
-_PAUSE_PER_ATTEMPT: Final = 10  # a Redis that lets us wait costs callers a tenth of their time at most
+_MIN_SECONDS: Final = 0.5
+_MAX_SECONDS: Final = 30.0
+_SECONDS_PER_SECOND_WAITED: Final = (
+    10  # so that waiting for an unavailable Redis takes a tenth of a caller's time at most
+)
 
 
 class Cooldown:
-    """How long Redis is left alone after it failed, so that callers do not wait for it each time."""
+    """The time in which Redis is not tried again after it failed, so that callers do not wait for it each time."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until = 0.0
 
     def over(self) -> bool:
-        """Whether Redis may be tried again."""
+        """Returns whether Redis may be tried again."""
         return self._clock() >= self._until
 
     def begin(self, took_seconds: float) -> None:
-        """An attempt failed that took so long."""
-        seconds = min(max(took_seconds * _PAUSE_PER_ATTEMPT, _PAUSE_MIN_SECONDS), _PAUSE_MAX_SECONDS)
+        """Begins a cooldown after a failed attempt that took this long."""
+        seconds = min(max(took_seconds * _SECONDS_PER_SECOND_WAITED, _MIN_SECONDS), _MAX_SECONDS)
         self._until = self._clock() + seconds

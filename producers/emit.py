@@ -1,4 +1,4 @@
-"""Changes from JSON lines into the log: the core of ``contact-sync emit`` (CONTRACT section 6)."""
+"""Appends changes from JSON lines to the log: the core of ``contact-sync emit`` (docs/contract.md, section 6)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producers.contract.change import ContactChange
-from producers.contract.errors import InvalidChange, NotAccepted
+from producers.contract.errors import InvalidChange
 from producers.send.chunk import CHUNK_SIZE
+from producers.send.errors import NotAccepted
 
 if TYPE_CHECKING:
     import io
@@ -18,26 +19,26 @@ if TYPE_CHECKING:
     from producers.producer import ContactProducer
 
 LINE_MAX_BYTES: Final = 64 * 1024
-"""Longest line; a change of the longest ids, all of it escaped, takes a twentieth."""
+"""Longest line. A change with the longest ids, every character escaped, takes a twentieth of it."""
 
 _BLOCK_BYTES: Final = 64 * 1024
 _JSON_NAMES: Final[dict[type, str]] = {list: "a list", str: "text", type(None): "null", bool: "true or false"}
 
 OnBad = Callable[[int, str], None]
-"""Told of each bad line: its number, counted from 1, and why it is none."""
+"""Called for each invalid line with its number, counted from 1, and the reason."""
 OnSent = Callable[[int], None]
-"""Told how many more changes are in the log."""
+"""Called with how many more changes are in the log."""
 
 
 class EmitResult(NamedTuple):
-    """What became of the lines.
+    """The result for all lines.
 
     Attributes:
-        sent: changes that are in the log.
-        bad: lines that were reported and skipped.
-        lines: lines that were read.
-        not_accepted: what Redis did not accept, or perhaps did not; it lies among the last thousand of ``lines``, and
-            nothing after them was read.
+        sent: how many changes are in the log.
+        bad: how many lines were reported and skipped.
+        lines: how many lines were read.
+        not_accepted: the changes that Redis did not accept, or may not have accepted. They are among the last thousand
+            of ``lines``; no line after these was read.
     """
 
     sent: int
@@ -47,9 +48,9 @@ class EmitResult(NamedTuple):
 
 
 def read_lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
-    """Lines of a file or a pipe, without their ends, and None wherever a pipe has no more for now.
+    """Yields the lines of a file or a pipe, without their ends, and None whenever a pipe has no more for now.
 
-    A line longer than LINE_MAX_BYTES is cut, and still too long to pass, so that memory stays flat.
+    A line longer than LINE_MAX_BYTES is cut so that memory stays flat; what is left is still too long to be valid.
     """
     rest = b""
     while block := stream.read1(_BLOCK_BYTES):
@@ -62,10 +63,10 @@ def read_lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
 
 
 def parse_line(line: bytes) -> ContactChange:
-    """The change that a line of JSON says.
+    """Returns the change in a line of JSON.
 
     Raises:
-        InvalidChange: it says none; the rule that it breaks.
+        InvalidChange: the line is invalid; the error names the rule that it breaks.
     """
     if len(line) > LINE_MAX_BYTES:
         raise InvalidChange(f"a line must be at most {LINE_MAX_BYTES} bytes")
@@ -78,7 +79,7 @@ def parse_line(line: bytes) -> ContactChange:
     except json.JSONDecodeError as error:
         raise InvalidChange(f"a line must be a JSON object: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError):  # a number of thousands of digits, brackets thousands deep
-        raise InvalidChange("a line must be a JSON object that says a change") from None
+        raise InvalidChange("a line must be a JSON object with a change") from None
     if not isinstance(fields, dict):
         raise InvalidChange(f"a line must be a JSON object, not {_JSON_NAMES.get(type(fields), 'a number')}")
     return ContactChange(**fields)
@@ -87,24 +88,24 @@ def parse_line(line: bytes) -> ContactChange:
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise InvalidChange("a field stands twice in one line")
+        raise InvalidChange("a field appears twice in one line")
     return fields
 
 
 def emit_lines(lines: Iterable[bytes | None], producer: ContactProducer, on_bad: OnBad, on_sent: OnSent) -> EmitResult:
-    """Append every line that is a change, in order, one round trip per thousand lines; memory stays flat.
+    """Appends every valid line, in order, with one round trip per thousand lines. Memory stays flat.
 
-    Blank lines are skipped. It stops at the first round trip that Redis did not accept whole.
+    Blank lines are skipped. It stops after the first round trip in which Redis did not accept everything.
 
     Args:
-        lines: lines of JSON in UTF-8, with or without their ends; None among them sends what was gathered so far, so
-            that a pipe that pauses holds nothing back. ``read_lines`` gives both.
-        producer: where the changes go.
-        on_bad: called for each bad line, in order.
+        lines: lines of JSON in UTF-8, with or without their ends. None sends what was gathered so far, so that a pipe
+            that pauses delays nothing. ``read_lines`` yields both.
+        producer: sends the changes.
+        on_bad: called for each invalid line, in order.
         on_sent: called after each round trip.
 
     Raises:
-        PartitionsMismatch: as ``ContactProducer.send``.
+        PartitionsMismatch: as for ``ContactProducer.send``.
     """
     sent = bad = count = 0
     for batch in _batches(lines):
@@ -152,7 +153,9 @@ def _emit_batch(batch: list[bytes], before: int, producer: ContactProducer) -> _
             return _BatchOutcome(sent + len(producer.send(change for _, change in changes)), bad)
         except NotAccepted as error:
             return _BatchOutcome(sent + error.accepted, bad, error)
-        except InvalidChange as invalid:  # only the clock could tell; those before it were sent, those after were not
+        except (
+            InvalidChange
+        ) as invalid:  # only the clock can tell; the changes before it were sent, those after it were not
             index = invalid.index or 0
             sent += index
             bad.append((changes[index][0], invalid.rule))

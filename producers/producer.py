@@ -1,55 +1,55 @@
-"""The client that upstream applications use to say what changed (CONTRACT section 7)."""
+"""The client with which upstream applications report contact changes (docs/contract.md, section 7)."""
 
 from __future__ import annotations
 
-import random
 import time
-from typing import TYPE_CHECKING, Self
-
-import redis
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from producers.contract.change import ContactChange
-from producers.contract.errors import SettingsError
-from producers.contract.partitions import agree_partitions
-from producers.receipt import DeliveryStatus, Receipt, ReceiptLookup, lookups, status_from, waits
-from producers.send.chunk import Chunk, XaddEncoder
-from producers.send.intake import Intake, Item
-from producers.send.report import Forwarded, Replies, SendReport
-from producers.send.stamp import Stamper
-from producers.send.trace import current_traceparent
+from producers.contract.query import Query, ask
+from producers.protocol import ProducerProtocol
+from producers.send.intake import Intake
+from producers.send.steps import Block, Exchange, Sleep, Take, run
 from producers.send.transport import connect, exchange
-from producers.settings import ProducerSettings, load_settings
+from producers.settings import producer_settings
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from producers.spool.sender import Spooling
+    import redis
+
+    from producers.contract.change import ChangeOptions
+    from producers.receipt import DeliveryStatus, Receipt
+    from producers.send.intake import Item
+    from producers.send.report import Forwarded
+    from producers.send.steps import Step
+    from producers.settings import ProducerSettings
 
 
 class ContactProducer:
     """Appends changes to the event log.
 
-    It connects at first use, which is also when the number of partitions is agreed. One object may be shared between
-    threads and used on both sides of a fork. Nothing is ever sent twice by itself: see ``NotAccepted``.
+    It connects at first use, and agrees the number of partitions then. One object may be shared between threads and
+    used on both sides of a fork. It never sends a change twice by itself: see ``NotAccepted``.
 
-    With a spool, what Redis did not accept, or perhaps did not, goes into a local file instead of an error, and its
-    receipt says ``spooled``. Nothing that is said later overtakes it: while anything is spooled, new changes go behind
-    it. It is forwarded, as first stamped, before the next call sends (for half a second at most, and not while Redis
-    was found away just now), by ``forward`` and by ``close``. Several producers and processes may share one file.
+    With a spool, a change that Redis did not accept, or may not have accepted, goes into a local file instead of an
+    error, and its receipt is ``spooled``. No later change overtakes it: while the file holds any change, new ones go
+    behind it. It is forwarded with its first stamp by ``forward``, by ``close``, and before the next call sends (for
+    half a second at most, and not if Redis failed just now). Several producers and processes may share one file.
 
     Args:
         url: Redis, as in CONTACT_SYNC_REDIS_URL; the other settings still come from the environment.
         settings: all settings; without it they come from the environment and ``.env``.
-        client: a Redis client to use instead of one made from the URL; it stays the caller's to close. Its timeouts
-            hold, its retries only for connecting.
-        spool: path of the local file for changes that Redis does not accept; None for none, and NotAccepted instead.
-        spool_bytes: its largest size, 64 MiB unless given: some 500,000 changes.
-        clock: the Unix time in seconds, for stamping.
+        client: a Redis client to use instead of one made from the URL. The caller closes it. Its timeouts apply; its
+            retries apply only to connecting and to reads.
+        spool: path of the local file for changes that Redis does not accept; None to raise NotAccepted instead.
+        spool_bytes: largest size of that file; by default 64 MiB, about 500,000 changes.
+        clock: returns the Unix time in seconds, for stamping.
 
     Raises:
-        SettingsError: a setting does not fit, or the spool cannot be used.
+        SettingsError: a setting is invalid, or the spool cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 - each has its name
@@ -62,160 +62,108 @@ class ContactProducer:
         spool_bytes: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._settings = resolve_settings(url, settings)
-        self._client = connect(self._settings.redis_url) if client is None else client
+        chosen = producer_settings(url, settings)
+        self._client = connect(chosen.redis_url) if client is None else client
         self._owns_client = client is None
-        self._stamper = Stamper(clock)
-        self._encoder: XaddEncoder | None = None
-        self._spooling = self._open_spool(spool, spool_bytes)
+        self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)
 
-    def upsert(
-        self,
-        owner: str,
-        contact: str,
-        *,
-        at: int | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
-    ) -> Receipt:
-        """Say that ``contact`` is a contact of ``owner``, new or changed.
+    def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+        """Reports that ``contact`` is a contact of ``owner``, new or changed.
 
         Args:
             owner: the owner's XC user id.
             contact: the contact's XC user id.
-            at: when it happened at its source, in Unix milliseconds; None for now.
-            source: who says so, up to 64 bytes.
-            traceparent: W3C trace context.
+            options: ``at``, ``source`` and ``traceparent``; see ``ChangeOptions``.
 
         Returns:
-            The id of the entry in the log, or ``spooled``; ``standing`` and ``wait`` take it as a receipt.
+            The id of the entry in the log, or ``spooled``; ``status_of`` and ``wait`` take it as a receipt.
 
         Raises:
-            InvalidChange: an argument breaks a rule of CONTRACT section 2.
-            NotAccepted: Redis did not accept it, or perhaps did not; SpoolFull where there is a spool without room.
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
+            InvalidChange: an argument breaks a rule of docs/contract.md, section 2.
+            NotAccepted: Redis did not accept the change, or may not have; SpoolFull if the spool has no room for it.
+            PartitionsMismatch: the log has another number of partitions than configured.
         """
-        change = ContactChange(owner=owner, contact=contact, op="upsert", at=at, source=source, traceparent=traceparent)
-        return self._send_one(change)
+        change = ContactChange(owner=owner, contact=contact, op="upsert", **options)
+        return run(self._protocol.send_one(change), self._perform)
 
-    def delete(
-        self,
-        owner: str,
-        contact: str,
-        *,
-        at: int | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
-    ) -> Receipt:
-        """Say that ``contact`` is no contact of ``owner`` any more; arguments and errors as in ``upsert``."""
-        change = ContactChange(owner=owner, contact=contact, op="delete", at=at, source=source, traceparent=traceparent)
-        return self._send_one(change)
+    def delete(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+        """Reports that ``contact`` is no longer a contact of ``owner``; arguments and errors as for ``upsert``."""
+        change = ContactChange(owner=owner, contact=contact, op="delete", **options)
+        return run(self._protocol.send_one(change), self._perform)
 
     def send(self, changes: Iterable[Item]) -> list[str]:
-        """Append many changes, in order, one round trip per thousand.
+        """Appends many changes, in order, with one round trip per thousand.
 
-        The iterable may be of any length: it is never held whole. Each change is stamped as it is taken, and is sent
-        when a thousand are there or the iterable ends. Where Redis is lost on the way, the rest is still taken and
-        stamped, to come back in the error; so an endless iterable is better sent in pieces.
+        The iterable may have any length: it is never held as a whole. Each change is stamped as it is taken. It is sent
+        once there are a thousand, or the iterable ends. If Redis becomes unavailable on the way, the rest is still
+        taken and stamped, so that the error can carry it; so split an endless iterable into several calls.
 
         Args:
             changes: changes, or mappings of their fields.
 
         Returns:
-            The ids of the entries, in order; ``spooled`` for those in the spool.
+            The ids of the entries, in order; ``spooled`` for changes in the spool.
 
         Raises:
-            InvalidChange: a change breaks a rule; those before it were sent, it and those after it were not taken.
-            NotAccepted: Redis did not accept some, or perhaps did not; it carries them as stamped. SpoolFull where
-                there is a spool, which had no room for them.
-            PartitionsMismatch: the log was begun with another number of partitions than configured; nothing was taken.
-            Exception: whatever the iterable itself raised; what it gave before was sent.
+            InvalidChange: a change breaks a rule. Those before it were sent; it and those after it were not taken.
+            NotAccepted: Redis did not accept some changes, or may not have; the error carries them as stamped.
+                SpoolFull if there is a spool and it has no room for them.
+            PartitionsMismatch: the log has another number of partitions than configured; nothing was taken.
+            Exception: an error that the iterable itself raised; the changes before it were sent.
         """
-        delivery = SendReport()
-        encoder = self._begin(delivery)
-        intake = Intake(changes, self._stamper)
-        while chunk := intake.take():
-            self._send_chunk(chunk, encoder, delivery)
-        return delivery.conclude(intake.failure)
+        return run(self._protocol.send(Intake(changes, self._protocol.stamper)), self._perform)
 
     def forward(self) -> Forwarded:
-        """Send what is in the spool, oldest first, all of it; at once, even if Redis was found away just now.
+        """Sends everything that is in the spool, oldest first; it tries at once, even if Redis failed just now.
 
         Returns:
             How many changes went into the log, how many are left, and why.
 
         Raises:
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
+            PartitionsMismatch: the log has another number of partitions than configured.
             SpoolError: the spool cannot be read.
         """
-        return Forwarded(0, 0) if self._spooling is None else self._spooling.forward()
-
-    def deliver(self, chunk: Chunk) -> Replies:
-        """What became of changes that are stamped already; with a spool, and in any thread.
-
-        Raises:
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
-        """
-        delivery = SendReport()
-        encoder = self._begin(delivery)
-        if self._spooling is not None:
-            return self._spooling.answer(chunk, encoder, delivery.broken)
-        return (
-            Replies([], delivery.broken, written=False)
-            if encoder is None
-            else self._exchange(encoder.pack(chunk), len(chunk))
-        )
+        return run(self._protocol.forward(), self._perform)
 
     def ping(self) -> None:
-        """Ask Redis whether it answers, in one round trip.
+        """Checks in one round trip that Redis answers.
 
         Raises:
-            redis.RedisError: it does not, or refuses.
+            redis.RedisError: Redis does not answer, or refuses.
         """
         self._client.ping()
 
-    def standing(self, receipt: Receipt) -> DeliveryStatus:
-        """How a change stands by now, in one round trip; ``Standing`` says what the answers mean.
+    def status_of(self, receipt: Receipt) -> DeliveryStatus:
+        """Returns the current status of a change, with one round trip; ``DeliveryStatus`` explains the values.
 
         Args:
             receipt: as ``upsert`` or ``delete`` returned it.
 
         Raises:
-            redis.RedisError: Redis did not answer, or refuses.
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
+            redis.RedisError: Redis did not answer, or refused.
+            PartitionsMismatch: the log has another number of partitions than configured.
         """
-        delivery = SendReport()
-        encoder = self._agree(delivery)
-        if encoder is None:
-            raise delivery.broken or redis.ConnectionError("Redis did not answer")
-        pipe = self._client.pipeline(transaction=False)
-        for place, field in lookups(receipt, self._settings.keys, encoder.partitions):
-            pipe.hmget(place, field)
-        return status_from(receipt, ReceiptLookup(*(reply[0] for reply in pipe.execute())))
+        return run(self._protocol.status_of(receipt), self._perform)
+
+    standing = status_of
+    """The former name of ``status_of``."""
 
     def wait(self, receipt: Receipt, timeout: float = 30.0) -> DeliveryStatus:
-        """Waits until a change has ended, and says how; looks ever less often, every two seconds at last.
+        """Waits until a change is no longer waiting, and returns its status; asks ever less often, at last every 2 s.
 
         Args:
             receipt: as ``upsert`` or ``delete`` returned it.
-            timeout: longest wait, in seconds; then the answer is ``waiting``.
+            timeout: longest wait, in seconds; after it the status is still ``waiting``.
 
         Raises:
-            redis.RedisError: Redis did not answer, or refuses.
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
+            redis.RedisError: Redis did not answer, or refused.
+            PartitionsMismatch: the log has another number of partitions than configured.
         """
-        ends = time.monotonic() + timeout
-        for pause in waits(iter(random.random, None)):
-            found, left = self.standing(receipt), ends - time.monotonic()
-            if found != "waiting" or left <= 0:
-                return found
-            time.sleep(min(pause, left))
-        raise AssertionError  # it never ends drawing
+        return run(self._protocol.wait(receipt, timeout), self._perform)
 
     def close(self) -> None:
-        """Forward what is spooled, if Redis takes it; then close the connections, unless the client is the caller's."""
-        if self._spooling is not None:
-            self._spooling.close()
+        """Forwards what is spooled, if Redis accepts it, then closes the connections, unless the caller owns them."""
+        run(self._protocol.close(), self._perform)
         if self._owns_client:
             self._client.close()
 
@@ -227,74 +175,15 @@ class ContactProducer:
     ) -> None:
         self.close()
 
-    def _send_one(self, change: ContactChange) -> Receipt:
-        delivery = SendReport()
-        encoder = self._begin(delivery)
-        chunk = Chunk(current_traceparent())
-        chunk.admit(change, self._stamper)
-        self._send_chunk(chunk, encoder, delivery)
-        return Receipt.of(delivery.conclude(None)[0], chunk.stamped(0))
-
-    def _send_chunk(self, chunk: Chunk, encoder: XaddEncoder | None, delivery: SendReport) -> None:
-        self._wait_for_clock()
-        if self._spooling is not None:
-            delivery.record(chunk, self._spooling.answer(chunk, encoder, delivery.broken))
-        elif encoder is None or delivery.broken is not None:
-            delivery.refuse(chunk)
-        else:
-            delivery.record(chunk, self._exchange(encoder.pack(chunk), len(chunk)))
-
-    def _begin(self, delivery: SendReport) -> XaddEncoder | None:
-        return self._agree(delivery) if self._spooling is None else self._spooling.begin(delivery)
-
-    def _open_spool(self, path: str | os.PathLike[str] | None, max_bytes: int | None) -> Spooling | None:
-        if path is None:
-            if max_bytes is not None:
-                raise SettingsError("spool_bytes is the size of a spool, and no spool is given")
-            return None
-        from producers.spool.sender import Spooling  # noqa: PLC0415 - a Python without SQLite still produces
-
-        namespace = self._settings.namespace
-        return Spooling(
-            path,
-            namespace,
-            max_bytes,
-            agree=self._agree,
-            # Looked up at each call: apps' tests record what goes through it (producers/testing.py).
-            exchange=lambda commands, count: self._exchange(commands, count),  # noqa: PLW0108 - see above
-        )
-
-    def _agree(self, delivery: SendReport) -> XaddEncoder | None:
-        # Kept in a local by the caller: another thread that loses its connection forgets the one of the object.
-        encoder = self._encoder
-        if encoder is None:
-            keys = self._settings.keys
-            try:
-                encoder = XaddEncoder(keys, agree_partitions(self._client, keys, self._settings.partitions))
-            except (redis.RedisError, OSError) as error:
-                delivery.broken = error
-            self._encoder = encoder
-        return encoder
-
-    def _exchange(self, commands: bytes, count: int) -> Replies:
-        answer = exchange(self._client, commands, count)
-        if answer.connection_suspect:
-            self._encoder = None  # the number of partitions is agreed anew
-        return answer
-
-    def _wait_for_clock(self) -> None:
-        if seconds := self._stamper.ahead_seconds():
-            time.sleep(seconds)
-
-
-def resolve_settings(url: str | None, settings: ProducerSettings | None) -> ProducerSettings:
-    """The settings of a producer: those given, or the environment's, with ``url`` in place of its Redis if given.
-
-    Raises:
-        SettingsError: a setting does not fit, or both are given.
-    """
-    if url is None:
-        return settings or load_settings(ProducerSettings)
-    if settings is not None:
-        raise SettingsError("a producer takes a url or settings, not both")
-    return load_settings(ProducerSettings, redis_url=url)
+    def _perform(self, step: Step) -> Any:
+        match step:
+            case Exchange(commands, count):
+                return exchange(self._client, commands, count)
+            case Take(intake):
+                return intake.take()
+            case Sleep(seconds):
+                return time.sleep(seconds)
+            case Block(call):
+                return call()
+            case Query():
+                return ask(self._client, step)

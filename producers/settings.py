@@ -1,4 +1,4 @@
-"""Settings from the environment or a ``.env`` file (CONTRACT section 5): how they are read, and what producers need."""
+"""Reads settings from the environment or a ``.env`` file (docs/contract.md, section 5); and the producers' settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PREFIX: Final = "CONTACT_SYNC_"
-"""What every variable's name begins with; the rest is the field's name in capitals."""
+"""Prefix of every variable's name; the rest is the field's name in capitals."""
 
 _DATABASE: Final = re.compile(r"/?[0-9]*/?")
 
@@ -27,44 +27,44 @@ Settings = TypeVar("Settings", bound="ProducerSettings")
 
 
 def variable_of(field: str) -> str:
-    """The environment variable that sets a field."""
+    """Returns the environment variable that sets a field."""
     return PREFIX + field.upper()
 
 
 def setting(default: Any, *, description: str, rule: str, shown: bool = True, **constraints: Any) -> Any:
-    """A field of a settings model.
+    """Returns a field of a settings model.
 
     Args:
-        default: its value where the variable is unset or empty.
-        description: what it is for, the comment in ``.env.example``.
-        rule: what a value must be, the end of the sentence "VARIABLE must be ...".
-        shown: whether an error may repeat the value; False for all that may hold a secret.
+        default: its value if the variable is unset or empty.
+        description: what it is for; the comment in ``.env.example``.
+        rule: what a value must be; the end of the sentence "VARIABLE must be ...".
+        shown: whether an error may repeat the value; False if the value may contain a secret.
         constraints: pydantic's own, such as ``ge``.
     """
     return Field(default, description=description, json_schema_extra={"rule": rule, "shown": shown}, **constraints)
 
 
 def check_redis_url(value: str) -> str:
-    """The URL, if redis-py can connect with it.
+    """Returns the URL if redis-py can connect with it.
 
     Raises:
         ValueError: it cannot.
-        SettingsError: it names a sentinel or a cluster, which is not yet supported; or it verifies no certificate.
+        SettingsError: it names a sentinel or a cluster, which is not yet supported; or it does not verify certificates.
     """
     if value.startswith(("redis+sentinel://", "redis+cluster://")):
-        # No ValueError, so pydantic lets it through as it is.
+        # pydantic would wrap a ValueError; this error passes through it unchanged.
         raise SettingsError(f"{variable_of('redis_url')} is a sentinel or cluster URL, which is not yet supported")
     try:
         parts: dict[str, Any] = parse_url(value)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
     except ValueError:
-        raise ValueError from None  # the field's rule says it; redis-py's words may repeat a password
+        raise ValueError from None  # the field's rule says what is wrong; redis-py's text may repeat a password
     if value.startswith("unix://") and not parts.get("path"):
         raise ValueError
     if not value.startswith("unix://") and not _DATABASE.fullmatch(urlsplit(value).path):
-        raise ValueError  # redis-py would take database 0, in silence
+        raise ValueError  # redis-py would silently use database 0
     check_verifies(value, "redis_url")
     try:
-        # Made but not connected: an option that redis-py does not know would fail only at the first command.
+        # Made but not connected: otherwise an option unknown to redis-py would fail only at the first command.
         ConnectionPool.from_url(value).make_connection()
     except (TypeError, ValueError):
         raise ValueError from None
@@ -72,7 +72,9 @@ def check_redis_url(value: str) -> str:
 
 
 def check_verifies(url: str, field: str) -> None:
-    """A URL may say whom to trust, and not that anybody is to be trusted: a secret would go to whoever answers.
+    """Checks that a URL does not switch off verification: a secret would then go to any server that answers.
+
+    The URL may name the authority to trust.
 
     Args:
         url: of Redis or of a broker.
@@ -91,16 +93,16 @@ def check_verifies(url: str, field: str) -> None:
 
 
 class ProducerSettings(BaseModel):
-    """What a producer needs to know. Immutable.
+    """The settings of a producer. Immutable.
 
     Attributes:
         redis_url: Redis with the event log: ``redis://``, ``rediss://`` or ``unix://`` (CONTACT_SYNC_REDIS_URL).
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
-        partitions: how many the log must have; None takes the recorded number, 64 at first use
+        partitions: how many partitions the log must have; None for the recorded number, 64 at first use
             (CONTACT_SYNC_PARTITIONS).
 
     Raises:
-        SettingsError: a value does not fit, in one line that names the variable and the rule.
+        SettingsError: a value is invalid; one line names the variable and the rule.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -115,7 +117,7 @@ class ProducerSettings(BaseModel):
         "contact-sync",
         description="Prefix of every key in Redis, and the name of the Celery queue.",
         rule="1 to 64 letters, digits and -_.:",
-        # Braces would move the hash tag; the rest is what shells, ACL patterns and queue names take without quoting.
+        # Braces would move the hash tag. The allowed characters need no quoting in shells, ACL patterns, queue names.
         pattern=r"^[A-Za-z0-9_.:-]{1,64}$",
     )
     partitions: int | None = setting(
@@ -129,7 +131,7 @@ class ProducerSettings(BaseModel):
     if not TYPE_CHECKING:  # for the type checker the fields themselves are the signature
 
         def __init__(self, /, **fields: Any) -> None:
-            """Check the fields, in one line where pydantic's own error takes several and may show a password."""
+            """Checks the fields. An error is one line; pydantic's own takes several and may show a password."""
             try:
                 super().__init__(**fields)
             except ValidationError as error:
@@ -137,7 +139,7 @@ class ProducerSettings(BaseModel):
 
     @property
     def keys(self) -> Keys:
-        """The keys of the namespace."""
+        """The names of the namespace's keys."""
         return Keys(self.namespace)
 
 
@@ -147,23 +149,36 @@ def load_settings(
     dotenv: Path | None = Path(".env"),
     **given: object,
 ) -> Settings:
-    """Settings from the environment, over those from a ``.env`` file, over the defaults.
+    """Reads settings. The environment takes precedence over the ``.env`` file, and that over the defaults.
 
-    An empty value counts as unset, wherever it stands. Variables of other names are left alone.
+    An empty value counts as unset in both. Variables without the prefix are ignored.
 
     Args:
-        model: which settings.
+        model: which settings to read.
         environ: the environment; None for the process's own.
-        dotenv: the ``.env`` file, which need not exist; None for none.
-        given: fields that the caller sets himself, over all of these.
+        dotenv: the ``.env`` file, which need not exist; None to read no file.
+        given: fields that the caller sets; they take precedence over all of these.
 
     Raises:
-        SettingsError: a value does not fit, in one line that names the variable and the rule.
+        SettingsError: a value is invalid; one line names the variable and the rule.
     """
     variables = {**_from_file(dotenv), **_non_empty(os.environ if environ is None else environ)}
     found = {name: variables[variable_of(name)] for name in model.model_fields if variable_of(name) in variables}
     fields: dict[str, Any] = {**found, **given}
     return model(**fields)
+
+
+def producer_settings(url: str | None, settings: ProducerSettings | None) -> ProducerSettings:
+    """Returns the given settings; else those of the environment, with ``url`` for Redis if it is given.
+
+    Raises:
+        SettingsError: a setting is invalid, or both arguments are given.
+    """
+    if url is None:
+        return settings or load_settings(ProducerSettings)
+    if settings is not None:
+        raise SettingsError("a producer takes a url or settings, not both")
+    return load_settings(ProducerSettings, redis_url=url)
 
 
 def _non_empty(variables: Mapping[str, str | None]) -> dict[str, str]:
@@ -173,10 +188,10 @@ def _non_empty(variables: Mapping[str, str | None]) -> dict[str, str]:
 def _from_file(dotenv: Path | None) -> dict[str, str]:
     if dotenv is None or not dotenv.is_file():
         return {}
-    from dotenv import dotenv_values  # noqa: PLC0415 - only who has a .env file pays for reading it
+    from dotenv import dotenv_values  # noqa: PLC0415 - loaded only if there is a .env file
 
     try:
-        # Without interpolation a secret may hold a dollar sign.
+        # Without interpolation, because a secret may contain a dollar sign.
         return _non_empty(dotenv_values(dotenv, interpolate=False))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

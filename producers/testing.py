@@ -1,4 +1,4 @@
-"""What an app under test emitted: the core of the pytest fixture ``contact_changes`` (docs/testing.md).
+"""Records what an app under test emits: the core of the pytest fixture ``contact_changes`` (docs/testing.md).
 
 Only tests import it; it needs fakeredis, which the extra ``testing`` brings.
 """
@@ -18,6 +18,8 @@ import fakeredis
 
 from producers.async_producer import AsyncContactProducer
 from producers.producer import ContactProducer
+from producers.protocol import ProducerProtocol
+from producers.send.steps import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,19 +27,18 @@ if TYPE_CHECKING:
 
     from producers.contract.change import Op
 
-_PRODUCERS: Final = (ContactProducer, AsyncContactProducer)
 _LOG: Final = re.compile(rb".+:\{\d+\}:events")
 
 
 class Emitted(NamedTuple):
-    """One change as it lies in the log; compared with a tuple, it is ``(op, owner, contact)``.
+    """One change as it is in the log. Compared with a tuple, it equals ``(op, owner, contact)``.
 
     Attributes:
         op: ``upsert`` or ``delete``.
         owner, contact: the pair.
         at: when it happened, in Unix milliseconds.
-        source: who said so, None where nobody did.
-        traceparent: W3C trace context, None where there is none.
+        source: which system reported the change, None if unknown.
+        traceparent: W3C trace context, None if there is none.
     """
 
     op: Op
@@ -48,16 +49,16 @@ class Emitted(NamedTuple):
     traceparent: str | None = None
 
     @property
-    def said(self) -> tuple[str, str, str]:
-        """What tests compare: op, owner and contact."""
+    def compared(self) -> tuple[str, str, str]:
+        """The part that tests compare: op, owner and contact."""
         return self[:3]
 
 
 class ContactChanges(Sequence[Emitted]):
-    """Records every producer of this process while it is entered, those made earlier too; nothing reaches a Redis.
+    """Records all producers of this process while it is entered, earlier ones too; nothing reaches a real Redis.
 
-    It is a sequence of what was emitted, in order, and equals a list of ``(op, owner, contact)``. Producers find a fake
-    Redis of this object's own behind them, so that they check, stamp and answer as they always do.
+    It is a sequence of what was emitted, in order, and equals a list of ``(op, owner, contact)``. The producers use a
+    fake Redis of this object, so that they check, stamp and reply as usual.
     """
 
     def __init__(self) -> None:
@@ -69,11 +70,14 @@ class ContactChanges(Sequence[Emitted]):
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        for kind, client in zip(_PRODUCERS, (fakeredis.FakeRedis, fakeredis.FakeAsyncRedis), strict=True):
-            # What a producer has of its own stays with it, unseen, and is there again afterwards.
-            self._divert(kind, "_client", _Client(partial(client, server=self._server)))
-            self._divert(kind, "_packer", _Packer())
-            self._divert(kind, "_exchange", self._following(kind.__dict__["_exchange"]))
+        # Each producer keeps its own client and encoder, hidden, and uses them again afterwards.
+        self._replace(ContactProducer, "_client", _Client(partial(fakeredis.FakeRedis, server=self._server)))
+        self._replace(AsyncContactProducer, "_client", _Client(partial(fakeredis.FakeAsyncRedis, server=self._server)))
+        self._replace(ProducerProtocol, "_encoder", _Encoder())
+        self._replace(ContactProducer, "_perform", self._recording(ContactProducer.__dict__["_perform"]))
+        self._replace(
+            AsyncContactProducer, "_perform", self._recording_async(AsyncContactProducer.__dict__["_perform"])
+        )
         return self
 
     def __exit__(
@@ -99,7 +103,7 @@ class ContactChanges(Sequence[Emitted]):
             return self is other
         if isinstance(other, str) or not isinstance(other, Iterable):
             return NotImplemented
-        return [each.said for each in self] == [tuple(each)[:3] for each in other]
+        return [each.compared for each in self] == [tuple(each)[:3] for each in other]
 
     __hash__ = None  # type: ignore[assignment] # it changes
 
@@ -124,24 +128,24 @@ class ContactChanges(Sequence[Emitted]):
         return [each for each in self if each.owner == owner and contact in {None, each.contact}]
 
     def assert_emitted(self, op: Op, owner: str, contact: str, *, times: int | None = None) -> None:
-        """Fails, saying what was emitted instead, unless this change was: once at least, or so many ``times``.
+        """Fails unless this change was emitted: at least once, or exactly ``times`` times.
 
         Raises:
-            AssertionError: it was not.
+            AssertionError: it was not; the text says what was emitted instead.
         """
-        found = sum(each.said == (op, owner, contact) for each in self)
+        found = sum(each.compared == (op, owner, contact) for each in self)
         if found == times or (times is None and found):
             return
         wanted = f"{op} {owner!r} -> {contact!r}" + ("" if times is None else f", {times} times")
         raise AssertionError(f"not emitted: {wanted}" + (f", but {found} times" if found else "") + f"\n{self!r}")
 
     def clear(self) -> None:
-        """Forgets what was emitted so far."""
+        """Forgets everything emitted so far."""
         self._emitted.clear()
 
     @contextmanager
     def redis_away(self) -> Iterator[None]:
-        """Within it producers find no Redis, and raise ``NotAccepted``."""
+        """Within this context Redis is unavailable, and producers raise ``NotAccepted``."""
         self._server.connected = False
         try:
             yield
@@ -149,52 +153,56 @@ class ContactChanges(Sequence[Emitted]):
             self._server.connected = True
 
     def compared_with(self, expected: Any) -> list[str]:
-        """Lines that say where what was emitted differs from what a test expected, for a failure."""
+        """Returns lines that explain how the emitted changes differ from the expected ones."""
         try:
             wanted = [tuple(each)[:3] for each in expected]
         except TypeError:
-            return [f"contact changes are no {type(expected).__name__}"]
-        said = [each.said for each in self]
-        missing, more = Counter(wanted) - Counter(said), Counter(said) - Counter(wanted)
-        lines = [f"the app emitted {len(said)} contact changes, not the expected {len(wanted)}:"]
-        if len(said) == len(wanted):
+            return [f"contact changes cannot be compared with {type(expected).__name__}"]
+        emitted = [each.compared for each in self]
+        missing, more = Counter(wanted) - Counter(emitted), Counter(emitted) - Counter(wanted)
+        lines = [f"the app emitted {len(emitted)} contact changes, not the expected {len(wanted)}:"]
+        if len(emitted) == len(wanted):
             lines = ["the app emitted other contact changes than expected:"]
         lines += [f"  missing:    {_shown(each)}" for each in missing.elements()]
         lines += [f"  unexpected: {_shown(each)}" for each in more.elements()]
         if not missing and not more:
             lines = ["the app emitted the expected contact changes in another order:"]
-            lines += [f"  {number}. {_shown(each)}" for number, each in enumerate(said, 1)]
+            lines += [f"  {number}. {_shown(each)}" for number, each in enumerate(emitted, 1)]
         return lines
 
-    # How they are recorded
+    # How it is recorded
 
-    def _divert(self, kind: type, name: str, to: Any) -> None:
+    def _replace(self, kind: type, name: str, to: Any) -> None:
         missing = object()
         before = kind.__dict__.get(name, missing)
         setattr(kind, name, to)
         self._undo.append(lambda: delattr(kind, name) if before is missing else setattr(kind, name, before))
 
-    def _following(self, exchange: Any) -> Any:
-        """The producer's round trip, followed by a look at what it left in the log."""
-        changes = self
+    def _recording(self, perform: Any) -> Any:
+        """Returns the producer's driver, which then also records what each exchange left in the log."""
 
-        def follow(producer: Any, commands: bytes, count: int) -> Any:
-            answer = exchange(producer, commands, count)
-            changes._look(commands)
-            return answer
+        def recording(producer: Any, step: Any) -> Any:
+            result = perform(producer, step)
+            self._record(step)
+            return result
 
-        async def follow_async(producer: Any, commands: bytes, count: int) -> Any:
-            answer = await exchange(producer, commands, count)
-            changes._look(commands)
-            return answer
+        return recording
 
-        return follow_async if exchange is AsyncContactProducer._exchange else follow  # noqa: SLF001 - the same
+    def _recording_async(self, perform: Any) -> Any:
+        """``_recording`` for asyncio."""
 
-    def _look(self, commands: bytes) -> None:
-        """Takes what is new in the log, in the order in which one round trip's commands name its partitions."""
-        if not self._server.connected:
+        async def recording(producer: Any, step: Any) -> Any:
+            result = await perform(producer, step)
+            self._record(step)
+            return result
+
+        return recording
+
+    def _record(self, step: Any) -> None:
+        """Records the new entries of the log, in the order in which the commands of an exchange name their streams."""
+        if not isinstance(step, Exchange) or not self._server.connected:
             return
-        logs = [key for key in _words(commands) if _LOG.fullmatch(key)]
+        logs = [key for key in _words(step.commands) if _LOG.fullmatch(key)]
         with self._lock:
             new = {key: self._new(key) for key in dict.fromkeys(logs)}
             self._emitted += [new[key].pop(0) for key in logs if new[key]]
@@ -208,7 +216,7 @@ class ContactChanges(Sequence[Emitted]):
 
 
 class _Client:
-    """The client of every producer, for the time of a test; each has one, as an asyncio client is of one loop."""
+    """Replaces every producer's client during a test. Each gets its own: an asyncio client has one event loop."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -220,31 +228,32 @@ class _Client:
         return self._made[producer]
 
     def __set__(self, producer: Any, client: Any) -> None:
-        producer.__dict__["_client"] = client  # its own, which it has again afterwards
+        producer.__dict__["_client"] = client  # used again after the test
 
 
-class _Packer:
-    """What every producer has agreed with the fake Redis; what it agreed with a real one is another number."""
+class _Encoder:
+    """Replaces the encoder of every producer during a test: the fake Redis may have another number of partitions."""
 
     def __init__(self) -> None:
         self._agreed: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-    def __get__(self, producer: Any, kind: type) -> Any:
-        return self._agreed.get(producer)
+    def __get__(self, protocol: Any, kind: type) -> Any:
+        return self._agreed.get(protocol)
 
-    def __set__(self, producer: Any, encoder: Any) -> None:
-        producer.__dict__.setdefault("_packer", None)
-        self._agreed[producer] = encoder
+    def __set__(self, protocol: Any, encoder: Any) -> None:
+        protocol.__dict__.setdefault("_encoder", None)
+        self._agreed[protocol] = encoder
 
 
 def _emitted(fields: dict[bytes, bytes]) -> Emitted:
-    said = {name.decode(): value.decode() for name, value in fields.items()}
-    op: Any = said["op"]
-    return Emitted(op, said["owner"], said["contact"], int(said["at"]), said.get("source"), said.get("traceparent"))
+    texts = {name.decode(): value.decode() for name, value in fields.items()}
+    op: Any = texts["op"]
+    owner, contact, at = texts["owner"], texts["contact"], int(texts["at"])
+    return Emitted(op, owner, contact, at, texts.get("source"), texts.get("traceparent"))
 
 
 def _words(commands: bytes) -> Iterator[bytes]:
-    """The words of packed commands, which are length-prefixed."""
+    """Yields the words of packed commands, which are length-prefixed."""
     at = 0
     while at < len(commands):
         end = commands.index(b"\r\n", at)
@@ -255,6 +264,6 @@ def _words(commands: bytes) -> Iterator[bytes]:
         at = end + 2
 
 
-def _shown(said: Sequence[object]) -> str:
-    op, owner, contact = (*said, "?", "?", "?")[:3]
+def _shown(change: Sequence[object]) -> str:
+    op, owner, contact = (*change, "?", "?", "?")[:3]
     return f"{op} {owner!r} -> {contact!r}"

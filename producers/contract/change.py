@@ -1,10 +1,10 @@
-"""One change as a producer says it, and the rules of the log that producers and workers share (CONTRACT section 2)."""
+"""One change as a producer reports it, and the rules of the log (docs/contract.md, section 2)."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypedDict, get_args
 
 from pydantic import (
     AfterValidator,
@@ -25,30 +25,30 @@ Op = Literal["upsert", "delete"]
 """What a change does to its pair."""
 
 IdFault = Literal["empty", "too_long", "not_utf8", "control_character"]
-"""Why an id is none, for the message; in dead letters each of them is ``bad_owner`` or ``bad_contact``."""
+"""Why an id is invalid, for the message; in dead letters each of them is ``bad_owner`` or ``bad_contact``."""
 
 OPS: Final[tuple[Op, ...]] = get_args(Op)
 ID_MAX_BYTES: Final = 256
 SOURCE_MAX_BYTES: Final = 64
 AT_MIN_MS: Final = 10**12
-"""Smallest ``at``, in milliseconds: anything less is seconds by mistake."""
+"""Smallest ``at``, in milliseconds: a smaller number is in seconds by mistake."""
 AT_AHEAD_MS: Final = 5 * 60 * 1000
-"""How far ``at`` may lie ahead of the entry's own time, in milliseconds."""
+"""How far ``at`` may be ahead of the entry's own time, in milliseconds."""
 
-# In UTF-8 the byte C2 only ever leads, so C2 80 to C2 9F is U+0080 to 009F and nothing else.
+# In UTF-8 the byte C2 is always a leading byte, so C2 80 to C2 9F is U+0080 to 009F and nothing else.
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
-# https://www.w3.org/TR/trace-context/: no ids of zeros alone; later versions may append, version ff is forbidden.
+# https://www.w3.org/TR/trace-context/: ids must not be all zeros; later versions may append; version ff is forbidden.
 _TRACE = r"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(rf"00-{_TRACE}|(?!00|ff)[0-9a-f]{{2}}-{_TRACE}(?:-[ -~]{{1,200}})?")
 
 
 def partition_of(owner: bytes | str, partitions: int) -> int:
-    """The partition an owner's changes lie in: CRC-32 (IEEE) of the id's UTF-8 bytes, modulo ``partitions``."""
+    """Returns the partition of an owner's changes: CRC-32 (IEEE) of the id's UTF-8 bytes, modulo ``partitions``."""
     return zlib.crc32(owner if isinstance(owner, bytes) else owner.encode()) % partitions
 
 
 def id_fault(raw: bytes) -> IdFault | None:
-    """Why these bytes are no XC user id, or None if they are one."""
+    """Returns why these bytes are an invalid XC user id, or None if they are valid."""
     if not raw:
         return "empty"
     if len(raw) > ID_MAX_BYTES:
@@ -62,18 +62,18 @@ def id_fault(raw: bytes) -> IdFault | None:
 
 
 def source_fits(raw: bytes) -> bool:
-    """Whether these bytes may stand as a change's ``source``."""
+    """Returns whether these bytes are a valid ``source``."""
     return len(raw) <= SOURCE_MAX_BYTES
 
 
 def traceparent_fits(value: str) -> bool:
-    """Whether this is a W3C traceparent."""
+    """Returns whether this is a W3C traceparent."""
     return _TRACEPARENT.fullmatch(value) is not None
 
 
 def _at_most(limit_bytes: int) -> Callable[[str], str]:
     def check(value: str) -> str:
-        # No character takes more than four bytes, so short text, nearly all there is, is not encoded just to count.
+        # No character takes more than four bytes, so short text, which is nearly all, need not be encoded.
         if len(value) * 4 > limit_bytes and len(value.encode()) > limit_bytes:
             raise ValueError
         return value
@@ -87,7 +87,7 @@ def _check_traceparent(value: str) -> str:
     return value
 
 
-# The pattern runs in pydantic's core and stands in the JSON Schema; Python only counts bytes, which it cannot.
+# The pattern runs in pydantic's core and appears in the JSON Schema. Neither counts bytes, so Python does.
 _Id = Annotated[
     str,
     StringConstraints(strict=True, min_length=1, max_length=ID_MAX_BYTES, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$"),
@@ -116,28 +116,42 @@ _RULES: Final = {
 }
 _FAULTS: Final[dict[IdFault, str]] = {
     "empty": "it is empty",
-    "too_long": "it is longer",
-    "not_utf8": "it holds half a surrogate pair",
-    "control_character": "it holds a control character",
+    "too_long": "it is too long",
+    "not_utf8": "it contains half a surrogate pair",
+    "control_character": "it contains a control character",
 }
 
 
+class ChangeOptions(TypedDict, total=False):
+    """What may be given with a change besides its pair.
+
+    Attributes:
+        at: when the change happened at its source, in Unix milliseconds; None for now.
+        source: which system reports the change, up to 64 bytes.
+        traceparent: W3C trace context.
+    """
+
+    at: int | None
+    source: str | None
+    traceparent: str | None
+
+
 class ContactChange(BaseModel):
-    """A change of one owner-contact pair (CONTRACT section 2). Immutable.
+    """A change of one owner-contact pair (docs/contract.md, section 2). Immutable.
 
     Attributes:
         owner: the owner's XC user id, 1 to 256 bytes of UTF-8 without control characters.
         contact: the contact's XC user id, by the same rules.
         op: ``upsert`` or ``delete``.
         at: when the change happened at its source, in Unix milliseconds; None lets the producer stamp it.
-        source: who says so, up to 64 bytes; shown in explanations, never sent to the endpoint.
+        source: which system reports the change, up to 64 bytes; shown in explanations, never sent to the endpoint.
         traceparent: W3C trace context.
 
     Raises:
         InvalidChange: a field breaks its rule, is missing or unknown.
     """
 
-    # Inputs are hidden because they are user ids, which no error message or log may hold.
+    # Inputs are hidden because they are user ids, which must not appear in an error message or log.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     owner: _Id
@@ -150,9 +164,9 @@ class ContactChange(BaseModel):
     if not TYPE_CHECKING:  # for the type checker the fields themselves are the signature
 
         def __init__(self, /, **fields: Any) -> None:
-            """Check the fields, in one line where pydantic's own error takes several."""
+            """Checks the fields, and reports an error in one line; pydantic's own takes several."""
             try:
-                # What BaseModel's own does, less two calls, which are a fifth of the time it takes.
+                # As BaseModel.__init__ does, without two calls that take a fifth of its time.
                 self.__pydantic_validator__.validate_python(fields, self_instance=self)
             except ValidationError as error:
                 raise InvalidChange(_one_line(error)) from None
@@ -168,7 +182,7 @@ def _one_line(error: ValidationError) -> str:
 def _fault_line(field: str, kind: str, value: object) -> str:
     rule = _RULES.get(field)
     if rule is None:
-        return f"{field[:40]!r} is no field of a change"
+        return f"{field[:40]!r} is not a field of a change"
     if kind == "missing":
         return f"{field} is required: it {rule}"
     expected = int if field == "at" else str

@@ -1,7 +1,7 @@
-"""Every Redis key there is, spelled once.
+"""The names of all Redis keys.
 
-All keys of one partition share the hash tag ``{<partition>}``, so that one script may touch
-them together, in a Redis Cluster too (CONTRACT section 2, DESIGN "State").
+All keys of one partition share the hash tag ``{<partition>}``, so that one script can use them together, in a Redis
+Cluster too (docs/contract.md, section 2).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PAIR_SEPARATOR = b"\x1f"
-"""Stands between owner and contact in a pair's hash field; ids hold no control characters, so it is unambiguous."""
+"""Separates owner and contact in a pair's hash field; ids contain no control characters, so it is unambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Keys:
         return f"{self.namespace}:{{{partition}}}:lease"
 
     def partition(self, partition: int) -> str:
-        """Hash of the partition itself: position in the log, last token, oldest pending, what may still act."""
+        """Hash of the partition itself: position in the log, last token, oldest pending, requests still open."""
         return f"{self.namespace}:{{{partition}}}:partition"
 
     def dead(self, partition: int) -> str:
@@ -55,21 +55,21 @@ class Keys:
         return f"{self.namespace}:{{{partition}}}:dead"
 
     def dead_pairs(self, partition: int) -> str:
-        """Hash of pairs that have dead letters: pair -> how many, and what was confirmed since."""
+        """Hash of pairs that have dead letters: pair -> their number, and what was confirmed since."""
         return f"{self.namespace}:{{{partition}}}:dead:pairs"
 
     def totals(self, partition: int) -> str:
-        """Hash of counters, moved by the scripts that move the state they count."""
+        """Hash of counters; the scripts that change the counted state also change these."""
         return f"{self.namespace}:{{{partition}}}:totals"
 
     @property
     def inbox(self) -> str:
-        """Stream of changes from those who cannot compute a partition; the workers move them on into the log."""
+        """Stream of changes from clients that cannot compute a partition; the workers move them into the log."""
         return f"{self.namespace}:inbox"
 
     @property
     def gate(self) -> str:
-        """Hash of the endpoint's state as the whole fleet sees it."""
+        """Hash of the endpoint's state, shared by the whole fleet."""
         return f"{self.namespace}:gate"
 
     @property
@@ -79,7 +79,7 @@ class Keys:
 
     @property
     def deletes(self) -> str:
-        """String with a time to live: the oldest delete in each log that lingers, as far as the ticker found one."""
+        """String with a time to live: the oldest delete that the ticker found in each lingering log."""
         return f"{self.namespace}:deletes"
 
     @property
@@ -89,27 +89,27 @@ class Keys:
 
     @property
     def audit(self) -> str:
-        """Stream of what operators did with ``serve``: who, when, to which letters; no owner's or contact's id."""
+        """Stream of operators' actions in ``serve``: who, when, on which dead letters; without owner or contact ids."""
         return f"{self.namespace}:audit"
 
     @property
     def workers(self) -> str:
-        """Hash of worker processes: name -> since when, when it was seen last, and what it is. For people alone."""
+        """Hash of worker processes: name -> when it started, when it was last seen, and what it is. Display only."""
         return f"{self.namespace}:workers"
 
     @property
     def config(self) -> str:
-        """Hash of what may not change under a running log: number of partitions, format version."""
+        """Hash of what must not change while a log is in use: number of partitions, format version."""
         return f"{self.namespace}:config"
 
     @property
     def reconcile(self) -> str:
-        """Hash of reconciliations that have not come to their end: name of the source -> how far it came."""
+        """Hash of unfinished reconciliations: name of the source -> progress."""
         return f"{self.namespace}:reconcile"
 
     @property
     def reconcile_history(self) -> str:
-        """Stream of reconciliations that have ended, the last hundred."""
+        """Stream of the last hundred finished reconciliations."""
         return f"{self.namespace}:reconcile:history"
 
     @property

@@ -1,8 +1,8 @@
-"""What machines of any language read of the log: JSON Schema of a change, and an AsyncAPI 3 document of the streams.
+"""Generates machine-readable descriptions of the log: JSON Schema of a change, and AsyncAPI 3 of the streams.
 
-Both are generated from ``ContactChange`` and ``Keys``, so that they cannot say anything else than the code does::
+Both are generated from ``ContactChange`` and ``Keys``, so that they always agree with the code::
 
-    python -m producers.schema docs/producers
+    python -m producers.contract.schema docs/producers
 """
 
 from __future__ import annotations
@@ -27,40 +27,40 @@ VECTORS_FILE: Final = "vectors.json"
 _AT_DIGITS: Final = len(str(AT_MIN_MS))
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-# Bytes are what counts, and JSON Schema can only count characters: what has bytes to say says it in words.
-_BYTES: Final = "Its bound is in bytes of UTF-8; the length given here is in characters, which are never more."
+# The limits are in bytes, but JSON Schema can only count characters: so the comment states the limit in words.
+_BYTES: Final = "The limit is in bytes of UTF-8; this length is in characters, of which there are never more."
 
 
 def change_schema() -> dict[str, Any]:
-    """JSON Schema of a change as ``contact-sync emit`` and ``ContactProducer.send`` take it."""
+    """Returns the JSON Schema of a change as ``contact-sync emit`` and ``ContactProducer.send`` take it."""
     properties = {name: _field(name, schema) for name, schema in _generated()["properties"].items()}
     return {
         "$schema": _DIALECT,
         "title": "A contact change",
-        "description": "One line of what contact-sync emit reads.",
+        "description": "One line of the input of contact-sync emit.",
         **_object(properties),
         "additionalProperties": False,
     }
 
 
 def entry_schema() -> dict[str, Any]:
-    """JSON Schema of an entry of the log: all values are text, and unknown fields are ignored."""
+    """Returns the JSON Schema of an entry of the log: all values are text, and unknown fields are ignored."""
     properties = {name: _stripped(schema) for name, schema in change_schema()["properties"].items()}
     properties["at"] = {
-        "description": f"{_described()['at']} Decimal digits only, from 10^12 on, and at most "
+        "description": f"{_described()['at']} Decimal digits only, 10^12 or more, and at most "
         f"{AT_AHEAD_MS // 60_000} minutes ahead of the entry's own time.",
         "type": "string",
         "pattern": f"^(0*[1-9][0-9]{{{_AT_DIGITS - 1},}})$",
         "maxLength": 20,
     }
-    for name in ("source", "traceparent"):  # one that does not fit is ignored
-        properties[name] = {"description": f"{properties[name]['description']} Ignored where it does not fit.", **_TEXT}
+    for name in ("source", "traceparent"):  # an invalid one is ignored
+        properties[name] = {"description": f"{properties[name]['description']} Ignored if invalid.", **_TEXT}
     return {**_object(properties), "additionalProperties": True}
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3 document of the event log."""
-    # The braces of the hash tag are part of the key, and would be taken for a parameter: so they are in its value.
+    """Returns the AsyncAPI 3 document of the event log."""
+    # AsyncAPI would read the hash tag's braces as a parameter, so they are part of the parameter's value.
     address = Keys("{namespace}").events(0).replace("{0}", "{tag}")
     return {
         "asyncapi": "3.0.0",
@@ -68,21 +68,21 @@ def asyncapi() -> dict[str, Any]:
             "title": "contact-sync event log",
             "version": str(LOG_FORMAT),
             "description": "One Redis Stream per partition. One entry, appended by XADD with an automatic id, is one "
-            "change of one owner-contact pair. The version is that of the log's format.",
+            "change of one owner-contact pair. The version is the version of the log's format.",
         },
         "defaultContentType": "application/json",
         "servers": {
             "redis": {
                 "host": "localhost:6379",
                 "protocol": "redis",
-                "description": "Redis 6.2 or newer; CONTACT_SYNC_REDIS_URL says where.",
+                "description": "Redis 6.2 or newer, at CONTACT_SYNC_REDIS_URL.",
             }
         },
         "channels": {"events": _channel(address)},
         "operations": {
             "receiveChange": {
                 "action": "receive",
-                "summary": "The workers read what producers append.",
+                "summary": "The workers read the entries that producers append.",
                 "description": "XADD {namespace}:{tag}:events * owner 1 contact 9 op delete at 1795460847757",
                 "channel": {"$ref": "#/channels/events"},
             }
@@ -101,7 +101,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def vectors() -> dict[str, Any]:
-    """What every producer must come to: the partition of an owner, and the entry of a change."""
+    """Returns examples for producers of any language: partitions of owners, entries of changes, invalid changes."""
     return {
         "partitions": [
             {"owner": owner, "partitions": count, "partition": partition_of(owner, count)}
@@ -114,7 +114,7 @@ def vectors() -> dict[str, Any]:
 
 
 def _entry(change: dict[str, Any]) -> Iterable[Any]:
-    """Fields and values in turn, as XADD takes them."""
+    """Yields fields and values in turn, as XADD takes them."""
     for field in ContactChange.model_fields:
         if change.get(field) is not None:
             yield from (field, change[field])
@@ -148,13 +148,13 @@ _TEXT: Final = {"type": "string"}
 
 
 def documents() -> dict[str, str]:
-    """Every generated file by its name, as it stands in docs/producers."""
+    """Returns the content of every generated file in docs/producers, by name."""
     made = {CHANGE_FILE: change_schema(), ASYNCAPI_FILE: asyncapi(), VECTORS_FILE: vectors()}
     return {name: json.dumps(document, indent=2, ensure_ascii=True) + "\n" for name, document in made.items()}
 
 
 def write(directory: Path) -> None:
-    """Writes every generated file into a directory, which is made where it is missing."""
+    """Writes every generated file into a directory, which is created if it is missing."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in documents().items():
         (directory / name).write_text(text, encoding="utf-8")
@@ -164,8 +164,8 @@ def _channel(address: str) -> dict[str, Any]:
     return {
         "address": address,
         "description": "The partition is CRC-32 (IEEE, as in zlib) of the owner's UTF-8 bytes, as an unsigned number, "
-        f"modulo the number of partitions, which is in field `partitions` of the hash {Keys('{namespace}').config} "
-        f"({DEFAULT_PARTITIONS} unless configured, {MAX_PARTITIONS} at most). vectors.json has examples.",
+        f"modulo the number of partitions, which is the field `partitions` of the hash {Keys('{namespace}').config} "
+        f"({DEFAULT_PARTITIONS} unless configured, at most {MAX_PARTITIONS}). vectors.json has examples.",
         "parameters": {
             "namespace": {"description": "CONTACT_SYNC_NAMESPACE.", "default": "contact-sync"},
             "tag": {
@@ -187,7 +187,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described() -> dict[str, str]:
-    """What each field means, from the model's docstring, which is where people read it too."""
+    """Returns the meaning of each field, from the model's docstring."""
     attributes = _generated()["description"].partition("Attributes:\n")[2]
     rows = re.findall(r"^ {4}(\w+): (.+)$", attributes, re.MULTILINE)
     return {name: (text[0].upper() + text[1:]).replace("``", "`") for name, text in rows}
@@ -203,7 +203,7 @@ def _field(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stripped(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a value that is there: where null may stand for none, what it is otherwise."""
+    """Returns the schema of a value that is not null."""
     kept = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
     first: dict[str, Any] = next(iter(schema.get("anyOf", ({},))))
     return kept | first

@@ -1,4 +1,4 @@
-"""The transactional outbox for Django: a change is recorded in the transaction, and sent after its commit.
+"""The transactional outbox for Django: records a change in the current transaction, and sends it after the commit.
 
 ::
 
@@ -11,8 +11,8 @@
         contact.delete()
         delete(owner="1", contact="9")                    # committed with the rest, or not at all
 
-What was committed is forwarded at once, if Redis answers soon; `manage.py contact_sync_relay` (or
-`contact-sync relay URL`) forwards whatever that left. Needs the extra ``django``.
+Committed changes are forwarded at once if Redis answers quickly; `manage.py contact_sync_relay` (or
+`contact-sync relay URL`) forwards the rest. Needs the extra ``django``.
 """
 
 from producers.django.recording import delete, record, upsert

@@ -1,4 +1,4 @@
-"""The app as Django knows it."""
+"""The configuration of the Django app."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from producers.django.settings import read_settings
 
 
 class ContactSyncConfig(AppConfig):
-    """Two tables, and a management command."""
+    """The app: two tables and a management command."""
 
     name = "producers.django"
     label = "contact_sync"
@@ -16,5 +16,5 @@ class ContactSyncConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Looks at the settings, so that what does not fit is said when the app starts."""
+        """Checks the settings, so that an invalid one is reported when the app starts."""
         read_settings()

@@ -1,4 +1,4 @@
-"""Forwarding what was committed, over Django's own connections: right after a commit, and as a relay."""
+"""Forwards committed changes over Django's own connections: right after a commit, and as a relay."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger("contact_sync")
 
 SOON_SECONDS: Final = 0.5
-"""How soon Redis must answer after a commit: somebody waits for the response. A relay has more time."""
+"""How soon Redis must answer after a commit, because a user waits for the response. A relay has more time."""
 
-_PAUSE: Final = Cooldown()
+_COOLDOWN: Final = Cooldown()
 
 
 @dataclass(frozen=True)
 class ForwardLane:
-    """Forwards a lane once, right after a commit; whatever goes wrong is left to the relay, and logged.
+    """Forwards a lane once, right after a commit. An error is logged, and the relay forwards what is left.
 
     Attributes:
         using: the database.
@@ -41,8 +41,8 @@ class ForwardLane:
     lane: int
 
     def __call__(self) -> None:
-        """Forwards, unless Redis was found away just now."""
-        if not _PAUSE.over():
+        """Forwards, unless Redis failed just now."""
+        if not _COOLDOWN.over():
             return
         began = time.monotonic()
         try:
@@ -51,22 +51,22 @@ class ForwardLane:
                 producer, lambda passed: None if passed else forward_one(producer, self.using, [self.lane])
             )
             cause = done.cause
-        except Exception as error:  # noqa: BLE001 - what was committed is committed: the app must not hear of it
+        except Exception as error:  # noqa: BLE001 - the transaction is committed: the app must not get an error
             cause = error
         if cause is not None:
-            _PAUSE.begin(time.monotonic() - began)
-            # Its type alone: what a database says may hold what was written there.
+            _COOLDOWN.begin(time.monotonic() - began)
+            # Only the type: a database's error text may contain data.
             _LOG.warning("changes wait in the outbox for a relay: %s", type(cause).__name__)
 
 
 def relay(producer: ContactProducer, using: str = DEFAULT_DB_ALIAS, batches: int | None = None) -> Relayed:
-    """Forwards what is there, lane by lane and batch by batch; as ``producers.outbox.Relay.run_once``.
+    """Forwards what is in the outbox, lane by lane and batch by batch; as ``producers.outbox.Relay.run_once``.
 
     Raises:
-        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
-        django.db.Error: the database is away, busy for too long, or refuses.
+        PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
+        django.db.Error: the database is unavailable, busy for too long, or refuses.
     """
-    from producers.django.models import Lane  # noqa: PLC0415 - this module is loaded before Django's models may be
+    from producers.django.models import Lane  # noqa: PLC0415 - Django may load this module before its models
 
     lanes = list(Lane.objects.using(using).values_list("lane", flat=True))
     return forward_all(
@@ -75,10 +75,10 @@ def relay(producer: ContactProducer, using: str = DEFAULT_DB_ALIAS, batches: int
 
 
 def waiting(using: str = DEFAULT_DB_ALIAS) -> Waiting:
-    """What lies in the outbox now.
+    """Returns what is in the outbox now.
 
     Raises:
-        django.db.Error: the database is away, or refuses.
+        django.db.Error: the database is unavailable, or refuses.
     """
     from producers.django.models import Change  # noqa: PLC0415 - as above
 
@@ -88,11 +88,11 @@ def waiting(using: str = DEFAULT_DB_ALIAS) -> Waiting:
 
 
 def forward_one(producer: ContactProducer, using: str, lanes: list[int]) -> tuple[int, Relayed] | None:
-    """One batch of one of these lanes, None where none of them has anything that nobody else forwards.
+    """Forwards one batch of one of these lanes; None if none has changes, or other relays hold them all.
 
     Raises:
-        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
-        django.db.Error: the database is away, busy for too long, or refuses.
+        PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
+        django.db.Error: the database is unavailable, busy for too long, or refuses.
     """
     from producers.django.models import Change, Lane  # noqa: PLC0415 - as above
 
@@ -106,7 +106,7 @@ def forward_one(producer: ContactProducer, using: str, lanes: list[int]) -> tupl
     if free is None:
         return None
     with transaction.atomic(using, durable=True):
-        # A write comes first: it waits its turn. SQLite would refuse one after a read, if another wrote meanwhile.
+        # Begin with a write, which waits for other writers. After a read, SQLite may refuse it.
         Lane.objects.using(using).filter(lane=free.lane).update(lane=free.lane)
         return free.lane, _forward(producer, using, free.lane)
 
@@ -121,12 +121,12 @@ def _forward(producer: ContactProducer, using: str, lane: int) -> Relayed:
         there.filter(id=row_id).update(refused=rule)
     if sent.ids:
         there.filter(id__in=sent.ids).delete()
-    return sent.told()
+    return sent.counted()
 
 
 @lru_cache(maxsize=8)
 def _cached(settings_json: str) -> ContactProducer:
-    from producers.settings import ProducerSettings  # noqa: PLC0415 - what it was made from
+    from producers.settings import ProducerSettings  # noqa: PLC0415 - as above
 
     settings = ProducerSettings.model_validate_json(settings_json)
     return ContactProducer(settings=settings, client=connect(settings.redis_url, SOON_SECONDS))

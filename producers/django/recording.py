@@ -1,12 +1,13 @@
-"""Recording changes in Django's transaction, and forwarding them at once after its commit."""
+"""Records changes in Django's transaction, and forwards them right after its commit."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Unpack
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
+from producers.contract.change import ContactChange
 from producers.django.forwarding import ForwardLane
 from producers.django.settings import forwards_after_commit, source
 from producers.relay.lane import lane_of
@@ -17,44 +18,48 @@ from producers.send.trace import current_traceparent
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from producers.contract.change import ContactChange
+    from producers.contract.change import ChangeOptions
     from producers.send.intake import Item
 
 _STAMPER: Final = Stamper(time.time)
 
 
-def upsert(owner: str, contact: str, *, using: str = DEFAULT_DB_ALIAS, **said: Any) -> ContactChange:
-    """Record that ``contact`` is a contact of ``owner``, new or changed, in the transaction that is open.
+def upsert(
+    owner: str, contact: str, *, using: str = DEFAULT_DB_ALIAS, **options: Unpack[ChangeOptions]
+) -> ContactChange:
+    """Records in the current transaction that ``contact`` is a contact of ``owner``, new or changed.
 
     Args:
         owner: the owner's XC user id.
         contact: the contact's XC user id.
-        using: the database that the transaction is of.
-        said: ``at`` (Unix milliseconds), ``source`` and ``traceparent``, as ``ContactProducer.upsert`` takes them.
+        using: the database of the transaction.
+        options: ``at``, ``source`` and ``traceparent``; see ``ChangeOptions``.
 
     Returns:
         The change as it is recorded, with its ``at``.
 
     Raises:
-        InvalidChange: an argument breaks a rule of the contract's section 2; nothing is recorded.
-        django.db.Error: the database is away, or refuses.
+        InvalidChange: an argument breaks a rule of docs/contract.md, section 2; nothing is recorded.
+        django.db.Error: the database is unavailable, or refuses.
     """
-    return record([{"owner": owner, "contact": contact, "op": "upsert", **said}], using=using)[0]
+    return record([ContactChange(owner=owner, contact=contact, op="upsert", **options)], using=using)[0]
 
 
-def delete(owner: str, contact: str, *, using: str = DEFAULT_DB_ALIAS, **said: Any) -> ContactChange:
-    """Record that ``contact`` is no contact of ``owner`` any more; as ``upsert``."""
-    return record([{"owner": owner, "contact": contact, "op": "delete", **said}], using=using)[0]
+def delete(
+    owner: str, contact: str, *, using: str = DEFAULT_DB_ALIAS, **options: Unpack[ChangeOptions]
+) -> ContactChange:
+    """Records that ``contact`` is no longer a contact of ``owner``; as ``upsert``."""
+    return record([ContactChange(owner=owner, contact=contact, op="delete", **options)], using=using)[0]
 
 
 def record(changes: Iterable[Item], *, using: str = DEFAULT_DB_ALIAS) -> list[ContactChange]:
-    """Record many changes, in order: all of them, or none where one breaks a rule.
+    """Records many changes, in order: all of them, or none if one breaks a rule.
 
     Raises:
         InvalidChange: a change breaks a rule; nothing is recorded.
-        django.db.Error: the database is away, or refuses.
+        django.db.Error: the database is unavailable, or refuses.
     """
-    from producers.django.models import Change  # noqa: PLC0415 - this module is loaded before Django's models may be
+    from producers.django.models import Change  # noqa: PLC0415 - Django may load this module before its models
 
     chunk = Chunk(current_traceparent())
     for change in changes:
@@ -82,6 +87,6 @@ def _forward_after_commit(using: str, lane: int) -> None:
     connection = transaction.get_connection(using)
     now = set(connection.savepoint_ids)
     forward = ForwardLane(using, lane)
-    # One that a rollback to a savepoint would take back is none; one that stands forwards this change too.
+    # Once per lane. One registered in another savepoint does not count: a rollback of that one would discard it.
     if not any(each[1] == forward and each[0] <= now for each in connection.run_on_commit):
         transaction.on_commit(forward, using=using, robust=True)

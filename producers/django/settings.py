@@ -1,4 +1,4 @@
-"""``settings.CONTACT_SYNC``: what a producer needs to know, over what the environment says."""
+"""Reads ``settings.CONTACT_SYNC``, which takes precedence over the environment."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ _OWN: Final = frozenset({"SOURCE", "FORWARD_AFTER_COMMIT"})
 
 
 def read_settings() -> ProducerSettings:
-    """The settings of the producer.
+    """Returns the settings of the producer.
 
     Raises:
-        ImproperlyConfigured: one is unknown, or does not fit; the line names it.
+        ImproperlyConfigured: a setting is unknown or invalid; the line names it.
     """
     given = _given()
     names = {name.upper() for name in ProducerSettings.model_fields}
     unknown = sorted(set(given) - names - _OWN)
     if unknown:
-        raise ImproperlyConfigured(f"CONTACT_SYNC has {unknown[0]!r}; it takes {', '.join(sorted(names | _OWN))}")
+        raise ImproperlyConfigured(
+            f"CONTACT_SYNC has no setting {unknown[0]!r}, only {', '.join(sorted(names | _OWN))}"
+        )
     fields = {name.lower(): value for name, value in given.items() if name not in _OWN}
     try:
         return load_settings(ProducerSettings, None, None, **fields)
@@ -32,13 +34,13 @@ def read_settings() -> ProducerSettings:
 
 
 def source() -> str | None:
-    """Who says what this app says, where a change does not say it itself."""
+    """Returns the source of this app's changes, for changes without a source of their own."""
     found: str | None = _given().get("SOURCE")
     return found
 
 
 def forwards_after_commit() -> bool:
-    """Whether a change is forwarded right after its commit; else relays alone forward."""
+    """Returns whether a change is forwarded right after its commit. If not, only relays forward."""
     return bool(_given().get("FORWARD_AFTER_COMMIT", True))
 
 

@@ -1,4 +1,4 @@
-"""Recording what happens to a model's rows, by Django's signals."""
+"""Records what happens to a model's rows, through Django's signals."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def sync_contacts(
     model: type[Model], *, owner: str | Callable[[Any], object], contact: str | Callable[[Any], object]
 ) -> None:
-    """Record an upsert whenever a row of the model is saved, and a delete whenever one is deleted.
+    """Records an upsert whenever a row of the model is saved, and a delete whenever a row is deleted.
 
     They are recorded in the same transaction. Django sends no signals for ``QuerySet.update``, ``bulk_create`` and raw
-    SQL: say those with ``record``. A row whose owner or contact becomes another is an upsert of the new pair: say the
-    delete of the old one yourself. Rows of a fixture (``loaddata``) count too.
+    SQL: use ``record`` for these. If the owner or contact of a row changes, an upsert of the new pair is recorded:
+    record the delete of the old pair yourself. Rows of a fixture (``loaddata``) are recorded too.
 
     Args:
-        model: a row of it is a pair; most often a table between users.
-        owner: the attribute that holds the owner's id, such as ``user_id`` or ``user.external_id``; or a function.
+        model: a model whose rows are pairs, most often a table between users.
+        owner: the attribute with the owner's id, such as ``user_id`` or ``user.external_id``; or a function of the row.
         contact: the same for the contact's id.
     """
     owner_of, contact_of = _getter(owner), _getter(contact)

@@ -1,4 +1,4 @@
-"""The transactional outbox for SQLAlchemy 2: a change is recorded in the app's own transaction, and sent after commit.
+"""The transactional outbox for SQLAlchemy 2: records a change in the app's own transaction, and sends it after commit.
 
 ::
 
@@ -9,11 +9,11 @@
         session.delete(contact)
         outbox.delete(session, owner="1", contact="9")   # committed with the rest, or not at all
 
-`contact-sync relay URL` forwards what was committed, or `Relay` inside the app. Needs the extra ``sqlalchemy``.
+`contact-sync relay URL`, or `Relay` inside the app, forwards committed changes. Needs the extra ``sqlalchemy``.
 """
 
 try:
-    import sqlalchemy as _  # noqa: F401 - an extra: asked for here, so that one clear line says so
+    import sqlalchemy as _  # noqa: F401 - an extra: imported here, so that one line says what is missing
 except ImportError:
     raise ImportError("producers.outbox needs SQLAlchemy: pip install 'contact-sync[sqlalchemy]'") from None
 

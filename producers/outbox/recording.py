@@ -1,13 +1,14 @@
-"""Recording changes in the app's own transaction."""
+"""Records changes in the app's own transaction."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import Connection, insert
 from sqlalchemy.orm import registry
 
+from producers.contract.change import ContactChange
 from producers.outbox.tables import CHANGES
 from producers.relay.lane import lane_of
 from producers.send.chunk import Chunk
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session, scoped_session
 
-    from producers.contract.change import ContactChange
+    from producers.contract.change import ChangeOptions
     from producers.send.intake import Item
 
 
 class OutboxRow:
-    """A recorded change as a session knows it."""
+    """A recorded change, mapped for sessions."""
 
     def __init__(self, **columns: Any) -> None:
         for name, value in columns.items():
@@ -36,13 +37,13 @@ registry(metadata=CHANGES.metadata).map_imperatively(OutboxRow, CHANGES)
 
 
 class Outbox:
-    """Records changes beside what they are about: they are committed together, or rolled back together.
+    """Records changes in the transaction of the data they are about: both are committed, or both are rolled back.
 
     One object serves all threads and sessions.
 
     Args:
-        source: who says so, up to 64 bytes, for changes that do not say it themselves.
-        clock: the Unix time in seconds: a change without ``at`` is stamped when it is recorded.
+        source: which system reports the changes, up to 64 bytes, for changes without a source of their own.
+        clock: returns the Unix time in seconds. A change without ``at`` is stamped when it is recorded.
     """
 
     def __init__(self, *, source: str | None = None, clock: Callable[[], float] = time.time) -> None:
@@ -54,38 +55,38 @@ class Outbox:
         session: Session | AsyncSession | scoped_session[Any] | Connection,
         owner: str,
         contact: str,
-        **said: Any,
+        **options: Unpack[ChangeOptions],
     ) -> ContactChange:
-        """Record that ``contact`` is a contact of ``owner``, new or changed.
+        """Records that ``contact`` is a contact of ``owner``, new or changed.
 
         Args:
             session: of the transaction: a session, asynchronous or not, or a connection.
             owner: the owner's XC user id.
             contact: the contact's XC user id.
-            said: ``at`` (Unix milliseconds), ``source`` and ``traceparent``, as ``ContactProducer.upsert`` takes them.
+            options: ``at``, ``source`` and ``traceparent``; see ``ChangeOptions``.
 
         Returns:
             The change as it is recorded, with its ``at``.
 
         Raises:
-            InvalidChange: an argument breaks a rule of the contract's section 2; nothing is recorded.
+            InvalidChange: an argument breaks a rule of docs/contract.md, section 2; nothing is recorded.
         """
-        return self.record(session, [{"owner": owner, "contact": contact, "op": "upsert", **said}])[0]
+        return self.record(session, [ContactChange(owner=owner, contact=contact, op="upsert", **options)])[0]
 
     def delete(
         self,
         session: Session | AsyncSession | scoped_session[Any] | Connection,
         owner: str,
         contact: str,
-        **said: Any,
+        **options: Unpack[ChangeOptions],
     ) -> ContactChange:
-        """Record that ``contact`` is no contact of ``owner`` any more; as ``upsert``."""
-        return self.record(session, [{"owner": owner, "contact": contact, "op": "delete", **said}])[0]
+        """Records that ``contact`` is no longer a contact of ``owner``; as ``upsert``."""
+        return self.record(session, [ContactChange(owner=owner, contact=contact, op="delete", **options)])[0]
 
     def record(
         self, session: Session | AsyncSession | scoped_session[Any] | Connection, changes: Iterable[Item]
     ) -> list[ContactChange]:
-        """Record many changes, in order: all of them, or none where one breaks a rule.
+        """Records many changes, in order: all of them, or none if one breaks a rule.
 
         Raises:
             InvalidChange: a change breaks a rule; nothing is recorded.

@@ -1,8 +1,8 @@
-"""The relay: forwards what was committed to the event log, in order per owner, at least once.
+"""The relay: forwards committed changes to the event log, in order per owner, at least once.
 
 A relay holds one lane at a time: it locks the lane's row, sends the lane's oldest changes, removes them, and commits.
-Killed between sending and commit it leaves them there, and they are sent again; each carries the ``at`` it was recorded
-with, so it joins with itself. Several relays take different lanes; so no two ever send changes of one owner at once.
+If it is killed between sending and commit, the changes stay and are sent again. Each keeps the ``at`` it was recorded
+with, so sending it twice has no effect. Several relays take different lanes, so no two send changes of one owner.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from producers.producer import ContactProducer
 
 _SKIPPING: Final = frozenset({"postgresql", "mysql", "mariadb", "oracle"})
-"""Databases that can pass over a row which another transaction has locked."""
+"""Databases that can skip a row which another transaction has locked."""
 
 _WAITS: Final = CHANGES.c.refused.is_(None)
 
@@ -35,16 +35,16 @@ class NoOutbox(ContactSyncError):  # noqa: N818 - a name that says what happened
 
 
 class Relay:
-    """Forwards what was committed.
+    """Forwards committed changes.
 
     Args:
         engine: of the app's database.
-        producer: what appends to the log.
-        clock: the Unix time in seconds.
+        producer: appends to the log.
+        clock: returns the Unix time in seconds.
 
     Raises:
-        NoOutbox: the database has not both tables.
-        sqlalchemy.exc.SQLAlchemyError: the database is away, or refuses.
+        NoOutbox: a table of the outbox is missing.
+        sqlalchemy.exc.SQLAlchemyError: the database is unavailable, or refuses.
     """
 
     def __init__(self, engine: Engine, producer: ContactProducer, *, clock: Callable[[], float] = time.time) -> None:
@@ -59,25 +59,25 @@ class Relay:
             with engine.begin() as connection:
                 fill_lanes(connection)
         except IntegrityError:
-            pass  # another relay was faster
+            pass  # another relay filled them first
 
     def run_once(self, batches: int | None = None) -> Relayed:
-        """Forwards what is there, lane by lane and batch by batch.
+        """Forwards what is in the outbox, lane by lane and batch by batch.
 
         Args:
-            batches: after how many to return although there may be more; None for when nothing is left.
+            batches: how many batches to forward at most; None to go on until nothing is left.
 
         Raises:
-            PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
-            sqlalchemy.exc.SQLAlchemyError: the database is away, busy for too long, or refuses.
+            PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
+            sqlalchemy.exc.SQLAlchemyError: the database is unavailable, busy for too long, or refuses.
         """
         return forward_all(self._producer, self._forward_one, batches)
 
     def waiting(self) -> Waiting:
-        """What lies in the outbox now.
+        """Returns what is in the outbox now.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: the database is away, or refuses.
+            sqlalchemy.exc.SQLAlchemyError: the database is unavailable, or refuses.
         """
         with self._engine.connect() as connection:
             count, oldest = connection.execute(select(func.count(), func.min(CHANGES.c.at)).where(_WAITS)).one()
@@ -85,7 +85,7 @@ class Relay:
         return Waiting(int(count), oldest, int(refused or 0))
 
     def _forward_one(self, passed: set[int]) -> tuple[int, Relayed] | None:
-        """One batch of one lane, None where no lane but those has anything that nobody else forwards."""
+        """Forwards one batch of one other lane; None if no other lane has changes, or other relays hold them all."""
         wanted = (
             select(LANE_LOCKS.c.lane)
             .where(exists().where(CHANGES.c.lane == LANE_LOCKS.c.lane, _WAITS), LANE_LOCKS.c.lane.not_in(passed))
@@ -101,7 +101,7 @@ class Relay:
         if lane is None:
             return None
         with self._engine.begin() as connection:
-            # A write comes first: it waits its turn. SQLite would refuse one after a read, if another wrote meanwhile.
+            # Begin with a write, which waits for other writers. After a read, SQLite may refuse it.
             connection.execute(update(LANE_LOCKS).where(LANE_LOCKS.c.lane == lane).values(lane=lane))
             return lane, self._forward(connection, lane)
 
@@ -114,4 +114,4 @@ class Relay:
             connection.execute(update(CHANGES).where(CHANGES.c.id == row_id).values(refused=rule))
         if sent.ids:
             connection.execute(delete(CHANGES).where(CHANGES.c.id.in_(sent.ids)))
-        return sent.told()
+        return sent.counted()

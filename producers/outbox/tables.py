@@ -1,4 +1,4 @@
-"""The two tables of the outbox, as SQLAlchemy describes them; Django's migration makes the same."""
+"""The two tables of the outbox for SQLAlchemy; Django's migration creates the same ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 metadata: Final = MetaData()
-"""Of both tables: give it to Alembic beside your own, ``target_metadata = [Base.metadata, metadata]``."""
+"""Metadata of both tables. Give it to Alembic with your own: ``target_metadata = [Base.metadata, metadata]``."""
 
 CHANGES: Final = Table(
     "contact_sync_outbox",
     metadata,
-    # In the order of their ids a lane's changes are sent.
+    # A lane's changes are sent in the order of their ids.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("lane", SmallInteger, nullable=False),
     Column("owner", String(256), nullable=False),
@@ -26,7 +26,7 @@ CHANGES: Final = Table(
     Column("at", BigInteger, nullable=False),
     Column("source", String(64)),
     Column("traceparent", String(256)),
-    # Why it cannot be sent, which only a row that somebody wrote by hand can need: it is kept, and skipped.
+    # Why the row cannot be sent; only a row that somebody wrote by hand can need it. Such a row is kept and skipped.
     Column("refused", String(200)),
     Index("contact_sync_outbox_lane_id", "lane", "id"),
     sqlite_autoincrement=True,
@@ -40,10 +40,10 @@ LANE_LOCKS: Final = Table(
 
 
 def create_tables(engine: Engine) -> None:
-    """Makes the tables, where they are not there.
+    """Creates the tables if they are missing.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database is away, or refuses.
+        sqlalchemy.exc.SQLAlchemyError: the database is unavailable, or refuses.
     """
     metadata.create_all(engine)
     with engine.begin() as connection:
@@ -51,7 +51,7 @@ def create_tables(engine: Engine) -> None:
 
 
 def fill_lanes(connection: Connection) -> None:
-    """Puts the rows of the lanes there, of which relays lock one each; a migration may have made the table alone."""
+    """Inserts the missing rows of the lanes, which relays lock; a migration may have created only the table."""
     there = set(connection.scalars(select(LANE_LOCKS.c.lane)))
     missing = [{"lane": lane} for lane in range(LANES) if lane not in there]
     if missing:

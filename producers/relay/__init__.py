@@ -1,1 +1,1 @@
-"""What each relay does with an outbox, whichever library reads its tables."""
+"""The relay of an outbox, independent of the library that reads its tables."""

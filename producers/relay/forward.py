@@ -1,4 +1,4 @@
-"""What every relay does with an outbox, whichever library reads its tables: lane by lane, batch by batch."""
+"""Forwards an outbox, lane by lane and batch by batch, whichever library reads its tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import redis
 
 from producers.contract.change import AT_AHEAD_MS, ContactChange
-from producers.contract.errors import InvalidChange, NotAccepted
+from producers.contract.errors import InvalidChange
+from producers.send.errors import NotAccepted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,19 +19,19 @@ BATCH: Final = 500
 """Changes sent in one transaction."""
 
 REASON_MAX: Final = 200
-"""Longest reason that the column `refused` takes."""
+"""Longest reason, in characters, that the column `refused` can hold."""
 
 FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
 """The columns of a change."""
 
 
 class Relayed(NamedTuple):
-    """What one run did.
+    """The result of one run.
 
     Attributes:
-        forwarded: changes that are in the log now and no longer in the outbox.
-        refused: rows that break a rule of the contract: they stay, marked with the reason, and are skipped.
-        cause: what kept the run from forwarding all, None if nothing did.
+        forwarded: how many changes are now in the log and no longer in the outbox.
+        refused: how many rows break a rule of the contract. They stay, marked with the reason, and are skipped.
+        cause: the first error that kept the run from forwarding everything, None if there was none.
     """
 
     forwarded: int
@@ -39,12 +40,12 @@ class Relayed(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """What lies in the outbox.
+    """What is in the outbox.
 
     Attributes:
-        changes: committed and not forwarded.
-        oldest_at: when the oldest of them happened (Unix ms), None if there is none.
-        refused: rows that cannot be sent.
+        changes: how many changes are committed and not yet forwarded.
+        oldest_at: when the oldest of them happened, in Unix milliseconds; None if there is none.
+        refused: how many rows cannot be sent.
     """
 
     changes: int
@@ -53,20 +54,20 @@ class Waiting(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What became of the rows of one batch.
+    """The result for the rows of one batch.
 
     Attributes:
-        ids: of those that are in the log, to be removed.
-        refused: ids of those that break a rule, each with that rule.
-        cause: what kept others from the log, None if nothing did.
+        ids: ids of the rows that are in the log, to be removed.
+        refused: ids of the rows that break a rule, each with that rule.
+        cause: the error that kept other rows from the log, None if there was none.
     """
 
     ids: Sequence[int]
     refused: Sequence[tuple[int, str]]
     cause: Exception | None
 
-    def told(self) -> Relayed:
-        """The same in numbers."""
+    def counted(self) -> Relayed:
+        """Returns the same as numbers."""
         return Relayed(len(self.ids), len(self.refused), self.cause)
 
 
@@ -78,22 +79,23 @@ def forward_all(
     """Forwards lane by lane until nothing is left.
 
     Args:
-        producer: what appends to the log.
-        forward_one: one batch of a lane that is none of those given, which says which; None where there is none.
-        batches: after how many to return although there may be more; None for no bound.
+        producer: appends to the log.
+        forward_one: forwards one batch of a lane that is not in the given set, and returns the lane and the result;
+            None if no such lane has anything to forward.
+        batches: how many batches to forward at most; None for no limit.
 
     Raises:
-        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+        PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
     """
     forwarded = refused = 0
     cause: Exception | None = None
     stuck: set[int] = set()
     try:
-        producer.ping()  # before any lock: on SQLite the app itself would wait with us
+        producer.ping()  # before any lock: on SQLite the app itself would wait for it
     except (redis.RedisError, OSError) as error:
         return Relayed(0, 0, error)
     while batches is None or batches > 0:
-        passed = set(stuck)  # each lane once before any twice, so that a long one holds up no other
+        passed = set(stuck)  # each lane once before any lane twice, so that a long lane delays no other
         while (batches is None or batches > 0) and (one := forward_one(passed)) is not None:
             lane, done = one
             batches = None if batches is None else batches - 1
@@ -115,26 +117,26 @@ def send_rows(
     """Sends the rows of a lane, in order.
 
     Args:
-        producer: what appends to the log.
+        producer: appends to the log.
         rows: each row's id and its columns.
-        now_epoch_seconds: the time, which no change may be much ahead of.
+        now_epoch_seconds: the current Unix time; no change may be much ahead of it.
 
     Raises:
-        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+        PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
     """
     fits: list[tuple[int, ContactChange]] = []
     refused: list[tuple[int, str]] = []
     for row_id, columns in rows:
         try:
             fits.append((row_id, _change_of(columns, now_epoch_seconds)))
-        except InvalidChange as error:  # somebody wrote it by hand
+        except InvalidChange as error:  # somebody wrote the row by hand
             refused.append((row_id, error.rule[:REASON_MAX]))
     failed: set[tuple[str, str]] = set()
     cause: Exception | None = None
     try:
         producer.send([change for _, change in fits])
     except NotAccepted as error:
-        # What came through of such a pair comes again with the rest of it, behind what did not: in order.
+        # All changes of such a pair are sent again, the accepted ones too, so that they arrive in order.
         failed, cause = {(each.owner, each.contact) for each in error.changes}, error.cause
     return Sent([row_id for row_id, change in fits if (change.owner, change.contact) not in failed], refused, cause)
 

@@ -1,4 +1,4 @@
-"""Lanes: what one relay forwards at a time, so that several of them keep the order of each owner's changes (pure)."""
+"""Lanes: a relay forwards one at a time, so that several relays keep the order of each owner's changes. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 from producers.contract.change import partition_of
 
 LANES: Final = 16
-"""How many there are, and so how many relays can work at once. Recorded with each change: it never changes."""
+"""The number of lanes, and so of relays that can work at once. Each row stores its lane, so this must never change."""
 
 
 def lane_of(owner: str) -> int:
-    """The lane of an owner's changes: CRC-32 of its UTF-8 bytes, modulo 16."""
+    """Returns the lane of an owner's changes: CRC-32 of the id's UTF-8 bytes, modulo 16."""
     return partition_of(owner, LANES)

@@ -1,1 +1,1 @@
-"""From a caller's changes to Redis: checked, stamped, packed, sent, and reported one by one."""
+"""Sending: takes, checks, stamps and encodes changes, exchanges them with Redis, and reports on each."""

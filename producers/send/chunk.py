@@ -1,4 +1,4 @@
-"""A stretch of changes on its way into the log: checked, stamped, and packed as one round trip's commands."""
+"""Changes on their way into the log: checked, stamped, and encoded as the commands of one round trip."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from producers.send.stamp import Stamper
 
 CHUNK_SIZE: Final = 1000
-"""Changes per round trip (CONTRACT section 7)."""
+"""Changes per round trip (docs/contract.md, section 7)."""
 
 
 class Chunk:
-    """Changes and, beside each, the ``at`` it goes into the log with, in Unix milliseconds.
+    """Changes, and the ``at`` with which each goes into the log, in Unix milliseconds.
+
+    The stamps are kept beside the changes: a stamped copy of each change would cost more than all the rest of sending.
 
     Args:
-        traceparent: of the trace they are said in, for those that name none themselves.
-
-    Beside and not inside: a stamped copy of each change would cost more than all the rest of sending it.
+        traceparent: the caller's trace, for changes that have none of their own.
     """
 
     __slots__ = ("changes", "stamps", "traceparent")
@@ -35,10 +35,12 @@ class Chunk:
 
     @classmethod
     def joined(cls, chunks: Sequence[Chunk]) -> Chunk:
-        """One chunk of several; each change keeps its stamp, and the trace it was said in."""
-        whole = cls()
+        """Returns one chunk made of several. Each change keeps its stamp and its trace."""
+        traces = {chunk.traceparent for chunk in chunks}
+        shared = len(traces) == 1  # nearly always, and then no change need be copied
+        whole = cls(traces.pop() if shared else None)
         for chunk in chunks:
-            whole.changes += [chunk.stamped(index) for index in range(len(chunk))]
+            whole.changes += chunk.changes if shared else [chunk.stamped(index) for index in range(len(chunk))]
             whole.stamps += chunk.stamps
         return whole
 
@@ -49,10 +51,10 @@ class Chunk:
         return zip(self.changes, self.stamps, strict=True)
 
     def admit(self, item: ContactChange | Mapping[str, object], stamper: Stamper) -> None:
-        """Check one change and add it, with the caller's ``at`` or a stamp of now.
+        """Checks one change and adds it, with its own ``at`` or a stamp of now.
 
         Raises:
-            InvalidChange: it breaks a rule of CONTRACT section 2; nothing was added.
+            InvalidChange: the change breaks a rule of docs/contract.md, section 2; nothing was added.
         """
         change = item if isinstance(item, ContactChange) else _from_mapping(item)
         at = change.at
@@ -64,7 +66,7 @@ class Chunk:
         self.stamps.append(at)
 
     def stamped(self, index: int) -> ContactChange:
-        """The change as it went out: sent again, it is no newer."""
+        """Returns the change as it was sent, with its stamp: sending it again does not make it newer."""
         change = self.changes[index]
         update: dict[str, object] = {} if change.at is not None else {"at": self.stamps[index]}
         if self.traceparent is not None and change.traceparent is None:
@@ -74,16 +76,16 @@ class Chunk:
 
 def _from_mapping(item: object) -> ContactChange:
     try:
-        return ContactChange(**item)  # type: ignore[arg-type] # what is no mapping of names is refused right here
+        return ContactChange(**item)  # type: ignore[arg-type] # anything but a mapping of names is refused here
     except TypeError:
         raise InvalidChange(f"must be a ContactChange or a mapping of its fields, not {type(item).__name__}") from None
 
 
 class XaddEncoder:
-    """Packs changes as XADD commands of the Redis protocol.
+    """Encodes changes as XADD commands of the Redis protocol.
 
-    By hand, since all of a command but the values is known beforehand: three fifths of the time that hiredis takes for
-    it, which a producer need not have. Values are length-prefixed bytes, so there is nothing to escape.
+    Everything in a command but the values is known beforehand, so this takes three fifths of the time of hiredis, and a
+    producer does not need hiredis installed. Values are length-prefixed bytes, so nothing has to be escaped.
     """
 
     def __init__(self, keys: Keys, partitions: int) -> None:
@@ -91,15 +93,15 @@ class XaddEncoder:
         self._heads = [_head(keys.events(partition).encode()) for partition in range(partitions)]
 
     def pack(self, chunk: Chunk) -> bytes:
-        """The commands that append the chunk, fields in the order CONTRACT section 2 lists them."""
-        said_in = chunk.traceparent
-        return b"".join([self._command(change, at, said_in) for change, at in chunk])
+        """Returns the commands that append the chunk, with the fields in the order of docs/contract.md, section 2."""
+        trace = chunk.traceparent
+        return b"".join([self._command(change, at, trace) for change, at in chunk])
 
-    def _command(self, change: ContactChange, at: int, said_in: str | None) -> bytes:
+    def _command(self, change: ContactChange, at: int, trace: str | None) -> bytes:
         owner, contact, time = change.owner.encode(), change.contact.encode(), b"%d" % at
         words, optional = _WORDS, b""
-        if change.source is not None or change.traceparent is not None or said_in is not None:
-            words, optional = _optional(change.source, change.traceparent or said_in)
+        if change.source is not None or change.traceparent is not None or trace is not None:
+            words, optional = _optional(change.source, change.traceparent or trace)
         return b"*%d\r\n%b$%d\r\n%b\r\n$7\r\ncontact\r\n$%d\r\n%b\r\n%b$%d\r\n%b\r\n%b" % (
             words,
             self._heads[partition_of(owner, self.partitions)],

@@ -1,10 +1,11 @@
-"""What became of the changes of one call: accepted, refused, or perhaps accepted. Pure."""
+"""What happened to the changes of one call: accepted, refused or uncertain. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from producers.contract.errors import NotAccepted, SpoolError, SpoolFull
+from producers.contract.errors import SpoolError
+from producers.send.errors import NotAccepted, SpoolFull
 
 if TYPE_CHECKING:
     from producers.contract.change import ContactChange
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Replies(NamedTuple):
-    """What came back for one chunk.
+    """The replies to one chunk.
 
     Attributes:
-        replies: per command, in order: an entry id, or the error that Redis answered instead.
-        broken: what ended the exchange before all replies came, if anything did.
+        replies: one for each command, in order: an entry id, or the error that Redis replied with.
+        broken: the error that ended the exchange before all replies came, if there was one.
         written: whether any byte of the commands may have reached Redis.
-        spool: why the spool did not take what Redis did not accept, where there is a spool and it did not.
+        spool: why the spool could not take the changes that Redis did not accept, if it could not.
     """
 
     replies: list[Any]
@@ -28,16 +29,20 @@ class Replies(NamedTuple):
 
     @property
     def connection_suspect(self) -> bool:
-        """Whether what was agreed with Redis may hold no more: it may be another one, or have other partitions.
+        """Whether the number of partitions must be agreed again: it may be another Redis, or have other partitions.
 
-        A log that is closed for another number of partitions is no stream any more.
+        A log that was closed for another number of partitions is no longer a stream, so Redis replies WRONGTYPE.
         """
         return self.broken is not None or any(
             isinstance(reply, Exception) and "WRONGTYPE" in str(reply) for reply in self.replies
         )
 
+    def accepted(self, count: int) -> bool:
+        """Returns whether Redis accepted all of ``count`` changes."""
+        return len(self.replies) == count and not any(isinstance(reply, Exception) for reply in self.replies)
+
     def of(self, index: int) -> Replies:
-        """The same, as if that command had been the only one."""
+        """Returns the same for one command, as if it had been sent alone."""
         if index < len(self.replies):
             reply = self.replies[index]
             return Replies([reply], None, self.written, self.spool if isinstance(reply, Exception) else None)
@@ -45,12 +50,12 @@ class Replies(NamedTuple):
 
 
 class Forwarded(NamedTuple):
-    """What became of the spool.
+    """The result of forwarding the spool.
 
     Attributes:
-        accepted: changes that went from the spool into the log.
-        left: changes that are still spooled; where another process forwards, it has them in hand.
-        cause: why some are left: what Redis, the connection or the spool said; None if nothing failed.
+        accepted: how many changes went from the spool into the log.
+        left: how many changes are still spooled. If another process is forwarding, it handles these.
+        cause: why some are left: an error from Redis, the connection or the spool; None if nothing failed.
     """
 
     accepted: int
@@ -59,11 +64,11 @@ class Forwarded(NamedTuple):
 
 
 class SendReport:
-    """The account of one call, chunk by chunk.
+    """What happened in one call, chunk by chunk.
 
     Attributes:
-        broken: the connection's failure, once there is one: from then on nothing is sent any more, because a Redis
-            that is away would be waited for once per chunk.
+        broken: the connection's error, once there is one. From then on the call sends nothing more: it would wait for
+            an unavailable Redis once per chunk.
     """
 
     def __init__(self) -> None:
@@ -73,7 +78,7 @@ class SendReport:
         self._cause: Exception | None = None
 
     def record(self, chunk: Chunk, answer: Replies) -> None:
-        """Note what came back for a chunk: with a reply it is certain, without one only if nothing was written."""
+        """Notes the replies to a chunk. A change without a reply is certainly refused only if nothing was written."""
         for index, reply in enumerate(answer.replies):
             if isinstance(reply, Exception):
                 self._cause = self._cause or reply
@@ -87,20 +92,15 @@ class SendReport:
             unanswered = range(len(answer.replies), len(chunk))
             self._unaccepted.extend((chunk.stamped(index), not answer.written) for index in unanswered)
 
-    def refuse(self, chunk: Chunk) -> None:
-        """Note a chunk that is not sent, because the connection was lost before, or the spool took no more."""
-        self._cause = self._cause or self.broken
-        self._unaccepted.extend((chunk.stamped(index), True) for index in range(len(chunk)))
-
     def conclude(self, interrupted: Exception | None) -> list[str]:
-        """The ids of the entries, in order.
+        """Returns the ids of the entries, in order.
 
         Args:
-            interrupted: what ended the iterable before its end, if anything did.
+            interrupted: the error that ended the iterable early, if there was one.
 
         Raises:
-            NotAccepted: some changes are not in the log, or perhaps not.
-            Exception: ``interrupted`` itself, where Redis accepted all that came before it.
+            NotAccepted: some changes are not in the log, or may not be; SpoolFull if the spool had no room for them.
+            Exception: ``interrupted`` itself, if Redis accepted all changes before it.
         """
         if self._cause is not None:
             full = isinstance(self._cause, SpoolError) and self._cause.full

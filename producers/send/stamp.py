@@ -1,4 +1,4 @@
-"""When a change happened, for producers that do not say so themselves (CONTRACT section 3, last paragraph). Pure."""
+"""Stamps changes that do not say when they happened (docs/contract.md, end of section 3). Pure."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_REMEMBERED_PAIRS: Final = 1_000_000
-"""Most pairs remembered of one millisecond. No machine stamps a thousandth of it in one, so only a clock that stands
-still, or went back, gets there; then the next millisecond is taken, and memory stays bounded."""
+"""Most pairs remembered for one millisecond. No machine stamps a thousandth of that, so the limit is only reached if
+the clock stands still or went back. The next millisecond is then taken, so that memory stays bounded."""
 
 
 class Stamper:
-    """Gives changes their ``at``: the clock's millisecond, never less than an earlier stamp of this object.
+    """Gives changes their ``at``: the clock's millisecond, and never less than an earlier stamp of this object.
 
-    A delete wins over an upsert of the same millisecond, so a second change of the *same pair* takes the next one, and
-    everything after it follows. What was stamped must not be written before the clock has reached it: wait
-    ``ahead_seconds`` first. So stamps never run ahead of the clock, however large the burst: distinct pairs share their
-    millisecond and never wait, and one pair passes at a thousand changes a second, which is all that milliseconds can
-    tell apart.
+    A delete wins over an upsert of the same millisecond. So a second change of the *same pair* takes the next
+    millisecond, and all later changes follow it. Do not write a stamped change before the clock has reached its stamp:
+    wait ``ahead_seconds`` first. So stamps never run ahead of the clock, however large the burst. Different pairs share
+    their millisecond and never wait. Changes of one pair pass at a thousand a second, because milliseconds cannot tell
+    more of them apart.
 
     Safe to share between threads.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Args: ``clock`` gives the Unix time in seconds, as ``time.time`` does."""
+        """Args: ``clock`` returns the Unix time in seconds, as ``time.time`` does."""
         self._clock = clock
         self._lock = threading.Lock()
         self._last_ms = 0
@@ -34,11 +34,11 @@ class Stamper:
         self._pairs: set[int] = set()  # hashes of the pairs stamped with _last_ms; a collision costs a millisecond
 
     def now_ms(self) -> int:
-        """The clock's time, in Unix milliseconds."""
+        """Returns the clock's time, in Unix milliseconds."""
         return int(self._clock() * 1000)
 
     def stamp(self, owner: str, contact: str) -> int:
-        """The ``at`` of a change of this pair that happens now, in Unix milliseconds."""
+        """Returns the ``at`` of a change of this pair that happens now, in Unix milliseconds."""
         pair = hash((owner, contact))
         with self._lock:
             now_ms = int(self._clock() * 1000)
@@ -51,10 +51,10 @@ class Stamper:
             return self._last_ms
 
     def ahead_seconds(self) -> float:
-        """How long to wait until the clock has reached the last stamp, in seconds; nearly always 0.
+        """Returns how long to wait until the clock has reached the last stamp, in seconds; nearly always 0.
 
-        Where the clock has gone back, only the milliseconds taken since are waited for, once, and not the whole way:
-        a clock that is put right by an hour must not stop producers for one.
+        If the clock went back, the wait covers only the milliseconds taken since, once, and not the whole way: a clock
+        that is set back by an hour must not stop producers for an hour.
         """
         with self._lock:
             now_ms = self._clock() * 1000

@@ -1,4 +1,4 @@
-"""The trace that a change is said in, where the app has OpenTelemetry; it is never loaded from here."""
+"""The current trace, if the app uses OpenTelemetry. This module never loads OpenTelemetry itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def current_traceparent() -> str | None:
-    """The current span's W3C traceparent, None where there is no span, or nobody samples it."""
+    """Returns the current span's W3C traceparent; None if there is no span, or it is not sampled."""
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return None

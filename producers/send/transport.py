@@ -1,7 +1,7 @@
-"""One round trip with Redis: many packed commands out, their replies back, none of it ever repeated.
+"""One round trip with Redis: writes many packed commands, then reads their replies, and never repeats any.
 
-redis-py's pipelines tell nothing of the replies that came before a failure, and its clients repeat by themselves: an
-XADD whose reply was lost would be appended twice. Connections from its pool do neither.
+redis-py's pipelines do not report the replies that came before a failure, and its clients repeat commands by
+themselves: an XADD whose reply was lost would be appended twice. Connections from its pool do neither.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _OPTIONS: Final[dict[str, Any]] = {
     "socket_timeout": SOCKET_TIMEOUT_SECONDS,
     "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "decode_responses": False,
-    # All that is needed here; the newer protocol may push messages of its own between the replies.
+    # Version 2 is enough; with version 3 Redis may push messages of its own between the replies.
     "protocol": 2,
 }
 
-# Answers to a single command, which Redis did not carry out; redis-py counts the latter two as connection errors.
+# Replies to one command, which Redis did not carry out. redis-py counts the last two as connection errors.
 _REFUSALS: Final = (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
 
 
 def connect(url: str, timeout_seconds: float | None = None) -> redis.Redis:
-    """A client that waits a bounded time and never repeats a command; it connects at first use.
+    """Returns a client that waits a bounded time and never repeats a command. It connects at first use.
 
     Args:
         url: of Redis.
-        timeout_seconds: how long it waits at most, to connect and for each answer; None for as long as is usual here.
+        timeout_seconds: longest wait, to connect and for each reply; None for the usual timeouts.
     """
     shorter = (
         {} if timeout_seconds is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_seconds)
@@ -50,8 +50,8 @@ def connect_async(url: str) -> redis.asyncio.Redis:
 
 
 def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
-    """Write ``count`` packed commands over one connection, then read as many replies."""
-    pool: Any = client.connection_pool  # Any, because redis-py leaves the types of connections open
+    """Writes ``count`` packed commands over one connection, then reads as many replies."""
+    pool: Any = client.connection_pool  # Any, because redis-py does not type connections
     try:
         connection = pool.get_connection()
     except (redis.RedisError, OSError) as error:
@@ -61,14 +61,14 @@ def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
         connection.send_packed_command((commands,), check_health=False)
         while len(replies) < count:
             try:
-                # Straight on after a refusal: the replies behind it are still to be read.
+                # A refusal must not end the connection: the replies after it are still to be read.
                 replies.append(connection.read_response(disconnect_on_error=False))
             except _REFUSALS as refusal:
                 replies.append(refusal)
     except (redis.RedisError, OSError) as error:
         return Replies(replies, error)
     finally:
-        # Replies left behind would answer the next caller's commands.
+        # Unread replies would be taken for those of the next caller's commands.
         if len(replies) < count:
             connection.disconnect()
         pool.release(connection)

@@ -1,1 +1,1 @@
-"""A local file that keeps changes while Redis does not take them."""
+"""The spool: a local file that keeps changes while Redis does not accept them."""

@@ -1,4 +1,4 @@
-"""How changes go into the spool and out of it again, in order per pair. Decides; the producers do."""
+"""Which changes go into the spool, and which leave it, so that the order of each pair is kept."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from producers.contract.change import ContactChange
     from producers.spool.store import Spool, Spooled
 
-# Refusals that speak of one key, so that the changes of other partitions may go on.
+# Refusals that concern one key, so that changes of other partitions may go on.
 _OF_A_KEY: Final = ("WRONGTYPE", "NOPERM")
 
 
 class SpoolDrain:
-    """One way through the spool, from the oldest change on.
+    """Forwards the spool once, from the oldest change on.
 
-    What was refused stays, and with it all later changes of its pair, so that none overtakes another.
+    A refused change stays, and so do all later changes of its pair, so that none overtakes another.
 
     Args:
         spool: the spool, claimed.
-        seconds: how long it may begin new round trips; None for as long as there is anything.
+        seconds: how long to begin new round trips; None to go on until nothing is left.
+
+    Attributes:
+        accepted: how many changes Redis accepted and the spool no longer holds.
+        cause: the first error from Redis or the connection, None if there was none.
     """
 
     def __init__(self, spool: Spool, seconds: float | None = None) -> None:
@@ -39,7 +43,7 @@ class SpoolDrain:
         self._held: set[tuple[str, str]] = set()
 
     def take(self) -> Chunk:
-        """The changes of the next round trip; empty at the end.
+        """Returns the changes of the next round trip; an empty chunk at the end.
 
         Raises:
             SpoolError: the spool cannot be read.
@@ -55,10 +59,10 @@ class SpoolDrain:
         return chunk
 
     def record(self, answer: Replies) -> None:
-        """Take out what Redis accepted.
+        """Removes what Redis accepted.
 
         Raises:
-            SpoolError: it could not be taken out, and will be said again, which changes nothing.
+            SpoolError: it could not be removed. It will be sent again, which has no effect.
         """
         accepted = []
         for index, each in enumerate(self._batch):
@@ -76,15 +80,13 @@ class SpoolDrain:
 
 
 def spool_unaccepted(spool: Spool, chunk: Chunk, answer: Replies) -> Replies:
-    """The answer to a chunk with all that Redis did not accept put in the spool.
+    """Puts what Redis did not accept into the spool, and returns the replies with "spooled" for each such change.
 
-    Without an answer, because the spool is not empty and nothing may be sent past it, all of it is.
+    If nothing was sent, because the spool is not empty and nothing may overtake it, the whole chunk is spooled.
 
-    A change that was accepted after one of the same pair was not is spooled too, behind that one: it is said twice,
-    which changes nothing, and is not overtaken.
+    An accepted change is spooled as well if an earlier change of the same pair was not accepted: it is then sent twice,
+    which has no effect, and the earlier change does not arrive last.
     """
-    if len(answer.replies) == len(chunk) and not any(isinstance(reply, Exception) for reply in answer.replies):
-        return answer
     replies: list[Any] = []
     behind, held = [], set()
     for index, change in enumerate(chunk.changes):
@@ -98,17 +100,17 @@ def spool_unaccepted(spool: Spool, chunk: Chunk, answer: Replies) -> Replies:
     try:
         spool.append(behind)
     except SpoolError as error:
-        return answer._replace(spool=_with_the_reason(error, answer))
+        return answer._replace(spool=_with_cause(error, answer))
     return Replies(replies)
 
 
-def _with_the_reason(error: SpoolError, answer: Replies) -> SpoolError:
+def _with_cause(error: SpoolError, answer: Replies) -> SpoolError:
     cause = next((reply for reply in answer.replies if isinstance(reply, Exception)), answer.broken)
     return error if cause is None else SpoolError(f"{error}; Redis: {str(cause).rstrip('.')}", full=error.full)
 
 
 def chunk_of(changes: list[ContactChange]) -> Chunk:
-    """Changes that carry their ``at`` already, ready to be packed."""
+    """Returns a chunk of changes that already have their ``at``."""
     chunk = Chunk()
     chunk.changes = changes
     chunk.stamps = [change.at or 0 for change in changes]
@@ -116,5 +118,5 @@ def chunk_of(changes: list[ContactChange]) -> Chunk:
 
 
 def pair_of(change: ContactChange) -> tuple[str, str]:
-    """What orders a change among others."""
+    """Returns the pair of a change: changes of one pair are kept in order."""
     return change.owner, change.contact

@@ -1,4 +1,4 @@
-"""The file of a spool: made for its owner alone, opened so that what is committed outlasts a power cut."""
+"""The file of a spool: readable by its owner only, and opened so that a commit survives a power cut."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_SECONDS: Final = 10.0
-"""How long another process may be writing; an append takes milliseconds."""
+"""How long to wait while another process writes; an append takes milliseconds."""
 
-_LOG_BYTES: Final = 4 * 1024 * 1024  # what the write-ahead log beside the file is cut back to
-_APPLICATION_ID: Final = 0x4373_7031  # says that a file is a spool of ours, and of which format
+_LOG_BYTES: Final = 4 * 1024 * 1024  # the write-ahead log beside the file is cut back to this size
+_APPLICATION_ID: Final = 0x4373_7031  # marks a file as our spool, in this format
 
 _CREATE: Final = (
-    # Numbers are never used again, so that a change that was forwarded cannot be taken for one spooled since.
+    # Numbers are never reused, so that a forwarded change cannot be mistaken for one spooled later.
     """CREATE TABLE changes (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         owner TEXT NOT NULL, contact TEXT NOT NULL, op TEXT NOT NULL, at INTEGER NOT NULL,
@@ -32,10 +32,10 @@ _CREATE: Final = (
 
 
 def open_spool(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection:
-    """A connection to the spool at ``path``, which is made if there is none.
+    """Returns a connection to the spool at ``path``, and creates the file if there is none.
 
     Raises:
-        SettingsError: the file cannot be opened, is none of ours, or holds changes of another namespace.
+        SettingsError: the file cannot be opened, is not a spool, or holds changes of another namespace.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
@@ -43,7 +43,7 @@ def open_spool(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection
             create(path)
             return _connect(path, namespace, max_bytes)
         except sqlite3.Error as error:
-            # Two that make the same file at once are not kept waiting by SQLite, but refused.
+            # If two processes create the same file at once, SQLite refuses one instead of making it wait.
             if not busy(error) or time.monotonic() > deadline:
                 raise SettingsError(f"the spool {path} cannot be opened: {error}") from None
             time.sleep(0.01)
@@ -52,18 +52,18 @@ def open_spool(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection
 
 
 def create(path: Path) -> None:
-    """Make the file if there is none, for its owner alone: ids are in it.
+    """Creates the file if there is none, readable by its owner only, because it will contain ids.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
-    # Only made here and never opened: closing it would let go of the locks that this process may have on it.
+    # An existing file is not opened here: closing it would release the locks that this process may hold on it.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def busy(error: sqlite3.Error) -> bool:
-    """Whether another connection has the file, which passes."""
+    """Returns whether another connection holds the file, which passes."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
@@ -86,7 +86,7 @@ def _connect(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, namespace: str) -> None:
-    """Make the tables of a new file, and see that one that was there is ours."""
+    """Creates the tables of a new file, and checks that an existing one is ours."""
     [(application_id,)] = connection.execute("PRAGMA application_id")
     [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_master")
     if not tables and not application_id:
@@ -94,7 +94,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, namespace: str) -> None
             connection.execute(statement)
         connection.execute("INSERT INTO log VALUES (?)", (namespace,))
     elif application_id != _APPLICATION_ID:
-        raise SettingsError(f"{path} is no spool of this version of contact-sync")
+        raise SettingsError(f"{path} is not a spool of this version of contact-sync")
     [(recorded,)] = connection.execute("SELECT namespace FROM log")
     if recorded != namespace:
-        raise SettingsError(f"the spool {path} is of namespace {recorded!r}, not {namespace!r}")
+        raise SettingsError(f"the spool {path} is for namespace {recorded!r}, not {namespace!r}")

@@ -1,14 +1,16 @@
-"""A producer with a spool: what Redis does not accept waits in a local file, and nothing said later overtakes it."""
+"""Sends changes for a producer with a spool: what Redis does not accept waits in a file, and nothing overtakes it."""
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from producers.contract.errors import ContactSyncError, Repartitioning, SpoolError
 from producers.cooldown import Cooldown
 from producers.send.report import Forwarded, Replies, SendReport
+from producers.send.steps import Block
 from producers.spool.drain import SpoolDrain, spool_unaccepted
 from producers.spool.store import SPOOL_BYTES, Spool
 
@@ -17,20 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.send.chunk import Chunk, XaddEncoder
+    from producers.send.steps import Steps
 
 FORWARD_SECONDS: Final = 0.5
-"""Longest that a call forwards what others left, beside its own changes; `forward` and `close` forward all."""
+"""Longest time a call forwards what is spooled, besides its own changes. `forward` and `close` forward everything."""
 
 
-class Spooling:
-    """The spool of one producer, and the way out of it.
+class SpoolSender:
+    """The spool of one producer, and the way into the log that goes past or through it. I/O-free: yields steps.
 
     Args:
         path: the file.
         namespace: of the log.
         max_bytes: largest size of the file; None for the default.
-        agree: what packs for the log, None where Redis is away, which the account then says.
-        exchange: one round trip with packed commands.
+        agree: returns the encoder for the log; None if Redis is unavailable, with the reason in the report.
+        exchange: one round trip that appends a chunk.
 
     Raises:
         SettingsError: the file cannot be used.
@@ -42,90 +45,98 @@ class Spooling:
         namespace: str,
         max_bytes: int | None,
         *,
-        agree: Callable[[SendReport], XaddEncoder | None],
-        exchange: Callable[[bytes, int], Replies],
+        agree: Callable[[SendReport], Steps[XaddEncoder | None]],
+        exchange: Callable[[XaddEncoder, Chunk], Steps[Replies]],
     ) -> None:
         self._spool = Spool(path, namespace, SPOOL_BYTES if max_bytes is None else max_bytes)
         self._agree = agree
         self._exchange = exchange
-        self._pause = Cooldown()
+        self._cooldown = Cooldown()
 
-    def begin(self, delivery: SendReport) -> XaddEncoder | None:
-        """What packs changes that may be sent straight; None where they go behind what is spooled.
+    def begin(self, report: SendReport) -> Steps[XaddEncoder | None]:
+        """Returns the encoder if changes may be sent directly; None if they must go into the spool.
 
         Raises:
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
+            PartitionsMismatch: the log has another number of partitions than configured.
         """
         try:
-            waits = self._spool.holds_any()
-            if waits and self._pause.over():
-                waits = self.forward(FORWARD_SECONDS).left > 0
+            waiting: bool = yield Block(self._spool.holds_any)
+            if waiting and self._cooldown.over():
+                waiting = (yield from self.forward(FORWARD_SECONDS)).left > 0
         except SpoolError as error:
-            delivery.broken = error
+            report.broken = error
             return None
-        return None if waits or not self._pause.over() else self._encoder(delivery)
+        return None if waiting or not self._cooldown.over() else (yield from self._encoder(report))
 
-    def answer(self, chunk: Chunk, encoder: XaddEncoder | None, broken: Exception | None) -> Replies:
-        """What became of a chunk: entry ids, and "spooled" for what is in the spool now.
+    def answer(self, chunk: Chunk, encoder: XaddEncoder | None, broken: Exception | None) -> Steps[Replies]:
+        """Sends or spools a chunk; the replies are entry ids, and "spooled" for each change now in the spool.
 
         Args:
             chunk: the changes.
-            encoder: as `begin` gave it.
-            broken: what ended the call's way to Redis or to the spool before.
+            encoder: as `begin` returned it.
+            broken: the error that earlier in the call ended its way to Redis or to the spool.
         """
-        unsent = Replies([], broken, written=False)
+        answer = Replies([], broken, written=False)
         if isinstance(broken, SpoolError):
-            return unsent._replace(spool=broken)
+            return answer._replace(spool=broken)
         try:
-            straight = encoder is not None and broken is None and not self._spool.holds_any()
+            if encoder is not None and broken is None and not (yield Block(self._spool.holds_any)):
+                answer = yield from self._send(encoder, chunk)
         except SpoolError as error:
-            return unsent._replace(spool=error)
-        return spool_unaccepted(self._spool, chunk, self._sent(encoder, chunk) if encoder and straight else unsent)
+            return answer._replace(spool=error)
+        if answer.accepted(len(chunk)):
+            return answer
+        spooled: Replies = yield Block(partial(spool_unaccepted, self._spool, chunk, answer))
+        return spooled
 
-    def forward(self, seconds: float | None = None) -> Forwarded:
+    def forward(self, seconds: float | None = None) -> Steps[Forwarded]:
         """Sends what is in the spool, oldest first.
 
         Args:
-            seconds: how long it may begin new round trips; None for as long as there is anything.
+            seconds: how long to begin new round trips; None to go on until nothing is left.
 
         Raises:
-            PartitionsMismatch: the log was begun with another number of partitions than configured.
+            PartitionsMismatch: the log has another number of partitions than configured.
             SpoolError: the spool cannot be read.
         """
-        with self._spool.claim() as claimed:
+        claim = self._spool.claim()
+        claimed: bool = yield Block(claim.__enter__)
+        with ExitStack() as stack:
+            stack.push(claim)
             if not claimed:
-                return Forwarded(0, len(self._spool))
-            delivery, way = SendReport(), SpoolDrain(self._spool, seconds)
-            encoder = self._encoder(delivery)
+                return Forwarded(0, (yield Block(self._spool.__len__)))
+            report, drain = SendReport(), SpoolDrain(self._spool, seconds)
+            encoder = yield from self._encoder(report)
             if encoder is None:
-                return Forwarded(0, len(self._spool), delivery.broken)
-            while chunk := way.take():
-                way.record(self._sent(encoder, chunk))
-        if way.cause is not None:
-            self._pause.begin(0.0)
-        return Forwarded(way.accepted, len(self._spool), way.cause)
+                return Forwarded(0, (yield Block(self._spool.__len__)), report.broken)
+            while chunk := (yield Block(drain.take)):
+                answer = yield from self._send(encoder, chunk)
+                yield Block(partial(drain.record, answer))
+        if drain.cause is not None:
+            self._cooldown.begin(0.0)
+        return Forwarded(drain.accepted, (yield Block(self._spool.__len__)), drain.cause)
 
-    def close(self) -> None:
-        """Forwards what Redis takes, and closes the file; the rest stays for the next producer that is given it."""
-        with suppress(ContactSyncError):  # it is safe where it is, and who forwards it next is told what is wrong
-            if self._spool.holds_any():
-                self.forward()
-        self._spool.close()
+    def close(self) -> Steps[None]:
+        """Forwards what Redis accepts, and closes the file. The rest waits for the next producer that opens it."""
+        with suppress(ContactSyncError):  # the changes are safe in the file, and whoever forwards next gets the error
+            if (yield Block(self._spool.holds_any)):
+                yield from self.forward()
+        yield Block(self._spool.close)
 
-    def _encoder(self, delivery: SendReport) -> XaddEncoder | None:
+    def _encoder(self, report: SendReport) -> Steps[XaddEncoder | None]:
         began = time.monotonic()
         encoder = None
         try:
-            encoder = self._agree(delivery)
+            encoder = yield from self._agree(report)
         except Repartitioning as error:
-            delivery.broken = error  # it passes, and until then changes are safe in the spool
+            report.broken = error  # it passes, and until then the changes are safe in the spool
         if encoder is None:
-            self._pause.begin(time.monotonic() - began)
+            self._cooldown.begin(time.monotonic() - began)
         return encoder
 
-    def _sent(self, encoder: XaddEncoder, chunk: Chunk) -> Replies:
+    def _send(self, encoder: XaddEncoder, chunk: Chunk) -> Steps[Replies]:
         began = time.monotonic()
-        answer = self._exchange(encoder.pack(chunk), len(chunk))
+        answer = yield from self._exchange(encoder, chunk)
         if answer.broken is not None:
-            self._pause.begin(time.monotonic() - began)
+            self._cooldown.begin(time.monotonic() - began)
         return answer

@@ -1,7 +1,8 @@
-"""A bounded local file that keeps changes while Redis is away, full or read-only: SQLite, safe against kill -9.
+"""A bounded SQLite file that keeps changes while Redis is unavailable, full or read-only. Safe against kill -9.
 
-What `append` returned from is on the disk. Several processes may share one file: each sees at once what the others
-spooled, and one at a time forwards. The file must lie on a disk of this machine: SQLite's locks are not for networks.
+Once `append` returns, the changes are on the disk. Several processes may share one file: each sees at once what the
+others spooled, and one at a time forwards. The file must be on a disk of this machine, because SQLite's locks do not
+work over networks.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SPOOL_BYTES: Final = 64 * 1024 * 1024
-"""Largest file unless said otherwise."""
+"""Default limit of the file."""
 SPOOL_MIN_BYTES: Final = 64 * 1024
-"""Smallest bound: below it SQLite's own pages leave little for changes."""
+"""Smallest limit: below it SQLite's own pages leave little room for changes."""
 
 _FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
 _APPEND: Final = "INSERT INTO changes (owner, contact, op, at, source, traceparent) VALUES (?, ?, ?, ?, ?, ?)"
@@ -31,7 +32,7 @@ _AFTER: Final = (
     "SELECT seq, owner, contact, op, at, source, traceparent FROM changes WHERE seq > ? ORDER BY seq LIMIT ?"
 )
 
-# A connection that a fork brought along must be neither used nor closed, so it is kept where nobody collects it.
+# A connection inherited through a fork must be neither used nor closed, so it is kept from garbage collection.
 _inherited: list[sqlite3.Connection] = []
 
 
@@ -39,7 +40,7 @@ class Spooled(NamedTuple):
     """A change in the spool.
 
     Attributes:
-        seq: its place: changes are forwarded in this order.
+        seq: its number; changes are forwarded in this order.
         change: the change as it was first stamped.
     """
 
@@ -51,12 +52,12 @@ class Spool:
     """The file. Safe to share between threads, processes and both sides of a fork.
 
     Args:
-        path: where it is, or is to be made; its directory must exist.
-        namespace: of the log that the changes are for; a spool belongs to one.
-        max_bytes: largest size of the file. Its write-ahead log takes a few megabytes beside it.
+        path: where it is, or will be created; its directory must exist.
+        namespace: of the log that the changes are for; a spool belongs to one namespace.
+        max_bytes: largest size of the file. Its write-ahead log takes a few more megabytes.
 
     Raises:
-        SettingsError: the file cannot be opened, is none of ours, or holds changes of another namespace.
+        SettingsError: the file cannot be opened, is not a spool, or holds changes of another namespace.
     """
 
     def __init__(self, path: str | os.PathLike[str], namespace: str, max_bytes: int = SPOOL_BYTES) -> None:
@@ -70,39 +71,39 @@ class Spool:
         self._connection: sqlite3.Connection | None = open_spool(self.path, namespace, max_bytes)
 
     def append(self, changes: Iterable[ContactChange]) -> None:
-        """Put stamped changes at the end, all or none; when this returns they are on the disk.
+        """Appends stamped changes, all or none; when this returns they are on the disk.
 
         Raises:
-            SpoolError: none of them is in the spool.
+            SpoolError: it failed, and none of them is in the spool.
         """
         rows = [tuple(getattr(change, field) for field in _FIELDS) for change in changes]
         with self._transaction() as connection:
             connection.executemany(_APPEND, rows)
 
     def remove(self, seqs: Iterable[int]) -> None:
-        """Take changes out that the log has.
+        """Removes changes that are in the log.
 
         Raises:
-            SpoolError: they are all still there.
+            SpoolError: it failed, and all of them are still there.
         """
         with self._transaction() as connection:
             connection.executemany("DELETE FROM changes WHERE seq = ?", [(seq,) for seq in seqs])
 
     def after(self, seq: int, limit: int) -> list[Spooled]:
-        """The oldest changes behind a place, in order.
+        """Returns the oldest changes after a number, in order.
 
         Raises:
             SpoolError: the file cannot be read.
         """
         with self._connected() as connection:
             rows = connection.execute(_AFTER, (seq, limit)).fetchall()
-        # They were checked before they were said, and are not checked again.
+        # They were checked when they were first sent, and are not checked again.
         return [
             Spooled(row[0], ContactChange.model_construct(**dict(zip(_FIELDS, row[1:], strict=True)))) for row in rows
         ]
 
     def holds_any(self) -> bool:
-        """Whether any change waits, of whichever process.
+        """Returns whether any change waits, of any process.
 
         Raises:
             SpoolError: the file cannot be read.
@@ -111,22 +112,22 @@ class Spool:
             return connection.execute("SELECT 1 FROM changes LIMIT 1").fetchone() is not None
 
     def __len__(self) -> int:
-        """How many changes wait."""
+        """Returns how many changes wait."""
         with self._connected() as connection:
             return int(connection.execute("SELECT count(*) FROM changes").fetchone()[0])
 
     def __bool__(self) -> bool:
-        """An empty spool is a spool."""
+        """Returns True even if no change waits."""
         return True
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
-        """The right to forward, which one has at a time among all processes; False where another has it.
+        """Holds the right to forward, which only one holder has among all processes; False if another holds it.
 
-        The lock is SQLite's own, on a file beside the spool: it ends with the process that has it, however that ends.
+        It is SQLite's lock on a second file: the operating system releases it when the process ends, however it ends.
 
         Raises:
-            SpoolError: that file cannot be made or locked.
+            SpoolError: that file cannot be created or locked.
         """
         path = self.path.with_name(f"{self.path.name}-forward")
         try:
@@ -140,7 +141,7 @@ class Spool:
             lock.close()
 
     def close(self) -> None:
-        """Close the file; what is in it stays. It is opened again if it is used again."""
+        """Closes the file; its changes stay. The next use opens it again."""
         with self._lock:
             if self._connection is not None and self._pid == os.getpid():
                 self._connection.close()
@@ -179,7 +180,7 @@ class Spool:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # SQLite ends it by itself after some errors
+                if connection.in_transaction:  # SQLite rolls back by itself after some errors
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
@@ -188,5 +189,5 @@ class Spool:
         if self._connection is not None:
             _inherited.append(self._connection)
         self._connection = None
-        self._lock = threading.Lock()  # another thread of the parent may have had it
+        self._lock = threading.Lock()  # another thread of the parent may have held it
         self._pid = os.getpid()

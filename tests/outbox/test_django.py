@@ -64,7 +64,7 @@ def using(request: pytest.FixtureRequest, urls: dict[str, str], log: Log) -> Ite
         "PARTITIONS": log.settings.partitions,
         "SOURCE": "shop",
     }
-    forwarding._PAUSE.__init__()  # type: ignore[misc] # noqa: SLF001 - what another test found away is there
+    forwarding._COOLDOWN.__init__()  # type: ignore[misc] # noqa: SLF001 - another test may have begun one
     yield request.param
     with connections[request.param].cursor() as cursor:
         cursor.execute("DELETE FROM contact_sync_outbox")
@@ -210,7 +210,7 @@ def test_signals_record_what_happens_to_a_models_rows(using: str, log: Log) -> N
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"REDIS_URI": "x"}, "CONTACT_SYNC has 'REDIS_URI'; it takes FORWARD_AFTER_COMMIT, NAMESPACE"),
+        ({"REDIS_URI": "x"}, "CONTACT_SYNC has no setting 'REDIS_URI', only FORWARD_AFTER_COMMIT, NAMESPACE"),
         ({"PARTITIONS": 0}, "CONTACT_SYNC: CONTACT_SYNC_PARTITIONS must be"),
         ({"REDIS_URL": "http://x"}, "CONTACT_SYNC: CONTACT_SYNC_REDIS_URL"),
     ],

@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from producers import AsyncContactProducer, ContactChange, ContactProducer
 from producers.contract.change import partition_of
-from producers.contract.errors import NotAccepted
+from producers.send.errors import NotAccepted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -18,10 +18,6 @@ from worker.core.entry import entry_time_ms
 from worker.store.client import command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import redis
-
 _EPILOG = """\b
 Example:
   contact-sync explain 1 9
@@ -79,7 +75,8 @@ def explain(  # noqa: PLR0913 - click passes each option by its name
         if entry is not None and op is not None:
             said_at = at or max(AT_MIN_MS, entry_time_ms(entry.encode()))
             receipt = Receipt.of(entry, ContactChange(owner=owner, contact=contact, op=op, at=said_at))
-            status = status_from(receipt, _receipt_lookup(client, lookups(receipt, keys, partitions)))
+            replies = [command(client, *words) for words in lookups(receipt, keys, partitions).commands]
+            status = status_from(receipt, ReceiptLookup.of(replies))
         found = explain_pair(client, keys, partitions, owner, contact, readd=settings.readd)
     if as_json:
         echo_json({"owner": owner, "contact": contact, "delivery_status": status, **explanation_json(found)})
@@ -89,7 +86,3 @@ def explain(  # noqa: PLR0913 - click passes each option by its name
         click.echo(f"the {op} of entry {entry}: {_STATUS_WORDS[status]}")
     for line in explanation_lines(found):
         click.echo(printable(line))
-
-
-def _receipt_lookup(client: redis.Redis, asked: Iterable[tuple[str, bytes]]) -> ReceiptLookup:
-    return ReceiptLookup(*(command(client, "HGET", *each) for each in asked))

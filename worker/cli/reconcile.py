@@ -15,7 +15,8 @@ import click
 import orjson
 
 from producers.contract.change import AT_MIN_MS
-from producers.contract.errors import InvalidChange, NotAccepted
+from producers.contract.errors import InvalidChange
+from producers.send.errors import NotAccepted
 from worker.admin.drain import drain
 from worker.admin.status import read_status
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session

@@ -212,5 +212,5 @@ def test_data_that_was_begun_with_another_number_of_partitions_is_refused_in_one
     run = subprocess.run(
         [*UP, *options], cwd=temporary, env=environ, capture_output=True, text=True, timeout=60, check=False
     )
-    assert re.fullmatch(r"contact-sync: CONTACT_SYNC_PARTITIONS is 9, but .* was begun with 8: .*\n", run.stderr)
+    assert re.fullmatch(r"contact-sync: CONTACT_SYNC_PARTITIONS is 9, but .* has 8 partitions: .*\n", run.stderr)
     assert run.returncode == 2

@@ -145,10 +145,17 @@ def test_an_invalid_argument_is_refused_without_an_index(producer: ContactProduc
         producer.upsert("1", "2", at=2 * NOW_MS)
 
 
+def test_an_unknown_option_is_refused_in_one_line(producer: ContactProducer) -> None:
+    with pytest.raises(InvalidChange, match=r"^'when' is not a field of a change$"):
+        producer.upsert("1", "2", when=1)  # type: ignore[call-arg] # the mistake under test
+    with pytest.raises(TypeError, match="'op'"):
+        producer.upsert("1", "2", op="delete")  # type: ignore[call-arg] # the same
+
+
 def test_another_number_of_partitions_refuses_before_anything_is_taken(client: fakeredis.FakeRedis) -> None:
     ContactProducer(settings=SETTINGS, client=client).upsert("1", "2")
     items = changes(3)
-    with pytest.raises(PartitionsMismatch, match=r"is 32, .* with 64"):
+    with pytest.raises(PartitionsMismatch, match=r"is 32, .* has 64"):
         ContactProducer(settings=ProducerSettings(namespace="ns", partitions=32), client=client).send(items)
     assert len(list(items)) == 3
 

@@ -93,7 +93,7 @@ def test_what_nobody_remembers_is_settled_or_dead() -> None:
 
 
 def test_each_place_is_asked_before_the_one_that_a_change_may_move_to() -> None:
-    places = [place.rpartition("}:")[2] for place, _ in lookups(receipt(), Keys("ns"), 64)]
+    places = [str(key).rpartition("}:")[2] for _, key, _ in lookups(receipt(), Keys("ns"), 64).commands]
     assert places == ["partition", "pending", "ledger:new", "ledger:old", "dead:pairs"]
 
 

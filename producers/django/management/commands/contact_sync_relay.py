@@ -1,4 +1,4 @@
-"""``manage.py contact_sync_relay``: forwards what was committed and is not in the log yet."""
+"""``manage.py contact_sync_relay``: forwards committed changes that are not in the log yet."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from producers.django.forwarding import relay, waiting
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
 
-_BATCHES: Final = 100  # between two looks at whether somebody asks for the end
+_BATCHES: Final = 100  # between two checks for a request to stop
 _SLOWEST_SECONDS: Final = 10.0
 
 
 class Command(BaseCommand):
-    """The relay; several may run at once."""
+    """The relay. Several may run at once."""
 
-    help = "Forwards changes from the outbox to contact-sync's log, until it is asked to end."
+    help = "Forwards changes from the outbox to contact-sync's log, until it is stopped."
 
     def add_arguments(self, parser: Any) -> None:
-        """Its options."""
-        parser.add_argument("--once", action="store_true", help="End when all that is there is forwarded.")
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="The database that has the outbox.")
-        parser.add_argument("--poll", type=float, default=0.2, help="Seconds between looks.")
+        """Adds the options."""
+        parser.add_argument("--once", action="store_true", help="Stop when everything is forwarded.")
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="The database with the outbox.")
+        parser.add_argument("--poll", type=float, default=0.2, help="Seconds between queries.")
 
     def handle(self, *_args: Any, once: bool, database: str, poll: float, **_: Any) -> None:
         """Forwards.
 
         Raises:
-            CommandError: it cannot; in one line.
+            CommandError: it cannot forward; the reason in one line.
         """
         with ContactProducer(settings=read_settings()) as producer:
             try:
@@ -67,10 +67,10 @@ class Command(BaseCommand):
                 cause, refused = done.cause, done.refused
             except (DatabaseFailure, Repartitioning) as error:
                 cause, refused = error, 0
-                connections[database].close()  # one that is broken is made anew
+                connections[database].close()  # so that a broken one is replaced
             if refused:
                 self.stderr.write(
-                    f"{refused} rows of the outbox break a rule, and are skipped: see the column `refused`"
+                    f"{refused} rows of the outbox break a rule and are skipped: see the column `refused`"
                 )
             if cause is not None and not failures:
                 self.stderr.write(f"waits: {cause}")

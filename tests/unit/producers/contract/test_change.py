@@ -79,7 +79,7 @@ def test_an_id_of_the_log_is_refused_with_the_reason(raw: bytes, fault: str | No
         ({"at": 1795460847757.0}, "at must be a whole number of Unix milliseconds, 1000000000000 or more, not float"),
         ({"source": "é" * 33}, "source must be a string of at most 64 bytes of UTF-8"),
         ({"traceparent": "00-0-0-01"}, "traceparent must be a W3C traceparent"),
-        ({"isDeleted": True}, "'isDeleted' is no field of a change"),
+        ({"isDeleted": True}, "'isDeleted' is not a field of a change"),
     ],
 )
 def test_a_refusal_is_one_line_with_the_field_and_the_rule(fields: dict[str, object], line: str) -> None:
@@ -102,7 +102,7 @@ def test_a_refusal_never_repeats_an_id() -> None:
 
 @pytest.mark.parametrize("field", ["owner", "contact"])
 def test_half_a_surrogate_pair_is_no_text(field: str) -> None:
-    assert refusal(**{field: "\ud800"}).endswith("it holds half a surrogate pair")
+    assert refusal(**{field: "\ud800"}).endswith("it contains half a surrogate pair")
 
 
 def test_a_change_cannot_be_changed() -> None:

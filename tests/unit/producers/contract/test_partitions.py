@@ -9,7 +9,8 @@ import pytest
 
 from producers.contract.errors import PartitionsMismatch, UnknownLogFormat
 from producers.contract.keys import Keys
-from producers.contract.partitions import agree_partitions, agree_partitions_async
+from producers.contract.partitions import agree_partitions, agreement
+from producers.contract.query import Query, ask, ask_async
 
 KEYS = Keys("ns")
 
@@ -32,7 +33,7 @@ def test_who_has_none_configured_takes_the_recorded_one(client: fakeredis.FakeRe
 
 def test_who_is_configured_otherwise_is_told_both_numbers(client: fakeredis.FakeRedis) -> None:
     agree_partitions(client, KEYS, 64)
-    with pytest.raises(PartitionsMismatch, match=r"CONTACT_SYNC_PARTITIONS is 32, but .* begun with 64") as caught:
+    with pytest.raises(PartitionsMismatch, match=r"CONTACT_SYNC_PARTITIONS is 32, but .* has 64 partitions") as caught:
         agree_partitions(client, KEYS, 32)
     assert (caught.value.configured, caught.value.recorded) == (32, 64)
 
@@ -45,10 +46,22 @@ def test_a_record_of_another_version_is_refused(client: fakeredis.FakeRedis, con
         agree_partitions(client, KEYS, None)
 
 
-async def _agree_both_ways(server: fakeredis.FakeServer) -> tuple[int, int]:
+async def _ask_twice(server: fakeredis.FakeServer) -> list[list[object]]:
     client = fakeredis.FakeAsyncRedis(server=server)
-    return await agree_partitions_async(client, KEYS, 5), await agree_partitions_async(client, KEYS, None)
+    queries = (Query((("HSETNX", "h", "a", "1"),)), Query((("HMGET", "h", "a"), ("HLEN", "h"))))
+    return [await ask_async(client, query) for query in queries]
 
 
-def test_asyncio_agrees_by_the_same_rules() -> None:
-    assert asyncio.run(_agree_both_ways(fakeredis.FakeServer())) == (5, 5)
+def test_asyncio_is_answered_alike() -> None:
+    server = fakeredis.FakeServer()
+    asked = asyncio.run(_ask_twice(server))
+    assert asked == [[1], [[b"1"], 1]]
+    assert ask(fakeredis.FakeRedis(server=server), Query((("HMGET", "h", "a"), ("HLEN", "h")))) == asked[1]
+
+
+def test_agreement_asks_nothing_more_of_a_log_that_has_a_number() -> None:
+    asking = agreement(KEYS, 5)
+    assert next(asking) == Query((("HMGET", "ns:config", "partitions", "format", "repartitioning"),))
+    with pytest.raises(StopIteration) as end:
+        asking.send([[b"5", b"1", None]])
+    assert end.value.value == 5

@@ -21,7 +21,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 def test_what_is_in_the_repository_is_what_is_generated() -> None:
     found = {name: (DOCS / name).read_text(encoding="utf-8") for name in documents()}
-    assert found == documents(), "python -m producers.schema docs/producers"
+    assert found == documents(), "python -m producers.contract.schema docs/producers"
 
 
 def test_they_are_schemas() -> None:

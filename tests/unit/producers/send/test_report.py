@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import redis
 
-from producers.contract.errors import NotAccepted
 from producers.send.chunk import Chunk
+from producers.send.errors import NotAccepted
 from producers.send.report import Replies, SendReport
 from producers.send.stamp import Stamper
 
@@ -26,11 +26,11 @@ def contacts(changes: tuple[object, ...]) -> list[str]:
 
 
 def test_a_reply_makes_it_certain_and_its_lack_uncertain() -> None:
-    delivery = SendReport()
-    delivery.record(chunk_of("a", "b", "c", "d"), Replies([b"1-0", FULL], LOST))
-    delivery.refuse(chunk_of("e"))
+    report = SendReport()
+    report.record(chunk_of("a", "b", "c", "d"), Replies([b"1-0", FULL], LOST))
+    report.record(chunk_of("e"), Replies([], LOST, written=False))
     with pytest.raises(NotAccepted) as caught:
-        delivery.conclude(None)
+        report.conclude(None)
     error = caught.value
     assert error.accepted == 1
     assert contacts(error.refused) == ["b", "e"]
@@ -41,18 +41,18 @@ def test_a_reply_makes_it_certain_and_its_lack_uncertain() -> None:
 
 
 def test_nothing_is_uncertain_before_a_byte_was_written() -> None:
-    delivery = SendReport()
-    delivery.record(chunk_of("a", "b"), Replies([], LOST, written=False))
+    report = SendReport()
+    report.record(chunk_of("a", "b"), Replies([], LOST, written=False))
     with pytest.raises(NotAccepted) as caught:
-        delivery.conclude(None)
+        report.conclude(None)
     assert contacts(caught.value.refused) == ["a", "b"]
 
 
 def test_the_line_counts_and_names_no_id() -> None:
-    delivery = SendReport()
-    delivery.record(chunk_of("somebody", "a"), Replies([FULL, b"1-0"]))
+    report = SendReport()
+    report.record(chunk_of("somebody", "a"), Replies([FULL, b"1-0"]))
     with pytest.raises(NotAccepted) as caught:
-        delivery.conclude(ValueError("the rest"))
+        report.conclude(ValueError("the rest"))
     assert str(caught.value) == (
         "1 of 2 changes not accepted (1 refused, 0 uncertain): OOM command not allowed when used memory > 'maxmemory'"
         "; and the changes ended early: the rest"

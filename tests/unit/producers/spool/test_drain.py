@@ -196,7 +196,7 @@ def test_a_database_of_somebody_else_another_namespace_and_no_directory_are_refu
     foreign.commit()
     foreign.close()
     Spool(tmp_path / "other", "other").close()
-    for name, said in (("foreign", "no spool of this version"), ("other", "is of namespace 'other', not 'ns'")):
+    for name, said in (("foreign", "not a spool of this version"), ("other", "is for namespace 'other', not 'ns'")):
         with pytest.raises(SettingsError, match=said):
             ContactProducer(settings=SETTINGS, spool=tmp_path / name)
     with pytest.raises(SettingsError, match="No such file or directory"):
@@ -262,9 +262,42 @@ def test_the_async_producer_spools_and_forwards_too(server: fakeredis.FakeServer
         assert producer.forward().accepted == 21
 
 
-def test_a_client_of_ones_own_and_a_spool_do_not_go_together_where_threads_are_needed(path: Path) -> None:
-    with pytest.raises(SettingsError, match="give it a url or settings"):
-        AsyncContactProducer(client=fakeredis.FakeAsyncRedis(), spool=path)
+def test_the_async_producer_takes_a_client_and_a_spool(server: fakeredis.FakeServer, path: Path) -> None:
+    async def scenario() -> None:
+        client = fakeredis.FakeAsyncRedis(server=server)
+        async with AsyncContactProducer(settings=SETTINGS, client=client, spool=path) as producer:
+            assert not (await producer.upsert("1", "2", at=T)).spooled
+            server.connected = False
+            assert await producer.delete("1", "2", at=T + 1) == "spooled"
+            server.connected = True
+            assert await producer.upsert("1", "2", at=T + 2) == "spooled"  # behind the delete
+
+    asyncio.run(scenario())
+    assert log_of(server, "1") == [(b"2", b"upsert", T), (b"2", b"delete", T + 1), (b"2", b"upsert", T + 2)]
+
+
+def test_a_cancelled_forward_leaves_the_right_to_forward(server: fakeredis.FakeServer, path: Path) -> None:
+    server.connected = False
+    with ContactProducer(settings=SETTINGS, client=fakeredis.FakeRedis(server=server), spool=path) as producer:
+        producer.upsert("1", "2", at=T)
+
+    async def scenario() -> None:
+        stuck = asyncio.Event()
+
+        class Stuck(fakeredis.FakeAsyncRedis):
+            async def execute_command(self, *_: object, **__: object) -> object:
+                stuck.set()
+                return await asyncio.Event().wait()
+
+        producer = AsyncContactProducer(settings=SETTINGS, client=Stuck(server=server), spool=path)
+        forwarding = asyncio.create_task(producer.forward())
+        await stuck.wait()
+        forwarding.cancel()
+        await asyncio.gather(forwarding, return_exceptions=True)
+
+    asyncio.run(scenario())
+    with Spool(path, "ns").claim() as claimed:
+        assert claimed
 
 
 PAIRS = st.tuples(st.sampled_from("12"), st.sampled_from("89"))

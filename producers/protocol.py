@@ -1,0 +1,162 @@
+"""What both producers do: one I/O-free logic, which each runs with a driver of its own (producers/send/steps.py)."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import redis
+
+from producers.contract.errors import SettingsError
+from producers.contract.partitions import agreement
+from producers.receipt import Receipt, ReceiptLookup, lookups, status_from, waits
+from producers.send.chunk import Chunk, XaddEncoder
+from producers.send.report import Forwarded, Replies, SendReport
+from producers.send.stamp import Stamper
+from producers.send.steps import Exchange, Sleep, Take
+from producers.send.trace import current_traceparent
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from producers.contract.change import ContactChange
+    from producers.receipt import DeliveryStatus
+    from producers.send.intake import AsyncIntake, Intake
+    from producers.send.steps import Steps
+    from producers.settings import ProducerSettings
+    from producers.spool.sender import SpoolSender
+
+
+class ProducerProtocol:
+    """The logic of one producer. Every method that yields steps is run by a driver.
+
+    Args:
+        settings: all settings.
+        spool: path of the spool, None for no spool.
+        spool_bytes: its largest size, None for the default.
+        clock: returns the Unix time in seconds, for stamping.
+
+    Raises:
+        SettingsError: the spool cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        spool: str | os.PathLike[str] | None,
+        spool_bytes: int | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self.stamper = Stamper(clock)
+        self._encoder: XaddEncoder | None = None
+        self._spool = self._open_spool(spool, spool_bytes)
+
+    def send_one(self, change: ContactChange) -> Steps[Receipt]:
+        """Appends one change."""
+        report = SendReport()
+        encoder = yield from self._begin(report)
+        chunk = self.chunk_of(change)
+        yield from self._send_chunk(chunk, encoder, report)
+        return Receipt.of(report.conclude(None)[0], chunk.stamped(0))
+
+    def send(self, intake: Intake | AsyncIntake) -> Steps[list[str]]:
+        """Appends what the intake gives, chunk by chunk."""
+        report = SendReport()
+        encoder = yield from self._begin(report)
+        while chunk := (yield Take(intake)):
+            yield from self._send_chunk(chunk, encoder, report)
+        return report.conclude(intake.failure)
+
+    def deliver(self, chunk: Chunk) -> Steps[Replies]:
+        """Appends one chunk, and returns the replies instead of raising an error."""
+        report = SendReport()
+        encoder = yield from self._begin(report)
+        yield from self._wait_for_clock()
+        return (yield from self._answer(chunk, encoder, report.broken))
+
+    def forward(self) -> Steps[Forwarded]:
+        """Sends what is in the spool."""
+        return Forwarded(0, 0) if self._spool is None else (yield from self._spool.forward())
+
+    def status_of(self, receipt: Receipt) -> Steps[DeliveryStatus]:
+        """Asks Redis for the status of a change."""
+        report = SendReport()
+        encoder = yield from self._agree(report)
+        if encoder is None:
+            raise report.broken or redis.ConnectionError("Redis did not answer")
+        replies = yield lookups(receipt, self._settings.keys, encoder.partitions)
+        return status_from(receipt, ReceiptLookup.of(replies))
+
+    def wait(self, receipt: Receipt, timeout: float) -> Steps[DeliveryStatus]:
+        """Asks again and again, ever less often, until the change is no longer waiting or the time is over."""
+        ends = time.monotonic() + timeout
+        for seconds in waits(iter(random.random, None)):
+            status = yield from self.status_of(receipt)
+            left = ends - time.monotonic()
+            if status != "waiting" or left <= 0:
+                return status
+            yield Sleep(min(seconds, left))
+        raise AssertionError  # the waits never end
+
+    def close(self) -> Steps[None]:
+        """Forwards what is spooled, if Redis accepts it, and closes the spool."""
+        if self._spool is not None:
+            yield from self._spool.close()
+
+    def chunk_of(self, change: ContactChange) -> Chunk:
+        """Returns a chunk of one change, checked and stamped now.
+
+        Raises:
+            InvalidChange: its ``at`` is too far ahead.
+        """
+        chunk = Chunk(current_traceparent())
+        chunk.admit(change, self.stamper)
+        return chunk
+
+    def _begin(self, report: SendReport) -> Steps[XaddEncoder | None]:
+        return self._agree(report) if self._spool is None else self._spool.begin(report)
+
+    def _agree(self, report: SendReport) -> Steps[XaddEncoder | None]:
+        # The caller keeps the encoder for its call: another thread that loses its connection clears it here.
+        encoder = self._encoder
+        if encoder is None:
+            keys = self._settings.keys
+            try:
+                encoder = XaddEncoder(keys, (yield from agreement(keys, self._settings.partitions)))
+            except (redis.RedisError, OSError) as error:
+                report.broken = error
+            self._encoder = encoder
+        return encoder
+
+    def _send_chunk(self, chunk: Chunk, encoder: XaddEncoder | None, report: SendReport) -> Steps[None]:
+        yield from self._wait_for_clock()
+        report.record(chunk, (yield from self._answer(chunk, encoder, report.broken)))
+
+    def _answer(self, chunk: Chunk, encoder: XaddEncoder | None, broken: Exception | None) -> Steps[Replies]:
+        if self._spool is not None:
+            return (yield from self._spool.answer(chunk, encoder, broken))
+        if encoder is None or broken is not None:
+            return Replies([], broken, written=False)
+        return (yield from self._exchange(encoder, chunk))
+
+    def _exchange(self, encoder: XaddEncoder, chunk: Chunk) -> Steps[Replies]:
+        answer: Replies = yield Exchange(encoder.pack(chunk), len(chunk))
+        if answer.connection_suspect:
+            self._encoder = None  # so that the number of partitions is agreed again
+        return answer
+
+    def _wait_for_clock(self) -> Steps[None]:
+        if seconds := self.stamper.ahead_seconds():
+            yield Sleep(seconds)
+
+    def _open_spool(self, path: str | os.PathLike[str] | None, max_bytes: int | None) -> SpoolSender | None:
+        if path is None:
+            if max_bytes is not None:
+                raise SettingsError("spool_bytes is the size of a spool, but no spool is given")
+            return None
+        from producers.spool.sender import SpoolSender  # noqa: PLC0415 - a Python without SQLite can still produce
+
+        return SpoolSender(path, self._settings.namespace, max_bytes, agree=self._agree, exchange=self._exchange)
