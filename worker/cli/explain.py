@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
@@ -17,7 +17,6 @@ from worker.config.settings import load_worker_settings
 from worker.core.entry import entry_time_ms
 from worker.store.client import command
 
-if TYPE_CHECKING:
 _EPILOG = """\b
 Example:
   contact-sync explain 1 9
