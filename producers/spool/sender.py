@@ -118,7 +118,7 @@ class SpoolSender:
 
     def close(self) -> Steps[None]:
         """Forwards what Redis accepts, and closes the file. The rest waits for the next producer that opens it."""
-        with suppress(ContactSyncError):  # the changes are safe in the file, and whoever forwards next gets the error
+        with suppress(ContactSyncError):  # the changes are safe in the file, and the next to forward gets the error
             if (yield Block(self._spool.holds_any)):
                 yield from self.forward()
         yield Block(self._spool.close)

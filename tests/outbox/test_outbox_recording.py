@@ -69,6 +69,11 @@ def test_what_is_rolled_back_was_never_said(engine: Engine) -> None:
     assert said(engine) == [("upsert", "1", "4", T)]
 
 
+def test_an_option_cannot_replace_the_op(engine: Engine) -> None:
+    with Session(engine) as session, pytest.raises(TypeError, match="'op'"):
+        Outbox().upsert(session, "1", "2", op="delete")  # type: ignore[call-arg] # the mistake under test
+
+
 def test_many_are_recorded_in_order_or_none_of_them(engine: Engine) -> None:
     outbox = Outbox()
     with Session(engine) as session, session.begin():

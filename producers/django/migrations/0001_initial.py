@@ -1,4 +1,4 @@
-"""Makes the outbox."""
+"""Creates the tables of the outbox."""
 
 from __future__ import annotations
 

@@ -26,10 +26,11 @@ def contacts(fleet: Fleet) -> Iterator[ContactProducer]:
 
 def test_a_change_waits_until_the_endpoint_has_confirmed_it(fleet: Fleet, contacts: ContactProducer) -> None:
     receipt = contacts.upsert("1", "2")
-    assert contacts.standing(receipt) == "waiting"
+    assert contacts.status_of(receipt) == "waiting"
     assert contacts.wait(receipt, timeout=0.0) == "waiting"
     fleet.deliver()
-    assert contacts.standing(receipt) == contacts.wait(receipt) == "confirmed"
+    assert contacts.status_of(receipt) == contacts.wait(receipt) == "confirmed"
+    assert contacts.standing(receipt) == "confirmed"  # its former name
 
 
 def test_who_waits_hears_of_the_end(fleet: Fleet, contacts: ContactProducer) -> None:
@@ -46,20 +47,20 @@ def test_an_upsert_that_a_delete_wins_over_is_superseded(fleet: Fleet, contacts:
     late = contacts.upsert("1", "2", at=T - 1)
     again = contacts.upsert("1", "2", at=T + 1)
     fleet.deliver()
-    assert [contacts.standing(each) for each in (*receipts, late)] == [
+    assert [contacts.status_of(each) for each in (*receipts, late)] == [
         "superseded",  # from here on by the one that was added again since
         "superseded",
         "superseded",
         "superseded",
     ]
-    assert contacts.standing(again) == "confirmed"
+    assert contacts.status_of(again) == "confirmed"
 
 
 def test_what_the_endpoint_refuses_is_dead_until_it_is_redriven(fleet: Fleet, contacts: ContactProducer) -> None:
     fleet.stand_in.settings(poisoned=[["1", "2"]])
     receipt = contacts.upsert("1", "2")
     fleet.deliver()
-    assert contacts.standing(receipt) == "dead"
+    assert contacts.status_of(receipt) == "dead"
 
 
 def test_in_an_outage_it_waits_also_behind_the_log(fleet: Fleet, contacts: ContactProducer) -> None:
@@ -67,17 +68,17 @@ def test_in_an_outage_it_waits_also_behind_the_log(fleet: Fleet, contacts: Conta
     receipt = contacts.upsert("1", "2", at=T)
     fleet.append("1", "3", "upsert")
     fleet.flush(1.0)
-    assert contacts.standing(receipt) == "waiting"
+    assert contacts.status_of(receipt) == "waiting"
     fleet.stand_in.remove_faults()
     fleet.deliver()
-    assert contacts.standing(receipt) == "confirmed"
+    assert contacts.status_of(receipt) == "confirmed"
 
 
 def test_what_the_ledger_forgot_is_settled(fleet: Fleet, contacts: ContactProducer) -> None:
     receipt = contacts.upsert("1", "2")
     fleet.deliver()
     fleet.client.delete(fleet.keys.ledger_new(fleet.partition("1")))
-    assert contacts.standing(receipt) == "settled"
+    assert contacts.status_of(receipt) == "settled"
 
 
 def test_the_async_producer_has_receipts_too(fleet: Fleet) -> None:
@@ -98,4 +99,4 @@ def test_where_nothing_is_accepted_there_is_no_receipt() -> None:
         with pytest.raises(NotAccepted):
             contacts.upsert("1", "2")
         with pytest.raises(redis.ConnectionError):
-            contacts.standing(Receipt.of("1-0", change))
+            contacts.status_of(Receipt.of("1-0", change))

@@ -330,11 +330,11 @@ def test_whatever_redis_refuses_no_change_is_lost_or_overtaken(
             answer = Replies(replies, ConnectionError() if "lost" in fates else None)
         spool_unaccepted(spool, chunk, answer)
     for taken in [*ways, [True] * 100]:
-        way = SpoolDrain(spool)
-        while batch := way.take():
+        drain = SpoolDrain(spool)
+        while batch := drain.take():
             fits = [*taken, *[True] * len(batch)][: len(batch)]
             log += [each for each, fit in zip(batch.changes, fits, strict=True) if fit]
-            way.record(Replies([b"1-1" if fit else Exception("WRONGTYPE") for fit in fits]))
+            drain.record(Replies([b"1-1" if fit else Exception("WRONGTYPE") for fit in fits]))
     assert not spool.holds_any()
     for pair in {(each.owner, each.contact) for each in said}:
         last = [each for each in log if (each.owner, each.contact) == pair]
