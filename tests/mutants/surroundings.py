@@ -25,20 +25,6 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
-        "cancelled_steps_go_on",
-        "a step that is cancelled or fails ends the loop without telling the logic, which so cleans up late",
-        (
-            Patch(
-                "producers/send/steps.py",
-                "                result = await perform(step)\n"
-                "            except BaseException as error:  # noqa: BLE001 - passed on, a cancellation too\n",
-                "                result = await perform(step)\n            except Exception as error:\n",
-            ),
-        ),
-        unit=("tests/unit/producers/spool/test_drain.py",),
-        simulated=False,
-    ),
-    Mutant(
         "default_redis_retries",
         "the lease path retries ten times, as redis-py does by default",
         (Patch("worker/store/client.py", "retry=Retry(NoBackoff(), 0)", "retry=Retry(NoBackoff(), 10)"),),
