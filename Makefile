@@ -7,9 +7,10 @@ UV ?= $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEERS := .venv/peers
+TOOLS := .venv/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports prometheus alerts browser audit check simulate mutants soak bench lock clean
+.PHONY: help demo test lint types imports prometheus mariadb tools alerts browser audit check simulate mutants soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,10 @@ imports: $(INSTALLED) ## Check which module may import which
 	$(BIN)/lint-imports --no-logo
 
 prometheus: .venv/prometheus/usr/bin/promtool ## Bring promtool and Prometheus from Debian's packages, for tests/alerts (installs nothing)
+
+mariadb: .venv/mariadb/usr/sbin/mariadbd ## Bring MariaDB from Debian's packages, for tests/outbox (installs nothing)
+
+tools: $(TOOLS)/.installed ## Bring what builds and checks a release and the Helm chart, Helm itself included
 
 browser: $(INSTALLED) ## Try the page in a real headless Chromium (the system's own)
 	$(BIN)/pytest tests/browser
@@ -58,9 +63,11 @@ bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways 
 
 lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade
-	uv export --frozen --quiet --no-default-groups --no-emit-project --output-file requirements.txt
+	uv export --frozen --quiet --no-default-groups --extra mysql --extra postgresql --no-emit-project --output-file requirements.txt
 	uv export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file requirements-dev.txt
-	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header tests/bench/peers/requirements.in --output-file tests/bench/peers/requirements.txt
+	for at in tests/bench/peers tests/release; do \
+	    uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	        $$at/requirements.in --output-file $$at/requirements.txt; done
 
 clean: ## Remove the environment, caches and builds
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
@@ -88,9 +95,22 @@ else
 endif
 	@touch $@
 
-# Unpacked beside the environment, so that it takes no root; where there is no apt-get, have both programs on PATH.
-.venv/prometheus/usr/bin/promtool: $(INSTALLED)
-	rm -rf .venv/prometheus && mkdir -p .venv/prometheus
-	cd .venv/prometheus && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }
-	cd .venv/prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb
+# In an environment of their own: a release and a chart need them, the code does not.
+$(TOOLS)/.installed: $(INSTALLED) tests/release/requirements.txt
+ifneq ($(UV),)
+	$(UV) venv --quiet --allow-existing $(TOOLS)
+	$(UV) pip install --quiet --python $(TOOLS)/bin/python --require-hashes --requirement tests/release/requirements.txt
+else
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/release/requirements.txt
+endif
+	@touch $@
+
+# Unpacked beside the environment, so that it takes no root; without apt-get, have the programs on PATH.
+.venv/prometheus/usr/bin/promtool: PACKAGES := prometheus
+.venv/mariadb/usr/sbin/mariadbd: PACKAGES := mariadb-server-core libaio1 liburing2
+.venv/prometheus/usr/bin/promtool .venv/mariadb/usr/sbin/mariadbd: $(INSTALLED)
+	rm -rf $(firstword $(subst /usr/, ,$@)) && mkdir -p $(firstword $(subst /usr/, ,$@))
+	cd $(firstword $(subst /usr/, ,$@)) && { apt-get download $(PACKAGES) || { apt-get update && apt-get download $(PACKAGES); }; }
+	cd $(firstword $(subst /usr/, ,$@)) && for package in *.deb; do dpkg-deb -x "$$package" . && rm "$$package" || exit 1; done
 	@touch $@

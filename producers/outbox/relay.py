@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, exists, func, inspect, select, update
+from sqlalchemy import delete, func, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
 from producers.contract.errors import ContactSyncError
@@ -20,7 +20,7 @@ from producers.relay.forward import BATCH, Relayed, Waiting, forward_all, send_r
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import ColumnElement, Connection, Engine
 
     from producers.producer import ContactProducer
 
@@ -28,6 +28,16 @@ _SKIPPING: Final = frozenset({"postgresql", "mysql", "mariadb", "oracle"})
 """Databases that can skip a row which another transaction has locked."""
 
 _WAITS: Final = CHANGES.c.refused.is_(None)
+
+
+def _has_changes(dialect: str) -> ColumnElement[bool]:
+    """Whether a lane has anything that waits.
+
+    MariaDB reads the whole outbox for each EXISTS (measured: 60 ms with 225,000 rows, 2 ms for what stands here), and
+    PostgreSQL does that for the other one.
+    """
+    waits = select(CHANGES.c.id).where(CHANGES.c.lane == LANE_LOCKS.c.lane, _WAITS).limit(1)
+    return waits.scalar_subquery().is_not(None) if dialect in {"mysql", "mariadb"} else waits.exists()
 
 
 class NoOutbox(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
@@ -48,10 +58,12 @@ class Relay:
     """
 
     def __init__(self, engine: Engine, producer: ContactProducer, *, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
+        self._skips = engine.dialect.name in _SKIPPING
+        # Each statement sees what was committed before it. MySQL's default would show a relay that was given a lane its
+        # rows as they were before the last relay removed them, and send them twice.
+        self._engine = engine.execution_options(isolation_level="READ COMMITTED") if self._skips else engine
         self._producer = producer
         self._clock = clock
-        self._skips = engine.dialect.name in _SKIPPING
         missing = [table.name for table in (CHANGES, LANE_LOCKS) if not inspect(engine).has_table(table.name)]
         if missing:
             raise NoOutbox(f"the database has no table {missing[0]}: see `contact-sync relay --create-tables`")
@@ -88,7 +100,7 @@ class Relay:
         """Forwards one batch of one other lane; None if no other lane has changes, or other relays hold them all."""
         wanted = (
             select(LANE_LOCKS.c.lane)
-            .where(exists().where(CHANGES.c.lane == LANE_LOCKS.c.lane, _WAITS), LANE_LOCKS.c.lane.not_in(passed))
+            .where(_has_changes(self._engine.dialect.name), LANE_LOCKS.c.lane.not_in(passed))
             .order_by(LANE_LOCKS.c.lane)
             .limit(1)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, insert, select
+from sqlalchemy.dialects.mysql import VARCHAR
 
 from producers.relay.lane import LANES
 
@@ -14,20 +15,27 @@ if TYPE_CHECKING:
 metadata: Final = MetaData()
 """Metadata of both tables. Give it to Alembic with your own: ``target_metadata = [Base.metadata, metadata]``."""
 
+
+def _text(length: int) -> String:
+    """Text of any language: a database of MySQL or MariaDB may have a default that holds no Chinese."""
+    every_character = VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return String(length).with_variant(every_character, "mysql", "mariadb")
+
+
 CHANGES: Final = Table(
     "contact_sync_outbox",
     metadata,
     # A lane's changes are sent in the order of their ids.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("lane", SmallInteger, nullable=False),
-    Column("owner", String(256), nullable=False),
-    Column("contact", String(256), nullable=False),
-    Column("op", String(6), nullable=False),
+    Column("owner", _text(256), nullable=False),
+    Column("contact", _text(256), nullable=False),
+    Column("op", _text(6), nullable=False),
     Column("at", BigInteger, nullable=False),
-    Column("source", String(64)),
-    Column("traceparent", String(256)),
+    Column("source", _text(64)),
+    Column("traceparent", _text(256)),
     # Why the row cannot be sent; only a row that somebody wrote by hand can need it. Such a row is kept and skipped.
-    Column("refused", String(200)),
+    Column("refused", _text(200)),
     Index("contact_sync_outbox_lane_id", "lane", "id"),
     sqlite_autoincrement=True,
 )

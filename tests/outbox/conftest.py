@@ -1,4 +1,4 @@
-"""Databases that a test has to itself, SQLite and PostgreSQL, and a log of its own."""
+"""Databases that a test has to itself, SQLite, PostgreSQL and MariaDB, and a log of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sqlalchemy
 
 from producers import ContactProducer, ProducerSettings
 from producers.outbox import create_tables
-from tests.outbox.postgres import own_database, postgres
+from tests.outbox import postgres
+from tests.support import mariadb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,17 +26,24 @@ PARTITIONS = 8
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    with postgres() as url:
+    with postgres.postgres() as url:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[str]:
+    with mariadb.mariadb() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of each kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/app.db"
         return
-    with own_database(request.getfixturevalue("postgres_server")) as url:
+    server, kind = {"postgresql": ("postgres_server", postgres), "mariadb": ("mariadb_server", mariadb)}[request.param]
+    with kind.own_database(request.getfixturevalue(server)) as url:
         yield url
 
 

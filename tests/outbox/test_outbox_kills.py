@@ -118,7 +118,7 @@ def before_send(_engine: Engine, log: Log) -> Iterator[Callable[[], object]]:
 def before_delete(engine: Engine, log: Log) -> Iterator[Callable[[], object]]:
     """Somebody else holds the rows: they are sent, and cannot be removed."""
     with engine.connect() as connection:
-        if engine.dialect.name == "postgresql":
+        if engine.dialect.name != "sqlite":
             connection.execute(select(CHANGES.c.id).with_for_update())
         else:  # who reads holds up who commits
             cursor: Any = connection.connection.cursor()

@@ -107,7 +107,9 @@ def test_a_connection_and_a_scoped_session_serve_too(engine: Engine) -> None:
 
 def test_an_asynchronous_session_records_the_same(engine: Engine, database_url: str) -> None:
     async def record() -> None:
-        asynchronous = create_async_engine(database_url.replace("sqlite:", "sqlite+aiosqlite:"))
+        asynchronous = create_async_engine(
+            database_url.replace("sqlite:", "sqlite+aiosqlite:").replace("pymysql", "aiomysql")
+        )
         outbox = Outbox()
         async with AsyncSession(asynchronous) as session, session.begin():
             outbox.upsert(session, "1", "2", at=T)

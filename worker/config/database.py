@@ -41,5 +41,7 @@ def open_database(url: str, what: str) -> Engine:
 
 def why(error: Exception) -> str:
     """Returns the first line of the driver's error: SQLAlchemy's own text repeats the statement and its values."""
-    said = str(getattr(error, "orig", None) or type(error).__name__).strip()
+    cause: BaseException | None = getattr(error, "orig", None)
+    words = (cause.args[1:] or [cause]) if isinstance(cause, Exception) else [type(error).__name__]
+    said = str(words[0]).strip()  # drivers of MySQL put a number before what they say
     return said.splitlines()[0][:200] if said else type(error).__name__

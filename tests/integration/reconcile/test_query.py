@@ -6,10 +6,13 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy
 
 from tests.support.commands import run, told
+from tests.support.mariadb import mariadb, own_database
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.fleet import Fleet
@@ -57,3 +60,60 @@ def test_a_database_that_is_not_there_is_one_line_without_its_password(fleet: Fl
     ran = run(fleet, "reconcile", url, "--query", QUERY)
     assert (ran.exit_code, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
     assert "hunter2" not in ran.stderr
+
+
+UUIDS = "select user_id as owner, friend as contact from friends where nick like '%'"
+NICKS = "select user_id as owner, nick as contact from friends"
+MARIADB_MIDST = """select case when id > 2000 then cast(exp(9999) as char) else id end as owner,
+    nick as contact from friends"""
+
+
+@pytest.fixture(scope="module")
+def mariadb_url() -> Iterator[str]:
+    with mariadb() as server, own_database(server) as url:
+        engine = sqlalchemy.create_engine(url)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "create table friends (id int auto_increment primary key, user_id bigint unsigned, friend uuid, "
+                "nick varchar(20) character set utf8mb4)"
+            )
+            connection.exec_driver_sql(
+                "insert into friends (user_id, friend, nick) select 18446744073709551615 - mod(seq, 7), "
+                "cast(concat('6ccd780c-baba-1026-9564-', lpad(seq, 12, '0')) as uuid), concat('界', seq) "
+                "from seq_1_to_2500"
+            )
+        engine.dispose()
+        yield url
+
+
+@pytest.mark.parametrize(
+    ("query", "pair"),
+    [
+        (UUIDS, ("18446744073709551614", "6ccd780c-baba-1026-9564-000000000001")),
+        (NICKS, ("18446744073709551614", "界1")),
+    ],
+)
+def test_the_rows_of_mariadb_are_what_is_true(
+    fleet: Fleet, mariadb_url: str, query: str, pair: tuple[str, str]
+) -> None:
+    done = told(fleet, "reconcile", mariadb_url, "--query", query)
+    assert (done["rows"], done["rejects"], done["sent"]) == (2_500, 0, 2_500)
+    fleet.deliver()
+    assert pair in fleet.stand_in.contacts()
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("select a from nowhere", "0 rows: Table '"),
+        # It fails in its midst, after a thousand rows were given.
+        (MARIADB_MIDST, "out of range"),
+    ],
+    ids=["table", "midst"],
+)
+def test_a_query_that_mariadb_refuses_is_one_line_and_sends_nothing(
+    fleet: Fleet, mariadb_url: str, query: str, says: str
+) -> None:
+    ran = run(fleet, "reconcile", mariadb_url, "--query", query)
+    assert (ran.exit_code, ran.stdout, ran.stderr.count("\n"), fleet.backlog()) == (1, "", 1, 0)
+    assert says in ran.stderr
