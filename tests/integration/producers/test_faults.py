@@ -1,4 +1,4 @@
-"""Producers against a real Redis that is full, silent, killed or away."""
+"""Producers with a real Redis that is full, silent, killed or unavailable."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_change_without_a_reply_is_uncertain_and_is_not_sent_twice(
             producer.send(changes(1500))
         assert (len(caught.value.uncertain), len(caught.value.refused)) == (1000, 500)
         client.execute_command("CLIENT", "UNPAUSE")
-        # Replies that are still to come must not answer what is sent next, so that connection has to go.
+        # Late replies must not be taken for those of later commands, so that connection has to be closed.
         wait_until(lambda: len(client.client_list()) == 1, what="the connection without replies is closed")
         assert producer.upsert("2", "2")
         assert in_the_log(client) in {2, 1002}

@@ -1,4 +1,4 @@
-"""The spool beside a real Redis that is away or full, and under apps that are killed at any moment."""
+"""The spool with a real Redis that is unavailable or full, and with apps that are killed at any moment."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_what_an_app_was_told_is_spooled_outlasts_its_kill(
     with ContactProducer(settings=ProducerSettings(redis_url=own_redis.url), spool=path) as producer:
         assert producer.forward().left == 0
     contacts = [int(contact) for _, _, contact, _ in log_of(own_redis.url)]
-    assert len(contacts) % 3 == 0  # a call wholly or not at all
+    assert len(contacts) % 3 == 0  # each call as a whole, or not at all
     assert set(contacts) >= set(range(3 * len(told)))
 
 

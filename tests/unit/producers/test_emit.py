@@ -1,4 +1,4 @@
-"""JSON lines into the log: what is bad is said by number, and the rest goes on."""
+"""JSON lines into the log: an invalid line is reported by its number, and the others are sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STREAM = stream_of("1")
 
 
 class Emission:
-    """One run of emit, and what it told."""
+    """One run of emit, and what it reported."""
 
     def __init__(self) -> None:
         self.client = fakeredis.FakeRedis(server=fakeredis.FakeServer())

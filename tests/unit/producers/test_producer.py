@@ -1,4 +1,4 @@
-"""The client: what lands in the log, in which order, and what comes back when it does not."""
+"""The client: what it appends to the log, in which order, and which errors it raises."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_change_is_one_entry_in_the_stream_of_its_owners_partition(client: fak
     entry_id = producer.upsert("ünï", "2")
     [entry] = entries_of(client, "ünï")
     assert entry_id == entry.id
-    # In this very order, which the worker reads fastest.
+    # In this order, which the worker reads fastest.
     assert list(entry.fields.items()) == [
         (b"owner", "ünï".encode()),
         (b"contact", b"2"),

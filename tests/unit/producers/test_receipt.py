@@ -1,4 +1,4 @@
-"""How a change stands, judged from what the workers keep."""
+"""The status of a change, computed from what the workers keep."""
 
 from __future__ import annotations
 

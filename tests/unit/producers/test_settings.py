@@ -1,4 +1,4 @@
-"""Settings from the environment over ``.env`` over the defaults, and one line for what does not fit."""
+"""Settings: the environment before ``.env`` before the defaults, and one line for what is invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change may be, and that each refusal names the field and the rule."""
+"""The rules of a change. Each error names the field and the rule."""
 
 from __future__ import annotations
 

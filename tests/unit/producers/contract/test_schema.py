@@ -1,4 +1,4 @@
-"""The schemas in docs/producers say what the model says, and take what it takes."""
+"""The schemas in docs/producers agree with the model, and accept the same changes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_they_are_schemas() -> None:
 
 
 ids = st.sampled_from(["1", "x" * ID_MAX_BYTES, "é" * 128, "界", 'a"b<c>', "", "x" * 257, "a\nb", "a\x7f", 1, None])
-# Where bytes are counted, a schema that counts characters takes more: it says so, and no more is promised of it.
+# The model counts bytes and a schema counts characters, so the schema accepts more; its comment says so.
 changes = st.fixed_dictionaries(
     {"owner": ids, "contact": ids, "op": st.sampled_from(["upsert", "delete", "update", "", None])},
     optional={

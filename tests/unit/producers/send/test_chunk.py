@@ -1,4 +1,4 @@
-"""Changes checked, stamped and packed."""
+"""Changes are checked, stamped and encoded."""
 
 from __future__ import annotations
 

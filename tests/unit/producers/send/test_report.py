@@ -1,4 +1,4 @@
-"""Which changes are in the log, which are not, and which perhaps."""
+"""Which changes are in the log, which are not, and which are uncertain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stamps: never less than before, never ahead of the clock, and no two alike for one pair."""
+"""Stamps never go back, never run ahead of the clock, and differ for changes of one pair."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Clock:
         return self.ms / 1000 + 1e-7  # so that a float's rounding never falls into the millisecond before
 
     def wait_for(self, stamper: Stamper) -> int:
-        """Let as many milliseconds pass as the stamper asks for; says how many."""
+        """Lets as many milliseconds pass as the stamper asks for, and returns how many."""
         waited = round(stamper.ahead_seconds() * 1000)
         self.ms += waited
         return waited

@@ -1,4 +1,4 @@
-"""The trace that a change is said in goes into the log with it."""
+"""A change goes into the log with the trace in which the app reported it."""
 
 from __future__ import annotations
 

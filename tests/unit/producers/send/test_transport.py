@@ -1,4 +1,4 @@
-"""One round trip on a real socket: every reply that came counts, and without one it matters whether a byte was sent."""
+"""One round trip on a real socket: every reply counts, and without one it matters whether any byte was sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from producers.send.report import Replies
 
-    Exchange = Callable[[str, bytes, int], Replies]
+    RoundTrip = Callable[[str, bytes, int], Replies]
 
 COMMANDS = b"".join(hiredis.pack_command(("XADD", "stream", "*", "n", str(number))) for number in range(4))  # type: ignore[arg-type] # its stub knows tuples of one
 ANSWERS = [b"$3\r\n1-1\r\n", b"-OOM no room\r\n", b"-LOADING wait\r\n"]
@@ -76,9 +76,9 @@ def _asynchronous(url: str, commands: bytes, count: int) -> Replies:
 
 
 @pytest.fixture(params=[_plain, _asynchronous])
-def one_round_trip(request: pytest.FixtureRequest) -> Exchange:
+def one_round_trip(request: pytest.FixtureRequest) -> RoundTrip:
     """The round trip, once as threads do it and once as asyncio does."""
-    made: Exchange = request.param
+    made: RoundTrip = request.param
     return made
 
 
@@ -90,22 +90,22 @@ def server(tmp_path: Path) -> Iterator[OneConnection]:
 
 
 @pytest.mark.usefixtures("server")
-def test_every_reply_before_a_loss_counts(one_round_trip: Exchange, tmp_path: Path) -> None:
+def test_every_reply_before_a_loss_counts(one_round_trip: RoundTrip, tmp_path: Path) -> None:
     answer = one_round_trip(f"unix://{tmp_path}/redis.sock", COMMANDS, 4)
     assert answer.replies[0] == b"1-1"
-    # A refusal is an answer to its own command, even where redis-py counts it as a failure of the connection.
+    # A refusal is an answer to its own command, even if redis-py counts it as a failure of the connection.
     assert [type(reply) for reply in answer.replies[1:]] == [redis.OutOfMemoryError, redis.BusyLoadingError]
     assert isinstance(answer.broken, redis.ConnectionError)
     assert answer.written
 
 
-def test_nothing_is_ever_sent_a_second_time(one_round_trip: Exchange, server: OneConnection, tmp_path: Path) -> None:
+def test_nothing_is_ever_sent_a_second_time(one_round_trip: RoundTrip, server: OneConnection, tmp_path: Path) -> None:
     one_round_trip(f"unix://{tmp_path}/redis.sock", COMMANDS, 4)
     server.close()
     assert server.seen == 4
 
 
-def test_without_a_connection_nothing_was_written(one_round_trip: Exchange, tmp_path: Path) -> None:
+def test_without_a_connection_nothing_was_written(one_round_trip: RoundTrip, tmp_path: Path) -> None:
     answer = one_round_trip(f"unix://{tmp_path}/nowhere.sock", COMMANDS, 4)
     assert answer.replies == []
     assert isinstance(answer.broken, redis.ConnectionError)

@@ -1,4 +1,4 @@
-"""The spool: what Redis does not accept waits in a file, in order per pair, and is forwarded when Redis is back."""
+"""The spool: changes that Redis does not accept wait in a file, in order per pair, until Redis is back."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_nothing_overtakes_what_is_spooled_and_the_next_producer_forwards_it(
     server.connected = False
     producer.upsert("1", "2", at=T)
     server.connected = True
-    # Redis was found away just now, so it is left alone for a moment; what is said meanwhile goes behind.
+    # Redis failed just now and is not tried again for a moment, so new changes go behind the spooled one.
     assert producer.delete("1", "2", at=T + 1) == "spooled"
     with ContactProducer(settings=SETTINGS, client=fakeredis.FakeRedis(server=server), spool=path) as other:
         assert other.upsert("1", "2", at=T + 2) != "spooled"
@@ -167,7 +167,7 @@ def test_a_full_spool_is_one_clear_error_with_all_that_it_did_not_take(
         with pytest.raises(SpoolFull, match=r"the spool .* is full \(65536 bytes, or its disk\)") as caught:
             say_until_it_is_full()
         assert spooled
-        assert spooled % 50 == 0  # all of a call, or none
+        assert spooled % 50 == 0  # each call is spooled as a whole, or not at all
         assert len(caught.value.refused) == 50
         assert all(each.at == T for each in caught.value.changes)
         assert len(Spool(path, "ns", SPOOL_MIN_BYTES)) == spooled
@@ -341,4 +341,4 @@ def test_whatever_redis_refuses_no_change_is_lost_or_overtaken(
         first_seen = list(dict.fromkeys(each.at for each in last))
         assert set(first_seen) == {each.at for each in said if (each.owner, each.contact) == pair}
         newest = max(first_seen, key=lambda at: at or 0)
-        assert last[-1].at == newest  # whoever reads arrivals alone ends with the newest
+        assert last[-1].at == newest  # a reader that only looks at the order of arrival ends with the newest
