@@ -108,7 +108,7 @@ def test_the_commands_that_check_asks_for_are_all_that_it_takes(fleet: Fleet) ->
         (("~*", "+@all", "-xtrim", "-hset"), "HSET, XTRIM"),
         (("~*", "+@all", "-evalsha"), "EVALSHA"),
         (("~*", "+@all", "-eval"), "scripts do all the work"),
-        (("~foreign:*", "+@all"), "No permissions to access a key"),
+        (("~foreign:*", "+@all"), "permissions to access"),  # Redis' own words, which differ by version
     ],
 )
 def test_check_says_what_access_rules_refuse(fleet: Fleet, rules: tuple[str, ...], said: str) -> None:
