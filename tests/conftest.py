@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -50,6 +51,22 @@ def redis_server() -> Iterator[EmbeddedRedis]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_version(redis_server: EmbeddedRedis) -> tuple[int, ...]:
+    """Which Redis that is, or which one Valkey says it equals."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        found: Any = client.info("server")
+    return tuple(int(part) for part in str(found["redis_version"]).split(".")[:2])
+
+
+@pytest.fixture(autouse=True)
+def _new_enough_redis(request: pytest.FixtureRequest) -> None:
+    """Skips what the machine's Redis is too old for."""
+    mark = request.node.get_closest_marker("redis")
+    if mark is not None and request.getfixturevalue("redis_version") < mark.args:
+        pytest.skip(f"the Redis of this machine is older than {'.'.join(map(str, mark.args))}")
+
+
 @pytest.fixture
 def redis_client(redis_server: EmbeddedRedis) -> Iterator[redis.Redis]:
     """A client of that Redis, which is empty when the test begins."""
@@ -77,3 +94,14 @@ def stand_in() -> Iterator[StandInClient]:
 def wait_until() -> WaitUntil:
     """Waits for a condition with a deadline: ``wait_until(lambda: …, seconds=10, what="the log is empty")``."""
     return wait_until_true
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says at the end, one line for each tool, what was skipped because this machine lacks it."""
+    counted = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, times in sorted(counted.items()):
+        terminalreporter.write_line(f"not tried here: {times} test{'s' * (times > 1)}: {reason}", yellow=True)
