@@ -10,7 +10,7 @@ PEERS := .venv/peers
 TOOLS := .venv/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports prometheus mariadb tools alerts browser audit check simulate mutants soak bench lock clean
+.PHONY: help demo test lint types imports prometheus mariadb tools dist alerts browser audit check simulate mutants soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,14 @@ tools: $(TOOLS)/.installed ## Bring what builds and checks a release and the Hel
 
 browser: $(INSTALLED) ## Try the page in a real headless Chromium (the system's own)
 	$(BIN)/pytest tests/browser
+
+dist: tools ## Build wheel, sdist and SBOM, and check them as PyPI does; TAG (none) must name the version
+	$(TOOLS)/bin/python -m tests.release.version $(TAG)
+	rm -rf dist build
+	$(TOOLS)/bin/hatchling build -d dist
+	$(TOOLS)/bin/twine check --strict dist/*
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --output-file build/sbom.cdx.json
 
 alerts: $(INSTALLED) prometheus ## Test the alert rules, and let a real Prometheus scrape
 	$(BIN)/pytest tests/alerts
