@@ -182,7 +182,7 @@ def test_the_environment_names_no_authority_for_the_endpoint(
 
 @pytest.mark.parametrize("url", ["http://endpoint.example", "http://10.0.0.1", "http://128.0.0.1:80", "http://[::2]"])
 def test_http_stays_on_this_machine_unless_it_is_allowed(url: str, fleet: Fleet) -> None:
-    with pytest.raises(SettingsError, match="CONTACT_SYNC_ENDPOINT_URL must be https:// outside of this machine"):
+    with pytest.raises(SettingsError, match="CONTACT_SYNC_ENDPOINT_URL must be https:// for another machine"):
         WorkerSettings(endpoint_url=url)
     assert run(fleet, "check", endpoint_url=url).exit_code == 2
     assert WorkerSettings(endpoint_url=url, endpoint_insecure="allow").endpoint_url == url
@@ -197,7 +197,7 @@ def test_nothing_needs_to_be_allowed_for_loopback_or_https(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://localhost.example", "http://127.0.0.1.example", "http://2130706433.example"])
 def test_a_name_that_looks_like_loopback_is_none(url: str) -> None:
-    with pytest.raises(SettingsError, match="outside of this machine"):
+    with pytest.raises(SettingsError, match="for another machine"):
         WorkerSettings(endpoint_url=url)
 
 

@@ -1,1 +1,1 @@
-"""What operators ask: one module a question or job. Each returns a value that the command prints."""
+"""What operators ask for, one module each: it returns a value, and the command prints that."""

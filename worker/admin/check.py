@@ -1,4 +1,4 @@
-"""Is everything there and right? Each question answered in one line; nothing is changed anywhere."""
+"""Checks settings, Redis, the broker, the credentials and the endpoint; changes nothing. Each check gives one line."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ if TYPE_CHECKING:
 _REDIS_SECONDS: Final = 5.0
 
 HARMLESS_BODY: Final = b'{"contacts":[]}'
-"""A request that changes nothing: refused for its emptiness (40002, field 101) by who accepts the key."""
+"""A request that changes nothing: an endpoint that accepts the key refuses it as empty (40002, field 101)."""
 
 
 def check_variables(names: Iterable[str]) -> Iterator[Finding]:
-    """What is set and read by nobody, most often a slip of the pen: a setting that silently keeps its default.
+    """Finds variables that are set but unknown. Most are misspelled, so that the setting silently keeps its default.
 
     Args:
-        names: of the variables that are set.
+        names: names of the variables that are set.
     """
     known = [variable_of(field) for field in ServeSettings.model_fields]
     for name in sorted(names):
         if name.startswith(PREFIX) and name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.9)
-            meant = f": is {close[0]} meant?" if close else ""
-            yield Finding("settings", "warn", f"{name} is none that anything here reads{meant}")
+            hint = f": did you mean {close[0]}?" if close else ""
+            yield Finding("settings", "warn", f"unknown setting {name}{hint}")
 
 
 def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Callable[[], float]) -> Iterator[Finding]:
-    """Looks at Redis, the log, the broker, the credentials and the endpoint.
+    """Checks Redis, the log, the broker, the credentials and the endpoint.
 
     Args:
-        settings: what to look at.
-        shown: a URL without what may be secret in it.
-        epoch: this machine's clock, the Unix time in seconds.
+        settings: the settings to check.
+        shown: returns a URL without anything that may be secret.
+        epoch: this machine's clock, as Unix time in seconds.
     """
     client = connect(settings.redis_url, timeout_seconds=_REDIS_SECONDS)
     try:
@@ -62,7 +62,7 @@ def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Call
         yield (permissions := check_permissions(client, settings.keys))
         yield check_persistence(info, directive(client, "appendfsync"), directive(client, "save"))
         yield check_clock(client, epoch)
-        if permissions.severity != "wrong":  # else it is refused, and that is said already
+        if permissions.severity != "wrong":  # else it is refused too, and the user knows already
             yield from _log(client, settings)
         yield from check_broker(settings, info, shown)
     except redis.RedisError as error:
@@ -73,21 +73,21 @@ def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Call
 
 
 def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
-    """The log: its number of partitions, and that nothing else stands in its place."""
+    """Checks the number of partitions, and the types of the keys."""
     keys = settings.keys
     if command(client, "TYPE", keys.config) not in {b"none", b"hash"}:
         yield Finding("partitions", "wrong", f"the key {keys.config} has the wrong type: something else wrote it")
         return
     if not client.hexists(keys.config, "partitions"):
         count = settings.partitions or DEFAULT_PARTITIONS
-        yield Finding("partitions", "ok", f"none recorded yet: the log will begin with {count}")
+        yield Finding("partitions", "ok", f"not recorded yet: the log will begin with {count}")
     else:
         try:
             count = agree_partitions(client, keys, settings.partitions)
         except ContactSyncError as error:
             yield Finding("partitions", "wrong", str(error))
             return
-        yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'none'} configured")
+        yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'no number'} configured")
     found = read_status(client, keys, count)
     wrong_type = found.wrong_type_partitions
     if found.wrong_type_inbox:
@@ -100,19 +100,21 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     else:
         yield Finding("streams", "ok", "every key has the right type")
     if said := found.lost_words():
-        yield Finding("lost", "wrong", f"{said}; say them again, then contact-sync status --acknowledge")
+        yield Finding("lost", "wrong", f"{said}; send them again, then run contact-sync status --acknowledge")
 
 
 def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iterator[Finding]:
-    """The credentials, and by a request that changes nothing the endpoint and whether it accepts them."""
+    """Checks the credentials, and sends the endpoint a request that changes nothing to see if it accepts them."""
     try:
         header = read_server_key(settings).header
-        yield Finding("credentials", "ok", "the server key is there")
+        yield Finding("credentials", "ok", "the server key is set")
     except SettingsError as error:
         header = ""
         yield Finding("credentials", "wrong", str(error))
     if settings.endpoint_url.startswith("http:") and not is_loopback(settings.endpoint_url):
-        yield Finding("endpoint tls", "warn", "http:// leaves this machine: anybody on the way reads the server key")
+        yield Finding(
+            "endpoint tls", "warn", "http:// to another machine: anybody on the network can read the server key"
+        )
     endpoint = Endpoint(settings.endpoint_url, settings.request_timeout_seconds)
     try:
         began = time.monotonic()
@@ -120,23 +122,23 @@ def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iter
         seconds = time.monotonic() - began
     finally:
         endpoint.close()
-    severity, message = _judged(answer, has_key=bool(header), epoch=epoch, said=f"answers in {seconds:.2f} s")
+    severity, message = _endpoint_finding(answer, has_key=bool(header), epoch=epoch, said=f"answers in {seconds:.2f} s")
     yield Finding("endpoint", severity, f"{settings.endpoint_url}: {message}")
 
 
-def _judged(answer: Any, *, has_key: bool, epoch: Callable[[], float], said: str) -> tuple[Severity, str]:
-    # As if there were records, so that a refusal of their number is told from a refusal of everything.
+def _endpoint_finding(answer: Any, *, has_key: bool, epoch: Callable[[], float], said: str) -> tuple[Severity, str]:
+    # As if it had two records: a refusal of the request's size then differs from a refusal of everything.
     match decide(answer, records=2, now_epoch_seconds=epoch()):
         case Retry(error=error) if isinstance(answer, Answer):
-            return "warn", f"{said}, but is out of order: {error}"
+            return "warn", f"{said}, but fails: {error}"
         case Retry(error=error):
             return "wrong", f"{error}; is {variable_of('endpoint_url')} right?"
         case Hold(reason="credentials") if not has_key:
-            return "ok", f"{said}; without a server key it was only seen that it is there"
+            return "ok", f"{said}; without a server key nothing more can be checked"
         case Hold(reason="credentials", error=error):
             return "wrong", f"refuses the server key ({variable_of('server_key_id')}, …_SECRET): {error}"
         case Hold(reason=reason, error=error):
-            wrong = f"but not as a contact endpoint does ({reason}: {error})"
+            wrong = f"but not as a contact endpoint answers ({reason}: {error})"
             return "wrong", f"{said}, {wrong}; is {variable_of('endpoint_url')} right?"
         case TooLarge() | Rejected() | Confirmed():
             return "ok", f"{said}, and accepts the server key"

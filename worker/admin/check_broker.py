@@ -1,4 +1,4 @@
-"""Is Celery's broker right: does it answer, and does it share the log's memory?"""
+"""Checks Celery's broker: does it answer, and does it share the log's memory?"""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
 
 _TIMEOUT_SECONDS: Final = 5
-_NEEDLESS: Final = "until it answers, workers look for work by themselves"  # it carries hints alone
+_NOT_NEEDED: Final = "until it answers, workers look for work by themselves"  # it only carries hints
 
 
 def check_broker(
     settings: WorkerSettings, log_info: Mapping[str, Any], shown: Callable[[str], str]
 ) -> Iterator[Finding]:
-    """Looks at the broker; that it is away is no more than a warning.
+    """Checks the broker. If it does not answer, that is only a warning.
 
     Args:
-        settings: what to look at.
-        log_info: INFO of the log's Redis.
-        shown: a URL without what may be secret in it.
+        settings: the settings to check.
+        log_info: the reply to INFO of the Redis that holds the log.
+        shown: returns a URL without anything that may be secret.
     """
     url = settings.broker_url or settings.redis_url
     if url.startswith(("redis://", "rediss://", "unix://")) and ";" not in url:
@@ -40,27 +40,31 @@ def _redis(url: str, log_info: Mapping[str, Any], shown: Callable[[str], str]) -
     try:
         info: Any = client.info("server")
     except redis.RedisError as error:
-        return Finding("broker", "warn", f"{shown(url)}: {str(error).rstrip('.')}; {_NEEDLESS}")
+        return Finding("broker", "warn", f"{shown(url)}: {str(error).rstrip('.')}; {_NOT_NEEDED}")
     finally:
         client.close()
     if info.get("run_id") != log_info.get("run_id"):
-        return Finding("broker", "ok", f"{shown(url)}, apart from the log")
+        return Finding("broker", "ok", f"{shown(url)}, a server of its own")
     if limit := log_info.get("maxmemory"):
-        return Finding("broker", "warn", f"shares the log's Redis, which refuses both at {limit:,} bytes: part them")
+        return Finding(
+            "broker",
+            "warn",
+            f"shares the log's Redis, which refuses writes of both at {limit:,} bytes: use two servers",
+        )
     return Finding("broker", "ok", "shares the log's Redis, which has no maxmemory")
 
 
 def _other(url: str, shown: Callable[[str], str]) -> Finding:
-    """A broker of another kind, asked as Celery asks it."""
-    from kombu import Connection  # noqa: PLC0415 - dear to load, and most brokers are a Redis
+    """Checks a broker that is not a Redis, through the library that Celery uses."""
+    from kombu import Connection  # noqa: PLC0415 - slow to load, and most brokers are a Redis
     from kombu.exceptions import OperationalError  # noqa: PLC0415 - the same
 
     where = " ".join(shown(each) for each in url.split(";"))
     try:
         with Connection(url, connect_timeout=_TIMEOUT_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
-    except (ImportError, KeyError, ValueError) as error:  # without the library that speaks to it no worker starts
+    except (ImportError, KeyError, ValueError) as error:  # no worker starts without the library for it
         return Finding("broker", "wrong", f"{where}: {error}")
     except (OSError, OperationalError) as error:
-        return Finding("broker", "warn", f"{where}: {error}; {_NEEDLESS}")
-    return Finding("broker", "ok", f"{where}, apart from the log")
+        return Finding("broker", "warn", f"{where}: {error}; {_NOT_NEEDED}")
+    return Finding("broker", "ok", f"{where}, a server of its own")

@@ -1,4 +1,4 @@
-"""Is the log's Redis right: its version and policy, what a crash may lose, its clock, and what we may do there?"""
+"""Checks the log's Redis: version, eviction policy, persistence, clock, and permissions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from producers.contract.keys import Keys
 
 OLDEST_REDIS: Final = (6, 2)
-"""XTRIM MINID came with it."""
+"""The first version with XTRIM MINID."""
 
-_SKEW_SECONDS: Final = 5.0  # more than this between two clocks is no network delay
+_SKEW_SECONDS: Final = 5.0  # a larger difference between two clocks is not network delay
 
 USED_COMMANDS: Final = (
     *("del", "exists", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hmget", "hscan", "hset"),
@@ -39,11 +39,11 @@ USED_COMMANDS: Final = (
         "xtrim",
     ),
 )
-"""What workers and producers do to a key, themselves or by a script."""
+"""The commands that workers and producers run on a key, directly or in a script."""
 
 _KEYLESS: Final = ("exec", "info", "multi", "time")
 
-# Asks only, and so needs none of the rights that it asks about; it came with Redis 7.
+# It only asks, so it needs none of the permissions that it asks about. Redis has this since version 7.
 _MAY = """
 if not redis.acl_check_cmd then return {} end
 local refused = {}
@@ -61,20 +61,22 @@ return refused
 
 
 def check_server(info: Mapping[str, Any], url: str) -> Iterator[Finding]:
-    """Redis itself: its version, and that it drops nothing when it is full."""
+    """Checks the version, and that a full Redis drops nothing."""
     version = str(info.get("redis_version", "0"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     old = numbers < OLDEST_REDIS
-    yield Finding("redis", "wrong" if old else "ok", f"{url}, version {version}" + (": 6.2 is needed" if old else ""))
+    yield Finding(
+        "redis", "wrong" if old else "ok", f"{url}, version {version}" + (": must be 6.2 or newer" if old else "")
+    )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
-        yield Finding("eviction", "ok", "noeviction: a full Redis refuses changes and drops none")
+        yield Finding("eviction", "ok", "noeviction: a full Redis refuses new changes and drops none")
     else:
-        yield Finding("eviction", "wrong", f"maxmemory-policy {policy} drops changes in silence: set it to noeviction")
+        yield Finding("eviction", "wrong", f"maxmemory-policy {policy} silently drops changes: set it to noeviction")
 
 
 def check_permissions(client: redis.Redis, keys: Keys) -> Finding:
-    """Whether Redis' access rules let us do to the namespace's keys what a worker must.
+    """Checks that the ACL allows a worker everything it needs on the namespace's keys.
 
     Raises:
         redis.RedisError: Redis does not answer.
@@ -83,11 +85,11 @@ def check_permissions(client: redis.Redis, keys: Keys) -> Finding:
     try:
         reply: Any = command(client, "EVAL", _MAY, 1, keys.events(0), *args)
     except NoPermissionError as error:
-        return Finding("permissions", "wrong", f"scripts do all the work, and may not be run: {error}")
-    except redis.ResponseError as error:  # a server that is like Redis, but has not all of it
-        return Finding("permissions", "warn", f"could not be asked for: {error}")
+        return Finding("permissions", "wrong", f"the user may not run scripts, which do all the work: {error}")
+    except redis.ResponseError as error:  # a server that resembles Redis but lacks this
+        return Finding("permissions", "warn", f"the server cannot say: {error}")
     if not reply:
-        return Finding("permissions", "ok", f"nothing that is needed for the keys {keys.namespace}:* is refused")
+        return Finding("permissions", "ok", f"every command that the keys {keys.namespace}:* need is allowed")
     refused = ", ".join(name.decode().upper() for name in reply)
     return Finding(
         "permissions", "wrong", f"the user of CONTACT_SYNC_REDIS_URL may not, on {keys.namespace}:*, {refused}"
@@ -95,29 +97,37 @@ def check_permissions(client: redis.Redis, keys: Keys) -> Finding:
 
 
 def check_persistence(info: Mapping[str, Any], appendfsync: str | None, save: str | None) -> Finding:
-    """What a crash of Redis may lose."""
+    """Says which changes a crash of Redis may lose."""
     if info.get("aof_enabled"):
         match appendfsync:
             case "always":
-                return Finding("persistence", "ok", "append-only file, synced always: a crash loses nothing accepted")
+                return Finding(
+                    "persistence",
+                    "ok",
+                    "append-only file, synced on every write: a crash loses nothing that was accepted",
+                )
             case "everysec":
-                return Finding("persistence", "ok", "append-only file, synced every second: a crash may lose the last")
+                return Finding(
+                    "persistence", "ok", "append-only file, synced every second: a crash may lose the last second"
+                )
             case _:
-                how = appendfsync or "in a way it does not tell"
-                return Finding("persistence", "warn", f"append-only file, synced {how}: a crash may lose what was not")
+                how = appendfsync or "in a way that the server does not tell"
+                return Finding(
+                    "persistence", "warn", f"append-only file, synced {how}: a crash may lose what was not synced yet"
+                )
     if save is None:
-        return Finding("persistence", "warn", "no append-only file; whether snapshots are taken it does not tell")
+        return Finding("persistence", "warn", "no append-only file; the server does not tell if it takes snapshots")
     if save:
         return Finding("persistence", "warn", "snapshots only: a crash loses all changes since the last one")
-    return Finding("persistence", "warn", "none: a restart of Redis loses everything that waits")
+    return Finding("persistence", "warn", "none: a restart of Redis loses everything that is waiting")
 
 
-# Asked first: a refusal would stand in Redis' own log of refusals, which somebody may watch.
+# Asked first: a refused command appears in Redis' own ACL log, which somebody may watch.
 _MAY_NOT_CONFIG = "return redis.acl_check_cmd and not redis.acl_check_cmd('config', 'get', 'save') and 1 or 0"
 
 
 def directive(client: redis.Redis, name: str) -> str | None:
-    """A directive of the server, None where it does not tell: hosted ones often do not."""
+    """The value of a directive; None if the server does not tell, as hosted ones often do not."""
     try:
         if command(client, "EVAL", _MAY_NOT_CONFIG, 0):
             return None
@@ -129,7 +139,7 @@ def directive(client: redis.Redis, name: str) -> str | None:
 
 
 def check_clock(client: redis.Redis, epoch: Callable[[], float]) -> Finding:
-    """Whether this machine's clock, which stamps changes, agrees with Redis', which the rules count by."""
+    """Compares this machine's clock, which stamps changes, with Redis' clock, which the rules use."""
     reply: Any = client.time()
     ahead = epoch() - (int(reply[0]) + int(reply[1]) / 1e6)
     if ahead * 1000 > AT_AHEAD_MS:
@@ -137,5 +147,7 @@ def check_clock(client: redis.Redis, epoch: Callable[[], float]) -> Finding:
         return Finding("clock", "wrong", f"this machine's is {ahead:.0f} s ahead of Redis': {rule}")
     if abs(ahead) > _SKEW_SECONDS:
         side = "ahead of" if ahead > 0 else "behind"
-        return Finding("clock", "warn", f"this machine's is {abs(ahead):.0f} s {side} Redis': orders may be wrong")
+        return Finding(
+            "clock", "warn", f"this machine's is {abs(ahead):.0f} s {side} Redis': changes may be ordered wrongly"
+        )
     return Finding("clock", "ok", "this machine's agrees with Redis'")

@@ -1,4 +1,4 @@
-"""What a producer wrote, held against each rule of CONTRACT section 2 (pure)."""
+"""Compares an entry that a producer wrote with each rule of section 2 of the contract. Pure."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ RULES: Final[Mapping[str, str]] = {
     "owner": "owner is 1 to 256 bytes of UTF-8 without control characters",
     "contact": "contact is 1 to 256 bytes of UTF-8 without control characters",
     "op": "op is upsert or delete",
-    "at": "at, where it is there, is Unix milliseconds, at most 5 minutes ahead of the entry",
-    "partition": "the entry lies in its owner's partition: CRC-32 of the owner, modulo the number of partitions",
-    "once": "no field stands twice",
+    "at": "at, if present, is Unix milliseconds, at most 5 minutes ahead of the entry",
+    "partition": "the entry is in its owner's partition: CRC-32 of the owner, modulo the number of partitions",
+    "once": "no field appears twice",
 }
 """An entry that breaks one becomes a dead letter."""
 
 ADVICE: Final[Mapping[str, str]] = {
-    "stamped": "at is there, so that the order of arrival does not matter",
-    "source": "source fits into 64 bytes; one that does not is ignored",
-    "traceparent": "traceparent is W3C trace context; one that is not is ignored",
-    "known": "every field is one of the contract's; others are ignored",
+    "stamped": "at is present, so that the order of arrival does not matter",
+    "source": "source has at most 64 bytes; a longer one is ignored",
+    "traceparent": "traceparent is W3C trace context; anything else is ignored",
+    "known": "every field is in the contract; others are ignored",
 }
-"""An entry that does not heed one is delivered all the same."""
+"""An entry that does not follow one is still delivered."""
 
 _FIELDS: Final = (b"owner", b"contact", b"op", b"at", b"source", b"traceparent")
 
 
 def faults(entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: int) -> dict[str, str]:
-    """The rules that an entry breaks, and the advice that it does not heed: each with what is wrong, without ids.
+    """Returns the rules and advice that an entry does not follow, each with what is wrong, without ids.
 
     Args:
         entry_id: the entry's id.
-        flat: its fields and values in turn.
-        partition: the partition whose log holds it.
-        partitions: how many there are.
+        flat: its fields and values, alternating.
+        partition: the partition that it is in.
+        partitions: the number of partitions.
     """
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     found = {}
@@ -61,14 +61,14 @@ def faults(entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: i
         found["at"] = at
     home = partition_of(fields.get(b"owner", b""), partitions)
     if b"owner" in fields and home != partition:
-        found["partition"] = f"in {partition}, its owner's is {home}"
+        found["partition"] = f"in {partition}, its owner belongs in {home}"
     twice = [name.decode() for name in _FIELDS[:4] if flat[::2].count(name) > 1]
     if twice:
         found["once"] = ", ".join(twice)
     reads = read_entry(entry_id, list(flat), partition, partitions)
     if isinstance(reads, Malformed) and not found:
-        found["once"] = reads.reason  # the reader has the last word
-    return found | _unheeded(fields)
+        found["once"] = reads.reason  # the reader decides
+    return found | _advice_not_followed(fields)
 
 
 def _at_fault(at: bytes | None, entry_ms: int) -> str | None:
@@ -78,10 +78,10 @@ def _at_fault(at: bytes | None, entry_ms: int) -> str | None:
         return "other characters than digits"
     if len(at) > 20 or int(at) > entry_ms + AT_AHEAD_MS:
         return "too far ahead"
-    return "no milliseconds: seconds perhaps" if int(at) < AT_MIN_MS else None
+    return "not milliseconds; perhaps seconds" if int(at) < AT_MIN_MS else None
 
 
-def _unheeded(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+def _advice_not_followed(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     found = {}
     if b"at" not in fields:
         found["stamped"] = "missing"

@@ -1,4 +1,4 @@
-"""Waits until nothing waits or is in flight."""
+"""Waits until all changes are delivered: none is waiting or in flight."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ if TYPE_CHECKING:
     from worker.admin.status import Status
 
 POLL_SECONDS: Final = 0.2
-"""Between two looks; a look at 64 partitions takes Redis a few milliseconds."""
+"""Time between two reads of the status: one of 64 partitions takes Redis a few milliseconds."""
 
 Drained = Literal["drained", "held", "timeout"]
 
 
 def drain(
-    look: Callable[[], Status],
-    on_look: Callable[[Status], None],
+    read: Callable[[], Status],
+    on_status: Callable[[Status], None],
     *,
     timeout_seconds: float | None,
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> tuple[Drained, Status]:
-    """Looks until it is over; returns how it ended, and the last look.
+    """Reads the status until nothing is left; returns how that ended, and the last status.
 
     Args:
-        look: looks at the namespace.
-        on_look: told of every look, for a progress bar.
-        timeout_seconds: when to give up, None for never; something is looked at once in any case.
-        monotonic: the clock of the timeout, in seconds.
-        sleep: how to wait between two looks.
+        read: reads the status of the namespace.
+        on_status: called with every status, to show progress.
+        timeout_seconds: when to give up, None for never; the status is read at least once.
+        monotonic: a clock, in seconds, for the timeout.
+        sleep: waits so many seconds.
     """
     ends = None if timeout_seconds is None else monotonic() + timeout_seconds
     while True:
-        status = look()
-        on_look(status)
+        status = read()
+        on_status(status)
         if status.idle:
             return "drained", status
-        # A partition that is still held does no harm to a held endpoint's verdict: nothing can go out.
+        # This holds even if a worker still has a partition: nothing can be sent while the gate is held.
         if status.gate.state == "held" and (status.backlog_events or status.pending_pairs):
             return "held", status
         left = None if ends is None else ends - monotonic()

@@ -1,4 +1,4 @@
-"""All that is known of one pair: what waits, what was confirmed, what may still act, what is dead, what comes next."""
+"""Reads all that is known of one pair: what is waiting, confirmed, late or dead, and what happens next."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from worker.core.pair import PairState, Readd, Remembered, Verdict
 
 SCAN_ENTRIES: Final = 200_000
-"""Most entries of the partition's log that are looked through; more than that takes seconds, and is said."""
+"""Maximum number of entries of the log that are read: more would take seconds. The user is told of the rest."""
 
 _PAGE: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the log that speaks of the pair: a change, or what is wrong with it."""
+    """An entry about the pair: the change in it, or what is wrong with it."""
 
     id: str
     says: Change | Malformed
@@ -51,17 +51,17 @@ class Explanation:
     """What is known of a pair.
 
     Attributes:
-        partition: where its changes lie.
-        entries: those of it that are in the log.
-        inbox: those of it that lie in the inbox, stamped as they will move on into the log.
-        cut: how many entries of the log were not looked through, 0 where all were.
-        pending: what was read of it and is not confirmed.
-        known: what was confirmed of it, as far as that is remembered.
+        partition: the partition of its owner.
+        entries: its entries in the log.
+        inbox: its entries in the inbox, stamped as they will be in the log.
+        cut: the number of entries of the log that were not read, 0 if all were.
+        pending: what workers have read and the endpoint has not confirmed.
+        known: what was confirmed, as far as that is remembered.
         mark: until when unanswered requests may still act on it.
         letters: its dead letters.
-        leased: whether a worker holds its partition right now.
-        next: what follows from all of this, None where nothing waits.
-        gate: the endpoint as the fleet sees it, and the time by Redis' clock.
+        leased: whether a worker holds its partition now.
+        next: what will be sent, None if nothing is waiting.
+        gate: the state of the endpoint, and the time by Redis' clock.
     """
 
     partition: int
@@ -77,31 +77,31 @@ class Explanation:
     gate: GateSnapshot
 
 
-def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about it
+def explain(  # noqa: PLR0913 - a pair is two values, beside all that is needed to read
     client: redis.Redis, keys: Keys, partitions: int, owner: str, contact: str, *, readd: Readd
 ) -> Explanation:
-    """Reads what is known of a pair; moves nothing.
+    """Reads what is known of a pair; changes nothing.
 
     Args:
         client: Redis.
         keys: the namespace's keys.
-        partitions: how many there are.
+        partitions: the number of partitions.
         owner: the owner's XC user id.
         contact: the contact's XC user id.
-        readd: what becomes of an upsert known to be later than a delete (CONTRACT section 3.2).
+        readd: what happens to an upsert that is known to be later than a delete (contract, section 3.2).
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
     pair, p = pair_of(owner.encode(), contact.encode()), partition_of(owner, partitions)
-    # The inbox and the log first: what moves on or is settled in between is then seen twice, which joins with itself,
-    # and never not at all.
+    # The inbox and the log first: a change that moves or is settled meanwhile is then read twice, which is harmless,
+    # but never missed.
     inbox = [
         Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions))
         for entry_id, fields in entries_of(client, keys, owner.encode(), contact.encode())
     ]
     entries, seen = _scan(client, keys, p, partitions, pair)
-    pending, new, old, mark, dead_pair, leased, length = _kept(client, keys, p, pair)
+    pending, new, old, mark, dead_pair, leased, length = _read_pair(client, keys, p, pair)
     dead = decode_dead_pair(dead_pair).confirmed if dead_pair is not None else None
     known = join_remembered(
         join_remembered(decode_remembered(new) if new else None, decode_remembered(old) if old else None), dead
@@ -116,7 +116,7 @@ def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about i
         pending=waiting,
         known=known,
         mark=decode_mark(mark) if mark else None,
-        # In all partitions: an entry that lies in a wrong one is a dead letter there.
+        # In all partitions: an entry in the wrong partition becomes a dead letter there.
         letters=list(DeadLetters(client, keys, partitions).find(Wanted(owner=owner, contact=contact))),
         leased=bool(leased),
         next=verdict(state, known, readd) if state is not None else None,
@@ -124,7 +124,7 @@ def explain(  # noqa: PLR0913 - a pair is two, and what it takes to read about i
     )
 
 
-def _kept(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any]:
+def _read_pair(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any]:
     pipe = client.pipeline(transaction=True)
     for key in (keys.pending(p), keys.ledger_new(p), keys.ledger_old(p), keys.late(p), keys.dead_pairs(p)):
         command(pipe, "HGET", key, pair)
@@ -134,7 +134,7 @@ def _kept(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any]:
 
 
 def _scan(client: redis.Redis, keys: Keys, p: int, partitions: int, pair: bytes) -> tuple[list[Entry], int]:
-    """The entries of a pair in its log, and how many entries were looked through."""
+    """Returns the entries of a pair in its log, and the number of entries that were read."""
     found, seen = [], 0
     for entry_id, flat in _entries(client, keys.events(p)):
         seen += 1

@@ -1,4 +1,4 @@
-"""What ``contact-sync check`` finds: one answer to one question (pure)."""
+"""One result of ``contact-sync check``. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ Severity = Literal["ok", "warn", "wrong"]
 
 
 class Finding(NamedTuple):
-    """One answer.
+    """One result.
 
     Attributes:
-        name: what was looked at.
-        severity: `ok`; `warn`, it works, but not as well or as safely as it might; `wrong`, it does not work.
-        message: what was found, without secrets.
+        name: what was checked.
+        severity: `ok`; `warn` if it works, but less well or safely than it could; `wrong` if it does not work.
+        message: one line, without secrets.
     """
 
     name: str

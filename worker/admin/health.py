@@ -1,4 +1,4 @@
-"""Whether the fleet makes progress: the question of whoever restarts workers, which is whether a restart would help."""
+"""Whether the fleet makes progress, or a restart of the workers would help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.core.gate import GateSnapshot
 
 WATCH_SECONDS: Final = 3.0
-"""How long an old backlog is watched for a move: more than a ticker sleeps, and than most requests take."""
+"""How long an old backlog is watched for progress: longer than a ticker sleeps, and than most requests take."""
 
 _POLL_SECONDS: Final = 0.2
 
@@ -37,12 +37,12 @@ _OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What was found.
+    """The health of the fleet.
 
     Attributes:
-        reason: why the fleet is healthy, or `no_progress`, the one reason for which it is not.
+        reason: why the fleet is healthy; only `no_progress` means that it is not.
         message: the same in words, without secrets or ids.
-        oldest_seconds: how long the oldest unconfirmed change has waited; None if none does, or nobody can tell.
+        oldest_seconds: how long the oldest unconfirmed change has waited; None if nothing is waiting or Redis is away.
     """
 
     reason: Reason
@@ -51,16 +51,16 @@ class Health:
 
     @property
     def healthy(self) -> bool:
-        """Whether there is progress, or a restart would not bring it about."""
+        """Whether there is progress, or a restart would not help."""
         return self.reason != "no_progress"
 
     @property
     def outside(self) -> bool:
-        """Whether the reason lies outside of the workers: they are well, and what they need is not."""
+        """Whether the reason is outside the workers: they are fine, but something they need is not."""
         return self.reason in _OUTSIDE
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of ``contact-sync health --json``, all but the bound."""
+        """The fields of ``contact-sync health --json`` except the bound."""
         return {
             "healthy": self.healthy,
             "reason": self.reason,
@@ -71,34 +71,34 @@ class Health:
 
 
 def default_bound_seconds(settings: WorkerSettings) -> float:
-    """The longest that a change waits in a fleet that is well, 30 s with the settings' defaults.
+    """The longest time that a change waits in a healthy fleet: 30 s with the default settings.
 
-    It lingers; the worker that had it dies, and another waits for its lease; the ticker died with that worker, so its
-    lease runs out too; then the request takes its time.
+    In the worst case the change lingers, its worker dies, the lease expires, the ticker's lease expires too because it
+    ran in that worker, and then the request takes until its timeout.
     """
     return settings.linger_seconds + settings.lease_seconds + TICKER_LEASE_SECONDS + settings.request_timeout_seconds
 
 
 def assess(
-    look: Callable[[], Status],
+    read: Callable[[], Status],
     *,
     bound_seconds: float,
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Health:
-    """One look where that tells; else the backlog is watched for a while: after an outage it is old, and moves.
+    """Reads the status once if that is enough; otherwise watches the backlog, which may be old but moving.
 
     Args:
-        look: looks at the namespace.
-        bound_seconds: an oldest change younger than this is progress enough.
-        monotonic: the clock of the watch, in seconds.
-        sleep: how to wait between two looks.
+        read: reads the status of the namespace.
+        bound_seconds: if the oldest change is younger than this, the fleet makes progress.
+        monotonic: a clock, in seconds.
+        sleep: waits so many seconds.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
     ends = monotonic() + WATCH_SECONDS
-    first = last = look()
+    first = last = read()
     while True:
         found = _settled(last, bound_seconds)
         if found is not None:
@@ -111,11 +111,11 @@ def assess(
         if monotonic() >= ends:
             return Health("no_progress", _stands(last, waited), last.oldest_seconds)
         sleep(_POLL_SECONDS)
-        last = look()
+        last = read()
 
 
 def _settled(found: Status, bound_seconds: float) -> Health | None:
-    """What one look tells, None where it takes another."""
+    """The health if one status is enough to tell, else None."""
     oldest = found.oldest_seconds
     if oldest is None:
         return Health("idle", "nothing waits")
@@ -123,7 +123,7 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:
     if oldest < bound_seconds:
         return Health("progress", f"{waited}, less than {in_words(bound_seconds)}", oldest)
     if found.in_flight:
-        # A lease lives by progress alone: the holder that hangs loses it, and one that is dead does not get another.
+        # Only progress renews a lease: a worker that hangs loses it, and a dead one gets no other.
         return Health("progress", f"{waited}, but {found.in_flight:,} partitions are worked on", oldest)
     gate = found.gate
     if gate.state != "ok" and not _overdue(gate, bound_seconds):
@@ -138,12 +138,12 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:
 
 
 def _overdue(gate: GateSnapshot, bound_seconds: float) -> bool:
-    """Whether the endpoint might have been tried long ago, and nobody did: that is no fault of the endpoint."""
+    """Whether a request could have been sent long ago but was not: that is not the endpoint's fault."""
     return not gate.wait_ms and gate.now_ms - gate.not_before_ms >= 1000 * bound_seconds
 
 
 def _moved(before: Status, after: Status) -> bool:
-    """Whether a worker did anything between two looks; what producers do moves the backlog, and is no progress."""
+    """Whether a worker did anything in between. Producers move the backlog too, but that is not progress."""
     return _done(before) != _done(after)
 
 

@@ -1,7 +1,7 @@
-"""Another number of partitions: on an empty log, with deliveries paused, and so that a kill on the way can be mended.
+"""Changes the number of partitions of an empty log while deliveries are paused; can be run again after a crash.
 
-While the number changes each log is closed: a text stands in the stream's place, so that no producer in any language
-can append where nobody would read. What is remembered of confirmed outcomes moves to where its owners go.
+While the number changes, every log is closed: a string replaces the stream, so that no producer, in any language, can
+append where nobody would read. Remembered outcomes move to the new partitions of their owners.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _PAGE: Final = 1_000
 _AT_ONCE: Final = 256  # partitions in one round trip
 
 _IN_THE_WAY: Final = {
-    b"lease": "a worker holds it: stop the workers, and wait until its lease is over",
-    b"events": "entries lie in its log: stop the producers, contact-sync resume, contact-sync drain",
-    b"pending": "pairs wait in it: contact-sync resume, contact-sync drain",
-    b"late": "requests without an answer may still act on pairs of it: contact-sync resume, and wait",
+    b"lease": "a worker holds it: stop the workers, and wait until its lease expires",
+    b"events": "its log has entries: stop the producers, contact-sync resume, contact-sync drain",
+    b"pending": "pairs are waiting in it: contact-sync resume, contact-sync drain",
+    b"late": "unanswered requests may still change its pairs: contact-sync resume, and wait",
     b"dead": "it has dead letters: contact-sync dead-letters redrive or purge",
 }
 
 
 class NotNow(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """The number of partitions cannot be changed as things are; nothing was changed."""
+    """The number of partitions cannot be changed now; nothing was changed."""
 
 
 class Moved(NamedTuple):
-    """What was done: the number before and after, and how many remembered pairs went to another partition."""
+    """The number of partitions before and after, and the number of remembered pairs that moved."""
 
     before: int
     after: int
@@ -45,19 +45,19 @@ class Moved(NamedTuple):
 
 
 def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
-    """Changes the number of partitions, or finishes what was cut short.
+    """Changes the number of partitions, or finishes a change that was interrupted.
 
     Args:
         client: Redis.
         keys: the namespace's keys.
-        to: how many there will be.
+        to: the new number.
 
     Raises:
-        NotNow: something is in the way; it says what, and what to do.
-        redis.RedisError: Redis does not answer, or refuses: until this is run again nothing is appended or delivered.
+        NotNow: something prevents it; the message says what, and what to do.
+        redis.RedisError: Redis does not answer, or refuses. Nothing is appended or delivered until this is run again.
     """
     before, begun = _recorded(client, keys, to)
-    _check_nobody_works(client, keys)
+    _check_nobody_is_working(client, keys)
     if not begun:
         client.hset(keys.config, "repartitioning", str(to))
     _close(client, keys, before, to)
@@ -69,20 +69,20 @@ def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
 
 
 def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
-    """The number as it is, and whether the change was begun before."""
+    """The recorded number, and whether a change was begun before."""
     partitions, log_format, begun = client.hmget(keys.config, ["partitions", "format", "repartitioning"])
     if partitions is None:
         raise NotNow("no number of partitions is recorded yet: the first producer or worker records its own")
     if int(log_format or LOG_FORMAT) != LOG_FORMAT or not 1 <= int(partitions) <= MAX_PARTITIONS:
-        raise NotNow("what is recorded of the log was written by another version")
+        raise NotNow("another version of contact-sync wrote this log")
     if begun is not None and int(begun) != to:
         raise NotNow(f"the number is being changed to {int(begun)}: finish that first, with that number")
     if begun is None and int(partitions) == to:
-        raise NotNow(f"there are {to} partitions already")
+        raise NotNow(f"there are already {to} partitions")
     return int(partitions), begun is not None
 
 
-def _check_nobody_works(client: redis.Redis, keys: Keys) -> None:
+def _check_nobody_is_working(client: redis.Redis, keys: Keys) -> None:
     if not Gate(client, keys).snapshot().paused_ms:
         raise NotNow("deliveries are not paused: stop the producers, contact-sync drain, contact-sync pause")
     if client.exists(keys.ticker):
@@ -90,7 +90,7 @@ def _check_nobody_works(client: redis.Redis, keys: Keys) -> None:
 
 
 def _close(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
-    """Closes every log, or none of them where anything lies in one."""
+    """Closes every log, or none of them if any partition is not empty."""
     text = f"closed: the number of partitions became {to}"
     closed: list[int] = []
     for first in range(0, before, _AT_ONCE):
@@ -111,9 +111,9 @@ def _held(keys: Keys, p: int) -> list[str]:
 
 
 def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int) -> int:
-    """Moves what a partition's ledgers remember to where the owners go; a step moves whole, so it can be repeated."""
+    """Moves what a partition's ledgers remember to the owners' new partitions; each step is atomic and repeatable."""
     moved = 0
-    for ledger in (keys.ledger_old, keys.ledger_new):  # in this order, so that the newer one has the last word
+    for ledger in (keys.ledger_old, keys.ledger_new):  # in this order, so that the newer one wins
         cursor = -1
         while cursor:
             reply: Any = client.hscan(ledger(p), max(cursor, 0), count=_PAGE)
@@ -138,16 +138,16 @@ def _move_totals(client: redis.Redis, keys: Keys, p: int) -> None:
 
 
 def _finish(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
-    """Opens the logs that there are now, and records their number, in one step.
+    """Opens the logs and records their number, in one step.
 
-    All that a partition remembers it remembers since the latest rotation of any, and one ledger's time before.
+    Every partition takes the latest rotation time of all, so that none claims to remember more than it does.
     """
     rotated = max((int(client.hget(keys.partition(p), "rotated") or 0) for p in range(max(before, to))), default=0)
     closed = [p for p in range(to) if client.type(keys.events(p)) == b"string"]
     _open(client, keys, closed, {"partitions": to, "repartitioning": None}, rotated or None, to)
 
 
-def _open(  # noqa: PLR0913, PLR0917 - one step, whatever it is part of
+def _open(  # noqa: PLR0913, PLR0917 - one step of both callers
     client: redis.Redis,
     keys: Keys,
     closed: list[int],

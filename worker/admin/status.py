@@ -1,4 +1,4 @@
-"""What waits, since when, what was done, and the endpoint's health: one look at all of it, which moves nothing."""
+"""Reads the status of a namespace: what is waiting, since when, what was done, and how the endpoint is."""
 
 from __future__ import annotations
 
@@ -27,43 +27,43 @@ TOTALS: Final = (
     *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
     *("upserts_confirmed", "deletes_confirmed", "inserted", "deleted", "dead_lettered", "forgotten"),
 )
-"""The counters of CONTRACT section 6, in its order, and what was forgotten on demand."""
+"""The counters of section 6 of the contract, in its order."""
 
 _ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten")
-"""Each accepted entry ends in exactly one of these, or waits."""
+"""Each accepted entry ends in exactly one of these, or is waiting."""
 
 _HEADS: Final = 100
-"""Entries of each log that are looked at for the oldest delete."""
+"""Number of entries of each log that are read to find the oldest delete."""
 
-_AT_ONCE: Final = 64  # partitions looked at in one transaction, which Redis does nothing else beside
+_AT_ONCE: Final = 64  # partitions read in one transaction, which blocks Redis for its time
 
 
 class Lost(NamedTuple):
-    """What came back without changes that it had accepted.
+    """When Redis lost changes that it had accepted.
 
     Attributes:
-        after_ms: the last moment that Redis remembered when it came back (Unix ms), 0 where it was empty.
-        before_ms: when that was noticed: what was accepted between the two may be gone.
+        after_ms: the last time that Redis remembered when it came back (Unix ms), 0 if it was empty.
+        before_ms: when a worker noticed (Unix ms): changes accepted between the two may be lost.
     """
 
     after_ms: int
     before_ms: int
 
     def as_json(self) -> dict[str, Any]:
-        """Both as `status --json` gives them."""
+        """Both as in `status --json`."""
         after = iso_utc(self.after_ms) if self.after_ms else None
         return {"accepted_after": after, "accepted_before": iso_utc(self.before_ms)}
 
 
 class Part(NamedTuple):
-    """One partition at a glance.
+    """Numbers of one partition.
 
     Attributes:
         backlog: entries in its stream.
-        pending: pairs that were read and are not confirmed.
-        dead: its dead letters.
-        oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if none waits.
-        oldest_delete_ms: the same of its oldest delete.
+        pending: pairs that workers have read and the endpoint has not confirmed.
+        dead: dead letters.
+        oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if there is none.
+        oldest_delete_ms: the same for its oldest delete.
         leased: whether a worker holds it.
     """
 
@@ -77,26 +77,26 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One look at a namespace.
+    """The status of a namespace.
 
     Attributes:
-        partitions: how many there are.
+        partitions: the number of partitions.
         backlog_events: entries in the streams.
-        pending_pairs: pairs that were read and are not confirmed.
-        in_flight: partitions that a worker holds right now.
-        oldest_ms: when Redis accepted the oldest unconfirmed change (Unix ms), None if none waits.
-        oldest_delete_ms: the same of the oldest delete, as far as the first entries of each log tell.
-        dead_letters: how many there are.
-        worker_awake: whether the ticker of some worker is alive.
-        gate: the endpoint as the fleet sees it, and the time by Redis' clock.
+        pending_pairs: pairs that workers have read and the endpoint has not confirmed.
+        in_flight: partitions that a worker holds now.
+        oldest_ms: when Redis accepted the oldest unconfirmed change (Unix ms), None if there is none.
+        oldest_delete_ms: the same for the oldest delete, among the first entries of each log.
+        dead_letters: the number of dead letters.
+        worker_awake: whether the ticker of any worker is alive.
+        gate: the state of the endpoint, and the time by Redis' clock.
         totals: the counters; `events` includes the entries that are still in the streams.
         wrong_type_partitions: those with a key of the wrong type, which something else wrote.
-        lost: when Redis had lost changes that it had accepted, None unless that was noticed and not acknowledged.
+        lost: when Redis lost changes, None if it lost none or that is acknowledged.
         replaced_partitions: those whose log is not the one that was read before, until acknowledged.
-        workers: the worker processes that were seen in the last minute.
+        workers: the worker processes seen in the last minute.
         parts: each partition, in order.
-        counted: every counter there is, also those that are in none of the `totals`.
-        inbox_entries: entries in the inbox, which the ticker moves on into the streams.
+        counted: every counter, including those that are not in `totals`.
+        inbox_entries: entries in the inbox, which the ticker moves into the streams.
         wrong_type_inbox: whether the inbox's key has the wrong type.
     """
 
@@ -121,17 +121,17 @@ class Status:
 
     @property
     def waiting_changes(self) -> int:
-        """Changes that were accepted and have not ended yet; several of one pair and op count as one."""
+        """Accepted changes that have not ended yet; several of one pair and op count as one."""
         return self.totals["events"] - sum(self.totals[name] for name in _ENDS)
 
     @property
     def oldest_seconds(self) -> float | None:
-        """Time since Redis accepted the oldest unconfirmed change, None if none waits."""
+        """Time since Redis accepted the oldest unconfirmed change, None if there is none."""
         return self._since(self.oldest_ms)
 
     @property
     def oldest_delete_seconds(self) -> float | None:
-        """The same of the oldest delete: a contact that was removed and is still there is what people notice."""
+        """The same for the oldest delete: people notice a removed contact that is still there."""
         return self._since(self.oldest_delete_ms)
 
     def _since(self, ms: int | None) -> float | None:
@@ -139,29 +139,29 @@ class Status:
 
     @property
     def retry_at_ms(self) -> int | None:
-        """When the next probe may go out (Unix ms), None while the endpoint is well."""
+        """When the next probe may be sent (Unix ms), None while the gate is open or paused."""
         if self.gate.state == "ok" or self.gate.paused_ms:
             return None
         return self.gate.now_ms + self.gate.wait_ms if self.gate.wait_ms else self.gate.not_before_ms or None
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """Whether nothing is waiting and nothing is in flight."""
         return not (self.inbox_entries or self.backlog_events or self.pending_pairs or self.in_flight)
 
     def lost_words(self) -> str:
-        """What Redis lost, as far as anybody can tell; empty where nothing was noticed."""
+        """Says what Redis lost, as far as that is known; empty if no loss was noticed."""
         parts = []
         if self.lost is not None:
             after = f"after {iso_utc(self.lost.after_ms)} and " if self.lost.after_ms else ""
             parts.append(f"Redis came back without changes accepted {after}before {iso_utc(self.lost.before_ms)}")
         if self.replaced_partitions:
             numbers = ", ".join(map(str, self.replaced_partitions))
-            parts.append(f"another log stood in partitions {numbers}, and was read from its start")
+            parts.append(f"the log of partitions {numbers} was replaced, and was read from its start")
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of CONTRACT section 6, and some more."""
+        """The fields of `status --json`."""
         gate, retry_at = self.gate, self.retry_at_ms
         return {
             "at": iso_utc(gate.now_ms),
@@ -205,22 +205,21 @@ def _earliest(times: Iterable[int | None]) -> int | None:
 
 
 def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
-    """Looks at all partitions, each of them at one moment, so that its numbers add up.
+    """Reads all partitions, each in one transaction, so that its numbers add up.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    inbox_entries, inbox_ms, wrong_type_inbox = _inbox(
-        client, keys
-    )  # first: what moves on meanwhile is seen in its partition
+    # The inbox first: an entry that moves meanwhile is counted in its partition.
+    inbox_entries, inbox_ms, wrong_type_inbox = _inbox(client, keys)
     parts: list[Part] = []
     counted: Counter[str] = Counter()
     wrong_type, replaced = [], []
-    for p, replies in _look(client, keys, partitions):
+    for p, replies in _replies(client, keys, partitions):
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
             wrong_type.append(p)
-        # What stands in the place of one key hides that one, not the others.
+        # A key of the wrong type hides its own number, not the others.
         parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
         if fits[4] and fits[4][-1]:
             replaced.append(p)
@@ -251,7 +250,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
 
 
 def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None, bool]:
-    """How many entries the inbox holds, when Redis accepted the oldest (Unix ms), and whether it is none of ours."""
+    """The number of entries in the inbox, when Redis accepted the oldest (Unix ms), if the key has the wrong type."""
     try:
         head = command(client, "XRANGE", keys.inbox, "-", "+", "COUNT", 1)
         return (int(client.xlen(keys.inbox)), entry_time_ms(head[0][0]), False) if head else (0, None, False)
@@ -272,7 +271,7 @@ def _lost(client: redis.Redis, keys: Keys) -> Lost | None:
 
 
 def acknowledge(client: redis.Redis, keys: Keys, partitions: int) -> None:
-    """Forgets that changes were lost: somebody has taken note.
+    """Records that an operator knows of lost changes: the status no longer shows them.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -287,8 +286,8 @@ def acknowledge(client: redis.Redis, keys: Keys, partitions: int) -> None:
 _EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, (None, None, None), 0, {})
 
 
-def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, list[Any]]]:
-    looked = []
+def _replies(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, list[Any]]]:
+    replies_by_partition = []
     for first in range(0, partitions, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, partitions))
         pipe = client.pipeline(transaction=True)
@@ -305,5 +304,5 @@ def _look(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, l
             if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
                 raise reply
         width = len(_EMPTY)
-        looked += [(p, replies[i * width : (i + 1) * width]) for i, p in enumerate(several)]
-    return looked
+        replies_by_partition += [(p, replies[i * width : (i + 1) * width]) for i, p in enumerate(several)]
+    return replies_by_partition

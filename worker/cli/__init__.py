@@ -1,1 +1,1 @@
-"""The commands, one module each: options in, words or JSON out. What they tell is read by the modules beside."""
+"""The commands, one module each: they parse options, call the other rooms, and print words or JSON."""

@@ -1,4 +1,4 @@
-"""``contact-sync check``: is everything there and right?"""
+"""``contact-sync check``: checks settings, Redis, broker, credentials and endpoint."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Example:
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(*, as_json: bool) -> None:
-    """Look whether everything is there and right: one line each, exit status 1 if any is wrong.
+    """Check settings, Redis, broker, credentials and endpoint, one line each.
 
-    The endpoint is asked by a request that changes nothing.
+    To check the endpoint it sends a request that changes nothing. Exit status 1 if anything is wrong.
     """
     settings = load_worker_settings(require_credentials=False)
     findings = []
@@ -45,5 +45,5 @@ def check(*, as_json: bool) -> None:
 
 
 def _set_variables() -> set[str]:
-    """The names that are set, in the environment or in ``.env``."""
+    """Names of the variables in the environment and in ``.env``."""
     return {*os.environ, *dotenv_values(".env", interpolate=False)}

@@ -1,4 +1,4 @@
-"""``contact-sync conform``: reads back what a producer wrote, and says rule by rule what is right and wrong."""
+"""``contact-sync conform``: checks what a producer wrote against each rule of the log."""
 
 from __future__ import annotations
 
@@ -20,36 +20,45 @@ Example:
   contact-sync conform --partition 7 --last 20 --json
 """
 
-_SHOWN = 3  # entries named of each rule
+_SHOWN = 3  # entries shown for each rule
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--partition", type=click.IntRange(0), metavar="N", help="Of this one alone.  [default: all]")
-@click.option("--last", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="Newest of each.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--partition", type=click.IntRange(0), metavar="N", help="Check only this partition.  [default: all]")
+@click.option(
+    "--last",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Check the newest N entries of each partition.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def conform(*, partition: int | None, last: int, as_json: bool) -> None:
-    """Read back what a producer wrote, and say rule by rule what is right and wrong.
+    """Check what a producer wrote against each rule of the log.
 
-    Workers take from the log what they have read: try a producer where none runs.
-    Exit status 0 if all entries conform; 1 if one does not, or there is none.
+    Workers remove entries from the log, so test a producer while no worker runs. Exit status 0 if all entries conform;
+    1 if one does not, or if there are none.
     """
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as opened:
         if partition is not None and partition >= opened.partitions:
-            raise click.BadParameter(f"there are {opened.partitions}, numbered from 0", param_hint="--partition")
-        found = _judged(opened, range(opened.partitions) if partition is None else [partition], last)
+            raise click.BadParameter(
+                f"must be less than {opened.partitions}, the number of partitions", param_hint="--partition"
+            )
+        found = _check_entries(opened, range(opened.partitions) if partition is None else [partition], last)
     wrong = [each for each in found if any(rule in RULES for rule in each["faults"])]
     if as_json:
         echo_json({"entries": len(found), "conform": len(found) - len(wrong), "rules": _by_rule(found)})
     elif found:
-        _say(found)
+        _echo(found)
     if not found:
-        raise Failure("there is no entry to look at: a producer writes one, or a worker has settled all of them")
+        raise Failure("the log has no entries: no producer wrote any, or a worker has settled them all")
     if wrong:
         raise Failure(f"{len(wrong):,} of {len(found):,} entries do not conform")
 
 
-def _judged(opened: Session, partitions: Any, last: int) -> list[dict[str, Any]]:
+def _check_entries(opened: Session, partitions: Any, last: int) -> list[dict[str, Any]]:
     keys = opened.keys
     kinds = round_trip(opened.client, [("TYPE", keys.events(p)) for p in partitions])
     logs = [p for p, kind in zip(partitions, kinds, strict=True) if kind == b"stream"]
@@ -76,11 +85,11 @@ def _by_rule(found: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _say(found: list[dict[str, Any]]) -> None:
+def _echo(found: list[dict[str, Any]]) -> None:
     for each in _by_rule(found).values():
         wrong = each["wrong"]
         word, color = ("ok", "green") if not wrong else ("wrong", "red") if each["required"] else ("advice", "yellow")
-        count = f" ({len(wrong):,} of {len(found):,} entries not)" if wrong else ""
+        count = f" ({len(wrong):,} of {len(found):,} entries do not)" if wrong else ""
         click.echo(f"{painted(f'{word:7}', color)} {each['text']}{count}")
         for one in wrong[:_SHOWN]:
             click.echo(f"          entry {one['entry']} of partition {one['partition']}: {printable(one['fault'])}")

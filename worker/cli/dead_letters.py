@@ -1,4 +1,4 @@
-"""``contact-sync dead-letters``: what could not be delivered, and back into the log with it."""
+"""``contact-sync dead-letters``: lists, redrives and purges changes that could not be delivered."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from worker.store.dead_letters import Redriven
 
 _WHY_NOT: Final[dict[Redriven, str]] = {
-    "outdated": "newer knowledge of its pair was confirmed since",
-    "forgotten": "it lay longer than its pair is remembered, so newer knowledge cannot be ruled out: say it again",
-    "malformed": "the entry breaks a rule of the log, and would again",
-    "gone": "it is no dead letter any more",
+    "outdated": "a newer change of its pair was confirmed since",
+    "forgotten": "it is older than the memory of its pair, so a newer change may have been confirmed: send it again",
+    "malformed": "the entry breaks a rule of the log, and would break it again",
+    "gone": "it is no longer a dead letter",
 }
 
 _Command = TypeVar("_Command", bound="Callable[..., None]")
@@ -45,28 +45,32 @@ Example:
 """
 )
 def dead_letters() -> None:
-    """What could not be delivered, and back into the log with it.
+    """List, show, redrive or purge changes that could not be delivered.
 
-    Letters are named by their ids, by --owner, --contact, --reason and --older-than, or both; without any, all are
-    meant.
+    Select letters by their ids, by --owner, --contact, --reason and --older-than, or by both. Without any of them, a
+    command takes all letters.
     """
 
 
 def _check_ids(_ctx: click.Context, _param: click.Parameter, ids: tuple[str, ...]) -> tuple[str, ...]:
     for letter_id in ids:
         if not re.fullmatch(r"[0-9]{1,5}-[0-9]{1,15}", letter_id):
-            raise click.BadParameter("an id is a partition and a number, such as 17-3")
+            raise click.BadParameter("must be a partition and a number, such as 17-3")
     return tuple(dict.fromkeys(ids))
 
 
 def _selecting(command: _Command) -> _Command:
-    """Gives a command the arguments and options that say which letters are meant."""
+    """Adds the arguments and options that select letters."""
     for add in (
-        click.option("--json", "as_json", is_flag=True, help="As JSON."),
-        click.option("--older-than", type=Duration(), help="Only letters that have lain there as long, such as 30d."),
-        click.option("--reason", help="Only letters with this reason, such as refused or bad_op."),
-        click.option("--contact", help="Only letters of this contact."),
-        click.option("--owner", help="Only letters of this owner."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option(
+            "--older-than",
+            type=Duration(),
+            help="Only letters older than this, such as 90s, 15m, 6h or 30d.  [default: any age]",
+        ),
+        click.option("--reason", help="Only letters with this reason, such as refused or bad_op.  [default: any]"),
+        click.option("--contact", help="Only letters of this contact.  [default: any]"),
+        click.option("--owner", help="Only letters of this owner.  [default: any]"),
         click.argument("ids", nargs=-1, metavar="[ID]...", callback=_check_ids),
     ):
         command = add(command)
@@ -81,7 +85,7 @@ class _Found(NamedTuple):
 
 @contextmanager
 def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
-    """The letters that are wanted; an id that names none is said, and fails the command once it has done the rest."""
+    """The selected letters. If an id is unknown, the command does the rest first, and then fails."""
     older_than = selection.pop("older_than")
     wanted = Wanted(**selection)
     settings = load_worker_settings(require_credentials=False)
@@ -120,9 +124,9 @@ def list_letters(*, as_json: bool, **selection: Any) -> None:
 @dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters show 17-3\n")
 @_selecting
 def show(*, as_json: bool, **selection: Any) -> None:
-    """Show all that is known of dead letters.
+    """Show every field of dead letters.
 
-    With --json it is a list, as that of `list`.
+    With --json it prints the same list as `list`.
     """
     with _finding(selection) as (_, found, _settings):
         if as_json:
@@ -147,8 +151,8 @@ def _shown(value: object) -> str:
 def redrive(*, as_json: bool, **selection: Any) -> None:
     """Put dead letters back into the log.
 
-    A change keeps its `at`; one without counts as of the time of its entry. Exit status 1 if any letter was not put
-    back: what newer knowledge outdates, or what breaks a rule of the log, stays a dead letter.
+    A change keeps its `at`; if it has none, it gets the time of its entry. A letter stays a dead letter if a newer
+    change was confirmed, or if it breaks a rule of the log. Exit status 1 if any letter was not put back.
     """
     with _finding(selection) as (letters, found, settings):
         wanted = list(found)
@@ -167,14 +171,14 @@ def redrive(*, as_json: bool, **selection: Any) -> None:
 
 @dead_letters.command(epilog="\b\nExample:\n  contact-sync dead-letters purge --reason bad_op --older-than 30d --yes\n")
 @_selecting
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
 def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:
-    """Remove dead letters for good; asks first."""
+    """Remove dead letters permanently; asks first."""
     if not yes and not sys.stdin.isatty():
-        raise Failure("purge asks first, and nobody can answer here: say --yes", EXIT_USAGE)
+        raise Failure("purge asks first, but standard input is not a terminal: add --yes", EXIT_USAGE)
     with _finding(selection) as (letters, found, _settings):
         wanted = list(found)
-        if wanted and not yes and not click.confirm(f"Remove {len(wanted):,} dead letters for good?", err=True):
+        if wanted and not yes and not click.confirm(f"Remove {len(wanted):,} dead letters permanently?", err=True):
             raise Failure("nothing was removed")
         removed = letters.purge(wanted)
         if as_json:
@@ -184,7 +188,7 @@ def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:
 
 
 def _echo_array(letters: Iterable[DeadLetter]) -> None:
-    """A JSON list, a line for each letter, written as they are read: there may be many."""
+    """Writes a JSON list, one line for each letter, while it reads them: there may be many."""
     opening = "["
     for letter in letters:
         click.echo(opening + "\n  " + orjson.dumps(letter.as_json()).decode(), nl=False)

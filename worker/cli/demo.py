@@ -1,4 +1,4 @@
-"""`contact-sync demo`: the whole system at work on this machine, with nothing installed but the package."""
+"""``contact-sync demo``: shows the whole system on this machine; it needs only this package."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from worker.local.redis import EmbeddedRedisError
 from worker.local.redis_binary import RedisNotFoundError
 
 DEADLINE_SECONDS: Final = 55.0
-"""When it ends at the latest, whatever is left to do: who watches a demo gives it a minute."""
+"""Time after which it ends in any case: people watch a demo for a minute."""
 
 DEFAULT_SECONDS: Final = 10.0
-"""How long the traffic lasts: long enough for an outage and a killed worker to fit in."""
+"""How long changes flow: long enough for an outage and a killed worker."""
 
 CLOSING_SECONDS: Final = 3.0
-"""Of the deadline, what is left for the comparison and for ending what was started."""
+"""Part of the deadline that is kept for the comparison and for stopping all processes."""
 
 _NEXT = """
 Next:
   contact-sync --help                  every command, each with an example
-  contact-sync up --stand-in           such a system to send changes of your own to
-  contact-sync endpoint --port 8080    the stand-in endpoint alone, with faults to order
+  contact-sync up --stand-in           run such a system, and send your own changes
+  contact-sync endpoint --port 8080    only the stand-in endpoint, with faults on demand
   README.md                            how to produce changes, run workers and watch them
 """
 
@@ -51,17 +51,17 @@ Example:
     type=click.FloatRange(3, 25),
     default=DEFAULT_SECONDS,
     show_default=True,
-    help="How long changes flow; the whole takes some 10 seconds more.",
+    help="How many seconds changes flow. The whole demo takes about 10 seconds longer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; what happens goes to standard error.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and the progress to standard error.")
 def demo(*, seconds: float, as_json: bool) -> None:
-    """Show the whole system at work on this machine.
+    """Show the whole system on this machine.
 
-    It starts a Redis, a stand-in endpoint and a worker of its own, lets changes flow, takes the endpoint away and
-    kills the worker on the way, and compares in the end what the endpoint holds with what it must. Nothing else on this
-    machine is touched, and nothing is left behind.
+    It starts its own Redis, stand-in endpoint and worker, sends changes, stops the endpoint for a while, kills the
+    worker, and finally compares the contacts at the endpoint with what they must be. It touches nothing else on this
+    machine and leaves nothing behind.
 
-    It exits with 0 if every pair is right, else with 1.
+    Exit status 0 if every pair is right, else 1.
     """
     sys.exit(run_demo(seconds=seconds, as_json=as_json))
 
@@ -69,12 +69,12 @@ def demo(*, seconds: float, as_json: bool) -> None:
 def run_demo(
     *, seconds: float = DEFAULT_SECONDS, as_json: bool = False, deadline_seconds: float = DEADLINE_SECONDS
 ) -> int:
-    """Runs the demo, shows it, and returns the exit status: 0 if all is right, 1 if not, 130 after Ctrl-C.
+    """Runs and shows the demo; returns the exit status: 0 if all is right, 1 if not, 130 after Ctrl-C.
 
     Args:
         seconds: how long changes flow.
-        as_json: whether the summary goes to standard output as JSON, and all else to standard error.
-        deadline_seconds: when it ends at the latest.
+        as_json: whether it prints the summary as JSON, and everything else to standard error.
+        deadline_seconds: time after which it ends in any case.
     """
     try:
         with exiting_on_sigterm():

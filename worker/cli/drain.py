@@ -1,4 +1,4 @@
-"""``contact-sync drain``: waits until nothing waits or is in flight."""
+"""``contact-sync drain``: waits until all changes are delivered."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Example:
-  contact-sync drain --timeout 60 && echo 'all of it is delivered'
+  contact-sync drain --timeout 60 && echo 'all changes are delivered'
 """
 
 
@@ -33,13 +33,13 @@ Example:
     "timeout_seconds",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Give up after so long, with exit status 1.  [default: never]",
+    help="Give up after so many seconds, with exit status 1.  [default: never]",
 )
 def drain(*, timeout_seconds: float | None) -> None:
-    """Wait until nothing waits or is in flight.
+    """Wait until all changes are delivered: none is waiting or in flight.
 
-    Exit status 0 when that is so; 1 at the timeout, or at once where the endpoint is held, with the reason.
-    Dead letters do not wait.
+    Exit status 0 then; 1 at the timeout, or at once if the endpoint is held, with the reason. Dead letters do not count
+    as waiting.
     """
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as (client, keys, partitions), _progress() as show:
@@ -56,9 +56,9 @@ def drain(*, timeout_seconds: float | None) -> None:
 
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
     gate = last.gate
-    left = f"{last.backlog_events:,} entries and {last.pending_pairs:,} pairs wait"
+    left = f"{last.backlog_events:,} entries and {last.pending_pairs:,} pairs are waiting"
     if last.inbox_entries:
-        left += f", and {last.inbox_entries:,} entries in the inbox"
+        left += f", beside {last.inbox_entries:,} entries in the inbox"
     if last.oldest_seconds is not None:
         left += f", the oldest for {in_words(last.oldest_seconds)}"
     endpoint = f"the endpoint is {gate.state.replace('_', ' ')}"
@@ -73,19 +73,19 @@ def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
 
 
 def _progress() -> AbstractContextManager[Callable[[Status], Any]]:
-    """Shows each look on standard error, if that is a terminal."""
+    """Shows each status on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         return nullcontext(lambda _: None)
     return _LiveProgress()
 
 
 class _LiveProgress:
-    """One line on the terminal that says what is left."""
+    """One line on the terminal that shows what is left."""
 
     def __enter__(self) -> Callable[[Status], None]:
-        from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+        from rich.console import Console  # noqa: PLC0415 - only a terminal needs rich
 
-        self._live = Console(stderr=True).status("looking")
+        self._live = Console(stderr=True).status("reading the status")
         self._live.start()
         return self._show
 

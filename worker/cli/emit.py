@@ -1,4 +1,4 @@
-"""``contact-sync emit``: changes from JSON lines into the log."""
+"""``contact-sync emit``: appends changes from JSON lines to the log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _REDRAW_LINES: Final = 1_000
 @click.option(
     "--unsent",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to append what Redis did not accept.  [default: standard output]",
+    help="File to append the changes to that Redis did not accept.  [default: standard output]",
 )
 def emit(*, file: BinaryIO, unsent: Path | None) -> None:
     """Append changes to the log from JSON lines, from FILE or standard input.
@@ -46,8 +46,8 @@ def emit(*, file: BinaryIO, unsent: Path | None) -> None:
     A line is {"owner": "1", "contact": "2", "op": "upsert"}, or "delete"; "at" (Unix milliseconds) and "source" are
     optional. Bad lines are reported by number and skipped; exit status 1 if there were any.
 
-    What Redis did not accept, and all lines after it, are written out as stamped: emit that again later, and not the
-    whole input, whose lines would be stamped anew.
+    If Redis does not accept a change, that change and all after it are written out with their time stamps. Emit those
+    again later, not the whole input: its lines would get new time stamps.
     """
     settings = load_settings(ProducerSettings)
     read = read_lines(cast("io.BufferedReader", file))
@@ -56,7 +56,7 @@ def emit(*, file: BinaryIO, unsent: Path | None) -> None:
         ContactProducer(settings=settings) as producer,
         _progress(read, file) as lines,
     ):
-        result = emit_lines(lines, producer, _say_bad, lambda _: None)
+        result = emit_lines(lines, producer, _report_bad, lambda _: None)
         if result.not_accepted is None:
             click.echo(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}", err=True)
         else:
@@ -64,44 +64,46 @@ def emit(*, file: BinaryIO, unsent: Path | None) -> None:
             click.echo(f"contact-sync: {failure}; changes accepted: {result.sent:,}", err=True)
             left = _write_rest(rest_file, result.not_accepted, lines, result.lines)
             where = "standard output" if unsent is None else str(unsent)
-            raise Failure(f"changes not accepted, or perhaps not: {left:,}, written to {where} to be emitted again")
+            raise Failure(
+                f"changes not accepted, or perhaps not: {left:,}; they are written to {where}: emit them again"
+            )
     if result.bad:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def _say_bad(number: int, rule: str) -> None:
+def _report_bad(number: int, rule: str) -> None:
     click.echo(f"line {number}: {rule}", err=True)
 
 
 @contextmanager
 def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Where to write what was not accepted: opened before anything is sent, so that it cannot fail afterwards."""
+    """The file for changes that are not accepted, opened before any is sent, so that opening cannot fail later."""
     if unsent is None:
         yield sys.stdout.buffer
         return
     try:
-        opened = unsent.open("ab")  # appended: what an earlier run left there is in no log yet
+        opened = unsent.open("ab")  # appended: what an earlier run wrote there is not in the log yet
     except OSError as error:
         raise Failure(f"{unsent} cannot be written: {error.strerror}", EXIT_USAGE) from None
     with opened:
         if _same_file(opened, file):
-            raise click.BadParameter("must be another file than FILE", param_hint="--unsent")
+            raise click.BadParameter("must not be FILE itself", param_hint="--unsent")
         yield opened
 
 
 def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:
     try:
         return os.path.sameopenfile(one.fileno(), other.fileno())
-    except OSError:  # a stream that is no file
+    except OSError:  # a stream that is not a file
         return False
 
 
 def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> int:
-    """Writes what was not accepted and every change after it, each with its `at`; returns how many."""
+    """Writes the changes that were not accepted and all after them, with their `at`; returns the number."""
     count = 0
     for change in chain(lost.changes, _stamped_rest(lost, lines, number)):
         if change is None:
-            out.flush()  # the pipe pauses: what was read from it is safe before more is waited for
+            out.flush()  # the pipe pauses: what was read is saved before it waits for more
         else:
             out.write(change.model_dump_json(exclude_none=True).encode() + b"\n")
             count += 1
@@ -110,8 +112,8 @@ def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None]
 
 
 def _stamped_rest(lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> Iterator[ContactChange | None]:
-    """The changes that the lines after ``number`` say, None where a pipe pauses; bad lines are said."""
-    # Later than any stamp so far, so that two changes of one pair keep their order.
+    """The changes in the lines after ``number``, and None when a pipe pauses; reports bad lines."""
+    # Later than every stamp so far, so that two changes of one pair keep their order.
     after = (max((change.at or 0 for change in lost.changes), default=0) + 1.5) / 1000
     stamper = Stamper(lambda: max(time.time(), after))
     for line in lines:
@@ -125,16 +127,16 @@ def _stamped_rest(lost: NotAccepted, lines: Iterator[bytes | None], number: int)
                 at = stamper.stamp(change.owner, change.contact) if change.at is None else change.at
                 yield change.model_copy(update={"at": at})
         except InvalidChange as invalid:
-            _say_bad(number, invalid.rule)
+            _report_bad(number, invalid.rule)
 
 
 @contextmanager
 def _progress(lines: Iterator[bytes | None], file: IO[bytes]) -> Iterator[Iterator[bytes | None]]:
-    """The same lines, counted as they are read, on standard error, if that is a terminal and nobody types there."""
+    """The same lines; shows their number on standard error, if that is a terminal and the lines are not typed there."""
     if not sys.stderr.isatty() or file.isatty():
         yield lines
         return
-    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs rich
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[count]:,} lines"), TimeRemainingColumn())
@@ -155,6 +157,6 @@ def _progress(lines: Iterator[bytes | None], file: IO[bytes]) -> Iterator[Iterat
 
 
 def _size(file: IO[bytes]) -> int | None:
-    """Bytes of a regular file; None of a pipe, which nobody knows the end of."""
+    """Size of a regular file in bytes; None for a pipe."""
     found = os.fstat(file.fileno())
     return found.st_size if stat.S_ISREG(found.st_mode) else None

@@ -1,4 +1,4 @@
-"""`contact-sync endpoint`: the stand-in endpoint, served in the foreground."""
+"""``contact-sync endpoint``: serves the stand-in endpoint in the foreground."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ Example:
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
 @click.option("--host", default=LOCALHOST, show_default=True, help="Address to listen on.")
 @click.option("--key-id", help=f"Id of the key to accept.  [default: {KEY_ID}, or {DEFAULT_KEY}]")
 @click.option(
@@ -35,16 +41,16 @@ Example:
     default=0.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long every request waits.",
+    help="Delay of every request, in seconds.",
 )
-@click.option("--quiet", is_flag=True, help="Say nothing on standard error.")
-def endpoint(  # noqa: PLR0913 - each is an option
+@click.option("--quiet", is_flag=True, help="Print nothing on standard error.")
+def endpoint(  # noqa: PLR0913 - each parameter is an option
     *, port: int, host: str, key_id: str | None, key_secret_file: Path | None, latency_seconds: float, quiet: bool
 ) -> None:
     """Serve a stand-in for the platform's endpoint, in memory.
 
-    It answers as the platform does, and shows and changes its behaviour under /_stand-in/:
-    contacts, counts, requests, applied, faults, settings, reset.
+    It answers as the platform does. Paths under /_stand-in/ show and change its behaviour: contacts, counts, requests,
+    applied, faults, settings, reset.
     """
 
     def announce(url: str) -> None:
@@ -58,9 +64,9 @@ def endpoint(  # noqa: PLR0913 - each is an option
     try:
         serve(host, port, key_id, key_secret, latency_seconds=latency_seconds, announce=announce)
     except OSError as error:
-        # Only the address may be at fault here: it is listened on before anything is served.
+        # Only the address can fail here: the server listens before it serves.
         raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
-    raise click.exceptions.Exit(EXIT_INTERRUPTED)  # nothing but Ctrl-C lets it return
+    raise click.exceptions.Exit(EXIT_INTERRUPTED)  # it only returns after Ctrl-C
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ _STATUS_WORDS: Final[dict[DeliveryStatus, str]] = {
     metavar="MS",
     help="Its time, in Unix milliseconds.  [default: that of its entry]",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(  # noqa: PLR0913 - click passes each option by its name
     *, owner: str, contact: str, entry: str | None, op: Op | None, at: int | None, as_json: bool
 ) -> None:

@@ -26,7 +26,7 @@ Example:
 @click.argument("contact", required=False, type=USER_ID)
 @click.option("--also-waiting", is_flag=True, help="Also remove what is waiting to be delivered: it never will be.")
 @click.option("--yes", is_flag=True, help="Do not ask first.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as_json: bool) -> None:
     """Remove what is stored about OWNER, or about the pair OWNER and CONTACT; asks first, and prints a receipt.
 
@@ -52,7 +52,7 @@ def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as
         if stored.waiting and not also_waiting:
             raise Failure(waiting_words(stored))
         found = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in stored.counts().items())
-        if not yes and not click.confirm(f"Remove for good: {found}?", err=True):
+        if not yes and not click.confirm(f"Remove permanently: {found}?", err=True):
             raise Failure("nothing was removed")
         try:
             removed = erasure.erase(also_waiting=also_waiting, patience_seconds=2 * settings.lease_seconds)

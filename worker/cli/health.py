@@ -1,4 +1,4 @@
-"""``contact-sync health``: does the fleet make progress? For whoever restarts workers, by exit status."""
+"""``contact-sync health``: tells by its exit status whether a restart of the workers may help."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.store.client import connect
 _EPILOG = """\b
 Example:
   contact-sync health
-  contact-sync health --older-than 120 || echo 'the workers stand still'
+  contact-sync health --older-than 120 || echo 'the workers make no progress'
   contact-sync health --json | jq .reason
 """
 
@@ -30,37 +30,44 @@ Example:
     "bound_seconds",
     type=click.FloatRange(min=0, min_open=True, max=86400),
     metavar="SECONDS",
-    help="How long the oldest change may wait.  "
+    help="How many seconds the oldest change may wait.  "
     "[default: linger + lease + ticker's lease + request timeout, 30 unless configured]",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def health(*, bound_seconds: float | None, as_json: bool) -> None:
     """Say in one line whether the fleet makes progress: exit status 0 if it does, 1 if a restart may help.
 
-    Healthy is: the oldest change is younger than the bound, or the backlog moves, or the reason lies outside of the
-    workers and is named: the endpoint is held or backing off, or Redis is away. A restart would mend neither.
+    The fleet is healthy if the oldest change is younger than the bound, or the backlog moves, or the reason is outside
+    the workers: the endpoint is held or backing off, deliveries are paused, or Redis is away. A restart helps none of
+    these.
     """
     if bound_seconds is not None and math.isnan(bound_seconds):
-        raise click.BadParameter("nan is not a number of seconds.", param_hint="'--older-than'")
+        raise click.BadParameter("must be a number of seconds.", param_hint="'--older-than'")
     settings = _settings()
     bound = default_bound_seconds(settings) if bound_seconds is None else bound_seconds
-    found = _assessed(settings, bound)
+    found = _health(settings, bound)
     if as_json:
         echo_json({**found.as_json(), "older_than_seconds": bound})
     else:
-        verdict = "healthy, the reason lies outside" if found.outside else "healthy" if found.healthy else "unhealthy"
-        click.echo(f"{verdict}: {printable(found.message)}")
+        word = (
+            "healthy, the reason is outside the workers"
+            if found.outside
+            else "healthy"
+            if found.healthy
+            else "unhealthy"
+        )
+        click.echo(f"{word}: {printable(found.message)}")
     if not found.healthy:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _settings() -> WorkerSettings:
-    """The settings but for broker and endpoint, which are not used here: to check those, kombu and httpx are loaded."""
+    """The settings without broker and endpoint: unused here, and checking them would load kombu and httpx."""
     endpoint_url = WorkerSettings.model_fields["endpoint_url"].default
     return load_worker_settings(require_credentials=False, broker_url=None, endpoint_url=endpoint_url)
 
 
-def _assessed(settings: WorkerSettings, bound_seconds: float) -> Health:
+def _health(settings: WorkerSettings, bound_seconds: float) -> Health:
     with closing(connect(settings.redis_url)) as client:
         try:
             partitions = agreed_partitions(client, settings)
@@ -71,6 +78,6 @@ def _assessed(settings: WorkerSettings, bound_seconds: float) -> Health:
                 sleep=time.sleep,
             )
         except redis.RedisError as error:
-            # A worker waits for Redis by itself. Were this a failure, an orchestrator would kill it again and again
-            # while Redis is away, and let it wait for the end of its own backoff when Redis is back.
+            # A worker waits for Redis by itself. If this failed, an orchestrator would kill the worker again and again
+            # while Redis is away, and would still be backing off when Redis is back.
             return Health("redis_away", redis_failure(settings.redis_url, error))

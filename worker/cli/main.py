@@ -1,7 +1,7 @@
-"""The command ``contact-sync``: which commands there are, and how any of them ends (CONTRACT section 6).
+"""The program ``contact-sync``: its commands, and how each of them ends (contract, section 6).
 
-A command's module is loaded when the command is called: `status` starts in a fraction of the time that Celery,
-httpx or the stand-in's web server take to load, and so does `--help`.
+A command's module is loaded when the command is called. So `status` and `--help` start without loading Celery, httpx
+or the stand-in's web server, which takes far longer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class CommandSource(NamedTuple):
-    """Where a command is found, and what it is for in one line, so that ``--help`` need not load it."""
+    """Where a command is, and its summary, so that ``--help`` need not load it."""
 
     module: str
     name: str
@@ -32,7 +32,7 @@ class CommandSource(NamedTuple):
 
 
 COMMANDS: Final[Mapping[str, CommandSource]] = {
-    "demo": CommandSource("worker.cli.demo", "demo", "Show the whole system at work on this machine; ends by itself."),
+    "demo": CommandSource("worker.cli.demo", "demo", "Show the whole system on this machine; ends by itself."),
     "up": CommandSource("worker.cli.up", "up", "Run Redis, a worker and, if asked, the stand-in, until Ctrl-C."),
     "worker": CommandSource("worker.cli.worker", "worker", "Run a worker with good defaults for this machine."),
     "endpoint": CommandSource(
@@ -40,33 +40,33 @@ COMMANDS: Final[Mapping[str, CommandSource]] = {
     ),
     "emit": CommandSource("worker.cli.emit", "emit", "Append changes to the log from JSON lines."),
     "relay": CommandSource("worker.cli.relay", "relay", "Forward what apps recorded in their outbox."),
-    "reconcile": CommandSource(
-        "worker.cli.reconcile", "reconcile_command", "Bring the endpoint to what a source says."
+    "reconcile": CommandSource("worker.cli.reconcile", "reconcile_command", "Make the endpoint match a source."),
+    "conform": CommandSource("worker.cli.conform", "conform", "Check what a producer wrote against each rule."),
+    "status": CommandSource("worker.cli.status", "status", "Show what is waiting, since when, and the endpoint."),
+    "serve": CommandSource("worker.cli.serve", "serve_command", "Serve metrics, probes, and a page about the fleet."),
+    "health": CommandSource("worker.cli.health", "health", "Say if a restart may help, by exit status."),
+    "drain": CommandSource("worker.cli.drain", "drain", "Wait until all changes are delivered."),
+    "explain": CommandSource("worker.cli.explain", "explain", "Show all that is known of a pair."),
+    "dead-letters": CommandSource(
+        "worker.cli.dead_letters", "dead_letters", "List, redrive or purge what could not be delivered."
     ),
-    "conform": CommandSource("worker.cli.conform", "conform", "What a producer wrote, held against each rule."),
-    "status": CommandSource("worker.cli.status", "status", "What waits, since when, what was done, and the endpoint."),
-    "serve": CommandSource("worker.cli.serve", "serve_command", "Metrics, probes, and a page that shows the fleet."),
-    "health": CommandSource("worker.cli.health", "health", "Does the fleet make progress? By exit status."),
-    "drain": CommandSource("worker.cli.drain", "drain", "Wait until nothing waits or is in flight."),
-    "explain": CommandSource("worker.cli.explain", "explain", "All that is known of a pair, and why."),
-    "dead-letters": CommandSource("worker.cli.dead_letters", "dead_letters", "What could not be delivered."),
-    "forget": CommandSource("worker.cli.forget", "forget", "Remove what is kept about an owner, with a receipt."),
+    "forget": CommandSource("worker.cli.forget", "forget", "Remove what is stored about an owner."),
     "pause": CommandSource("worker.cli.pause", "pause", "Pause deliveries in the whole fleet, until resume."),
-    "resume": CommandSource("worker.cli.pause", "resume", "Let deliveries go on after pause."),
+    "resume": CommandSource("worker.cli.pause", "resume", "Continue deliveries after pause."),
     "repartition": CommandSource("worker.cli.repartition", "repartition", "Change the number of partitions."),
-    "check": CommandSource("worker.cli.check", "check", "Is everything there and right? One line each."),
+    "check": CommandSource("worker.cli.check", "check", "Check settings, Redis, broker, key and endpoint."),
 }
 
 
 _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What writing fails of that whoever runs us can mend; of a reader that has gone click itself takes care."""
+"""Errors of writing that the user can fix. Click itself handles a reader that has gone."""
 
 
 class Commands(click.Group):
-    """A group whose commands are loaded when they are called."""
+    """A group that loads a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names of all commands, in the order in which a newcomer meets them."""
+        """The names of all commands, in the order in which a newcomer needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
@@ -78,38 +78,40 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
-        """Writes the list of commands without loading any."""
+        """Writes the list of commands without loading them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Runs the program; where what it says cannot be written, that is one line too."""
+        """Runs the program; if its output cannot be written, it says so in one line."""
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            if stream is None:  # it was closed before we began
-                setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it lasts as we do
+            if stream is None:  # it was closed before the start
+                setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it stays open until the process ends
             elif isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # ids are of any script, terminals are not
+                stream.reconfigure(errors="backslashreplace")  # ids have characters that some terminals lack
         try:
             with losing_no_ctrl_c():
                 return super().main(*args, **options)
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
-            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is left goes nowhere
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the rest is discarded
             click.echo(f"contact-sync: standard output cannot be written: {error.strerror}", err=True)
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; what its user can mend is one line and an exit status, never a traceback."""
+        """Runs a command; a user's mistake is one line and an exit status, never a traceback."""
         from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure  # noqa: PLC0415 - not for --help
 
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
-            click.echo(err=True)  # ends the line that the terminal's ^C stands in
+            click.echo(err=True)  # ends the line that shows the terminal's ^C
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
-        except ContactSyncError as error:  # a setting, or another number of partitions than recorded
+        except (
+            ContactSyncError
+        ) as error:  # a setting is invalid, or the number of partitions differs from the recorded one
             raise Failure(str(error), EXIT_USAGE) from None
 
 

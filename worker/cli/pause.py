@@ -1,4 +1,4 @@
-"""``contact-sync pause`` and ``resume``: no request goes out in the meantime, whoever works."""
+"""``contact-sync pause`` and ``resume``: no worker sends a request in between."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Example:
 
 
 @click.command(epilog=_PAUSE_EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def pause(*, as_json: bool) -> None:
-    """Pause deliveries in the whole fleet until `contact-sync resume`, whatever is restarted in between.
+    """Pause deliveries in the whole fleet until `contact-sync resume`, even if workers restart.
 
-    Producers go on. Workers go on too, all but the requests: they join what arrives, as while the endpoint is away. A
-    request that is on its way ends as it does, within the request timeout.
+    Producers continue. Workers continue to join what arrives, as while the endpoint is away, but send no requests. A
+    request that was already sent ends within the request timeout.
     """
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as (client, keys, _):
@@ -38,17 +38,17 @@ def pause(*, as_json: bool) -> None:
     if as_json:
         echo_json({"paused": True, "since": iso_utc(since), "was_paused": bool(was)})
         return
-    on_their_way = f"requests on their way end within {settings.request_timeout_seconds:g} s"
-    click.echo(f"paused since {iso_utc(since)}, as it was before" if was else f"paused; {on_their_way}")
+    in_flight = f"requests in flight end within {settings.request_timeout_seconds:g} s"
+    click.echo(f"already paused since {iso_utc(since)}" if was else f"paused; {in_flight}")
 
 
 @click.command(epilog=_RESUME_EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume(*, as_json: bool) -> None:
-    """Let deliveries go on after `contact-sync pause`; workers notice within a second or two."""
+    """Continue deliveries after `contact-sync pause`; workers notice within two seconds."""
     with session(load_worker_settings(require_credentials=False)) as (client, keys, _):
         was = Gate(client, keys).resume()
     if as_json:
         echo_json({"paused": False, "since": iso_utc(was) if was else None, "was_paused": bool(was)})
         return
-    click.echo(f"resumed; it was paused since {iso_utc(was)}" if was else "it was not paused")
+    click.echo(f"resumed; deliveries were paused since {iso_utc(was)}" if was else "deliveries were not paused")

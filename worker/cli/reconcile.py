@@ -1,8 +1,7 @@
-"""``contact-sync reconcile``: brings the endpoint to what a source of truth says."""
+"""``contact-sync reconcile``: makes the endpoint match a source of truth."""
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from producers.contract.errors import InvalidChange
 from producers.send.errors import NotAccepted
 from worker.admin.drain import drain
 from worker.admin.status import read_status
+from worker.cli.duration import Duration
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
 from worker.config.settings import load_worker_settings
 from worker.core.times import iso_utc
@@ -51,7 +51,7 @@ Example:
 """
 
 _SHOWN_REJECTS: Final = 20
-_LOOK_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 
 
 def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> int | None:
@@ -67,26 +67,17 @@ def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> 
     return found
 
 
-def _duration(_ctx: click.Context, _param: click.Parameter, given: str | None) -> float | None:
-    if given is None:
-        return None
-    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", given)
-    if found is None:
-        raise click.BadParameter("must be a whole number and s, m, h or d, such as 6h")
-    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
-
-
 class _SourceOrCommand(click.Group):
-    """A group that takes anything else than the name of a command for a source, and then runs."""
+    """A group that takes every word except the name of a command as a source, and runs with it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Puts `run` before what is no command."""
+        """Puts `run` before a source."""
         if args[:1] not in ([], ["-h"], ["--help"]) and args[0] not in self.commands:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The help of `run`, and what other commands there are."""
+        """Writes the help of `run`, and the list of other commands."""
         run.format_usage(ctx, formatter)
         run.format_help_text(ctx, formatter)
         run.format_options(ctx, formatter)
@@ -96,27 +87,65 @@ class _SourceOrCommand(click.Group):
 
 @click.group("reconcile", cls=_SourceOrCommand)
 def reconcile_command() -> None:
-    """Bring the endpoint to what a source of truth says."""
+    """Make the endpoint match a source of truth."""
 
 
 @reconcile_command.command("run", epilog=_EPILOG)
 @click.argument("source")
-@click.option("--format", "format_", type=click.Choice(FORMATS), help="What SOURCE is.  [default: by its name]")
-@click.option("--query", help="Read SOURCE, a database's URL as SQLAlchemy has them, by this query.")
-@click.option("--as-of", "as_of_ms", callback=_moment, help="When the snapshot began.  [default: now]")
-@click.option("--owner", help="Reconcile this owner alone.")
-@click.option("--dry-run", is_flag=True, help="Send nothing; say what would be sent.")
-@click.option("--diff", "diff_path", type=click.Path(path_type=Path), help="Write what is sent as JSON lines.")
-@click.option("--rejects", "rejects_path", type=click.Path(path_type=Path), help="Write rejected rows as JSON lines.")
-@click.option("--despite-rejects", is_flag=True, help="Take what is missing for gone although rows were rejected.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Most changes a second.")
-@click.option("--max-deletes", type=click.IntRange(min=0), default=100_000, show_default=True, help="Safety stop.")
-@click.option("--max-delete-share", type=click.FloatRange(0, 100), help="Safety stop, in percent.  [default: 10]")
-@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait for delivery, and tell the drift.")
-@click.option("--every", callback=_duration, help="Run again and again, such as every 6h; one in the fleet at a time.")
-@click.option("--resume", is_flag=True, help="Go on with a run of this source that was cut short.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def run(  # noqa: PLR0913 - click passes each option by itself
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Format of SOURCE.  [default: by its name]")
+@click.option("--query", help="Read SOURCE, a database URL for SQLAlchemy, with this query.")
+@click.option(
+    "--as-of",
+    "as_of_ms",
+    callback=_moment,
+    help="Time when the snapshot began, such as 2026-11-24T03:00:00Z, or in Unix milliseconds.  [default: now]",
+)
+@click.option("--owner", help="Reconcile only this owner.  [default: all]")
+@click.option("--dry-run", is_flag=True, help="Send nothing; only show what would be sent.")
+@click.option(
+    "--diff",
+    "diff_path",
+    type=click.Path(path_type=Path),
+    help="Write the changes to this file as JSON lines.  [default: nowhere]",
+)
+@click.option(
+    "--rejects",
+    "rejects_path",
+    type=click.Path(path_type=Path),
+    help="Write rejected rows to this file as JSON lines.  [default: nowhere]",
+)
+@click.option("--despite-rejects", is_flag=True, help="Delete what SOURCE lacks even if rows were rejected.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Maximum number of changes per second.  [default: no limit]",
+)
+@click.option(
+    "--max-deletes",
+    type=click.IntRange(min=0),
+    default=100_000,
+    show_default=True,
+    help="Send nothing if there are more deletes.",
+)
+@click.option(
+    "--max-delete-share",
+    type=click.FloatRange(0, 100),
+    help="Send nothing if more than this percentage is deleted.  [default: 10]",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait so many seconds for delivery, then show the drift.  [default: do not wait]",
+)
+@click.option(
+    "--every",
+    type=Duration(),
+    help="Run at this interval, such as 90s, 15m, 6h or 30d; one run at a time in the fleet.  [default: run once]",
+)
+@click.option("--resume", is_flag=True, help="Continue an interrupted run of this source.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run(  # noqa: PLR0913 - click passes each option by its name
     *,
     source: str,
     format_: Format | None,
@@ -130,14 +159,14 @@ def run(  # noqa: PLR0913 - click passes each option by itself
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Bring the endpoint to what SOURCE says: a CSV with a header, or JSON lines; gzip or not; - for standard input.
+    """Make the endpoint match SOURCE: a CSV with a header, or JSON lines; gzip or not; - for standard input.
 
-    Columns are owner, contact and perhaps op (upsert or delete). SOURCE is read whole before anything is sent. All is
-    stamped with the time the snapshot began, so that whatever was said since wins: where SOURCE was written earlier,
-    say --as-of.
+    Columns are owner, contact and, optionally, op (upsert or delete). It reads all of SOURCE before it sends anything.
+    Every change gets the time when the snapshot began, so that newer changes win: if SOURCE was written earlier, give
+    that time with --as-of.
 
-    With CONTACT_SYNC_LEDGER_SECONDS=forever only differences are sent, and what SOURCE no longer has is deleted; else
-    every row is said again, and only what its op says is deleted. Exit status 1 if there were rejects.
+    With CONTACT_SYNC_LEDGER_SECONDS=forever it sends only differences, and deletes what SOURCE no longer has.
+    Otherwise it sends every row again, and deletes only rows with op delete. Exit status 1 if there were rejects.
     """
     settings = load_worker_settings(require_credentials=False)
     share = (10.0, Limits().floor) if max_delete_share is None else (max_delete_share, 0)
@@ -149,17 +178,17 @@ def run(  # noqa: PLR0913 - click passes each option by itself
             raise click.exceptions.Exit(EXIT_FAILED)
         return
     if source == "-" or how.as_of_ms is not None or how.resume or how.dry_run:
-        raise click.UsageError("--every takes neither standard input nor --as-of, --resume or --dry-run")
+        raise click.UsageError("--every cannot be used with standard input, --as-of, --resume or --dry-run")
     while True:
         try:
             _once(settings, asked, how, every)
         except Failure as failure:
             failure.show()
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 class _Asked(NamedTuple):
-    """What is read, and what is told of it."""
+    """What to read, and what to report."""
 
     source: str
     format_: Format | None
@@ -171,10 +200,10 @@ class _Asked(NamedTuple):
 
 
 def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | None = None) -> dict[str, Any]:
-    """One reconciliation, when no other runs; of those that come back regularly when it is due.
+    """Runs one reconciliation when no other runs; with `every`, when it is due.
 
     Raises:
-        Failure: it could not be done.
+        Failure: it could not be finished.
     """
     with ExitStack() as undo:
         client, keys, partitions = undo.enter_context(session(settings))
@@ -183,7 +212,7 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         try:
             if not how.dry_run:
                 _take_turn(undo.enter_context(ReconcileLock(client, keys)), client, keys.reconcile, asked, every)
-            # Opened only now: while one waits for the next time a newer file may take its place.
+            # Opened only now: a newer file may have replaced it during the wait.
             file = undo.enter_context(_source(asked))
             how = replace(how, name=file.name)
             before = read_status(client, keys, partitions)
@@ -198,9 +227,9 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
             raise Failure(str(error), EXIT_USAGE) from None
         except NotAccepted as error:
             failure = redis_failure(settings.redis_url, error.cause)
-            raise Failure(f"{failure}; not all is sent: go on with --resume") from None
+            raise Failure(f"{failure}; not all changes were sent: continue with --resume") from None
         except InvalidChange as error:
-            raise Failure(f"--as-of does not fit: {error.rule}", EXIT_USAGE) from None
+            raise Failure(f"--as-of is invalid: {error.rule}", EXIT_USAGE) from None
         if not how.dry_run:
             done["drift"] = (
                 None
@@ -217,7 +246,7 @@ def _source(asked: _Asked) -> Any:
 
 
 def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
-    """Waits for a turn: a one-off run as long as one that was killed holds it, a regular one until it is due."""
+    """Takes the lock: a single run waits as long as a killed run may hold it, a regular one until it is due."""
     if every is None:
         if not turn.acquire(LEASE_SECONDS + 2):
             raise Failure("another reconciliation of this namespace is running")
@@ -232,18 +261,18 @@ def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked
                 client.hset(key, field, int(clock[0]))
                 return
             turn.release()  # another process of the fleet was first
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
-def _drift(look: Callable[[], Status], before: Status, wait: float, sent: int) -> dict[str, Any]:
-    _, after = drain(look, lambda _: None, timeout_seconds=wait, monotonic=time.monotonic, sleep=time.sleep)
+def _drift(read: Callable[[], Status], before: Status, wait: float, sent: int) -> dict[str, Any]:
+    _, after = drain(read, lambda _: None, timeout_seconds=wait, monotonic=time.monotonic, sleep=time.sleep)
     return drift(before, after, sent)
 
 
 @reconcile_command.command(epilog=_HISTORY_EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def history(*, as_json: bool) -> None:
-    """What the last hundred reconciliations did, the newest first, and how far the endpoint had drifted."""
+    """Show the last hundred reconciliations, newest first, and how far the endpoint had drifted."""
     with session(load_worker_settings(require_credentials=False)) as (client, keys, _):
         runs = past_runs(client, keys)
     if as_json:
@@ -252,7 +281,7 @@ def history(*, as_json: bool) -> None:
     for each in runs:
         drifted = each["drift"]
         counts = (
-            "drift not looked at"
+            "drift not measured"
             if drifted is None
             else f"{drifted['inserted']:,} were missing, {drifted['deleted']:,} too many"
         )
@@ -277,7 +306,7 @@ def _tell(done: dict[str, Any], *, as_json: bool) -> None:
 
 
 class _Rejects:
-    """Tells of rejected rows: the first on standard error, without what they say; all in the file, with it."""
+    """Reports rejected rows: the first ones on standard error, without their values; all in the file, with them."""
 
     def __init__(self, file: IO[str] | None) -> None:
         self._file = file
@@ -288,7 +317,7 @@ class _Rejects:
         if self._count <= _SHOWN_REJECTS:
             click.echo(f"line {reject.line}: {reject.field} {reject.rule}", err=True)
         elif self._count == _SHOWN_REJECTS + 1:
-            click.echo("more rows are rejected: --rejects FILE has them all", err=True)
+            click.echo("more rows are rejected: --rejects FILE lists them all", err=True)
         if self._file is not None:
             self._file.write(orjson.dumps(reject._asdict()).decode() + "\n")
 
@@ -308,11 +337,11 @@ def _writing(path: Path | None) -> Iterator[IO[str] | None]:
 
 @contextmanager
 def _progress() -> Iterator[tuple[Callable[[Any], Iterator[Any]], Callable[[int, int], None]]]:
-    """What counts rows as they are read and changes as they are sent: on standard error, if that is a terminal."""
+    """Counts rows as they are read and changes as they are sent, on standard error if that is a terminal."""
     if not sys.stderr.isatty():
         yield iter, lambda _done, _of: None
         return
-    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs rich
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - the same
 
     columns = (
@@ -341,6 +370,6 @@ def _progress() -> Iterator[tuple[Callable[[Any], Iterator[Any]], Callable[[int,
 
 
 def _rate(first: int) -> Callable[[int], float]:
-    """What tells how many a second there were since now, by how many there are by then."""
+    """Returns a function that computes the rate per second since now from a later count."""
     began = time.monotonic()
     return lambda count: (count - first) / max(0.1, time.monotonic() - began)

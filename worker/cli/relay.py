@@ -1,4 +1,4 @@
-"""``contact-sync relay``: forwards what apps recorded in their database's outbox."""
+"""``contact-sync relay``: forwards changes from an outbox in a database to the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LOG = structlog.get_logger("contact_sync")
 
 _BATCHES: Final = 100
-"""Batches between two looks at whether somebody asks for the end."""
+"""Number of batches between two checks for a signal."""
 
 _SLOWEST_SECONDS: Final = 10.0
 """Longest time between two tries while Redis or the database is away."""
@@ -40,24 +40,30 @@ Example:
 
 @click.command(epilog=_EPILOG)
 @click.argument("url")
-@click.option("--create-tables", is_flag=True, help="Make the outbox's tables first, where they are not there.")
-@click.option("--once", is_flag=True, help="End when all that is there is forwarded.")
-@click.option("--poll", type=click.FloatRange(0.01, 60), default=0.2, show_default=True, help="Seconds between looks.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON; with --once.")
+@click.option("--create-tables", is_flag=True, help="First create the outbox's tables if they are missing.")
+@click.option("--once", is_flag=True, help="Stop when everything in the outbox is forwarded.")
+@click.option(
+    "--poll",
+    type=click.FloatRange(0.01, 60),
+    default=0.2,
+    show_default=True,
+    help="Seconds between two reads of the outbox.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; only with --once.")
 def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bool) -> None:
-    """Forward what apps recorded in the outbox of the database at URL, as SQLAlchemy has them.
+    """Forward changes from the outbox of a database to the log; URL is a database URL for SQLAlchemy.
 
-    Several relays may run at once: each takes another lane. One that is killed loses nothing. Where Redis or the
-    database is away it waits, and goes on by itself.
+    Several relays may run at once: each takes different lanes. A killed relay loses nothing. If Redis or the database
+    is away, it waits and then continues by itself.
     """
     if as_json and not once:
-        raise click.UsageError("--json tells what --once did")
+        raise click.UsageError("--json needs --once")
     settings = load_worker_settings(require_credentials=False)
     try:
         engine = open_database(url, "URL")
     except NoDatabase as error:
         raise Failure(str(error), EXIT_USAGE) from None
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - an extra, which is there by now
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - an extra, which is installed by now
 
     from producers.outbox import NoOutbox, Relay  # noqa: PLC0415 - the same
     from producers.outbox import create_tables as create  # noqa: PLC0415 - the same
@@ -72,7 +78,7 @@ def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bo
             else:
                 forwarding = Forwarding(lambda: Relay(engine, producer), SQLAlchemyError, poll)
                 for _ in interrupts.ticks(poll):
-                    forwarding.look()
+                    forwarding.forward()
         except NoOutbox as error:
             raise Failure(str(error), EXIT_USAGE) from None
         except SQLAlchemyError as error:
@@ -82,12 +88,12 @@ def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bo
 
 
 class Forwarding:
-    """The relay's loop: a run at each look, ever less often while Redis or the database is away.
+    """The relay's loop: one run per tick, less and less often while Redis or the database is away.
 
     Args:
-        make: a relay, made anew until its database is there.
-        database_errors: what it raises where that is away, or busy for too long.
-        poll: seconds between two looks while all is well.
+        make: makes a relay; called again until its database answers.
+        database_errors: what a relay raises if the database is away, or busy for too long.
+        poll: seconds between two ticks while all is well.
     """
 
     def __init__(self, make: Callable[[], Relay], database_errors: type[Exception], poll: float) -> None:
@@ -98,12 +104,12 @@ class Forwarding:
         self._poll = poll
         self._not_before = 0.0
 
-    def look(self) -> None:
-        """Forwards what is there, unless it is too early after a failure.
+    def forward(self) -> None:
+        """Forwards what is in the outbox, unless it is too early after a failure.
 
         Raises:
-            NoOutbox: the database has not both tables.
-            PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+            NoOutbox: the database lacks a table of the outbox.
+            PartitionsMismatch, UnknownLogFormat: the log does not match the settings.
         """
         if time.monotonic() < self._not_before:
             return
@@ -136,7 +142,7 @@ class Forwarding:
 
 
 def _tell(relay: Relay, settings: WorkerSettings, *, as_json: bool) -> None:
-    """One run until nothing is left, and what it did."""
+    """Runs until nothing is left, and prints what it did."""
     try:
         done = relay.run_once()
     except Repartitioning as error:
@@ -152,7 +158,7 @@ def _tell(relay: Relay, settings: WorkerSettings, *, as_json: bool) -> None:
             }
         )
     elif done.cause is None:
-        waits = f", {left.changes:,} wait: other relays have them in hand" if left.changes else ""
+        waits = f", {left.changes:,} are waiting: other relays are forwarding them" if left.changes else ""
         refused = f", {left.refused:,} refused: see the column `refused`" if left.refused else ""
         click.echo(f"{done.forwarded:,} forwarded{waits}{refused}")
     if done.cause is not None:

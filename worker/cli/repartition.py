@@ -1,4 +1,4 @@
-"""``contact-sync repartition``: another number of partitions."""
+"""``contact-sync repartition``: changes the number of partitions."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ Example:
   contact-sync repartition 128
 """
 
-_TIMEOUT_SECONDS = 30.0  # a step may carry a thousand pairs, and nobody else is at work
+_TIMEOUT_SECONDS = 30.0  # a step may move a thousand pairs, and nothing else is running
 
 
 @click.command(epilog=_EPILOG)
 @click.argument("partitions", type=click.IntRange(1, MAX_PARTITIONS))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def repartition(*, partitions: int, as_json: bool) -> None:
     """Change the number of partitions to PARTITIONS.
 
-    Only while nothing waits and no letter is dead, deliveries are paused, and producers and workers are stopped; else
-    it says what is in the way, changes nothing, and exits with status 1. What was confirmed stays remembered.
+    Nothing may be waiting, there must be no dead letters, deliveries must be paused, and producers and workers stopped.
+    Otherwise it says what prevents the change, changes nothing, and exits with status 1. Confirmed outcomes stay
+    remembered.
 
-    While it works, appending is refused. If it is cut short, everybody refuses to work until it is run again.
+    While it runs, Redis refuses new changes. If it is interrupted, producers and workers refuse to work until it is run
+    again.
     """
     settings = load_worker_settings(require_credentials=False)
     with closing(connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)) as client:
@@ -47,4 +49,4 @@ def repartition(*, partitions: int, as_json: bool) -> None:
     else:
         click.echo(f"{done.before:,} partitions became {done.after:,}; {done.pairs:,} remembered pairs moved")
     name = variable_of("partitions")
-    click.echo(f"contact-sync: deliveries are still paused; where {name} is set it must be {done.after}", err=True)
+    click.echo(f"contact-sync: deliveries are still paused; if {name} is set, it must be {done.after}", err=True)

@@ -1,4 +1,4 @@
-"""``contact-sync serve``: metrics for Prometheus, probes, and a page that shows the fleet and mends dead letters."""
+"""``contact-sync serve``: serves metrics, probes, and a page that shows the fleet and handles dead letters."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ Example:
 
 
 @click.command("serve", epilog=_EPILOG)
+@click.option("--host", default=LOCALHOST, show_default=True, help="Address to listen on; other machines need a token.")
 @click.option(
-    "--host", default=LOCALHOST, show_default=True, help="Address to listen on; beyond this machine with a token."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8090,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one.")
-@click.option("--quiet", is_flag=True, help="Do not say where it serves.")
+@click.option("--quiet", is_flag=True, help="Do not print the URL.")
 def serve_command(*, host: str, port: int, quiet: bool) -> None:
     """Serve metrics for Prometheus, probes, and a page that shows the fleet.
 
-    /metrics, /healthz (alive) and /readyz (Redis answers) are for machines; / is for people. Where a token is set
-    (CONTACT_SYNC_SERVE_TOKEN to act, CONTACT_SYNC_SERVE_READ_TOKEN to look), everybody has to sign in, and /metrics
-    wants it as a bearer token. Without one it serves this machine alone.
+    /metrics, /healthz (alive) and /readyz (Redis answers) are for machines; / is for people. If a token is set
+    (CONTACT_SYNC_SERVE_TOKEN to act, CONTACT_SYNC_SERVE_READ_TOKEN to read), people must sign in, and /metrics needs it
+    as a bearer token. Without a token it serves only this machine.
     """
     settings = load_settings(ServeSettings, None, Path(".env"))
     tokens = read_tokens(settings)
@@ -47,6 +51,6 @@ def serve_command(*, host: str, port: int, quiet: bool) -> None:
     try:
         serve(settings, tokens, host, port, announce)
     except OSError as error:
-        # Only the address may be at fault here: it is listened on before anything is served.
+        # Only the address can fail here: the server listens before it serves.
         raise Failure(f"cannot listen on {host} port {port}: {error.strerror}") from None
-    raise click.exceptions.Exit(EXIT_INTERRUPTED)  # nothing but Ctrl-C lets it return
+    raise click.exceptions.Exit(EXIT_INTERRUPTED)  # it only returns after Ctrl-C

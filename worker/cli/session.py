@@ -1,4 +1,4 @@
-"""What the commands share: settings to Redis, failures to one line and an exit status, values to text."""
+"""What the commands share: a connection to Redis, failures as one line and an exit status, values as text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
-_TIMEOUT_SECONDS: Final = 5.0  # nobody waits for a command as a lease does: a slow Redis may take its time
+_TIMEOUT_SECONDS: Final = 5.0  # no lease expires while a command waits, so a slow Redis may take longer
 
 
 class Failure(click.ClickException):
@@ -39,10 +39,10 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = EXIT_FAILED) -> None:
         super().__init__(" ".join(message.split()))
-        self.exit_code = exit_code  # type: ignore[misc] # click sets it on objects too, but declares it of the class
+        self.exit_code = exit_code  # type: ignore[misc] # click sets it on objects too, but declares it on the class
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Says it."""
+        """Prints the line."""
         click.echo(f"contact-sync: {self.message}", file=file or sys.stderr)
 
 
@@ -50,9 +50,9 @@ class Session(NamedTuple):
     """Redis as the commands use it.
 
     Attributes:
-        client: a client of it.
+        client: the client.
         keys: the namespace's keys.
-        partitions: how many there are.
+        partitions: the number of partitions.
     """
 
     client: redis.Redis
@@ -62,11 +62,11 @@ class Session(NamedTuple):
 
 @contextmanager
 def session(settings: ProducerSettings) -> Iterator[Session]:
-    """Redis, for as long as the command runs; looking records nothing in it.
+    """Connects to Redis while the command runs; records nothing there.
 
     Raises:
         Failure: Redis does not answer, or refuses.
-        PartitionsMismatch, UnknownLogFormat: the log was begun otherwise than configured.
+        PartitionsMismatch, UnknownLogFormat: the log does not match the settings.
     """
     client = connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
     try:
@@ -78,29 +78,29 @@ def session(settings: ProducerSettings) -> Iterator[Session]:
 
 
 def redis_failure(url: str, error: Exception) -> str:
-    """One line that says which Redis failed, and how."""
+    """Says in one line which Redis failed, and how."""
     return f"Redis at {shown_url(url)} ({variable_of('redis_url')}): {str(error).rstrip('.')}"
 
 
 def shown_url(url: str) -> str:
-    """The URL without what may be secret: user, password and options."""
+    """The URL without parts that may be secret: user, password and options."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
 
 
 def echo_json(value: object, *, lines: bool = False) -> None:
-    """Writes a value to standard output: indented, or as one line of many."""
+    """Prints a value as JSON: indented, or on one line."""
     options = orjson.OPT_APPEND_NEWLINE | (0 if lines else orjson.OPT_INDENT_2)
     click.echo(orjson.dumps(value, option=options), nl=False)
 
 
 def painted(text: str, color: str) -> str:
-    """The text in a colour, on a terminal that wants colours (https://no-color.org)."""
+    """Colours the text if standard output is a terminal that wants colours (https://no-color.org)."""
     wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return click.style(text, fg=color) if wanted else text
 
 
 def printable(text: str) -> str:
-    """The text on one line and without control characters: what others wrote must not steer a terminal."""
+    """The text on one line, without control characters: foreign text must not control a terminal."""
     return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

@@ -1,4 +1,4 @@
-"""``contact-sync status``: what waits, since when, what was done, and the endpoint's health."""
+"""``contact-sync status``: shows what is waiting, since when, what was done, and the endpoint's state."""
 
 from __future__ import annotations
 
@@ -39,34 +39,39 @@ Example:
 
 
 @click.command(epilog=_EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="As JSON; with --watch a line each second.")
-@click.option("--acknowledge", "forgets", is_flag=True, help="Take note of what Redis lost: it is shown no more.")
-@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C.")
-def status(*, as_json: bool, forgets: bool, watch: bool) -> None:
-    """Show what waits, since when, what was done, and the endpoint's health."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line per second.")
+@click.option(
+    "--acknowledge",
+    "acknowledged",
+    is_flag=True,
+    help="Confirm that you know what Redis lost: status no longer shows it.",
+)
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+def status(*, as_json: bool, acknowledged: bool, watch: bool) -> None:
+    """Show what is waiting, since when, what was done, and the endpoint's state."""
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as (client, keys, partitions):
 
-        def look() -> Status:
+        def read() -> Status:
             return read_status(client, keys, partitions)
 
-        if forgets:
+        if acknowledged:
             acknowledge(client, keys, partitions)
         if not watch:
-            found = look()
+            found = read()
             if as_json:
                 echo_json(found.as_json())
             else:
                 click.echo("\n".join(status_lines(found)))
         elif as_json or not sys.stdout.isatty():
-            _watch_in_lines(look, as_json=as_json)
+            _watch_in_lines(read, as_json=as_json)
         else:
-            _watch_live(look, settings.redis_url)
+            _watch_live(read, settings.redis_url)
 
 
-def _watch_in_lines(look: Callable[[], Status], *, as_json: bool) -> None:
+def _watch_in_lines(read: Callable[[], Status], *, as_json: bool) -> None:
     while True:
-        found = look()
+        found = read()
         if as_json:
             echo_json(found.as_json(), lines=True)
         else:
@@ -74,8 +79,8 @@ def _watch_in_lines(look: Callable[[], Status], *, as_json: bool) -> None:
         time.sleep(_EVERY_SECONDS)
 
 
-def _watch_live(look: Callable[[], Status], url: str) -> None:
-    from rich.live import Live  # noqa: PLC0415 - a single look must not wait for rich
+def _watch_live(read: Callable[[], Status], url: str) -> None:
+    from rich.live import Live  # noqa: PLC0415 - a single status need not wait for rich
 
     from worker.cli.watch import Watched, screen  # noqa: PLC0415 - the same
 
@@ -84,7 +89,7 @@ def _watch_live(look: Callable[[], Status], url: str) -> None:
         while True:
             trouble = ""
             try:
-                watched.add(look())
+                watched.add(read())
             except redis.RedisError as error:
                 if watched.last is None:
                     raise
@@ -96,7 +101,7 @@ def _watch_live(look: Callable[[], Status], url: str) -> None:
 
 
 def status_lines(found: Status) -> list[str]:
-    """The status for people: the age of the oldest before all counts."""
+    """The status in words: the age of the oldest change before all counts."""
     rows = [
         ("oldest", _oldest(found)),
         ("waiting", _waiting(found)),
@@ -147,11 +152,11 @@ def _done(totals: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def _endpoint(found: Status) -> str:
-    """The gate in words: its state, why, when it is tried next, and the last error."""
+    """The gate in words: state, reason, time of the next try, and last error."""
     gate = found.gate
     if gate.paused_ms:
         since = in_words(max(0, gate.now_ms - gate.paused_ms) / 1000)
-        return painted("paused", _COLORS["held"]) + f" by an operator {since} ago; it ends with: contact-sync resume"
+        return painted("paused", _COLORS["held"]) + f" by an operator {since} ago; to continue: contact-sync resume"
     parts = [painted(gate.state.replace("_", " "), _COLORS[gate.state])]
     if gate.reason:
         parts[0] += f" ({printable(gate.reason)})"

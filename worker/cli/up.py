@@ -1,4 +1,4 @@
-"""`contact-sync up`: a system to keep running on this machine, from a Redis to a worker, until Ctrl-C."""
+"""``contact-sync up``: runs a Redis and a worker on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
 
 WATCH_SECONDS: Final = 1.0
-"""Time between two looks at whether all of it still runs."""
+"""Time between two checks that everything still runs."""
 
 RESTARTS_MAX: Final = 3
-"""How often in a row a worker that ended is started again before it is given up: something is wrong with it."""
+"""Maximum number of restarts in a row: if a worker ends more often, something is wrong with it."""
 
 STEADY_SECONDS: Final = 60.0
-"""A worker that ran so long was well: what ended it is no reason to give up the next one."""
+"""If a worker ran this long, its end does not count as one in a row."""
 
 _CHANGE: Final = '{"owner": "1", "contact": "2", "op": "upsert"}'
 
@@ -53,29 +53,31 @@ Example:
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep Redis' data here, and go on with what is there; without it nothing is kept.",
+    help="Keep Redis' data in this directory, and use what is there.  [default: keep nothing]",
 )
-@click.option("--stand-in", "with_stand_in", is_flag=True, help="Deliver to a stand-in endpoint started beside it.")
-@click.option("--tcp", is_flag=True, help="Let Redis listen on 127.0.0.1 too, where other users can reach it.")
+@click.option("--stand-in", "with_stand_in", is_flag=True, help="Also start a stand-in endpoint, and deliver to it.")
+@click.option(
+    "--tcp", is_flag=True, help="Let Redis also listen on 127.0.0.1, where other users of this machine can reach it."
+)
 def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
     """Run a Redis and a worker on this machine until Ctrl-C.
 
-    Settings come from the environment or a .env file, but for the Redis, which is always the one started here. It
-    listens on a socket that only this user can reach, unless --tcp is given. With --data its URL is the same at every
-    start: the socket is in DIR, or the port is noted there.
+    Settings come from the environment or a .env file, except the Redis: it always uses the one that it starts. That
+    Redis listens on a socket that only this user can reach, unless --tcp is given. With --data its URL is the same at
+    every start: DIR holds the socket, or the number of the port.
     """
     try:
         with noting_interrupts() as interrupts, ExitStack() as stack:
             _keep_up(interrupts, stack, data, with_stand_in=with_stand_in, tcp=tcp)
     except KeyboardInterrupt:
-        click.echo("contact-sync: interrupted; all of it has ended", err=True)
+        click.echo("contact-sync: interrupted; everything has stopped", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     except (RedisNotFoundError, EmbeddedRedisError, ProcessStartError) as error:
         raise Failure(str(error), EXIT_FAILED) from None
-    except ContactSyncError as error:  # a setting, or data that was begun with another number of partitions
+    except ContactSyncError as error:  # a setting is invalid, or the data has another number of partitions
         raise Failure(str(error), EXIT_USAGE) from None
     except redis.RedisError as error:
-        raise Failure(f"the Redis that was started here went away: {type(error).__name__}", EXIT_FAILED) from None
+        raise Failure(f"the Redis that this command started went away: {type(error).__name__}", EXIT_FAILED) from None
 
 
 def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
@@ -85,23 +87,23 @@ def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, wit
     endpoint = stack.enter_context(SupervisedStandIn()).url if with_stand_in else None
     settings = _settings(server.url, endpoint)
     client = stack.enter_context(connect(settings.redis_url))
-    agree_partitions(client, settings.keys, settings.partitions)  # a worker would say so too, but only in its log
+    agree_partitions(client, settings.keys, settings.partitions)  # a worker would report a mismatch only in its log
     worker = Restarted(lambda: SupervisedWorker(settings))
     stack.callback(worker.close)
     if data is not None and not server.keeps_url:
-        long = "contact-sync: a socket does not fit into --data, whose path is too long: the URL is new at each start"
+        long = "contact-sync: the path of --data is too long for a socket: the URL will be different at every start"
         click.echo(long, err=True)
     _announce(settings, data, with_stand_in=with_stand_in)
     for _ in interrupts.ticks(WATCH_SECONDS):
         client.ping()
-        worker.look()
+        worker.restart_if_ended()
 
 
 def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
-    """What the worker works with: the user's settings, with the Redis that is started here as log and broker.
+    """The worker's settings: the user's, but with the Redis that is started here as log and broker.
 
     Raises:
-        SettingsError: a setting does not fit, or the server key is missing.
+        SettingsError: a setting is invalid, or the server key is missing.
     """
     here: dict[str, Any] = {"redis_url": redis_url, "broker_url": None}
     if stand_in_url is not None:
@@ -112,18 +114,18 @@ def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
 
 
 def _announce(settings: WorkerSettings, data: Path | None, *, with_stand_in: bool) -> None:
-    """Says what runs, and what to do with it."""
+    """Prints what runs, and how to use it."""
     variables = f"{variable_of('redis_url')}={shlex.quote(settings.redis_url)}"
     if settings.namespace != "contact-sync":
         variables += f" {variable_of('namespace')}={shlex.quote(settings.namespace)}"
-    click.echo(f"Redis     {settings.redis_url}  {f'kept in {data}' if data else 'nothing is kept'}")
+    click.echo(f"Redis     {settings.redis_url}  {f'data in {data}' if data else 'keeps no data'}")
     click.echo(f"endpoint  {settings.endpoint_url}{'  (stand-in)' if with_stand_in else ''}")
-    click.echo("worker    8 threads; what it has to say follows here")
+    click.echo("worker    8 threads; its log follows here")
     click.echo()
     click.echo(f"produce:  echo '{_CHANGE}' | {variables} contact-sync emit")
     click.echo(f"status:   {variables} contact-sync status --watch")
     if with_stand_in:
-        click.echo(f"look:     curl -s {settings.endpoint_url}/_stand-in/contacts")
+        click.echo(f"contacts: curl -s {settings.endpoint_url}/_stand-in/contacts")
     click.echo("Ctrl-C ends all of it.")
 
 
@@ -137,11 +139,11 @@ class Restarted:
         self._started = clock()
         self._restarts = 0
 
-    def look(self) -> None:
-        """Starts another one if it ended.
+    def restart_if_ended(self) -> None:
+        """Starts another worker if this one ended.
 
         Raises:
-            Failure: it ended again and again.
+            Failure: it ended too many times in a row.
         """
         status = self._worker.poll()
         if status is None:
@@ -154,5 +156,5 @@ class Restarted:
         self._worker, self._started = self._start(), self._clock()
 
     def close(self) -> None:
-        """Lets it finish what it sends, and returns once it has ended."""
+        """Stops the worker after its current requests, and waits until it has ended."""
         self._worker.close()

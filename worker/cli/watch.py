@@ -1,4 +1,4 @@
-"""What ``contact-sync status --watch`` shows on a terminal: one screen of 80 by 24, drawn anew each second."""
+"""The screen of ``contact-sync status --watch``: 80 by 24 characters, redrawn every second."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ WIDTH: Final = 80
 HEIGHT: Final = 24
 
 _PAPER: Final = Console(width=WIDTH, force_terminal=False)
-"""Nothing is written to it: it knows how wide characters are."""
+"""Only measures the width of characters; nothing is written to it."""
 
-_KEPT: Final = 61
-"""Looks that are remembered: a minute, and the one before it."""
+_REMEMBERED: Final = 61
+"""Number of statuses that are remembered: those of a minute, and the one before."""
 
 _CHART: Final = 29
 _ROW: Final = 64
@@ -44,10 +44,10 @@ class Flow(NamedTuple):
     """How fast something moved.
 
     Attributes:
-        name: what.
-        now: a second, since the last look.
-        minute: a second, over what is remembered.
-        course: the same of each step, oldest first.
+        name: what moved.
+        now: per second, since the status before.
+        minute: per second, over all that is remembered.
+        course: the same between each two statuses, oldest first.
     """
 
     name: str
@@ -57,30 +57,30 @@ class Flow(NamedTuple):
 
 
 class Watched:
-    """The looks of the last minute."""
+    """The statuses of the last minute."""
 
     def __init__(self) -> None:
-        self._looks: deque[Status] = deque(maxlen=_KEPT)
+        self._statuses: deque[Status] = deque(maxlen=_REMEMBERED)
 
-    def add(self, look: Status) -> None:
-        """One more look; where the clock went back, the ones before it tell no rates any more."""
-        if self._looks and look.gate.now_ms <= self._looks[-1].gate.now_ms:
-            self._looks.clear()
-        self._looks.append(look)
+    def add(self, status: Status) -> None:
+        """Adds a status; if the clock went back, it forgets the earlier ones, which give no rates any more."""
+        if self._statuses and status.gate.now_ms <= self._statuses[-1].gate.now_ms:
+            self._statuses.clear()
+        self._statuses.append(status)
 
     @property
     def last(self) -> Status | None:
-        """The last look."""
-        return self._looks[-1] if self._looks else None
+        """The last status."""
+        return self._statuses[-1] if self._statuses else None
 
     def flows(self) -> list[Flow]:
-        """What moved since the last look, and in the minute before it."""
+        """What moved since the status before, and in the last minute."""
         return [self._flow(name, counters) for name, counters in _FLOW]
 
     def _flow(self, name: str, counters: Sequence[str]) -> Flow:
-        looks = list(self._looks)
-        course = [_rate(one, other, counters) for one, other in pairwise(looks)]
-        minute = _rate(looks[0], looks[-1], counters) if len(looks) > 1 else 0.0
+        statuses = list(self._statuses)
+        course = [_rate(one, other, counters) for one, other in pairwise(statuses)]
+        minute = _rate(statuses[0], statuses[-1], counters) if len(statuses) > 1 else 0.0
         return Flow(name, course[-1] if course else 0.0, minute, course)
 
 
@@ -93,15 +93,15 @@ def screen(watched: Watched, lines: Sequence[str], trouble: str = "") -> Text:
     """The whole screen.
 
     Args:
-        watched: the looks so far, one at least.
-        lines: the last one in words, as `status` says it.
-        trouble: why there is no newer look, empty where there is.
+        watched: the statuses so far.
+        lines: the last status in words, as `status` prints it.
+        trouble: why there is no newer status; empty if there is.
     """
     last = watched.last
     if last is None:
         return Text(trouble, style="red")
     shown = [_head(last, trouble), Text()]
-    for line in lines:  # in whole, however long: what is wrong goes before charts
+    for line in lines:  # all of it, however long: errors matter more than charts
         shown += Text.from_ansi(line).wrap(_PAPER, WIDTH)
     shown += [
         Text(),
@@ -129,7 +129,7 @@ def _flow_line(flow: Flow) -> Text:
 
 
 def _partitions(parts: Sequence[Part]) -> Iterable[Text]:
-    """A sign for each partition, or for several where they are many: what waits, and whether somebody is at it."""
+    """One character for each partition, or for several if there are many: what is waiting, and if a worker has it."""
     each_of = math.ceil(len(parts) / _ROW) or 1
     groups = [parts[i : i + each_of] for i in range(0, len(parts), each_of)]
     waits = [sum(part.backlog + part.pending for part in group) for group in groups]
@@ -140,7 +140,7 @@ def _partitions(parts: Sequence[Part]) -> Iterable[Text]:
         style = "red" if any(part.dead for part in group) else "yellow" if waiting else "dim"
         row.append(sign, style + " reverse" * any(part.leased for part in group))
     yield row
-    yield Text("           · nothing waits, ▁ to █ more; reversed: in work; red: dead letters", style="dim")
+    yield Text("           · nothing waiting, ▁ to █ more; reversed: leased; red: dead letters", style="dim")
 
 
 def _busiest(last: Status) -> Iterable[Text]:

@@ -1,4 +1,4 @@
-"""``contact-sync worker``: Celery's own worker, with good defaults for this machine."""
+"""``contact-sync worker``: runs Celery's own worker with good defaults for this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.config.settings import load_worker_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FEWEST: Final = 4  # a thread mostly waits for the endpoint, so that even one core keeps several busy
+_FEWEST: Final = 4  # a thread mostly waits for the endpoint, so even one core can run several
 _MOST: Final = 32
 _THREADS_PER_CORE: Final = 4
 
@@ -26,16 +26,16 @@ Example:
 
 
 def default_concurrency() -> int:
-    """As many flushes side by side as do this machine good."""
-    affinity = getattr(os, "sched_getaffinity", None)  # what a container was given, not what the machine has
+    """A good number of parallel flushes for this machine."""
+    affinity = getattr(os, "sched_getaffinity", None)  # the cores of the container, not of the machine
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(_FEWEST, min(_MOST, _THREADS_PER_CORE * cores))
 
 
 def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence[str]) -> list[str]:
-    """The command line of Celery that this stands for."""
+    """The command line of Celery that this command runs."""
     return [
-        # -P: what lies in the current directory is never imported, not even where it is called `worker`.
+        # -P: nothing is imported from the current directory, even if it is called `worker`.
         *(sys.executable, "-P", "-m", "worker", "-A", "worker", "worker"),
         *("--pool", pool, "--concurrency", str(concurrency), "--loglevel", loglevel),
         # Nothing here needs them, and after a kill of Redis gossip has crashed workers for good.
@@ -46,7 +46,10 @@ def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence
 
 @click.command(epilog=_EPILOG)
 @click.option(
-    "--concurrency", "-c", type=click.IntRange(min=1), help="Flushes side by side.  [default: 4 a core, 4 to 32]"
+    "--concurrency",
+    "-c",
+    type=click.IntRange(min=1),
+    help="Number of parallel flushes.  [default: 4 per core, but 4 to 32]",
 )
 @click.option(
     "--pool",
@@ -54,7 +57,7 @@ def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence
     type=click.Choice(["threads", "prefork"]),
     default="threads",
     show_default=True,
-    help="Celery's pool.",
+    help="Celery's pool: threads in one process, or processes.",
 )
 @click.option(
     "--loglevel",
@@ -62,18 +65,18 @@ def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
     show_default=True,
-    help="The lowest level that is logged.",
+    help="Lowest level that is logged.",
 )
 @click.argument("further", nargs=-1, type=click.UNPROCESSED, metavar="[-- CELERY ARGUMENTS]")
 def worker(*, concurrency: int | None, pool: str, loglevel: str, further: tuple[str, ...]) -> None:
-    """Run a worker until it is told to end; start as many as you like.
+    """Run a worker until it is stopped; start as many as you like.
 
-    It becomes `celery -A worker worker` with good defaults for this machine. Nothing else must run beside it: no beat.
+    It becomes `celery -A worker worker` with good defaults for this machine. It needs nothing else beside it: no beat.
     """
-    load_worker_settings(require_credentials=True)  # said in one line, before Celery is loaded
+    load_worker_settings(require_credentials=True)  # reports an invalid setting in one line, before Celery is loaded
     line = worker_command(concurrency or default_concurrency(), pool, loglevel.upper(), further)
     sys.stdout.flush()
     sys.stderr.flush()
     if "NO_COLOR" in os.environ:
-        os.environ["NO_COLOR"] = "1"  # any value means it, but Celery takes it for a switch and refuses most
-    os.execv(line[0], line)  # noqa: S606 - no shell: the process becomes the worker, so signals and status are its own
+        os.environ["NO_COLOR"] = "1"  # any value means it, but Celery expects a number and refuses most
+    os.execv(line[0], line)  # noqa: S606 - no shell: the process becomes the worker, so it gets the signals and sets the exit status

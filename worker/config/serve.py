@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FIT: Final = re.compile(r"[\x21-\x7e]{16,256}")
-_RULE: Final = "16 to 256 printable ASCII characters without blanks"
+_RULE: Final = "16 to 256 printable ASCII characters without spaces"
 _MAX_BYTES: Final = 65536  # a token file longer than this is some other file
 
 

@@ -85,7 +85,7 @@ def _half(name: str, value: SecretStr | None, path: Path | None) -> str:
     if _UNFIT.search(text):
         raise SettingsError(f"{variable} must be one line of text without control characters")
     if name == "server_key_id" and ":" in text:
-        raise SettingsError(f"{variable} must not hold ':', which separates the id from the secret")
+        raise SettingsError(f"{variable} must not contain ':', which separates the id from the secret")
     return text
 
 

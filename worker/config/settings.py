@@ -146,7 +146,7 @@ class WorkerSettings(ProducerSettings):
     )
     lease_seconds: float = _seconds(
         15.0,
-        description="How long a worker holds a partition; must exceed the request timeout by a second at least.",
+        description="How long a worker holds a partition; must exceed the request timeout by at least a second.",
         rule="more than 0 to 3600",
         gt=0,
         le=3600,
@@ -190,7 +190,7 @@ class WorkerSettings(ProducerSettings):
         if self.lease_seconds < self.request_timeout_seconds + LEASE_MARGIN_SECONDS:
             raise SettingsError(
                 f"{variable_of('lease_seconds')} ({self.lease_seconds:g}) must exceed "
-                f"{variable_of('request_timeout_seconds')} ({self.request_timeout_seconds:g}) by a second at least",
+                f"{variable_of('request_timeout_seconds')} ({self.request_timeout_seconds:g}) by at least a second",
             )
         if self.backoff_max_seconds < self.backoff_base_seconds:
             raise SettingsError(
@@ -200,7 +200,7 @@ class WorkerSettings(ProducerSettings):
         leaves = self.endpoint_url.startswith("http:") and not is_loopback(self.endpoint_url)
         if leaves and self.endpoint_insecure == "refuse":
             raise SettingsError(
-                f"{variable_of('endpoint_url')} must be https:// outside of this machine, "
+                f"{variable_of('endpoint_url')} must be https:// for another machine, "
                 f"or set {variable_of('endpoint_insecure')}=allow"
             )
         check_server_key_values(self)

@@ -58,7 +58,7 @@ def test_letters_are_chosen_by_how_long_they_have_lain_there(fleet: Fleet) -> No
 def test_a_wild_duration_is_a_mistake_of_usage(fleet: Fleet, wild: str) -> None:
     ran = run(fleet, "dead-letters", "purge", "--yes", "--older-than", wild)
     assert ran.exit_code == 2
-    assert "a whole number and s, m, h or d, such as 6h" in ran.stderr
+    assert "a whole number followed by s, m, h or d, such as 6h" in ran.stderr
 
 
 def test_an_id_that_names_no_letter_is_said_and_the_others_are_done(fleet: Fleet) -> None:
@@ -117,7 +117,7 @@ def test_what_newer_knowledge_outdates_is_marked_and_never_brought_back(
     assert [each["outdated"] for each in told(fleet, "dead-letters", "list")] == [True]
     ran = run(fleet, "dead-letters", "redrive", letter_id)
     assert ran.exit_code == 1
-    assert f"{letter_id} not redriven: newer knowledge" in ran.stderr
+    assert f"{letter_id} not redriven: a newer change" in ran.stderr
     assert fleet.backlog() == 0
     assert len(fleet.dead_letters()) == 1
 
@@ -203,5 +203,5 @@ def test_purging_without_anybody_to_ask_removes_nothing(fleet: Fleet) -> None:
     dead_letter(fleet)
     ran = run(fleet, "dead-letters", "purge")
     assert ran.exit_code == 2
-    assert "say --yes" in ran.stderr
+    assert "add --yes" in ran.stderr
     assert len(fleet.dead_letters()) == 1

@@ -117,7 +117,9 @@ def test_a_held_endpoint_is_healthy_and_named(fleet: Fleet) -> None:
     fleet.worker(server_key_secret="wrong", backoff_max_seconds=60.0).flusher.run(1.0)
     ran = run(fleet, "health")
     assert ran.exit_code == 0
-    assert ran.stdout.startswith("healthy, the reason lies outside: the endpoint is held (credentials), next try in ")
+    assert ran.stdout.startswith(
+        "healthy, the reason is outside the workers: the endpoint is held (credentials), next try in "
+    )
     assert told(fleet, "health")["reason"] == "endpoint_held"
 
 
@@ -150,7 +152,7 @@ def test_a_key_of_another_type_is_no_reason_to_restart_and_named(fleet: Fleet) -
 def test_a_redis_that_is_away_is_no_reason_to_restart_and_named_without_its_password(fleet: Fleet) -> None:
     ran = run(fleet, "health", redis_url="redis://me:pass-word@127.0.0.1:1/0?db=1")
     assert ran.exit_code == 0
-    assert ran.stdout.startswith("healthy, the reason lies outside: Redis at redis://127.0.0.1:1/0")
+    assert ran.stdout.startswith("healthy, the reason is outside the workers: Redis at redis://127.0.0.1:1/0")
     assert ran.stdout.count("\n") == 1
     assert "pass-word" not in ran.output
     assert told(fleet, "health", redis_url="redis://127.0.0.1:1/0")["oldest_seconds"] is None

@@ -88,7 +88,7 @@ def test_again_is_no_other_pause(fleet: Fleet) -> None:
     assert told(fleet, "pause") == {"paused": True, "since": since, "was_paused": True}
     assert told(fleet, "resume") == {"paused": False, "since": since, "was_paused": True}
     assert told(fleet, "resume") == {"paused": False, "since": None, "was_paused": False}
-    assert run(fleet, "resume").stdout == "it was not paused\n"
+    assert run(fleet, "resume").stdout == "deliveries were not paused\n"
 
 
 def test_a_worker_notices_the_end_soon(fleet: Fleet, wait_until: WaitUntil) -> None:

@@ -44,7 +44,7 @@ def test_confirmed_outcomes_move_and_stay_remembered(fleet: Fleet, to: int) -> N
     before = told(fleet, "status")["totals"]
     ran = run(fleet, "repartition", str(to))
     assert ran.exit_code == 0, ran.stderr
-    assert f"where CONTACT_SYNC_PARTITIONS is set it must be {to}" in ran.stderr
+    assert f"if CONTACT_SYNC_PARTITIONS is set, it must be {to}" in ran.stderr
     fleet.change(partitions=to)
     run(fleet, "resume")
     assert told(fleet, "status")["totals"] == before
@@ -81,7 +81,7 @@ def obstacles() -> Iterator[Any]:
     yield case("awake", "a worker is awake")
     yield case("lease", "a worker holds it")
     yield case("events", "entries lie in its log")
-    yield case("pending", "pairs wait in it")
+    yield case("pending", "pairs are waiting in it")
     yield case("late", "may still act")
     yield case("dead", "it has dead letters")
     yield case("same", f"there are {PARTITIONS} partitions already")

@@ -132,7 +132,7 @@ def test_a_path_too_long_for_a_socket_is_said_and_works_all_the_same(temporary: 
         deliver(up, "2", wait_until)
         up.process.send_signal(signal.SIGINT)
         _, stderr = up.process.communicate(timeout=60)
-    assert stderr.startswith("contact-sync: a socket does not fit into --data")
+    assert stderr.startswith("contact-sync: the path of --data is too long")
 
 
 def test_a_port_that_was_taken_meanwhile_is_one_line_with_what_to_do(temporary: Path) -> None:

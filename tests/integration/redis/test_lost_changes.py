@@ -132,7 +132,7 @@ def test_entries_before_the_position_are_read_with_an_alarm_and_not_skipped(flee
     (alarm,) = [each for each in logs if each["event"] == "log_replaced"]
     assert (alarm["log_level"], alarm["partition"]) == ("error", partition)
     assert told(fleet, "status")["replaced_partitions"] == [partition]
-    assert f"another log stood in partitions {partition}" in run(fleet, "status").stdout
+    assert f"the log of partitions {partition} was replaced" in run(fleet, "status").stdout
     assert run(fleet, "check").exit_code == 1
     assert run(fleet, "status", "--acknowledge").exit_code == 0
     assert told(fleet, "status")["replaced_partitions"] == []

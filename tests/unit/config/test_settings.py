@@ -91,7 +91,7 @@ def test_an_endpoint_url_loses_its_last_slash() -> None:
 def test_a_lease_outlives_a_request_by_a_second() -> None:
     assert load(lease_seconds=11, request_timeout_seconds=10).lease_seconds == 11
     assert refusal(lease_seconds=10.9, request_timeout_seconds=10) == (
-        "CONTACT_SYNC_LEASE_SECONDS (10.9) must exceed CONTACT_SYNC_REQUEST_TIMEOUT_SECONDS (10) by a second at least"
+        "CONTACT_SYNC_LEASE_SECONDS (10.9) must exceed CONTACT_SYNC_REQUEST_TIMEOUT_SECONDS (10) by at least a second"
     )
 
 
@@ -166,7 +166,7 @@ def test_a_key_given_twice_names_both_variables() -> None:
     [
         (
             {"server_key_id": "hunter2:x"},
-            "CONTACT_SYNC_SERVER_KEY_ID must not hold ':', which separates the id from the secret",
+            "CONTACT_SYNC_SERVER_KEY_ID must not contain ':', which separates the id from the secret",
         ),
         (
             {"server_key_secret": "hunter2\n"},
