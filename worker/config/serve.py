@@ -25,18 +25,18 @@ class ServeSettings(WorkerSettings):
 
     serve_token: SecretStr | None = setting(
         None,
-        description="Token to sign in to `contact-sync serve` with, to look and to act; needed beyond this machine.",
+        description="Token for `contact-sync serve`, to read and to act; required to serve other machines.",
         rule=_RULE,
         shown=False,
     )
-    serve_token_file: Path | None = setting(None, description="Path to read that token from.", rule="a path")
+    serve_token_file: Path | None = setting(None, description="Path of a file with that token.", rule="a path")
     serve_read_token: SecretStr | None = setting(
         None,
-        description="Token to sign in to `contact-sync serve` with, to look only.",
+        description="Token for `contact-sync serve`, only to read.",
         rule=_RULE,
         shown=False,
     )
-    serve_read_token_file: Path | None = setting(None, description="Path to read that token from.", rule="a path")
+    serve_read_token_file: Path | None = setting(None, description="Path of a file with that token.", rule="a path")
 
 
 class Tokens(NamedTuple):

@@ -91,19 +91,19 @@ class WorkerSettings(ProducerSettings):
 
     broker_url: Annotated[str, AfterValidator(_check_broker_url)] | None = setting(
         None,
-        description="Celery's broker; unset takes the server of CONTACT_SYNC_REDIS_URL.",
+        description="Celery's broker; if unset, the server of CONTACT_SYNC_REDIS_URL.",
         rule="a broker URL as Celery knows them, such as redis://host:6379/1",
         shown=False,
     )
     endpoint_url: Annotated[str, AfterValidator(_check_endpoint_url)] = setting(
         "https://taptalk.io",
-        description="Base URL of the endpoint that contacts are delivered to.",
+        description="Base URL of the endpoint that receives the contacts.",
         rule="an http:// or https:// URL without credentials, query or fragment",
         shown=False,  # because the mistake may be a password in it
     )
     endpoint_insecure: Literal["refuse", "allow"] = setting(
         "refuse",
-        description="Whether http:// may leave this machine, where anybody on the way reads the server key.",
+        description="Whether http:// to another machine is allowed: anybody on the way can read the server key.",
         rule="'refuse' or 'allow'",
     )
     server_key_id: SecretStr | None = setting(
@@ -114,7 +114,7 @@ class WorkerSettings(ProducerSettings):
     )
     server_key_id_file: Path | None = setting(
         None,
-        description="Path to read the id of the server key from, anew before each probe of a held endpoint.",
+        description="Path of a file with the id of the server key; read again before each probe of a held endpoint.",
         rule="a path",
     )
     server_key_secret: SecretStr | None = setting(
@@ -125,24 +125,36 @@ class WorkerSettings(ProducerSettings):
     )
     server_key_secret_file: Path | None = setting(
         None,
-        description="Path to read the secret of the server key from, anew before each probe of a held endpoint.",
+        description="Path of a file with the secret of the key; read again before each probe of a held endpoint.",
         rule="a path",
     )
     batch_size: int = setting(
-        500, description="Most records in a request.", rule="a whole number from 1 to 10000", ge=1, le=10000
+        500,
+        description="Maximum number of records in a request.",
+        rule="a whole number from 1 to 10000",
+        ge=1,
+        le=10000,
     )
     linger_seconds: float = _seconds(
-        1.0, description="Longest that the oldest change waits for company.", rule="0 to 3600", ge=0, le=3600
+        1.0,
+        description="Maximum time that the oldest change waits for others to join its request.",
+        rule="0 to 3600",
+        ge=0,
+        le=3600,
     )
     delete_linger_seconds: float = _seconds(
         0.1,
-        description="Longest that the oldest delete waits for company; where it is longer than linger, that counts.",
+        description="The same for the oldest delete; if it is longer than linger, linger counts.",
         rule="0 to 3600",
         ge=0,
         le=3600,
     )
     request_timeout_seconds: float = _seconds(
-        10.0, description="A request's whole time, from connect to last byte.", rule="more than 0 to 600", gt=0, le=600
+        10.0,
+        description="Maximum time of a whole request, from connect to last byte.",
+        rule="more than 0 to 600",
+        gt=0,
+        le=600,
     )
     lease_seconds: float = _seconds(
         15.0,
@@ -160,21 +172,21 @@ class WorkerSettings(ProducerSettings):
     )
     backoff_base_seconds: float = _seconds(
         0.5,
-        description="Wait before the first retry, doubled for each further one.",
+        description="Wait before the first retry; doubled for each further retry.",
         rule=f"more than 0 to {LONGEST_SECONDS}",
         gt=0,
         le=LONGEST_SECONDS,
     )
     backoff_max_seconds: float = _seconds(
         60.0,
-        description="Longest wait between retries; not less than the base.",
+        description="Maximum wait between retries; not less than the base.",
         rule=f"more than 0 to {LONGEST_SECONDS}",
         gt=0,
         le=LONGEST_SECONDS,
     )
     ledger_seconds: Annotated[float, BeforeValidator(_or_forever)] = _seconds(
         3600.0,
-        description="How long a confirmed outcome is remembered, at least; or forever.",
+        description="Minimum time that a confirmed outcome is remembered; or forever.",
         rule=f"1 to {LONGEST_SECONDS}, or 'forever'",
         ge=1,
         le=LONGEST_SECONDS,
