@@ -107,7 +107,7 @@ def test_the_commands_that_check_asks_for_are_all_that_it_takes(fleet: Fleet) ->
     [
         pytest.param(("~*", "+@all", "-xtrim", "-hset"), "HSET, XTRIM", marks=pytest.mark.redis(7, 0)),
         pytest.param(("~*", "+@all", "-evalsha"), "EVALSHA", marks=pytest.mark.redis(7, 0)),
-        (("~*", "+@all", "-eval"), "scripts do all the work"),
+        (("~*", "+@all", "-eval"), "the user may not run scripts"),
         (("~foreign:*", "+@all"), "permissions to access"),  # Redis' own words, which differ by version
     ],
 )
@@ -152,7 +152,7 @@ def test_check_names_variables_that_nothing_reads(
 def test_the_variables_of_others_and_our_own_are_nothing_to_speak_of(fleet: Fleet) -> None:
     assert list(check_variables([*fleet.environment(), "PATH", "CELERY_BROKER_URL"])) == []
     (found,) = check_variables(["CONTACT_SYNC_NO_SUCH_THING"])
-    assert found.message.endswith("reads")
+    assert found.message == "unknown setting CONTACT_SYNC_NO_SUCH_THING"
 
 
 def test_check_says_that_the_config_key_is_none_of_ours(fleet: Fleet) -> None:

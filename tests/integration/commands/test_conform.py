@@ -63,5 +63,5 @@ def test_a_field_that_stands_twice_is_named(fleet: Fleet) -> None:
 
 def test_an_empty_log_and_a_partition_that_is_none_are_said(fleet: Fleet) -> None:
     assert run(fleet, "conform").exit_code == 1
-    assert "no entry to look at" in run(fleet, "conform").stderr
+    assert "the log has no entries" in run(fleet, "conform").stderr
     assert run(fleet, "conform", "--partition", str(PARTITIONS)).exit_code == 2

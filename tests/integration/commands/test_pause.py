@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def test_nothing_is_sent_until_deliveries_are_resumed(fleet: Fleet) -> None:
-    assert run(fleet, "pause").stdout.startswith("paused; requests on their way end within ")
+    assert run(fleet, "pause").stdout.startswith("paused; requests in flight end within ")
     fleet.append("1", "2", "upsert", T)
     fleet.flush()
     assert fleet.requests() == []
-    assert run(fleet, "resume").stdout.startswith("resumed; it was paused since ")
+    assert run(fleet, "resume").stdout.startswith("resumed; deliveries were paused since ")
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "2")}
 
@@ -73,7 +73,7 @@ def test_status_health_drain_and_explain_say_it_and_how_it_ends(fleet: Fleet) ->
     fleet.append("1", "2", "upsert", T, entry=f"{fleet.now_ms() - 3_600_000}-0")
     endpoint = told(fleet, "status")["endpoint"]
     assert endpoint.items() >= {"state": "held", "reason": "paused", "paused_since": since, "retry_at": None}.items()
-    assert "it ends with: contact-sync resume" in run(fleet, "status").stdout
+    assert "to continue: contact-sync resume" in run(fleet, "status").stdout
     found = told(fleet, "health")
     assert (found["healthy"], found["reason"], found["outside"]) == (True, "paused", True)
     assert "contact-sync resume" in found["message"]

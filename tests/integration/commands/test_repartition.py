@@ -80,11 +80,11 @@ def obstacles() -> Iterator[Any]:
     yield case("running", "deliveries are not paused")
     yield case("awake", "a worker is awake")
     yield case("lease", "a worker holds it")
-    yield case("events", "entries lie in its log")
+    yield case("events", "its log has entries")
     yield case("pending", "pairs are waiting in it")
-    yield case("late", "may still act")
+    yield case("late", "may still change its pairs")
     yield case("dead", "it has dead letters")
-    yield case("same", f"there are {PARTITIONS} partitions already")
+    yield case("same", f"there are already {PARTITIONS} partitions")
 
 
 @pytest.mark.parametrize(("name", "says"), list(obstacles()))
