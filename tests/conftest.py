@@ -1,4 +1,4 @@
-"""Fixtures of every test: a real Redis, a namespace in it, and the one way to wait."""
+"""Fixtures of every test: a real Redis, a namespace in it, the stand-in endpoint, a fleet, and the one way to wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.fleet import Fleet
 from tests.support.waiting import wait_until as wait_until_true
+from tests.support.worker_process import PROCESS, broker_url
 from worker.local.redis import EmbeddedRedis
 from worker.standin.server import StandInThread
 
@@ -83,11 +85,32 @@ def namespace() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
+@pytest.fixture(scope="session")
+def running_stand_in() -> Iterator[StandInClient]:
+    """One stand-in for the whole run."""
+    with StandInThread() as stand_in:
+        yield stand_in
+
+
 @pytest.fixture
-def stand_in() -> Iterator[StandInClient]:
-    """A fresh stand-in endpoint at ``stand_in.url``, which takes faults and says what reached it."""
-    with StandInThread() as client:
-        yield client
+def stand_in(running_stand_in: StandInClient) -> StandInClient:
+    """That stand-in, with nothing in it when the test begins."""
+    running_stand_in.reset()
+    return running_stand_in
+
+
+@pytest.fixture
+def fleet(redis_server: EmbeddedRedis, namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
+    """Workers of a namespace that is this test's own."""
+    with Fleet(redis_server.url, namespace, stand_in) as made:
+        yield made
+
+
+@pytest.fixture
+def process_fleet(redis_server: EmbeddedRedis, namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
+    """A fleet without a worker yet, for tests that start and kill their own."""
+    with Fleet(redis_server.url, namespace, stand_in, broker_url=broker_url(redis_server.url), **PROCESS) as made:
+        yield made
 
 
 @pytest.fixture

@@ -25,8 +25,6 @@ _OPTIONS: Final[dict[str, Any]] = {
     "decode_responses": False,
     # Version 2 is enough; with version 3 Redis may push messages of its own between the replies.
     "protocol": 2,
-    # CLIENT SETINFO costs two round trips, and access rules that load on Redis 7.0 cannot allow it.
-    "driver_info": None,
 }
 
 # Replies to one command, which Redis did not carry out. redis-py counts the last two as connection errors.

@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tests.browser.chromium import chromium, launched
-from tests.support.fleet import Fleet
 from tests.support.serving import OPEN, serving
 
 if TYPE_CHECKING:
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
+    from tests.support.fleet import Fleet
     from worker.config.serve import Tokens
-    from worker.local.redis import EmbeddedRedis
-    from worker.standin.client import StandInClient
 
     Opened = Callable[..., AbstractContextManager[Page]]
 
@@ -36,13 +34,6 @@ def browser() -> Iterator[Browser]:
         pytest.skip("no Chromium is on this machine: apt-get install chromium brings one")
     with sync_playwright() as playwright, launched(playwright) as browser:
         yield browser
-
-
-@pytest.fixture
-def fleet(redis_server: EmbeddedRedis, namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
-    """Workers of a namespace that is this test's own."""
-    with Fleet(redis_server.url, namespace, stand_in) as made:
-        yield made
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ import contextlib
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import trustme
 
+from tests.support.tcp_server import TcpServer
+
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 
 class Authority:
@@ -40,7 +41,7 @@ class Authority:
         return ssl.create_default_context(cafile=str(self.path))
 
 
-class TlsRedis:
+class TlsRedis(TcpServer):
     """TLS in front of a real Redis, on a free port of 127.0.0.1: the Redis of the wheel speaks none itself.
 
     Args:
@@ -49,47 +50,15 @@ class TlsRedis:
     """
 
     def __init__(self, redis_url: str, context: ssl.SSLContext) -> None:
+        super().__init__()
         self._target = unquote(urlsplit(redis_url).path)
         self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self.port: int = self._listener.getsockname()[1]
         self.greeted = 0
         """Connections whose handshake came to an end."""
 
     def url(self, query: str = "", *, host: str = "127.0.0.1", database: int = 0) -> str:
         """Its URL, with options."""
         return f"rediss://{host}:{self.port}/{database}" + (f"?{query}" if query else "")
-
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for sock in [self._listener, *self._open]:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        for thread in self._threads:
-            thread.join(timeout=10)
-            assert not thread.is_alive()
-
-    def _start(self, target: object, *args: object) -> None:
-        thread = threading.Thread(target=target, args=args)  # type: ignore[arg-type] # the methods below
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(client)
-            self._start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
         """One connection, both ways in one thread: an SSL object is not for two."""

@@ -1,4 +1,4 @@
-"""Fixtures of the security tests: those of the tests that run workers, and authorities."""
+"""Fixtures of the security tests: authorities."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import fleet, process_fleet, running_stand_in, stand_in
 from tests.security.authority import Authority
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = ["fleet", "process_fleet", "running_stand_in", "stand_in"]
 
 
 @pytest.fixture

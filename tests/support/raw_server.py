@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from tests.support.tcp_server import TcpServer
 
 if TYPE_CHECKING:
     import ssl
@@ -69,7 +71,7 @@ class Connection:
         self.socket.close()
 
 
-class RawServer:
+class RawServer(TcpServer):
     """Runs ``handler`` in a thread for every connection to a free port of 127.0.0.1.
 
     Args:
@@ -78,53 +80,23 @@ class RawServer:
     """
 
     def __init__(self, handler: Callable[[Connection], None], tls: ssl.SSLContext | None = None) -> None:
+        super().__init__()
         self._handler = handler
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
         self._stopped = threading.Event()
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self.port: int = self._listener.getsockname()[1]
-        self.connections = 0
 
     @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopped.set()
-        for sock in [self._listener, *self._open]:
-            # Closing alone does not wake a thread that waits in accept or recv.
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        for thread in self._threads:
-            thread.join(timeout=10)
-            assert not thread.is_alive()
+        super().__exit__(kind, error, trace)
 
-    def _start(self, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(sock)
-            self._start(lambda sock=sock: self._serve(sock))  # type: ignore[misc] # mypy: default of a lambda
-
-    def _serve(self, plain_socket: socket.socket) -> None:
-        with plain_socket, contextlib.suppress(OSError):
-            sock = self._tls.wrap_socket(plain_socket, server_side=True) if self._tls else plain_socket
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            sock = self._tls.wrap_socket(client, server_side=True) if self._tls else client
             with sock:
                 self._handler(Connection(sock, self._stopped))

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
-import structlog
 
 from tests.support.fleet import Fleet, T
+from tests.support.tickers import ticker_of
 from worker.local.redis import EmbeddedRedis
-from worker.process.ticker import Ticker
-from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
-from worker.store.gate import Gate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,18 +90,7 @@ def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             fleet.append("one", "more", "upsert", T)
         client = connect(server.url, timeout_seconds=3.0)
-        ticker = Ticker(
-            fleet.settings(),
-            client=client,
-            keys=fleet.keys,
-            scanner=BacklogScanner(client, fleet.keys, 8),
-            gate=Gate(client, fleet.keys),
-            broker=NoBroker(),
-            flush=lambda _: 0,
-            token="t",
-            monotonic=time.monotonic,
-            log=structlog.get_logger(),
-        )
+        ticker = ticker_of(fleet.settings(), client, 8, broker=NoBroker(), flush=lambda _: 0, token="t")
         assert ticker.take_lead()
         fleet.deliver()
         assert len(stand_in.contacts()) == 5_000

@@ -13,30 +13,9 @@ from tests.support.sync_request import client_of, delete, key, sync, upsert
 from tests.support.waiting import wait_until
 from worker.standin.client import StandInControlError
 from worker.standin.rules import BODY_LIMIT_BYTES, SYNC_PATH
-from worker.standin.server import StandInThread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from worker.standin.client import StandInClient
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[StandInClient]:
-    with StandInThread() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture  # in place of the fresh one for each test: a reset is all that these need, and much faster
-def stand_in(running: StandInClient) -> StandInClient:
-    running.reset()
-    return running
-
-
-@pytest.fixture
-def client(stand_in: StandInClient) -> Iterator[httpx.Client]:
-    with client_of(stand_in.url) as client:
-        yield client
 
 
 def confirmed(answer: httpx.Response) -> tuple[int, int]:

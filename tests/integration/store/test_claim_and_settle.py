@@ -13,26 +13,12 @@ from tests.support.fleet import PARTITIONS
 from tests.support.partition_zero import OTHER, PAIR, claim, partitions_of, settle, state_of, stored
 from tests.support.waiting import wait_until
 from worker.core.dead_letter import DEAD_CAP
-from worker.store.client import connect
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import redis
 
     from tests.support.fleet import Fleet
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[redis.Redis]:
-    with connect(fleet.settings().redis_url) as made:
-        yield made
-
-
-@pytest.fixture
-def partitions(fleet: Fleet, client: redis.Redis) -> Partitions:
-    return partitions_of(fleet, client)
 
 
 # Leases

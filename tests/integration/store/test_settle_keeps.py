@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.support.partition_zero import OTHER, PAIR, claim, partitions_of, settle, stored
 from worker.store import scripts
-from worker.store.client import connect
 from worker.store.gate import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import redis
 
     from tests.support.fleet import Fleet
     from worker.store.partitions import Partitions
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[redis.Redis]:
-    with connect(fleet.settings().redis_url) as made:
-        yield made
-
-
-@pytest.fixture
-def partitions(fleet: Fleet, client: redis.Redis) -> Partitions:
-    return partitions_of(fleet, client)
 
 
 def test_a_mark_that_was_renewed_meanwhile_is_not_cleared(fleet: Fleet, partitions: Partitions) -> None:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from celery import Celery
 
 from tests.support.fleet import PARTITIONS, T
+from tests.support.tickers import ticker_of
 from tests.support.waiting import wait_until
 from worker.process.bootsteps import HintQueue
-from worker.process.ticker import Ticker
-from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
-from worker.store.gate import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.fleet import Fleet
+    from worker.process.ticker import Ticker
 
 NOWHERE = "redis://127.0.0.1:1/0"
 """A broker that refuses every connection."""
@@ -49,18 +46,8 @@ class Hall:
         queue = HintQueue(app, settings.namespace)
         client = self._undo.enter_context(connect(settings.redis_url, timeout_seconds=5))
         self._undo.callback(queue.close)
-        return Ticker(
-            settings,
-            client=client,
-            keys=settings.keys,
-            scanner=BacklogScanner(client, settings.keys, PARTITIONS),
-            gate=Gate(client, settings.keys),
-            broker=queue,
-            flush=self._fleet.first.flusher.run,
-            token=token,
-            monotonic=time.monotonic,
-            log=structlog.get_logger("contact_sync"),
-        )
+        flush_here = self._fleet.first.flusher.run
+        return ticker_of(settings, client, PARTITIONS, broker=queue, flush=flush_here, token=token)
 
     def hints(self) -> int:
         length: int = self._fleet.client.llen(self._fleet.keys.namespace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ def by_the_rules(raw: RawEntry, room: int) -> tuple[dict[bytes, PairState], list
     return states, malformed, len(raw)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(logs, st.integers(0, 8), st.booleans())
 def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntry, room: int, fast: bool) -> None:  # noqa: FBT001
@@ -148,6 +150,7 @@ def chooses(part: PartitionSlice, limit: int) -> bool:
     return limit < len(part.verdicts) or (bool(suspects) and suspects.count(suspects[0]) > suspects[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=700)
 @given(both_ways(), st.sampled_from(["confirmed", "refused", "suspect", "kept"]), st.integers(0, 9), st.booleans())
 def test_what_moves_is_the_same_whichever_way_a_pair_took(

@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
+from tests.support.tcp_server import TcpServer
 from worker.store.client import connect, round_trip
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
 
 
-class HangingUp:
-    """A server that takes every connection and hangs up.
+class HangingUp(TcpServer):
+    """A server that takes every connection and hangs up."""
 
-    Attributes:
-        taken: how many it took.
-    """
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
 
-    def __init__(self) -> None:
-        self.taken = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listening.getsockname()[1]}/0"
-        self._thread = threading.Thread(target=self._take, daemon=True)
-        self._thread.start()
-
-    def _take(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            self.taken += 1
-            connection.close()
-
-    def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join()
+    def _serve(self, client: socket.socket) -> None:
+        client.close()
 
 
 @pytest.fixture
 def hanging_up() -> Iterator[HangingUp]:
-    server = HangingUp()
-    yield server
-    server.close()
+    with HangingUp() as server:
+        yield server
 
 
 @pytest.mark.parametrize(
@@ -59,4 +40,4 @@ def test_nothing_is_tried_again_behind_the_callers_back(
 ) -> None:
     with connect(hanging_up.url) as client, pytest.raises(redis.ConnectionError):
         ask(client)
-    assert hanging_up.taken == 1
+    assert hanging_up.connections == 1

@@ -1,0 +1,52 @@
+"""A ticker for tests, wired as a worker process wires its own, but with what the test gives it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from worker.process.ticker import Ticker
+from worker.store.backlog import BacklogScanner
+from worker.store.gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+
+    from worker.config.settings import WorkerSettings
+
+
+def ticker_of(  # noqa: PLR0913 - what tests vary, by name
+    settings: WorkerSettings,
+    client: redis.Redis,
+    partitions: int,
+    *,
+    broker: Any,
+    flush: Callable[[float], int],
+    token: str,
+) -> Ticker:
+    """A ticker of the namespace of these settings.
+
+    Args:
+        settings: the worker's.
+        client: for all that it asks of Redis; its timeout is longer than the ticker's idle time.
+        partitions: how many the namespace has.
+        broker: where hints go.
+        flush: what it calls if the broker is away, with the seconds that it may take.
+        token: names it among the fleet's tickers.
+    """
+    return Ticker(
+        settings,
+        client=client,
+        keys=settings.keys,
+        scanner=BacklogScanner(client, settings.keys, partitions),
+        gate=Gate(client, settings.keys),
+        broker=broker,
+        flush=flush,
+        token=token,
+        monotonic=time.monotonic,
+        log=structlog.get_logger("contact_sync"),
+    )
