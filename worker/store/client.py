@@ -107,7 +107,6 @@ def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClie
         health_check_interval=0,
         protocol=2,  # one shape of replies, whatever the server prefers
         client_name="contact-sync",
-        driver_info=None,  # CLIENT SETINFO is two round trips, and rules that load on Redis 7.0 cannot allow it
         socket_read_size=_READ_BYTES,
     )
     for command in ("XRANGE", "XREAD"):
