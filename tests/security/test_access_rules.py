@@ -14,7 +14,7 @@ from celery import Celery
 
 from producers import ContactProducer
 from tests.support.commands import dead_letter, run, told
-from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.fleet import Fleet, T
 from tests.support.serving import metrics, serving
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
@@ -120,7 +120,7 @@ def test_commands_need_no_more(guarded: Guarded, tmp_path: Path) -> None:
         ran = run(fleet, *line.split())
         assert ran.exit_code == 0, (line, ran.stdout, ran.stderr)
     fleet.client.xadd(fleet.keys.inbox, {"owner": "1", "contact": "7", "op": "upsert"})
-    assert Inbox(fleet.first.client, fleet.keys, PARTITIONS).move() == 1
+    assert Inbox(fleet.first.namespace).move() == 1
     fleet.deliver()
     for line in (
         *("status", "status --acknowledge", "explain 1 2", "explain 1 9", "health", "drain --timeout 5"),

@@ -10,6 +10,7 @@ from greenlet import GreenletExit, greenlet  # type: ignore[import-untyped] # it
 from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_STANDBY_SECONDS
 from worker.process.ticker import Ticker
 from worker.store.dead_letters import DeadLetters, Wanted
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ def redriving(fleet: Fleet, client: Any) -> Callable[[Actor], None]:
     """Somebody who puts all dead letters back into the log."""
 
     def run(_actor: Actor) -> None:
-        letters = DeadLetters(client, fleet.keys, fleet.partitions)
+        letters = DeadLetters(Namespace(client, fleet.keys, fleet.partitions))
         try:
             letters.redrive(list(letters.find(Wanted())), fleet.settings.ledger_seconds)
         except redis.RedisError as error:

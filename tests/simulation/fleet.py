@@ -16,6 +16,7 @@ from worker.delivery.request import RequestSender
 from worker.delivery.settle import Settler
 from worker.store.backlog import BacklogScanner
 from worker.store.gate import Gate
+from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -62,11 +63,10 @@ class Process:
     def __init__(self, fleet: Fleet, name: str, threads: int) -> None:
         world, settings = fleet.world, fleet.settings
         client = ModelClient(world.round_trip).as_redis
-        gate = Gate(client, KEYS)
+        namespace = Namespace(client, KEYS, PARTITIONS)
+        gate = Gate(namespace)
         partitions = Partitions(
-            client,
-            KEYS,
-            PARTITIONS,
+            namespace,
             world.monotonic,
             lease_seconds=settings.lease_seconds,
             late_seconds=settings.late_seconds,
@@ -81,7 +81,7 @@ class Process:
             epoch=world.epoch,
             draw=world.chance.fraction,
         )
-        scanner = BacklogScanner(client, KEYS, PARTITIONS)
+        scanner = BacklogScanner(namespace)
         flusher = Flusher(
             settings,
             partitions=partitions,
@@ -100,9 +100,8 @@ class Process:
         )
         ticker = SimulatedTicker(
             settings,
-            client=client,
-            keys=KEYS,
-            scanner=BacklogScanner(client, KEYS, PARTITIONS),
+            namespace=namespace,
+            scanner=BacklogScanner(namespace),
             gate=gate,
             broker=fleet,
             flush=flusher.run,

@@ -19,6 +19,7 @@ from worker.local.stand_in import SupervisedStandIn
 from worker.standin.client import StandInClient
 from worker.store.client import connect
 from worker.store.dead_letters import DeadLetters, Wanted
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +113,7 @@ class System:
         Raises:
             redis.RedisError: Redis does not answer.
         """
-        return read_status(self.client, self.settings.keys, PARTITIONS)
+        return read_status(Namespace(self.client, self.settings.keys, PARTITIONS))
 
     def marks(self) -> int:
         """How many pairs an unanswered request may still act on.
@@ -128,7 +129,7 @@ class System:
     @property
     def dead_letters(self) -> DeadLetters:
         """The dead letters there are."""
-        return DeadLetters(self.client, self.settings.keys, PARTITIONS)
+        return DeadLetters(Namespace(self.client, self.settings.keys, PARTITIONS))
 
     def redrive(self) -> list[Redriven]:
         """Puts all dead letters back into the log that may go there, and says what became of each.

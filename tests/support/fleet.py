@@ -19,6 +19,7 @@ from worker.core.codec import decode_mark, decode_remembered, decode_state
 from worker.process import runtime
 from worker.standin.settings import DEFAULT_KEY
 from worker.store import scripts
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +70,7 @@ class Fleet:
         self._given |= overrides
         self._open = ExitStack()
         self.client = self._open.enter_context(redis.Redis.from_url(redis_url, socket_timeout=10, protocol=2))
+        self.namespace = Namespace(self.client, self.keys, PARTITIONS)
         self._first: Runtime | None = None
 
     def __enter__(self) -> Self:
@@ -96,7 +98,7 @@ class Fleet:
     def worker(self, **overrides: Any) -> Runtime:
         """One more worker, as a process of its own would build it."""
         built = runtime.build(self.settings(**overrides))
-        self._open.callback(built.client.close)
+        self._open.callback(built.namespace.client.close)
         return built
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.fleet import PARTITIONS
 from worker.core.settlement import Settlement
+from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ PAIR, OTHER = b"1\x1f2", b"1\x1f3"
 
 def partitions_of(fleet: Fleet, client: redis.Redis, **durations: float) -> Partitions:
     durations = {"lease_seconds": 30.0, "late_seconds": 30.0, "ledger_seconds": 3600.0} | durations
-    return Partitions(client, fleet.keys, PARTITIONS, time.monotonic, **durations)
+    return Partitions(Namespace(client, fleet.keys, PARTITIONS), time.monotonic, **durations)
 
 
 def claim(partitions: Partitions) -> Lease:

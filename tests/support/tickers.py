@@ -10,6 +10,7 @@ import structlog
 from worker.process.ticker import Ticker
 from worker.store.backlog import BacklogScanner
 from worker.store.gate import Gate
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +39,12 @@ def ticker_of(  # noqa: PLR0913 - what tests vary, by name
         flush: what it calls if the broker is away, with the seconds that it may take.
         token: names it among the fleet's tickers.
     """
+    namespace = Namespace(client, settings.keys, partitions)
     return Ticker(
         settings,
-        client=client,
-        keys=settings.keys,
-        scanner=BacklogScanner(client, settings.keys, partitions),
-        gate=Gate(client, settings.keys),
+        namespace=namespace,
+        scanner=BacklogScanner(namespace),
+        gate=Gate(namespace),
         broker=broker,
         flush=flush,
         token=token,

@@ -21,6 +21,7 @@ from worker.config.settings import WorkerSettings, is_loopback
 from worker.core.outcome import Answer, Confirmed, Hold, Rejected, Retry, TooLarge, decide
 from worker.delivery.endpoint import Endpoint
 from worker.store.client import command, connect
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -88,7 +89,7 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
             yield Finding("partitions", "wrong", str(error))
             return
         yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'no number'} configured")
-    found = read_status(client, keys, count)
+    found = read_status(Namespace(client, keys, count))
     wrong_type = found.wrong_type_partitions
     if found.wrong_type_inbox:
         yield Finding(

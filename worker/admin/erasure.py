@@ -17,9 +17,6 @@ from worker.store.inbox import entries_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import redis
-
-    from producers.contract.keys import Keys
     from worker.core.dead_letter import DeadLetter
     from worker.core.lease import Lease
     from worker.store.partitions import Partitions
@@ -67,8 +64,6 @@ class Erasure:
     """Finds and removes what one namespace stores about an owner, or about a pair.
 
     Args:
-        client: Redis.
-        keys: the namespace's keys.
         partitions: all of them; it takes their lease as a worker does.
         owner: the owner's id.
         contact: the contact's id, None for all of the owner's pairs.
@@ -76,25 +71,23 @@ class Erasure:
         sleep: how to wait.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - everything it touches is passed in
+    def __init__(
         self,
-        client: redis.Redis,
-        keys: Keys,
         partitions: Partitions,
         owner: str,
         contact: str | None,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        self._client = client
-        self._keys = keys
+        self._namespace = partitions.namespace
+        self._client, self._keys = self._namespace.client, self._namespace.keys
         self._partitions = partitions
         self._owner, self._contact = owner.encode(), None if contact is None else contact.encode()
-        self._letters = DeadLetters(client, keys, partitions.count)
+        self._letters = DeadLetters(self._namespace)
         self._wanted = Wanted(owner=owner, contact=contact)
         self._monotonic = monotonic
         self._sleep = sleep
-        self.partition = partition_of(owner, partitions.count)
+        self.partition = partition_of(owner, self._namespace.partitions)
 
     def find(self, renew: Callable[[], None] = lambda: None) -> StoredData:
         """Returns what is stored now.
@@ -104,7 +97,7 @@ class Erasure:
         """
         k, p = self._keys, self.partition
         # The inbox first: an entry that moves into the log meanwhile is found there.
-        stored = StoredData(inbox=[entry_id for entry_id, _ in entries_of(self._client, k, self._owner, self._contact)])
+        stored = StoredData(inbox=[entry_id for entry_id, _ in entries_of(self._namespace, self._owner, self._contact)])
         for into, key in (
             (stored.pending, k.pending(p)),
             (stored.late, k.late(p)),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worker.core.entry import Change
     from worker.core.gate import GateSnapshot
     from worker.core.pair import PairState, Readd, Remembered, Verdict
+    from worker.store.namespace import Namespace
 
 SCAN_ENTRIES: Final = 200_000
 """Maximum number of entries of the log that are read: more would take seconds. The user is told of the rest."""
@@ -77,15 +78,11 @@ class Explanation:
     gate: GateSnapshot
 
 
-def explain(  # noqa: PLR0913 - a pair is two values, beside all that is needed to read
-    client: redis.Redis, keys: Keys, partitions: int, owner: str, contact: str, *, readd: Readd
-) -> Explanation:
+def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> Explanation:
     """Reads what is known of a pair; changes nothing.
 
     Args:
-        client: Redis.
-        keys: the namespace's keys.
-        partitions: the number of partitions.
+        namespace: where it lies.
         owner: the owner's XC user id.
         contact: the contact's XC user id.
         readd: what happens to an upsert that is known to be later than a delete (contract, section 3.2).
@@ -93,12 +90,13 @@ def explain(  # noqa: PLR0913 - a pair is two values, beside all that is needed 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    client, keys, partitions = namespace
     pair, p = pair_of(owner.encode(), contact.encode()), partition_of(owner, partitions)
     # The inbox and the log first: a change that moves or is settled meanwhile is then read twice, which is harmless,
     # but never missed.
     inbox = [
         Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions))
-        for entry_id, fields in entries_of(client, keys, owner.encode(), contact.encode())
+        for entry_id, fields in entries_of(namespace, owner.encode(), contact.encode())
     ]
     entries, seen = _scan(client, keys, p, partitions, pair)
     pending, new, old, mark, dead_pair, leased, length = _read_pair(client, keys, p, pair)
@@ -117,10 +115,10 @@ def explain(  # noqa: PLR0913 - a pair is two values, beside all that is needed 
         known=known,
         mark=decode_mark(mark) if mark else None,
         # In all partitions: an entry in the wrong partition becomes a dead letter there.
-        letters=list(DeadLetters(client, keys, partitions).find(Wanted(owner=owner, contact=contact))),
+        letters=list(DeadLetters(namespace).find(Wanted(owner=owner, contact=contact))),
         leased=bool(leased),
         next=verdict(state, known, readd) if state is not None else None,
-        gate=Gate(client, keys).snapshot(),
+        gate=Gate(namespace).snapshot(),
     )
 
 

@@ -14,6 +14,7 @@ from producers.contract.partitions import LOG_FORMAT, MAX_PARTITIONS
 from worker.core.entry import split_pair
 from worker.store import scripts
 from worker.store.gate import Gate
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     import redis
@@ -57,7 +58,7 @@ def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
         redis.RedisError: Redis does not answer, or refuses. Nothing is appended or delivered until this is run again.
     """
     before, begun = _recorded(client, keys, to)
-    _check_nobody_is_working(client, keys)
+    _check_nobody_is_working(client, keys, before)
     if not begun:
         client.hset(keys.config, "repartitioning", str(to))
     _close(client, keys, before, to)
@@ -82,8 +83,8 @@ def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
     return int(partitions), begun is not None
 
 
-def _check_nobody_is_working(client: redis.Redis, keys: Keys) -> None:
-    if not Gate(client, keys).snapshot().paused_ms:
+def _check_nobody_is_working(client: redis.Redis, keys: Keys, before: int) -> None:
+    if not Gate(Namespace(client, keys, before)).snapshot().paused_ms:
         raise NotNow("deliveries are not paused: stop the producers, contact-sync drain, contact-sync pause")
     if client.exists(keys.ticker):
         raise NotNow("a worker is awake: stop the workers; one that was killed is forgotten within 4 s")

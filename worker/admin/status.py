@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from producers.contract.keys import Keys
     from worker.core.gate import GateSnapshot
+    from worker.store.namespace import Namespace
 
 TOTALS: Final = (
     *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
@@ -204,18 +205,19 @@ def _earliest(times: Iterable[int | None]) -> int | None:
     return min((each for each in times if each is not None), default=None)
 
 
-def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
+def read_status(namespace: Namespace) -> Status:
     """Reads all partitions, each in one transaction, so that its numbers add up.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    client, keys, _ = namespace
     # The inbox first: an entry that moves meanwhile is counted in its partition.
     inbox_entries, inbox_ms, wrong_type_inbox = _inbox(client, keys)
     parts: list[Part] = []
     counted: Counter[str] = Counter()
     wrong_type, replaced = [], []
-    for p, replies in _replies(client, keys, partitions):
+    for p, replies in _replies(namespace):
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
             wrong_type.append(p)
@@ -226,9 +228,9 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
-    gate = Gate(client, keys).snapshot()
+    gate = Gate(namespace).snapshot()
     return Status(
-        partitions=partitions,
+        partitions=namespace.partitions,
         backlog_events=backlog,
         pending_pairs=sum(part.pending for part in parts),
         in_flight=sum(part.leased for part in parts),
@@ -237,7 +239,7 @@ def read_status(client: redis.Redis, keys: Keys, partitions: int) -> Status:
         dead_letters=sum(part.dead for part in parts),
         worker_awake=bool(client.exists(keys.ticker)),
         gate=gate,
-        workers=present(client, keys, gate.now_ms),
+        workers=present(namespace, gate.now_ms),
         totals={name: counted[name] for name in TOTALS},
         wrong_type_partitions=wrong_type,
         lost=_lost(client, keys),
@@ -270,12 +272,13 @@ def _lost(client: redis.Redis, keys: Keys) -> Lost | None:
     return None if before is None else Lost(int(after or 0), int(before))
 
 
-def acknowledge(client: redis.Redis, keys: Keys, partitions: int) -> None:
+def acknowledge(namespace: Namespace) -> None:
     """Records that an operator knows of lost changes: the status no longer shows them.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    client, keys, partitions = namespace
     pipe = client.pipeline(transaction=False)
     pipe.hdel(keys.config, "lost_from", "lost_at")
     for p in range(partitions):
@@ -286,7 +289,8 @@ def acknowledge(client: redis.Redis, keys: Keys, partitions: int) -> None:
 _EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, (None, None, None), 0, {})
 
 
-def _replies(client: redis.Redis, keys: Keys, partitions: int) -> list[tuple[int, list[Any]]]:
+def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
+    client, keys, partitions = namespace
     replies_by_partition = []
     for first in range(0, partitions, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, partitions))

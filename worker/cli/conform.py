@@ -12,7 +12,7 @@ from worker.config.settings import load_worker_settings
 from worker.store.client import round_trip
 
 if TYPE_CHECKING:
-    from worker.cli.session import Session
+    from worker.store.namespace import Namespace
 
 _EPILOG = """\b
 Example:
@@ -58,7 +58,7 @@ def conform(*, partition: int | None, last: int, as_json: bool) -> None:
         raise Failure(f"{len(wrong):,} of {len(found):,} entries do not conform")
 
 
-def _check_entries(opened: Session, partitions: Any, last: int) -> list[dict[str, Any]]:
+def _check_entries(opened: Namespace, partitions: Any, last: int) -> list[dict[str, Any]]:
     keys = opened.keys
     kinds = round_trip(opened.client, [("TYPE", keys.events(p)) for p in partitions])
     logs = [p for p, kind in zip(partitions, kinds, strict=True) if kind == b"stream"]

@@ -89,10 +89,10 @@ def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
     older_than = selection.pop("older_than")
     wanted = Wanted(**selection)
     settings = load_worker_settings(require_credentials=False)
-    with session(settings) as (client, keys, partitions):
+    with session(settings) as namespace:
         if older_than is not None:
-            wanted = replace(wanted, before_ms=Gate(client, keys).snapshot().now_ms - int(older_than * 1000))
-        letters = DeadLetters(client, keys, partitions)
+            wanted = replace(wanted, before_ms=Gate(namespace).snapshot().now_ms - int(older_than * 1000))
+        letters = DeadLetters(namespace)
         seen: set[str] = set()
 
         def noted() -> Iterator[DeadLetter]:

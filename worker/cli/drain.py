@@ -42,9 +42,9 @@ def drain(*, timeout_seconds: float | None) -> None:
     as waiting.
     """
     settings = load_worker_settings(require_credentials=False)
-    with session(settings) as (client, keys, partitions), _progress() as show:
+    with session(settings) as namespace, _progress() as show:
         end, last = wait_for_drain(
-            lambda: read_status(client, keys, partitions),
+            lambda: read_status(namespace),
             show,
             timeout_seconds=timeout_seconds,
             monotonic=time.monotonic,

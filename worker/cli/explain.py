@@ -69,14 +69,17 @@ def explain(  # noqa: PLR0913 - click passes each option by its name
     if entry is not None and op is None:
         raise click.UsageError("--entry needs --op: the op of that change.")
     settings = load_worker_settings(require_credentials=False)
-    with session(settings) as (client, keys, partitions):
+    with session(settings) as namespace:
         status = None
         if entry is not None and op is not None:
             said_at = at or max(AT_MIN_MS, entry_time_ms(entry.encode()))
             receipt = Receipt.of(entry, ContactChange(owner=owner, contact=contact, op=op, at=said_at))
-            replies = [command(client, *words) for words in lookups(receipt, keys, partitions).commands]
+            replies = [
+                command(namespace.client, *words)
+                for words in lookups(receipt, namespace.keys, namespace.partitions).commands
+            ]
             status = status_from(receipt, ReceiptLookup.of(replies))
-        found = explain_pair(client, keys, partitions, owner, contact, readd=settings.readd)
+        found = explain_pair(namespace, owner, contact, readd=settings.readd)
     if as_json:
         echo_json({"owner": owner, "contact": contact, "delivery_status": status, **explanation_json(found)})
         return

@@ -37,17 +37,15 @@ def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as
     if not yes and not sys.stdin.isatty():
         raise Failure("forget asks first, but standard input is not a terminal: add --yes", EXIT_USAGE)
     settings = load_worker_settings(require_credentials=False)
-    with session(settings) as (client, keys, partitions):
+    with session(settings) as namespace:
         every = Partitions(
-            client,
-            keys,
-            partitions,
+            namespace,
             time.monotonic,
             lease_seconds=settings.lease_seconds,
             late_seconds=settings.late_seconds,
             ledger_seconds=settings.ledger_seconds,
         )
-        erasure = Erasure(client, keys, every, owner, contact, time.monotonic, time.sleep)
+        erasure = Erasure(every, owner, contact, time.monotonic, time.sleep)
         stored = erasure.find()
         if stored.waiting and not also_waiting:
             raise Failure(waiting_words(stored))

@@ -15,6 +15,7 @@ from worker.cli.session import EXIT_FAILED, echo_json, printable, redis_failure
 from worker.config.settings import WorkerSettings, load_worker_settings
 from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
+from worker.store.namespace import Namespace
 
 _EPILOG = """\b
 Example:
@@ -72,7 +73,7 @@ def _health(settings: WorkerSettings, bound_seconds: float) -> Health:
         try:
             partitions = agreed_partitions(client, settings)
             return assess(
-                lambda: read_status(client, settings.keys, partitions),
+                lambda: read_status(Namespace(client, settings.keys, partitions)),
                 bound_seconds=bound_seconds,
                 monotonic=time.monotonic,
                 sleep=time.sleep,

@@ -31,8 +31,8 @@ def pause(*, as_json: bool) -> None:
     request that was already sent ends within the request timeout.
     """
     settings = load_worker_settings(require_credentials=False)
-    with session(settings) as (client, keys, _):
-        gate = Gate(client, keys)
+    with session(settings) as namespace:
+        gate = Gate(namespace)
         was = gate.pause()
         since = was or gate.snapshot().paused_ms
     if as_json:
@@ -46,8 +46,8 @@ def pause(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume(*, as_json: bool) -> None:
     """Continue deliveries after `contact-sync pause`; workers notice within two seconds."""
-    with session(load_worker_settings(require_credentials=False)) as (client, keys, _):
-        was = Gate(client, keys).resume()
+    with session(load_worker_settings(require_credentials=False)) as namespace:
+        was = Gate(namespace).resume()
     if as_json:
         echo_json({"paused": False, "since": iso_utc(was) if was else None, "was_paused": bool(was)})
         return

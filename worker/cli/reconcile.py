@@ -206,16 +206,17 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         Failure: it could not be finished.
     """
     with ExitStack() as undo:
-        client, keys, partitions = undo.enter_context(session(settings))
+        namespace = undo.enter_context(session(settings))
+        client, keys, partitions = namespace
         rejects = _Rejects(undo.enter_context(_writing(asked.rejects_path)))
         diff = undo.enter_context(_writing(asked.diff_path))
         try:
             if not how.dry_run:
-                _take_turn(undo.enter_context(ReconcileLock(client, keys)), client, keys.reconcile, asked, every)
+                _take_turn(undo.enter_context(ReconcileLock(namespace)), client, keys.reconcile, asked, every)
             # Opened only now: a newer file may have replaced it during the wait.
             file = undo.enter_context(_source(asked))
             how = replace(how, name=file.name)
-            before = read_status(client, keys, partitions)
+            before = read_status(namespace)
             with _progress() as (reading, sent):
                 rows = reading(file)
                 done = reconcile(
@@ -232,11 +233,9 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
             raise Failure(f"--as-of is invalid: {error.rule}", EXIT_USAGE) from None
         if not how.dry_run:
             done["drift"] = (
-                None
-                if asked.wait is None
-                else _drift(lambda: read_status(client, keys, partitions), before, asked.wait, done["sent"])
+                None if asked.wait is None else _drift(lambda: read_status(namespace), before, asked.wait, done["sent"])
             )
-            record(client, keys, done)
+            record(namespace, done)
     _tell(done, as_json=asked.as_json)
     return done
 
@@ -273,8 +272,8 @@ def _drift(read: Callable[[], Status], before: Status, wait: float, sent: int) -
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def history(*, as_json: bool) -> None:
     """Show the last hundred reconciliations, newest first, and how far the endpoint had drifted."""
-    with session(load_worker_settings(require_credentials=False)) as (client, keys, _):
-        runs = past_runs(client, keys)
+    with session(load_worker_settings(require_credentials=False)) as namespace:
+        runs = past_runs(namespace)
     if as_json:
         echo_json([{**run, "ended": iso_utc(run["ended"]), "as_of": iso_utc(run["as_of"])} for run in runs])
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -15,11 +15,11 @@ import redis
 from producers.settings import variable_of
 from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from producers.contract.keys import Keys
     from producers.settings import ProducerSettings
 
 EXIT_FAILED: Final = 1
@@ -46,22 +46,8 @@ class Failure(click.ClickException):
         click.echo(f"contact-sync: {self.message}", file=file or sys.stderr)
 
 
-class Session(NamedTuple):
-    """Redis as the commands use it.
-
-    Attributes:
-        client: the client.
-        keys: the namespace's keys.
-        partitions: the number of partitions.
-    """
-
-    client: redis.Redis
-    keys: Keys
-    partitions: int
-
-
 @contextmanager
-def session(settings: ProducerSettings) -> Iterator[Session]:
+def session(settings: ProducerSettings) -> Iterator[Namespace]:
     """Connects to Redis while the command runs; records nothing there.
 
     Raises:
@@ -70,7 +56,7 @@ def session(settings: ProducerSettings) -> Iterator[Session]:
     """
     client = connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
     try:
-        yield Session(client, settings.keys, agreed_partitions(client, settings))
+        yield Namespace(client, settings.keys, agreed_partitions(client, settings))
     except redis.RedisError as error:
         raise Failure(redis_failure(settings.redis_url, error)) from None
     finally:

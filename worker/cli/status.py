@@ -50,13 +50,13 @@ Example:
 def status(*, as_json: bool, acknowledged: bool, watch: bool) -> None:
     """Show what is waiting, since when, what was done, and the endpoint's state."""
     settings = load_worker_settings(require_credentials=False)
-    with session(settings) as (client, keys, partitions):
+    with session(settings) as namespace:
 
         def read() -> Status:
-            return read_status(client, keys, partitions)
+            return read_status(namespace)
 
         if acknowledged:
-            acknowledge(client, keys, partitions)
+            acknowledge(namespace)
         if not watch:
             found = read()
             if as_json:

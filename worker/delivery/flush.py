@@ -106,7 +106,9 @@ class Flusher:
         for lease, read in zip(turn.leases, reads, strict=True):
             absorbs = self._absorbs(lease, view)
             size = ABSORB_READ if absorbs else max(0, room)
-            logs.append(coalesce_prefix(read.raw, lease.partition, self._partitions.count, size, fast=True))
+            logs.append(
+                coalesce_prefix(read.raw, lease.partition, self._partitions.namespace.partitions, size, fast=True)
+            )
             room -= 0 if absorbs else logs[-1].pairs
         turn.learn(logs, room)
         if self._tracing is not None:

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from worker.admin.status import read_status
 
 if TYPE_CHECKING:
-    import redis
-
-    from producers.contract.keys import Keys
     from worker.admin.status import Status
     from worker.standin.client import StandInClient
     from worker.standin.views import Counts
+    from worker.store.namespace import Namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +56,8 @@ class Numbers:
 class Reader:
     """Reads the numbers of one namespace and one stand-in endpoint."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, partitions: int, stand_in: StandInClient) -> None:
-        self._client = client
-        self._keys = keys
-        self._partitions = partitions
+    def __init__(self, namespace: Namespace, stand_in: StandInClient) -> None:
+        self._namespace = namespace
         self._stand_in = stand_in
 
     def read(self, emitted: int) -> Numbers:
@@ -74,8 +70,9 @@ class Reader:
             redis.RedisError: Redis does not answer.
             httpx.HTTPError: the stand-in does not answer.
         """
-        status = read_status(self._client, self._keys, self._partitions)
-        pipe = self._client.pipeline(transaction=False)
-        for partition in range(self._partitions):
-            pipe.hlen(self._keys.late(partition))
+        status = read_status(self._namespace)
+        client, keys, partitions = self._namespace
+        pipe = client.pipeline(transaction=False)
+        for partition in range(partitions):
+            pipe.hlen(keys.late(partition))
         return Numbers(emitted, status, sum(pipe.execute()), self._stand_in.counts())

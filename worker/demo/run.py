@@ -13,6 +13,7 @@ from worker.demo.numbers import Reader
 from worker.demo.story import contacts_after, tell
 from worker.demo.summary import summarize
 from worker.store.client import connect
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ class Demo:
         settings = system.settings
         self._client = connect(settings.redis_url)
         partitions = agree_partitions(self._client, settings.keys, settings.partitions)
-        self._reader = Reader(self._client, settings.keys, partitions, system.stand_in)
+        self._reader = Reader(Namespace(self._client, settings.keys, partitions), system.stand_in)
         # These settings are not read from the environment, which may name another Redis.
         self._producer = ContactProducer(settings=ProducerSettings(redis_url=settings.redis_url))
         self._numbers = self._reader.read(0)

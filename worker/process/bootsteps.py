@@ -27,6 +27,7 @@ from worker.store.gate import Gate
 from worker.store.inbox import Inbox
 from worker.store.ledger_rotation import LedgerRotation
 from worker.store.loss_detector import LossDetector
+from worker.store.namespace import Namespace
 from worker.store.presence import Presence
 
 if TYPE_CHECKING:
@@ -145,24 +146,24 @@ class TickerStep(bootsteps.StartStopStep):
         queue = HintQueue(self._app, settings.namespace)
         partitions = runtime.partitions_of(self._app)
         name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
-        self._presence = Presence(client, settings.keys, name, worker.concurrency, pool, time.monotonic)
+        namespace = Namespace(client, settings.keys, partitions)
+        self._presence = Presence(namespace, name, worker.concurrency, pool, time.monotonic)
         self._ticker = Ticker(
             settings,
-            client=client,
-            keys=settings.keys,
-            scanner=BacklogScanner(client, settings.keys, partitions),
-            gate=Gate(client, settings.keys),
+            namespace=namespace,
+            scanner=BacklogScanner(namespace),
+            gate=Gate(namespace),
             broker=queue,
             flush=_flush_here(settings),
             token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",
             monotonic=time.monotonic,
             log=_LOG,
             watches=(
-                LossDetector(client, settings.keys, partitions, time.monotonic, _LOG, _restart).check,
-                LedgerRotation(client, settings.keys, partitions, time.monotonic, settings.ledger_seconds).rotate_due,
+                LossDetector(namespace, time.monotonic, _LOG, _restart).check,
+                LedgerRotation(namespace, time.monotonic, settings.ledger_seconds).rotate_due,
                 self._presence.beat,
             ),
-            move_inbox=Inbox(client, settings.keys, partitions).move,
+            move_inbox=Inbox(namespace).move,
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()

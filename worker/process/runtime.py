@@ -28,6 +28,7 @@ from worker.process.stopping import STOPPING
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.gate import Gate
+from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -66,15 +67,13 @@ class Runtime:
 
     Attributes:
         settings: the worker's settings.
-        client: Redis, for the event log and all state.
-        partitions: how many there are.
+        namespace: the event log and all state.
         gate: the fleet-wide circuit breaker of the endpoint.
         flusher: flushes batches.
     """
 
     settings: WorkerSettings
-    client: redis.Redis
-    partitions: int
+    namespace: Namespace
     gate: Gate
     flusher: Flusher
 
@@ -105,11 +104,10 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
     client = connect(settings.redis_url)
     count = agree_partitions(client, settings.keys, settings.partitions)
     monotonic, draw, log = time.monotonic, random.random, structlog.get_logger("contact_sync")
-    gate = Gate(client, settings.keys)
+    namespace = Namespace(client, settings.keys, count)
+    gate = Gate(namespace)
     partitions = Partitions(
-        client,
-        settings.keys,
-        count,
+        namespace,
         monotonic,
         lease_seconds=settings.lease_seconds,
         late_seconds=settings.late_seconds,
@@ -126,7 +124,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         epoch=time.time,
         draw=draw,
     )
-    scanner = BacklogScanner(client, settings.keys, count)
+    scanner = BacklogScanner(namespace)
     linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
     flusher = Flusher(
         settings,
@@ -139,7 +137,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         stopping=stopping,
         tracing=tracing,
     )
-    return Runtime(settings, client, count, gate, flusher)
+    return Runtime(settings, namespace, gate, flusher)
 
 
 def _tracing(endpoint: Endpoint, settings: WorkerSettings) -> Tracing | None:

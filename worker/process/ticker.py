@@ -25,13 +25,13 @@ from worker.store.delete_scan import DeleteScan
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from producers.contract.keys import Keys
     from worker.config.settings import WorkerSettings
     from worker.core.backlog import Survey
     from worker.core.events import Log
     from worker.core.gate import GateSnapshot
     from worker.store.backlog import BacklogScanner
     from worker.store.gate import Gate
+    from worker.store.namespace import Namespace
 
 PACE_SECONDS: Final = 0.05
 """Shortest time between two ticks while something waits."""
@@ -62,8 +62,7 @@ class Ticker:
         self,
         settings: WorkerSettings,
         *,
-        client: redis.Redis,
-        keys: Keys,
+        namespace: Namespace,
         scanner: BacklogScanner,
         gate: Gate,
         broker: Broker,
@@ -75,8 +74,7 @@ class Ticker:
         move_inbox: Callable[[], int] = lambda: 0,
     ) -> None:
         self._settings = settings
-        self._client = client
-        self._key = keys.ticker
+        self._client, self._key = namespace.client, namespace.keys.ticker
         self._scanner = scanner
         self._gate = gate
         self._broker = broker
@@ -84,7 +82,7 @@ class Ticker:
         self._token = token.encode()
         self._monotonic = monotonic
         self._linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
-        self._deletes = DeleteScan(client, keys)
+        self._deletes = DeleteScan(namespace)
         self._renewed = -math.inf
         self._log = log
         self._watches = watches

@@ -10,10 +10,8 @@ from worker.store.client import command
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import redis
-
-    from producers.contract.keys import Keys
     from worker.admin.status import Status
+    from worker.store.namespace import Namespace
 
 KEPT: Final = 100
 """Number of runs that are kept; older ones are removed."""
@@ -44,27 +42,26 @@ def drift(before: Status, after: Status, sent: int) -> dict[str, Any]:
     }
 
 
-def record(client: redis.Redis, keys: Keys, run: Mapping[str, Any]) -> None:
+def record(namespace: Namespace, run: Mapping[str, Any]) -> None:
     """Stores the result of a run.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    client.xadd(keys.reconcile_history, {"run": json.dumps(run)}, maxlen=KEPT, approximate=False)
+    namespace.client.xadd(namespace.keys.reconcile_history, {"run": json.dumps(run)}, maxlen=KEPT, approximate=False)
 
 
-def past_runs(client: redis.Redis, keys: Keys, most: int = KEPT) -> list[dict[str, Any]]:
+def past_runs(namespace: Namespace, most: int = KEPT) -> list[dict[str, Any]]:
     """Returns the results of past runs, the newest first, each with ``ended`` (Unix ms).
 
     Args:
-        client: the log's Redis.
-        keys: the namespace's keys.
+        namespace: whose runs.
         most: most runs to return.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    found: Any = command(client, "XREVRANGE", keys.reconcile_history, "+", "-", "COUNT", most)
+    found: Any = command(namespace.client, "XREVRANGE", namespace.keys.reconcile_history, "+", "-", "COUNT", most)
     runs = []
     for entry_id, fields in found:
         value = fields[b"run"] if isinstance(fields, dict) else fields[1]

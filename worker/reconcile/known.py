@@ -10,41 +10,43 @@ from worker.store.client import command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import redis
+    from worker.store.namespace import Namespace
 
-    from producers.contract.keys import Keys
 
 _PAGE: Final = 1_000
 
 
-def ledger_entries(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[tuple[bytes, bytes]]:
+def ledger_entries(namespace: Namespace) -> Iterator[tuple[bytes, bytes]]:
     """Yields every pair with its ledger entry; in each partition the older ledger comes first.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    client, keys, partitions = namespace
     for p in range(partitions):
         for key in (keys.ledger_old(p), keys.ledger_new(p)):
             yield from client.hscan_iter(key, count=_PAGE)
 
 
-def dead_letter_pairs(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
+def dead_letter_pairs(namespace: Namespace) -> Iterator[bytes]:
     """Yields every pair with dead letters.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    client, keys, partitions = namespace
     for p in range(partitions):
         found: Any = client.hscan_iter(keys.dead_pairs(p), count=_PAGE)
         yield from (pair for pair, _ in found)
 
 
-def waiting_pairs(client: redis.Redis, keys: Keys, partitions: int) -> Iterator[bytes]:
+def waiting_pairs(namespace: Namespace) -> Iterator[bytes]:
     """Yields every pair with a waiting change, in the log or already read; some more than once.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    client, keys, partitions = namespace
     for p in range(partitions):
         first = b"-"
         while page := command(client, "XRANGE", keys.events(p), first, "+", "COUNT", _PAGE):

@@ -12,7 +12,7 @@ import redis
 from worker.store import scripts
 
 if TYPE_CHECKING:
-    from producers.contract.keys import Keys
+    from worker.store.namespace import Namespace
 
 LEASE_SECONDS: Final = 10.0
 """How long the lease lasts after its process is killed."""
@@ -28,8 +28,8 @@ class ReconcileLock:
     stamp their changes with the time at which their snapshot began.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client, self._key = client, keys.reconcile_lease
+    def __init__(self, namespace: Namespace) -> None:
+        self._client, self._key = namespace.client, namespace.keys.reconcile_lease
         self._token = uuid.uuid4().hex
         self._over = threading.Event()
         self._thread: threading.Thread | None = None

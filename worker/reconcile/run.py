@@ -12,13 +12,13 @@ from producers.contract.errors import ContactSyncError
 from worker.reconcile.known import dead_letter_pairs, ledger_entries, waiting_pairs
 from worker.reconcile.plan import Limits, Plan
 from worker.reconcile.rows import Reject, Row, row_of
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import redis
 
-    from producers.contract.keys import Keys
     from worker.config.settings import WorkerSettings
 
 _CHUNK: Final = 1_000
@@ -85,15 +85,16 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
         NotAccepted: Redis did not accept all changes; resume the run.
         redis.RedisError: Redis does not answer, or refuses.
     """
-    checkpoint = _Checkpoint(client, settings.keys, options)
+    namespace = Namespace(client, settings.keys, partitions)
+    checkpoint = _Checkpoint(namespace, options)
     as_of_ms = checkpoint.as_of_ms
     owner = None if options.owner is None else options.owner.encode()
     with Plan(on_reject) as plan:
         plan.read((row if isinstance(row, Row | Reject) else row_of(n, row) for n, row in enumerate(rows, 1)), owner)
-        plan.add_dead(dead_letter_pairs(client, settings.keys, partitions))
+        plan.add_dead(dead_letter_pairs(namespace))
         if options.differences:
-            known = ledger_entries(client, settings.keys, partitions)
-            plan.add_known(known, waiting_pairs(client, settings.keys, partitions), owner)
+            known = ledger_entries(namespace)
+            plan.add_known(known, waiting_pairs(namespace), owner)
         plan.compute(as_of_ms, despite_rejects=options.despite_rejects)
         counts = plan.counts
         options.limits.check(counts["delete"], counts["upsert"], counts["known"] or counts["rows"])
@@ -154,8 +155,9 @@ class _Checkpoint:
         as_of_ms: when the snapshot began (Unix ms); a resumed run keeps the time of its first start.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, options: Options) -> None:
-        self._client, self._key, self._name = client, keys.reconcile, options.name
+    def __init__(self, namespace: Namespace, options: Options) -> None:
+        client = namespace.client
+        self._client, self._key, self._name = client, namespace.keys.reconcile, options.name
         self._found: dict[str, int] | None = None
         if options.resume:
             stored: Any = client.hget(self._key, self._name)

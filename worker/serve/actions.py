@@ -83,7 +83,7 @@ class Actions:
         """
         snapshots = self._snapshots
         readd = snapshots.settings.readd
-        found = explain(snapshots.client, snapshots.keys, snapshots.partitions(), owner, contact, readd=readd)
+        found = explain(snapshots.namespace(), owner, contact, readd=readd)
         lines = list(explanation_lines(found))
         return {"partition": found.partition, "lines": lines, "next": list(next_steps(found))}
 

@@ -58,7 +58,7 @@ class Letters:
         return {"purged": purged, "refused": _missing(wanted, found), "more": more}, [letter.id for letter in found]
 
     def _letters(self) -> DeadLetters:
-        return DeadLetters(self._snapshots.client, self._snapshots.keys, self._snapshots.partitions())
+        return DeadLetters(self._snapshots.namespace())
 
 
 def _some(letters: DeadLetters, wanted: Wanted) -> tuple[list[DeadLetter], bool]:

@@ -10,6 +10,7 @@ from worker.admin.status import read_status
 from worker.reconcile.history import past_runs
 from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,14 +80,14 @@ class SnapshotCache:
         self._points: deque[Point] = deque(maxlen=int(HISTORY_SECONDS / FRESH_SECONDS))
         self._used: deque[tuple[float, int]] = deque(maxlen=int(HISTORY_SECONDS / FRESH_SECONDS))
 
-    def partitions(self) -> int:
-        """Reads the current number of partitions, which `repartition` can change at any time.
+    def namespace(self) -> Namespace:
+        """Reads the namespace with its current number of partitions, which `repartition` can change at any time.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
             ContactSyncError: the settings do not match the log.
         """
-        return agreed_partitions(self.client, self.settings)
+        return Namespace(self.client, self.keys, agreed_partitions(self.client, self.settings))
 
     def snapshot(self, *, fresh_seconds: float = FRESH_SECONDS) -> Snapshot:
         """Returns a snapshot that is younger than `fresh_seconds`; takes a new one if needed.
@@ -98,8 +99,8 @@ class SnapshotCache:
         with self._lock:
             now = self._monotonic()
             if self._last is None or now - self._last.at >= fresh_seconds:
-                status = read_status(self.client, self.keys, self.partitions())
-                runs = past_runs(self.client, self.keys, 1)
+                status = read_status(namespace := self.namespace())
+                runs = past_runs(namespace, 1)
                 self._last = Snapshot(now, status, self._memory(), runs[0] if runs else None)
                 self._note(self._last)
             return self._last

@@ -13,19 +13,16 @@ from worker.store.delete_scan import decode_deletes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import redis
-
-    from producers.contract.keys import Keys
+    from worker.store.namespace import Namespace
 
 
 class BacklogScanner:
     """Looks over all partitions of one namespace; costs two commands while nothing waits."""
 
-    def __init__(self, client: redis.Redis, keys: Keys, count: int) -> None:
-        self._client = client
-        self._keys = keys
-        self._all = range(count)
-        self._kept = [key for p in self._all for key in (keys.pending(p), keys.late(p))]
+    def __init__(self, namespace: Namespace) -> None:
+        self._client, self._keys = namespace.client, namespace.keys
+        self._all = range(namespace.partitions)
+        self._kept = [key for p in self._all for key in (self._keys.pending(p), self._keys.late(p))]
         self._wrong_type: list[int] = []
         self._inbox: list[str] = []
         self._inbox_holds = False

@@ -17,10 +17,8 @@ from worker.store import scripts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    import redis
-
-    from producers.contract.keys import Keys
     from worker.core.pair import Remembered
+    from worker.store.namespace import Namespace
 
 Redriven = Literal["redriven", "outdated", "forgotten", "malformed", "gone"]
 """What became of a letter that was to go back into the log: the last four leave it where it is, if it is anywhere."""
@@ -62,15 +60,11 @@ class DeadLetters:
     """The dead letters of one namespace.
 
     Args:
-        client: Redis.
-        keys: the namespace's keys.
-        partitions: how many there are.
+        namespace: where they lie.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, partitions: int) -> None:
-        self._client = client
-        self._keys = keys
-        self._partitions = partitions
+    def __init__(self, namespace: Namespace) -> None:
+        self._client, self._keys, self._partitions = namespace
 
     def find(self, wanted: Wanted) -> Iterator[DeadLetter]:
         """Those that are wanted, by partition, the first first.

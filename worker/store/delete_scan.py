@@ -15,9 +15,8 @@ from worker.store.client import command, round_trip
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import redis
+    from worker.store.namespace import Namespace
 
-    from producers.contract.keys import Keys
 
 _TOLD_MS: Final = 60_000
 """How long what was told is kept: by far longer than a delete lingers for where that is a short time."""
@@ -35,9 +34,8 @@ def decode_deletes(raw: bytes) -> dict[int, int]:
 class DeleteScan:
     """Finds the oldest delete in each log that lingers, and tells the fleet. One for each ticker."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._keys = keys
+    def __init__(self, namespace: Namespace) -> None:
+        self._client, self._keys, _ = namespace
         self._read_to: dict[int, bytes] = {}
         self._found: dict[int, int] = {}
         self._told: dict[int, int] = {}

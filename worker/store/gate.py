@@ -9,18 +9,15 @@ from worker.store import scripts
 from worker.store.client import round_trip
 
 if TYPE_CHECKING:
-    import redis
-
-    from producers.contract.keys import Keys
     from worker.core.gate import GateSnapshot, State, What
+    from worker.store.namespace import Namespace
 
 
 class Gate:
     """The gate of one namespace."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self._client = client
-        self._key = keys.gate
+    def __init__(self, namespace: Namespace) -> None:
+        self._client, self._key = namespace.client, namespace.keys.gate
 
     def snapshot(self) -> GateSnapshot:
         """The gate as it is, and the time by Redis' clock; moves nothing.

@@ -18,9 +18,8 @@ from worker.store.client import command, round_trip
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import redis
+    from worker.store.namespace import Namespace
 
-    from producers.contract.keys import Keys
 
 _PAGE: Final = 500  # entries moved in one round trip
 _PAGES: Final = 20  # in one call, so that the ticker comes to its look again
@@ -31,15 +30,12 @@ class Inbox:
     """The inbox of one namespace.
 
     Args:
-        client: Redis.
-        keys: the namespace's keys.
-        partitions: how many there are.
+        namespace: where it lies.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, partitions: int) -> None:
-        self._client = client
-        self._keys = keys
-        self._partitions = partitions
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._client, self._keys, self._partitions = namespace
 
     def move(self) -> int:
         """Moves what lies in the inbox, in order; returns how many entries.
@@ -52,7 +48,7 @@ class Inbox:
         """
         moved, first = 0, b"-"
         for _ in range(_PAGES):
-            page = _page(self._client, self._keys, first)
+            page = _page(self._namespace, first)
             if page:
                 moved += self._move(page)
                 first = b"(" + page[-1][0]
@@ -74,16 +70,14 @@ class Inbox:
         return ("XADD", self._keys.events(partition_of(_said(fields, b"owner"), self._partitions)), "*", *fields)
 
 
-def entries_of(
-    client: redis.Redis, keys: Keys, owner: bytes, contact: bytes | None = None
-) -> Iterator[tuple[bytes, list[bytes]]]:
+def entries_of(namespace: Namespace, owner: bytes, contact: bytes | None = None) -> Iterator[tuple[bytes, list[bytes]]]:
     """What lies in the inbox of an owner, or of one pair: each entry's id, and its fields and values as `stamped`.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
     first = b"-"
-    while page := _page(client, keys, first):
+    while page := _page(namespace, first):
         for entry_id, flat in page:
             fields = stamped(entry_id, flat)
             if _said(fields, b"owner") == owner and contact in {None, _said(fields, b"contact")}:
@@ -91,9 +85,9 @@ def entries_of(
         first = b"(" + page[-1][0]
 
 
-def _page(client: redis.Redis, keys: Keys, first: bytes) -> Sequence[Any]:
+def _page(namespace: Namespace, first: bytes) -> Sequence[Any]:
     try:
-        page: Sequence[Any] = command(client, "XRANGE", keys.inbox, first, "+", "COUNT", _PAGE)
+        page: Sequence[Any] = command(namespace.client, "XRANGE", namespace.keys.inbox, first, "+", "COUNT", _PAGE)
     except ResponseError as error:
         if "WRONGTYPE" not in str(error):
             raise

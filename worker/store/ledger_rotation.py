@@ -12,9 +12,8 @@ from worker.store import scripts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import redis
+    from worker.store.namespace import Namespace
 
-    from producers.contract.keys import Keys
 
 OFTEN: Final = 4
 """Looks in the time for which a ledger remembers."""
@@ -27,17 +26,13 @@ class LedgerRotation:
     """Rotates the ledgers of partitions in which nothing waits; any process may, none needs to.
 
     Args:
-        client: a client of the log's Redis.
-        keys: the namespace's keys.
-        partitions: how many there are.
+        namespace: whose ledgers.
         monotonic: a clock, in seconds.
         ledger_seconds: how long a confirmed outcome is remembered at least.
     """
 
-    def __init__(
-        self, client: redis.Redis, keys: Keys, partitions: int, monotonic: Callable[[], float], ledger_seconds: float
-    ) -> None:
-        self._client = client
+    def __init__(self, namespace: Namespace, monotonic: Callable[[], float], ledger_seconds: float) -> None:
+        self._client, keys, partitions = namespace
         self._monotonic = monotonic
         self._every_seconds = min(LONGEST_SECONDS, ledger_seconds / OFTEN)
         self._next = monotonic() + self._every_seconds

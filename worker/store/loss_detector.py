@@ -16,10 +16,8 @@ from worker.store import scripts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import redis
-
-    from producers.contract.keys import Keys
     from worker.core.events import Log
+    from worker.store.namespace import Namespace
 
 EVERY_SECONDS: Final = 1.0
 """How often a process looks: so much of what was lost may go unnoticed, if nothing was counted meanwhile."""
@@ -29,26 +27,16 @@ class LossDetector:
     """One process' memory of Redis.
 
     Args:
-        client: a client of the log's Redis.
-        keys: the namespace's keys.
-        partitions: how many this process works with.
+        namespace: what this process works with.
         monotonic: a clock, in seconds.
         log: where the alarm goes.
         give_up: ends the process, where another number of partitions was recorded meanwhile.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it touches is handed in
-        self,
-        client: redis.Redis,
-        keys: Keys,
-        partitions: int,
-        monotonic: Callable[[], float],
-        log: Log,
-        give_up: Callable[[], None],
+    def __init__(
+        self, namespace: Namespace, monotonic: Callable[[], float], log: Log, give_up: Callable[[], None]
     ) -> None:
-        self._client = client
-        self._keys = keys
-        self._partitions = partitions
+        self._client, self._keys, self._partitions = namespace
         self._monotonic = monotonic
         self._log = log
         self._give_up = give_up

@@ -23,10 +23,8 @@ from worker.store.client import round_trip
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import redis
-
-    from producers.contract.keys import Keys
     from worker.core.settlement import Settlement
+    from worker.store.namespace import Namespace
 
 _LOG = structlog.get_logger("contact_sync")
 
@@ -57,23 +55,20 @@ class Partitions:
     """All partitions of one namespace.
 
     Attributes:
-        count: how many there are.
+        namespace: where they lie.
     """
 
-    def __init__(  # noqa: PLR0913 - three durations by name, and what is injected
+    def __init__(
         self,
-        client: redis.Redis,
-        keys: Keys,
-        count: int,
+        namespace: Namespace,
         monotonic: Callable[[], float],
         *,
         lease_seconds: float,
         late_seconds: float,
         ledger_seconds: float,
     ) -> None:
-        self.count = count
-        self._client = client
-        self._keys = keys
+        self.namespace = namespace
+        self._client, self._keys, _ = namespace
         self._monotonic = monotonic
         self._lease_seconds = lease_seconds
         self._late_ms = int(late_seconds * 1000)

@@ -13,9 +13,8 @@ from worker.store import scripts
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import redis
+    from worker.store.namespace import Namespace
 
-    from producers.contract.keys import Keys
 
 EVERY_SECONDS: Final = 10.0
 """How often a process notes that it is there."""
@@ -56,25 +55,17 @@ class Presence:
     """Notes that this process is there.
 
     Args:
-        client: a client of the log's Redis.
-        keys: the namespace's keys.
+        namespace: where it is noted.
         name: of this process.
         concurrency: how many flushes it does side by side.
         pool: of which kind.
         monotonic: a clock, in seconds.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it touches and tells is handed in
-        self,
-        client: redis.Redis,
-        keys: Keys,
-        name: str,
-        concurrency: int,
-        pool: str,
-        monotonic: Callable[[], float],
+    def __init__(
+        self, namespace: Namespace, name: str, concurrency: int, pool: str, monotonic: Callable[[], float]
     ) -> None:
-        self._client = client
-        self._keys = keys
+        self._client, self._keys, _ = namespace
         self._name = name
         self._concurrency = concurrency
         self._pool = pool
@@ -119,14 +110,14 @@ class Presence:
             self._client.hdel(self._keys.workers, *gone)
 
 
-def present(client: redis.Redis, keys: Keys, now_ms: int) -> list[Worker]:
+def present(namespace: Namespace, now_ms: int) -> list[Worker]:
     """The workers that were seen in the last minute, by name.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
     try:
-        noted = _decoded(client.hgetall(keys.workers))
+        noted = _decoded(namespace.client.hgetall(namespace.keys.workers))
     except ResponseError as error:
         if "WRONGTYPE" not in str(error):
             raise

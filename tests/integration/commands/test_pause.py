@@ -58,7 +58,7 @@ def test_the_gate_goes_on_from_the_state_beneath(fleet: Fleet) -> None:
 
 def test_full_dead_letters_are_left_to_probes_while_it_is_paused_too(fleet: Fleet) -> None:
     run(fleet, "pause")
-    view = Gate(fleet.client, fleet.keys).snapshot()
+    view = Gate(fleet.namespace).snapshot()
     from worker.core.backlog import PartitionBacklog  # noqa: PLC0415 - of this test alone
 
     full = PartitionBacklog(0, oldest_ms=1, entries=5_000, dead=10_000)

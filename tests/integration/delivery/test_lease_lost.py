@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def test_a_holder_that_does_nothing_loses_its_lease(fleet: Fleet, wait_until: WaitUntil) -> None:
     partition = fleet.partition("1")
-    hangs = partitions_of(fleet, fleet.first.client, lease_seconds=0.5)
+    hangs = partitions_of(fleet, fleet.first.namespace.client, lease_seconds=0.5)
     assert hangs.claim([partition])
-    other = partitions_of(fleet, fleet.first.client)
+    other = partitions_of(fleet, fleet.first.namespace.client)
     assert not other.claim([partition])
     wait_until(lambda: bool(other.claim([partition])), seconds=15, what="another takes its lease")

@@ -39,7 +39,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
     fleet.append("1", "2", "upsert")
     looked = time.monotonic()
     view = gate.snapshot()
-    (lease,) = partitions_of(fleet, fleet.first.client).claim([fleet.partition("1")])
+    (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
     this = Round(view, looked, time.monotonic(), [lease], [])
     requests = RequestSender(
         settings,

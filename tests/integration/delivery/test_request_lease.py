@@ -30,7 +30,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
 
     view = fleet.first.gate.snapshot()
     looked = time.monotonic()
-    (lease,) = partitions_of(fleet, fleet.first.client).claim([fleet.partition("1")])
+    (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
     requests = RequestSender(
         settings,
         gate=fleet.first.gate,

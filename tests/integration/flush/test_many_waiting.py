@@ -83,7 +83,7 @@ def test_every_worker_follows_a_key_that_was_replaced_once_a_probe_has_passed(fl
 
 def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
     with EmbeddedRedis() as server, Fleet(server.url, "full", stand_in, partitions=8) as fleet:
-        assert fleet.first.partitions == 8
+        assert fleet.first.namespace.partitions == 8
         fleet.append_many([(f"o{i}", "c" * 200, "upsert", T) for i in range(5_000)])
         used = int(fleet.client.info("memory")["used_memory"])
         fleet.client.config_set("maxmemory", used - 100_000)
@@ -100,7 +100,7 @@ def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
 @pytest.mark.parametrize("kind", ["pending", "late", "dead", "dead_pairs", "ledger_new", "ledger_old", "totals"])
 def test_a_strange_key_in_the_place_of_any_hash_stops_its_own_partition_alone(fleet: Fleet, kind: str) -> None:
     fleet.change(partitions=4)
-    wrong_type = fleet.first.partitions - 1
+    wrong_type = fleet.first.namespace.partitions - 1
     fleet.client.set(getattr(fleet.keys, kind)(wrong_type), "no hash")
     owners = [f"o{i}" for i in range(40)]
     fleet.append_many([(owner, "c", "upsert", T) for owner in owners])

@@ -175,7 +175,7 @@ def test_a_worker_that_is_configured_with_another_number_of_partitions_is_refuse
 
 def test_a_worker_without_a_number_of_partitions_takes_the_recorded_one(fleet: Fleet) -> None:
     fleet.worker()
-    assert fleet.worker(partitions=None).partitions == PARTITIONS
+    assert fleet.worker(partitions=None).namespace.partitions == PARTITIONS
 
 
 def test_settled_entries_leave_the_log_and_the_position_stays(fleet: Fleet) -> None:

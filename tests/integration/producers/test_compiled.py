@@ -191,7 +191,7 @@ def test_what_it_says_conforms_and_is_delivered(program: list[str], namespace: s
     present = {(str(each["owner"]), str(each["contact"])) for each in said if each["op"] == "upsert"}
     with EmbeddedRedis(tcp=True) as server, Fleet(server.url, namespace, stand_in) as fleet:
         port = server.url.rpartition(":")[2].partition("/")[0]
-        assert fleet.first.partitions == PARTITIONS  # recorded, and not what a producer would take by itself
+        assert fleet.first.namespace.partitions == PARTITIONS  # recorded, and not what a producer would take by itself
         ids = run(program, [of("S", each) for each in said], port, namespace)
         assert len(ids) == len(said)
         assert told(fleet, "conform")["conform"] == len(said)

@@ -64,7 +64,7 @@ def test_what_node_says_is_delivered(node: Path, namespace: str, stand_in: Stand
     present = {(each["owner"], each["contact"]) for each in said if each["op"] == "upsert"} | {("1", "new")}
     # Its client takes no URL of a socket.
     with EmbeddedRedis(tcp=True) as server, Fleet(server.url, namespace, stand_in) as fleet:
-        assert fleet.first.partitions == PARTITIONS  # recorded, and not what a producer would take by itself
+        assert fleet.first.namespace.partitions == PARTITIONS  # recorded, and not what a producer would take by itself
         run(node, "producer.mjs", server.url, namespace, given=lines)
         fleet.deliver()
         assert fleet.dead_letters() == []

@@ -174,7 +174,7 @@ def test_an_empty_source_is_stopped_by_the_share_alone(fleet: Fleet) -> None:
 def api(fleet: Fleet, rows: Any, **options: Any) -> dict[str, Any]:
     settings = fleet.settings()
     how = Options(name="test", differences=settings.ledger_forever, **options)
-    return reconcile(rows, fleet.first.client, settings, settings.partitions or 0, how)
+    return reconcile(rows, fleet.first.namespace.client, settings, settings.partitions or 0, how)
 
 
 def test_a_program_reconciles_what_it_iterates_over(fleet: Fleet) -> None:

@@ -28,11 +28,11 @@ def test_of_two_that_are_due_one_runs_and_the_other_goes_on_when_it_is_killed(
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
 
     def runs() -> int:
-        return len(past_runs(fleet.client, fleet.keys))
+        return len(past_runs(fleet.namespace))
 
     with running(fleet.environment(), *line, **quiet) as one, running(fleet.environment(), *line, **quiet):
         wait_until(lambda: runs() >= 3, seconds=40, what="it was run three times")
-        began = sorted(each["as_of"] for each in past_runs(fleet.client, fleet.keys))
+        began = sorted(each["as_of"] for each in past_runs(fleet.namespace))
         assert all(later - earlier > 900 for earlier, later in pairwise(began))
         one.kill()
         one.wait(30)
@@ -41,13 +41,12 @@ def test_of_two_that_are_due_one_runs_and_the_other_goes_on_when_it_is_killed(
 
 
 def test_a_turn_is_held_by_one_and_given_back(fleet: Fleet) -> None:
-    client = fleet.first.client
-    with ReconcileLock(client, fleet.keys) as one, ReconcileLock(client, fleet.keys) as other:
+    with ReconcileLock(fleet.namespace) as one, ReconcileLock(fleet.namespace) as other:
         assert one.acquire()
         assert not other.acquire()
         one.release()
         assert other.acquire()
-    assert not client.exists(fleet.keys.reconcile_lease)
+    assert not fleet.client.exists(fleet.keys.reconcile_lease)
 
 
 @pytest.mark.parametrize("options", [("--every", "often"), ("--every", "1h", "--dry-run")])

@@ -33,5 +33,5 @@ def test_the_drift_is_what_the_endpoint_did_not_have_or_still_had(process_fleet:
 
 def test_the_last_runs_are_kept_and_no_more(fleet: Fleet) -> None:
     for number in range(KEPT + 5):
-        record(fleet.client, fleet.keys, {"number": number})
-    assert [each["number"] for each in past_runs(fleet.client, fleet.keys)] == list(range(KEPT + 4, 4, -1))
+        record(fleet.namespace, {"number": number})
+    assert [each["number"] for each in past_runs(fleet.namespace)] == list(range(KEPT + 4, 4, -1))

@@ -14,6 +14,7 @@ from worker.core.backlog import ABSORB_ENTRIES
 from worker.core.linger import Linger
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ LINGER_MS, BATCH = 1_000, 100
 @pytest.fixture
 def scanner(fleet: Fleet) -> Iterator[BacklogScanner]:
     with connect(fleet.settings().redis_url, timeout_seconds=20) as client:
-        yield BacklogScanner(client, fleet.keys, PARTITIONS)
+        yield BacklogScanner(Namespace(client, fleet.keys, PARTITIONS))
 
 
 def due_in_ms(fleet: Fleet, scanner: BacklogScanner) -> int | None:

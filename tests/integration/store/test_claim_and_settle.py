@@ -13,6 +13,7 @@ from tests.support.fleet import PARTITIONS
 from tests.support.partition_zero import OTHER, PAIR, claim, partitions_of, settle, state_of, stored
 from tests.support.waiting import wait_until
 from worker.core.dead_letter import DEAD_CAP
+from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -88,7 +89,11 @@ def test_a_settle_renews_the_lease(fleet: Fleet, client: redis.Redis) -> None:
 def test_a_lease_counts_for_its_holder_from_before_it_was_asked_for(fleet: Fleet, client: redis.Redis) -> None:
     moments = iter([100.0])
     partitions = Partitions(
-        client, fleet.keys, PARTITIONS, lambda: next(moments), lease_seconds=5.0, late_seconds=1.0, ledger_seconds=1.0
+        Namespace(client, fleet.keys, PARTITIONS),
+        lambda: next(moments),
+        lease_seconds=5.0,
+        late_seconds=1.0,
+        ledger_seconds=1.0,
     )
     assert claim(partitions).until == 105.0
 

@@ -15,6 +15,7 @@ from worker.core.linger import Linger
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.delete_scan import DeleteScan, decode_deletes
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ def lingering(client: redis.Redis, fleet: Fleet) -> dict[int, int]:
 
 
 def look(client: redis.Redis, fleet: Fleet) -> Sequence[PartitionBacklog]:
-    return BacklogScanner(client, fleet.keys, PARTITIONS).scan().waiting
+    return BacklogScanner(Namespace(client, fleet.keys, PARTITIONS)).scan().waiting
 
 
 def ms(entry: str) -> int:
@@ -46,7 +47,7 @@ def ms(entry: str) -> int:
 
 
 def test_the_oldest_delete_of_each_log_is_found_and_told_to_the_fleet(fleet: Fleet, client: redis.Redis) -> None:
-    deletes = DeleteScan(client, fleet.keys)
+    deletes = DeleteScan(Namespace(client, fleet.keys, PARTITIONS))
     for op in ("upsert", "upsert"):
         fleet.append_raw(1, {"owner": "1", "contact": op, "op": op})
         fleet.append_raw(2, {"op": op, "owner": "delete", "contact": "op"})
@@ -58,7 +59,7 @@ def test_the_oldest_delete_of_each_log_is_found_and_told_to_the_fleet(fleet: Fle
 
 
 def test_what_was_looked_at_once_is_not_read_again(fleet: Fleet, client: redis.Redis) -> None:
-    deletes = DeleteScan(client, fleet.keys)
+    deletes = DeleteScan(Namespace(client, fleet.keys, PARTITIONS))
     for op in ("upsert", "delete"):
         for _ in range(20):
             fleet.append_raw(1, {"owner": "1", "contact": "2", "op": op})
@@ -71,7 +72,7 @@ def test_what_was_looked_at_once_is_not_read_again(fleet: Fleet, client: redis.R
 
 
 def test_a_delete_that_was_settled_is_none(fleet: Fleet, client: redis.Redis) -> None:
-    deletes = DeleteScan(client, fleet.keys)
+    deletes = DeleteScan(Namespace(client, fleet.keys, PARTITIONS))
     first = fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "delete"}, entry=f"{T}-0")
     fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "upsert"}, entry=f"{T + 5}-0")
     assert deletes.find(lingering(client, fleet), MOST) == {1: ms(first)}

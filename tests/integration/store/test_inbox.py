@@ -14,6 +14,7 @@ from tests.support.worker_process import WorkerProcess
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.inbox import Inbox, read_inbox
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def inbox(fleet: Fleet) -> Inbox:
-    return Inbox(fleet.first.client, fleet.keys, PARTITIONS)
+    return Inbox(fleet.first.namespace)
 
 
 def put(fleet: Fleet, fields: dict[str, str]) -> str:
@@ -106,7 +107,7 @@ def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: I
     fleet.append("1", "9", "upsert")
     assert inbox.move() == 0
     with connect(fleet.settings().redis_url, timeout_seconds=20) as client:
-        survey = BacklogScanner(client, fleet.keys, PARTITIONS).scan(block_ms=60_000)
+        survey = BacklogScanner(Namespace(client, fleet.keys, PARTITIONS)).scan(block_ms=60_000)
     assert (survey.inbox, len(survey.waiting)) == (False, 1)
     status = told(fleet, "status")
     assert (status["inbox_entries"], status["wrong_type_inbox"]) == (0, True)
@@ -116,7 +117,7 @@ def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: I
 
 def test_an_entry_of_it_ends_the_wait_of_an_idle_fleet_at_once(fleet: Fleet, wait_until: WaitUntil) -> None:
     with connect(fleet.settings().redis_url, timeout_seconds=200) as client, ThreadPoolExecutor() as pool:
-        look = pool.submit(BacklogScanner(client, fleet.keys, PARTITIONS).scan, block_ms=120_000)
+        look = pool.submit(BacklogScanner(Namespace(client, fleet.keys, PARTITIONS)).scan, block_ms=120_000)
         wait_until(lambda: fleet.client.info("clients")["blocked_clients"] == 1, what="it waits")
         put(fleet, {"owner": "1", "contact": "9", "op": "upsert"})
         assert look.result(timeout=60).inbox

@@ -115,8 +115,9 @@ def test_the_scripts_that_drain_a_full_server_run_there(
         assert (
             settle(partitions, lease, position=entry.encode(), keep=[PAIR, b"d7"], ledger=[PAIR, b"u5,"]) == "settled"
         )
-        assert Gate(client, fleet.keys).report(0, "retry", error="HTTP 503") == "backing_off"
-        assert Gate(client, fleet.keys).enter("a", 1.0).probe
+        gate = Gate(fleet.namespace._replace(client=client))
+        assert gate.report(0, "retry", error="HTTP 503") == "backing_off"
+        assert gate.enter("a", 1.0).probe
     finally:
         fleet.client.config_set("maxmemory", "0")
     assert fleet.backlog() == 0

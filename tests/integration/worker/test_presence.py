@@ -12,6 +12,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, THREADS, WorkerProcess
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
+from worker.store.namespace import Namespace
 from worker.store.presence import EVERY_SECONDS, GONE_MS, Presence, present
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ def test_workers_of_both_pools_are_seen_while_they_run(process_fleet: Fleet, tmp
 
 
 def test_one_that_was_killed_is_shown_for_a_minute_and_removed_after_a_day(fleet: Fleet, client: redis.Redis) -> None:
-    Presence(client, fleet.keys, "killed 1", 8, "thread", Clock()).beat()
+    Presence(fleet.namespace, "killed 1", 8, "thread", Clock()).beat()
     seen_ms = fleet.now_ms()
-    assert [each.name for each in present(client, fleet.keys, seen_ms + GONE_MS - 1_000)] == ["killed 1"]
-    assert present(client, fleet.keys, seen_ms + GONE_MS + 1_000) == []
+    assert [each.name for each in present(fleet.namespace, seen_ms + GONE_MS - 1_000)] == ["killed 1"]
+    assert present(fleet.namespace, seen_ms + GONE_MS + 1_000) == []
     client.hset(fleet.keys.workers, "killed 1", f"{seen_ms},{seen_ms - 25 * 3_600_000},8,thread")
-    Presence(client, fleet.keys, "next 2", 8, "thread", Clock()).beat()
+    Presence(fleet.namespace, "next 2", 8, "thread", Clock()).beat()
     assert client.hkeys(fleet.keys.workers) == [b"next 2"]
 
 
@@ -62,13 +63,13 @@ def test_on_a_full_redis_it_is_noted_too(namespace: str) -> None:
     keys = Keys(namespace)
     with EmbeddedRedis() as server, connect(server.url) as client:
         client.config_set("maxmemory", 1)
-        Presence(client, keys, "one 1", 8, "thread", Clock()).beat()
+        Presence(Namespace(client, keys, 8), "one 1", 8, "thread", Clock()).beat()
         assert client.hkeys(keys.workers) == [b"one 1"]
 
 
 def test_it_is_noted_every_ten_seconds_and_not_more_often(fleet: Fleet, client: redis.Redis) -> None:
     clock = Clock()
-    presence = Presence(client, fleet.keys, "one 1", 8, "thread", clock)
+    presence = Presence(fleet.namespace, "one 1", 8, "thread", clock)
     presence.beat()
     client.delete(fleet.keys.workers)
     clock.seconds += EVERY_SECONDS - 0.1
@@ -87,5 +88,5 @@ def test_what_is_none_of_ours_is_not_shown(fleet: Fleet, client: redis.Redis, no
 
 def test_a_key_of_another_type_stops_nobody(fleet: Fleet, client: redis.Redis) -> None:
     client.set(fleet.keys.workers, "x")
-    Presence(client, fleet.keys, "one 1", 8, "thread", Clock()).beat()
+    Presence(fleet.namespace, "one 1", 8, "thread", Clock()).beat()
     assert told(fleet, "status")["workers"] == []

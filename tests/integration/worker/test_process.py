@@ -229,7 +229,7 @@ def test_settings_of_a_django_app_are_not_loaded(
 def test_a_worker_that_cannot_work_says_why_in_one_line_and_ends_with_status_2(
     process_fleet: Fleet, tmp_path: Path, options: tuple[str, ...], overrides: dict[str, Any], says: str
 ) -> None:
-    assert process_fleet.first.partitions == PARTITIONS  # recorded by who came first
+    assert process_fleet.first.namespace.partitions == PARTITIONS  # recorded by who came first
     with WorkerProcess(process_fleet.environment(**overrides), tmp_path, options) as worker:
         assert worker.exit_status() == 2
         (line,) = worker.said().splitlines()
@@ -270,7 +270,7 @@ def test_a_redis_that_no_waiting_mends_is_one_line_and_status_2(
     break_it: Callable[[redis.Redis, Fleet], str], tmp_path: Path, namespace: str, stand_in: StandInClient
 ) -> None:
     with EmbeddedRedis() as server, Fleet(server.url, namespace, stand_in, **PROCESS) as fleet:
-        assert fleet.first.partitions == PARTITIONS
+        assert fleet.first.namespace.partitions == PARTITIONS
         with redis.Redis.from_url(server.url) as client:
             says = break_it(client, fleet)
         with WorkerProcess(fleet.environment(), tmp_path) as worker:

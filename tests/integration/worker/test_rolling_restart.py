@@ -220,7 +220,7 @@ def test_a_flush_that_is_told_to_stop_settles_what_it_sent_and_gives_the_rest_ba
     fleet.change(batch_size=1)
     fleet.append_many(("1", str(contact), "upsert", None) for contact in range(5))
     told = runtime.build(fleet.settings(), stopping=lambda: fleet.stand_in.counts()["requests"] == 2)
-    with told.client:
+    with told.namespace.client:
         assert told.flusher.run(FLUSH_BUDGET_SECONDS) == 2
         assert told.flusher.run(FLUSH_BUDGET_SECONDS) == 0
     assert (fleet.backlog(), fleet.leases(), holders(fleet)) == (3, [], [])
