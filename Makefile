@@ -10,7 +10,7 @@ PEERS := .venv/peers
 TOOLS := .venv/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports prometheus mariadb tools dist alerts browser audit check simulate mutants soak bench lock clean
+.PHONY: help demo unit test fix lint types imports prometheus mariadb tools dist alerts browser audit check simulate mutants soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,9 +18,16 @@ help: ## List the targets
 demo: $(INSTALLED) ## Show the whole system at work on this machine; ends by itself
 	$(BIN)/contact-sync demo
 
+unit: $(INSTALLED) ## Run the quick unit tests, in half a minute at most
+	$(BIN)/pytest tests/unit -n 2 --dist loadscope -m "not slow"
+
 test: $(INSTALLED) ## Run the whole test suite
 	$(BIN)/pytest -n 4 --dist loadscope --ignore tests/soak
 	$(BIN)/pytest tests/soak  # alone: it takes the whole machine
+
+fix: $(INSTALLED) ## Format the code, and mend what the linter can mend safely
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
 
 lint: $(INSTALLED) ## Check style and format
 	$(BIN)/ruff check

@@ -88,8 +88,8 @@ def _forget_rounds() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("changes", "faults", "alphabet", "readd", "expected"),
     [
-        pytest.param(4, 0, EVERY, "resend", 300_000, id="all-splits-of-four"),
-        pytest.param(4, 0, EVERY, "absorb", 300_000, id="all-splits-of-four-absorb"),
+        pytest.param(4, 0, EVERY, "resend", 300_000, id="all-splits-of-four", marks=SLOW),
+        pytest.param(4, 0, EVERY, "absorb", 300_000, id="all-splits-of-four-absorb", marks=SLOW),
         pytest.param(3, 1, EVERY, "resend", 3_000_000, id="three-and-a-fault", marks=SLOW),
         pytest.param(3, 1, EVERY, "absorb", 3_000_000, id="three-and-a-fault-absorb", marks=SLOW),
         pytest.param(2, 2, EVERY, "resend", 3_000_000, id="two-and-two-faults", marks=SLOW),
