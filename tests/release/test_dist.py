@@ -8,13 +8,13 @@ import re
 import subprocess
 import tarfile
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.release.conftest import Dist, build
 from tests.release.tools import PROJECT, tool
 from tests.release.version import faults
 from worker.cli.main import COMMANDS
@@ -24,25 +24,6 @@ if TYPE_CHECKING:
 
 VERSION: Final = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 METADATA: Final = f"contact_sync-{VERSION}.dist-info"
-
-
-class Dist(NamedTuple):
-    """Both files of a release."""
-
-    wheel: Path
-    sdist: Path
-
-
-def build(source: Path, into: Path, *kinds: str) -> None:
-    subprocess.run([tool("hatchling"), "build", "-d", into, *kinds], cwd=source, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Dist:
-    into = tmp_path_factory.mktemp("dist")
-    build(PROJECT, into)
-    wheel, sdist = sorted(into.iterdir())
-    return Dist(wheel, sdist)
 
 
 def names(wheel: Path) -> set[str]:
@@ -130,28 +111,6 @@ def test_a_release_is_what_its_tag_says(tag: str, changelog: str, said: list[str
 
 
 # Installed
-
-
-@pytest.fixture(scope="module")
-def installed(dist: Dist, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with nothing in it but the wheel and what the lock says it needs."""
-    where = tmp_path_factory.mktemp("installed")
-    venv.create(where, with_pip=True)
-    pip = [str(where / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-    # The extras that a user of the README takes, at the versions of the lock.
-    subprocess.run(
-        [*pip, f"{dist.wheel}[embedded,testing]", "pytest", "--constraint", constraints(where)], check=True, timeout=300
-    )
-    return where / "bin"
-
-
-def constraints(where: Path) -> Path:
-    """What requirements-dev.txt pins, without hashes: pip takes those for all or for none, and our wheel has none."""
-    text = (PROJECT / "requirements-dev.txt").read_text(encoding="utf-8")
-    pins = re.findall(r"^([a-z0-9._-]+==[^\\\n]+?)(?: \\)?$", text, re.MULTILINE)
-    path = where / "constraints.txt"
-    path.write_text("\n".join(pins), encoding="utf-8")
-    return path
 
 
 def run(bin_: Path, where: Path, *line: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

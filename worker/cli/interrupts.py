@@ -18,6 +18,15 @@ _AGAIN_SECONDS: Final = 0.05
 """Time until a lost Ctrl-C is raised again: by then the destructor that lost it has returned."""
 
 
+def heeding_sigterm_as_process_1() -> None:
+    """Lets SIGTERM end a process 1 as it ends any other: the kernel drops a signal that a process 1 does not handle.
+
+    A container without an init runs its command as process 1. Commands with a handler of their own replace this one.
+    """
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, _frame: _end(number))
+
+
 @contextmanager
 def losing_no_ctrl_c() -> Iterator[None]:
     """Raises a KeyboardInterrupt again if Python ignored it, as it does in a destructor or a weak reference's callback.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from producers.contract.errors import ContactSyncError
-from worker.cli.interrupts import losing_no_ctrl_c
+from worker.cli.interrupts import heeding_sigterm_as_process_1, losing_no_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +91,7 @@ class Commands(click.Group):
             elif isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # ids have characters that some terminals lack
         try:
+            heeding_sigterm_as_process_1()
             with losing_no_ctrl_c():
                 return super().main(*args, **options)
         except OSError as error:
