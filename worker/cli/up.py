@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -45,6 +46,7 @@ _EPILOG = """\b
 Example:
   contact-sync up --stand-in
   contact-sync up --data ./contact-sync-data
+  contact-sync up --data ~/contact-sync --print-unit > ~/.config/systemd/user/contact-sync.service
 """
 
 
@@ -59,13 +61,20 @@ Example:
 @click.option(
     "--tcp", is_flag=True, help="Let Redis also listen on 127.0.0.1, where other users of this machine can reach it."
 )
-def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
+@click.option("--print-unit", is_flag=True, help="Print a systemd unit that keeps this command running, and end.")
+def up(*, data: Path | None, with_stand_in: bool, tcp: bool, print_unit: bool) -> None:
     """Run a Redis and a worker on this machine until Ctrl-C.
 
     Settings come from the environment or a .env file, except the Redis: it always uses the one that it starts. That
     Redis listens on a socket that only this user can reach, unless --tcp is given. With --data its URL is the same at
     every start: DIR holds the socket, or the number of the port.
     """
+    if print_unit:
+        if data is None:
+            raise click.UsageError("--print-unit needs --data DIR: without it every restart begins with an empty Redis")
+        options = [*(["--stand-in"] if with_stand_in else []), *(["--tcp"] if tcp else [])]
+        click.echo(_unit(Path(sys.argv[0]).absolute(), data.absolute(), options), nl=False)
+        return
     try:
         with noting_interrupts() as interrupts, ExitStack() as stack:
             _keep_up(interrupts, stack, data, with_stand_in=with_stand_in, tcp=tcp)
@@ -78,6 +87,34 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool) -> None:
         raise Failure(str(error), EXIT_USAGE) from None
     except redis.RedisError as error:
         raise Failure(f"the Redis that this command started went away: {type(error).__name__}", EXIT_FAILED) from None
+
+
+def _unit(program: Path, data: Path, options: list[str]) -> str:
+    """Returns the unit. It is for the user's own service manager; the journal keeps and rotates what is logged."""
+    line = " ".join(_quoted(each) for each in [str(program), "up", "--data", str(data), *options])
+    return f"""[Unit]
+Description=contact-sync: a Redis and a worker
+
+[Service]
+Type=exec
+WorkingDirectory={str(Path.cwd()).replace("%", "%%")}
+Environment=PYTHONUNBUFFERED=1
+ExecStart={line}
+KillMode=mixed
+TimeoutStopSec=60
+Restart=on-failure
+RestartPreventExitStatus=2
+SuccessExitStatus=143
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def _quoted(word: str) -> str:
+    """Returns a word as systemd reads it back: it expands % and $, and splits at blanks."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if escaped.isascii() and " " not in escaped and '"' not in escaped else f'"{escaped}"'
 
 
 def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
