@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant, Patch
 
 SETTLE: Final = "worker/store/lua/settle.lua"
 CLAIM: Final = "worker/store/lua/claim.lua"
+RELEASE: Final = "worker/store/lua/release.lua"
 REDRIVE: Final = "worker/store/lua/redrive.lua"
 MODEL: Final = "tests/simulation/scripts_model.py"
 """The simulation's word for the scripts: a bug in one of them is planted in both."""
@@ -15,7 +16,7 @@ MODEL: Final = "tests/simulation/scripts_model.py"
 FLUSH: Final = "worker/delivery/flush.py"
 PARTITION: Final = "worker/store/partitions.py"
 SETTLING: Final = "worker/delivery/settle.py"
-CLAIMS: Final = "worker/delivery/claims.py"
+ROUND: Final = "worker/core/round.py"
 REQUEST: Final = "worker/delivery/request.py"
 
 STEPS: Final = (
@@ -49,11 +50,11 @@ STEPS: Final = (
         (
             Patch(
                 FLUSH,
-                "        sent = self._requests.send(this, self._fill(this))\n",
-                "        from worker.settlement import Settlement\n"
-                "        early = [Settlement(position=each.log.position) for each in this.slices]\n"
-                "        self._partitions.settle(turn.leases, early, [True] * len(early))\n"
-                "        sent = self._requests.send(this, self._fill(this))\n",
+                "            sent = self._requests.send(this, batch)\n",
+                "            from worker.core.settlement import Settlement\n"
+                "            early = [Settlement(position=each.log.position) for each in slices]\n"
+                "            self._partitions.settle(this.leases, early, [True] * len(early))\n"
+                "            sent = self._requests.send(this, batch)\n",
             ),
         ),
         integration=("tests/integration/flush/test_outcomes.py", "tests/integration/flush/test_outage.py"),
@@ -80,13 +81,8 @@ STEPS: Final = (
         "release_without_compare",
         "a lease is released by deleting its key, whoever holds it by now",
         (
-            Patch(
-                CLAIMS,
-                "            self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))\n",
-                "            inside = self._partitions\n"
-                "            keys = [inside._keys.lease(each.partition) for each in leases]\n"
-                "            inside._client.delete(*keys)\n",
-            ),
+            Patch(RELEASE, "if redis.call('GET', KEYS[1]) ~= ARGV[1] then", "if false then"),
+            Patch(MODEL, "if redis.get(keys[0]) != bytes_of(argv[0]):", "if redis.get(keys[0]) == b'':"),
         ),
         integration=("tests/integration/flush/test_late.py", "tests/integration/store/test_claim_and_settle.py"),
     ),
@@ -202,8 +198,8 @@ STEPS: Final = (
         (
             Patch(
                 PARTITION,
-                "            token, _now, seq, position, *rest = reply\n",
-                "            token, _now, seq, position, *rest = reply\n"
+                "            token, _now, seq, position, *rest = checked(reply)\n",
+                "            token, _now, seq, position, *rest = checked(reply)\n"
                 "            import threading\n"
                 "            import time\n"
                 "\n"
@@ -235,7 +231,7 @@ STEPS: Final = (
     Mutant(
         "retry_over_an_unread_log",
         "a probe goes out although changes of its pairs lie in the log unread",
-        (Patch(FLUSH, "limit = 0 if this.view.closed or unread else", "limit = 0 if this.view.closed else"),),
+        (Patch(ROUND, "return 0 if self.gate.closed or unread else", "return 0 if self.gate.closed else"),),
         integration=("tests/integration/flush/test_outage.py", "tests/integration/flush/test_rules.py"),
     ),
     Mutant(

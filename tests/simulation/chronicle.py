@@ -111,6 +111,16 @@ class Chronicle:
         self.peak_pending[p] = max(self.peak_pending.get(p, 0), reply[2])
         self._check(p)
 
+    def _released(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
+        if not reply:
+            return
+        p = _partition(args[0])
+        token, ends_ms = self._leases.pop(p, (args[2], 0))
+        actor.leases.pop(p, None)
+        if self._model.text(args[2]) != self._model.text(token) and ends_ms > self._model.now_ms:
+            raise Broken(f"partition {p}: somebody who lost the lease releases it from its holder")
+        self._check(p)
+
     def _marked(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:
         self._check_marks(_partition(args[0]))
 
@@ -205,6 +215,7 @@ def _nothing(_chronicle: Chronicle, _actor: Actor, _args: Sequence[Any], _reply:
 
 _WATCHED: Final = {
     scripts.CLAIM.sha: Chronicle._claimed,  # noqa: SLF001 - its own
+    scripts.RELEASE.sha: Chronicle._released,  # noqa: SLF001 - its own
     scripts.SETTLE.sha: Chronicle._settled,  # noqa: SLF001 - its own
     scripts.MARK_LATE.sha: Chronicle._marked,  # noqa: SLF001
     scripts.GATE_ENTER.sha: Chronicle._entered,  # noqa: SLF001
@@ -213,6 +224,7 @@ _WATCHED: Final = {
 }
 _NAMES: Final = {
     scripts.CLAIM.sha: "claim",
+    scripts.RELEASE.sha: "release",
     scripts.SETTLE.sha: "settle",
     scripts.MARK_LATE.sha: "mark_late",
     scripts.GATE_ENTER.sha: "gate_enter",

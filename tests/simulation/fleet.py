@@ -9,7 +9,6 @@ from producers.contract.keys import Keys
 from tests.simulation.actors import Actor, SimulatedTicker, redriving, ticking, working
 from tests.simulation.client import ModelClient
 from worker.config.settings import WorkerSettings
-from worker.core.linger import Linger
 from worker.delivery.claims import Claims
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
@@ -86,13 +85,13 @@ class Process:
             settings,
             partitions=partitions,
             claims=Claims(
-                partitions,
-                scanner,
-                world.monotonic,
-                world.chance.fraction,
-                linger=Linger.of(settings.linger_seconds, settings.delete_linger_seconds),
+                settings,
+                partitions=partitions,
+                scanner=scanner,
+                gate=gate,
+                monotonic=world.monotonic,
+                draw=world.chance.fraction,
             ),
-            gate=gate,
             requests=requests,
             settler=Settler(settings, partitions, requests, world.monotonic, Silence()),
             monotonic=world.monotonic,

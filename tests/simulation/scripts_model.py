@@ -55,6 +55,15 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     return [b"%d" % token, now_ms, seq or b"0", position, *counts, late_until, late_to, replaced]
 
 
+def release(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """release.lua."""
+    if redis.get(keys[0]) != bytes_of(argv[0]):
+        return 0
+    redis.delete(keys[0])
+    redis.hdel(keys[1], "holder")
+    return 1
+
+
 class _Items:
     """The items of a settle, as many of each kind as its counts say."""
 
@@ -337,6 +346,7 @@ def _one_letter_less(redis: RedisModel, dead_pairs: str, pair: bytes, kept: byte
 
 SCRIPTS: Final[dict[str, Callable[[RedisModel, Sequence[str], Sequence[Any]], Any]]] = {
     scripts.CLAIM.sha: claim,
+    scripts.RELEASE.sha: release,
     scripts.SETTLE.sha: settle,
     scripts.MARK_LATE.sha: mark_late,
     scripts.GATE_ENTER.sha: gate_enter,

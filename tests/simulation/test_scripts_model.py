@@ -224,6 +224,11 @@ def claim(both: Both, chance: Random) -> Op:
     return evalsha(scripts.CLAIM, keys, [chance.choice([1, 2, HOUR_MS]), chance.choice([0, 5, HOUR_MS])])
 
 
+def release(both: Both, chance: Random) -> Op:
+    token = chance.choice([both.of_partition("token", b"1")] * 3 + [b"1"])
+    return evalsha(scripts.RELEASE, [K.lease(P), K.partition(P)], [token])
+
+
 def settle(both: Both, chance: Random) -> Op:
     token = chance.choice([both.of_partition("token", b"1")] * 6 + [b"1"])
     seq = int(both.of_partition("seq", b"0")) + chance.choice([0] * 6 + [-1, 1])
@@ -337,6 +342,7 @@ Step = Callable[[Both, Random], "Op"]
 STEPS: list[Step] = [
     add,
     claim,
+    release,
     settle,
     mark_late,
     gate_enter,

@@ -22,6 +22,8 @@ HAPPENS: Final = {
     "the clock jumps ahead": r"clock jumps by \d",
     "the clock jumps back": r"clock jumps by -\d",
     "a worker settles that has lost its lease": r" settle .*-> \[b'fenced'\]",
+    "a lease is released": r" release .*-> 1$",
+    "a worker releases a lease that it has lost": r" release .*-> 0$",
     "an expired lease is taken over": r" claim .*, [1-9]\d{12}, [1-9]\d{12}, \d\]$",
     "a request that may act late is marked": r" mark_late ",
     "what one did late is repaired": r"'repairs', \d",

@@ -128,7 +128,7 @@ class Erasure:
 
         stored = self.find(renew)
         if stored.waiting and not also_waiting:
-            self._settle(lease, keep=False)
+            self._partitions.release([lease])
             raise NotErased(waiting_words(stored))
         self._letters.purge(stored.letters)
         for first in range(0, len(stored.inbox), _PAGE):
@@ -161,10 +161,7 @@ class Erasure:
         call = scripts.Call(
             scripts.FORGET, [*keys, k.dead_pairs(p), k.totals(p)], [lease.token, len(pairs), *pairs, *entries]
         )
-        reply = scripts.run(self._client, [call])[0]
-        if isinstance(reply, Exception):
-            raise reply
-        if reply[0] != b"forgotten":
+        if scripts.run_one(self._client, call)[0] != b"forgotten":
             raise NotErased("the partition's lease was lost before everything was removed: run it again")
 
     # Finding

@@ -15,6 +15,7 @@ from worker.core.entry import split_pair
 from worker.store import scripts
 from worker.store.gate import Gate
 from worker.store.namespace import Namespace
+from worker.store.replies import checked
 
 if TYPE_CHECKING:
     import redis
@@ -102,9 +103,7 @@ def _close(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
                 closed.append(p)
                 continue
             _open(client, keys, closed, {"repartitioning": None})
-            if isinstance(reply, Exception):
-                raise reply
-            raise NotNow(f"partition {p}: {_IN_THE_WAY[reply]}; nothing was changed")
+            raise NotNow(f"partition {p}: {_IN_THE_WAY[checked(reply)]}; nothing was changed")
 
 
 def _held(keys: Keys, p: int) -> list[str]:

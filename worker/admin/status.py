@@ -14,6 +14,7 @@ from worker.store.client import command
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
 from worker.store.presence import Worker, present
+from worker.store.replies import all_checked, is_wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -257,7 +258,7 @@ def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None, bool]:
         head = command(client, "XRANGE", keys.inbox, "-", "+", "COUNT", 1)
         return (int(client.xlen(keys.inbox)), entry_time_ms(head[0][0]), False) if head else (0, None, False)
     except ResponseError as error:
-        if "WRONGTYPE" not in str(error):
+        if not is_wrong_type(error):
             raise
         return 0, None, True
 
@@ -266,7 +267,7 @@ def _lost(client: redis.Redis, keys: Keys) -> Lost | None:
     try:
         after, before = client.hmget(keys.config, "lost_from", "lost_at")
     except ResponseError as error:
-        if "WRONGTYPE" not in str(error):
+        if not is_wrong_type(error):
             raise
         return None
     return None if before is None else Lost(int(after or 0), int(before))
@@ -304,9 +305,7 @@ def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
             pipe.exists(keys.lease(p))
             pipe.hgetall(keys.totals(p))
         replies = pipe.execute(raise_on_error=False)
-        for reply in replies:
-            if isinstance(reply, Exception) and "WRONGTYPE" not in str(reply):
-                raise reply
+        all_checked([reply for reply in replies if not is_wrong_type(reply)])
         width = len(_EMPTY)
         replies_by_partition += [(p, replies[i * width : (i + 1) * width]) for i, p in enumerate(several)]
     return replies_by_partition

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from producers.contract.change import ID_MAX_BYTES
 from producers.contract.keys import PAIR_SEPARATOR
+from worker.core.backlog import ABSORB_READ
+from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
 from worker.core.entry import Malformed, is_ordinary_id, read_entry
 from worker.core.fast_path import FastPathPairs, Said
 from worker.core.pair import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from producers.contract.change import Op
     from worker.core.codec import DeadPair, Mark
-
-RawEntry = Sequence[tuple[bytes, list[bytes]]]
-"""XRANGE's raw reply: id, then fields and values in turn."""
+    from worker.core.lease import Lease
+    from worker.core.read import RawEntries, ReadResult, Recalled
+    from worker.core.round import Round
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class LogPrefix:
 
 
 def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for each entry costs more than what it does
-    raw: RawEntry, partition: int, partitions: int, room: int, *, fast: bool = False
+    raw: RawEntries, partition: int, partitions: int, room: int, *, fast: bool = False
 ) -> LogPrefix:
     """Joins entries from the first on, up to `room` distinct pairs: settling needs an unbroken stretch.
 
@@ -191,3 +192,45 @@ class PartitionSlice:
         for pair in [*self.log.plain] if pairs is None else pairs:
             state = self.log.states[pair] = self.log.plain.take_out(pair)
             self.verdicts[pair] = verdict(state, None, "resend")  # one side alone: nothing could be left over
+
+
+def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple[list[LogPrefix], int]:
+    """Coalesces the logs of a round until its pairs fill a request; a log to be absorbed is coalesced whole.
+
+    Args:
+        this: the round.
+        reads: what was read of each of its partitions.
+        partitions: how many there are in the namespace.
+
+    Returns:
+        The prefix of each log, and how many more pairs the request has room for.
+    """
+    room = this.limit - sum(len(read.pending) + len(read.marks) for read in reads)
+    prefixes = []
+    for lease, read in zip(this.leases, reads, strict=True):
+        absorbs = this.absorbs(lease)
+        most = ABSORB_READ if absorbs else max(0, room)
+        prefixes.append(coalesce_prefix(read.entries, lease.partition, partitions, most, fast=True))
+        room -= 0 if absorbs else prefixes[-1].pairs
+    return prefixes, room
+
+
+def pairs_of(prefix: LogPrefix, read: ReadResult) -> list[bytes]:
+    """The pairs of which something was read."""
+    return [*prefix.plain, *{**prefix.states, **read.pending, **read.marks}]
+
+
+def assemble(lease: Lease, prefix: LogPrefix, read: ReadResult, recalled: Recalled) -> PartitionSlice:
+    """All that is known of one partition's pairs, decoded."""
+    pending = {**read.pending, **recalled.pending}
+    marks = {pair: (value, decode_mark(value)) for pair, value in recalled.marks.items()}
+    return PartitionSlice(
+        lease.partition,
+        prefix,
+        pending={pair: decode_state(value) for pair, value in pending.items()},
+        ledger={pair: decode_remembered(value) for pair, value in recalled.ledger.items()},
+        dead_pairs={pair: decode_dead_pair(value) for pair, value in recalled.dead_pairs.items()},
+        marks={**read.marks, **marks},
+        late_until_ms=lease.late_until_ms,
+        late_to_ms=lease.late_to_ms,
+    )

@@ -1,108 +1,146 @@
-"""Which partitions a flush works on: as few as fill a batch, as many as it takes."""
+"""Claims the partitions that a flush works on: as few as fill a batch, as many as it takes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.core.settlement import Settlement
+from worker.core.linger import Linger
+from worker.core.round import Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from worker.config.settings import WorkerSettings
     from worker.core.backlog import PartitionBacklog
     from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
-    from worker.core.linger import Linger
     from worker.core.slice import LogPrefix
     from worker.store.backlog import BacklogScanner
+    from worker.store.gate import Gate
     from worker.store.partitions import Partitions
 
-TURN_SECONDS: Final = 1.0
-"""Longest that a flush stays with the same partitions while others may be due."""
+STAY_SECONDS: Final = 1.0
+"""Longest time that a flush keeps the same partitions while others may be due."""
 
-_REACH_MAX: Final = 10.0  # so many batches' worth of entries are read at once where few pairs change often
+_REACH_MAX: Final = 10.0  # if few pairs change often, this many batches' worth of entries are read at once
 
 
 @dataclass(slots=True)
 class FlushRun:
-    """What one run has in hand.
+    """What one run of the flush loop has in hand.
 
     Attributes:
-        leases: partitions it works on.
-        ends: when they are given back, so that others get their turn (monotonic, seconds).
-        reach: entries read at once, in batches: more where they join into few pairs.
+        leases: of the partitions that it works on.
+        ends: when they are released, so that other partitions get their turn (monotonic, seconds).
+        reach: entries to read at once, in batches; more if they join into few pairs.
     """
 
     leases: list[Lease] = field(default_factory=list)
     ends: float = 0.0
     reach: float = 1.0
 
-    def learn(self, logs: Sequence[LogPrefix], room: int) -> None:
-        """Adapts the reach to how many entries the last batch took."""
+    def learn(self, prefixes: Sequence[LogPrefix], room: int) -> None:
+        """Adapts the reach to the last batch.
+
+        Args:
+            prefixes: what was coalesced of each log.
+            room: how many more pairs the batch had room for.
+        """
         if room > 0 and any(
-            lease.waiting > log.entries and not log.more for lease, log in zip(self.leases, logs, strict=True)
+            lease.waiting > log.entries and not log.more for lease, log in zip(self.leases, prefixes, strict=True)
         ):
             self.reach = min(_REACH_MAX, self.reach * 2)
-        elif any(log.more for log in logs):
+        elif any(log.more for log in prefixes):
             self.reach = max(1.0, self.reach * 0.75)
 
 
 class Claims:
-    """Takes and gives back leases of the partitions that are due."""
+    """Claims and releases partitions.
 
-    def __init__(
+    Args:
+        settings: linger, batch size and the request's timeout.
+        partitions: those of the namespace.
+        scanner: finds what waits in them.
+        gate: the endpoint as the fleet sees it.
+        monotonic: a clock, in seconds.
+        draw: a random number in [0, 1).
+    """
+
+    def __init__(  # noqa: PLR0913 - everything that a claim depends on, by name
         self,
+        settings: WorkerSettings,
+        *,
         partitions: Partitions,
         scanner: BacklogScanner,
+        gate: Gate,
         monotonic: Callable[[], float],
         draw: Callable[[], float],
-        *,
-        linger: Linger,
     ) -> None:
+        self._batch_size = settings.batch_size
+        self._request_seconds = settings.request_timeout_seconds
+        self._linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
         self._partitions = partitions
         self._scanner = scanner
+        self._gate = gate
         self._monotonic = monotonic
         self._draw = draw
-        self._linger = linger
 
-    def take(self, turn: FlushRun, view: GateSnapshot, limit: int) -> bool:
-        """Adds partitions to the turn until a batch is full; whether it has any in the end."""
-        if self._monotonic() >= turn.ends:
-            self.give_back(turn.leases)
-            turn.leases = []
-        if not turn.leases:
-            turn.ends = self._monotonic() + TURN_SECONDS
-        filled = sum(lease.waiting + lease.pending for lease in turn.leases)
-        if filled < limit and not (turn.leases and view.closed):
-            held = {lease.partition for lease in turn.leases}  # one that Redis lost before its time looks free
-            chosen = [p for p in self._choose(view, limit, limit - filled) if p not in held]
-            turn.leases += self._partitions.claim(chosen)
-        return bool(turn.leases)
+    def claim(self, run: FlushRun) -> Round | None:
+        """Claims partitions until they fill a batch; returns the next round, None if nothing is due.
 
-    def give_back(self, leases: Sequence[Lease]) -> None:
-        """Releases leases; nothing of their partitions moves."""
-        if leases:
-            self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))
+        The round has no leases if all were about to expire.
 
-    def drop_short(self, turn: FlushRun, seconds: float) -> None:
-        """Gives back the leases that do not outlive a request of this length begun now."""
-        deadline = self._monotonic() + seconds
-        # Sorted out before they are given back: a settle, which that is, moves the time until which a lease counts.
-        short = [lease for lease in turn.leases if not lease.outlives(deadline)]
-        turn.leases = [lease for lease in turn.leases if lease.outlives(deadline)]
-        self.give_back(short)
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses; leases that were claimed expire.
+        """
+        asked = self._monotonic()
+        gate = self._gate.snapshot()
+        answered = self._monotonic()
+        limit = min(self._batch_size, gate.limit or self._batch_size)
+        if answered >= run.ends:
+            self.release(run.leases)
+            run.leases = []
+        if not run.leases:
+            run.ends = self._monotonic() + STAY_SECONDS
+        self._fill_up(run, gate, limit)
+        if not run.leases:
+            return None
+        self._release_short(run)
+        return Round(gate, asked, answered, run.leases, limit)
 
-    def _choose(self, view: GateSnapshot, limit: int, room: int) -> list[int]:
-        """Those that are due, drawn by lot; then what else waits, for company: it makes the request no dearer."""
+    def release(self, leases: Sequence[Lease]) -> None:
+        """Releases leases; nothing else of their partitions changes.
+
+        Raises:
+            redis.RedisError: it is not certain that they were released; they expire.
+        """
+        self._partitions.release(leases)
+
+    def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int) -> None:
+        filled = sum(lease.waiting + lease.pending for lease in run.leases)
+        if filled < limit and not (run.leases and gate.closed):
+            held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
+            chosen = [p for p in self._choose(gate, limit, limit - filled) if p not in held]
+            run.leases += self._partitions.claim(chosen)
+
+    def _release_short(self, run: FlushRun) -> None:
+        """Releases the leases that a request begun now would outlive."""
+        deadline = self._monotonic() + self._request_seconds
+        short = [lease for lease in run.leases if not lease.outlives(deadline)]
+        run.leases = [lease for lease in run.leases if lease.outlives(deadline)]
+        self.release(short)
+
+    def _choose(self, gate: GateSnapshot, limit: int, room: int) -> list[int]:
+        """Chooses partitions that are due, in random order, then others to share the request, which costs no more."""
         survey = self._scanner.scan()
         free = [each for each in survey.waiting if not each.leased]
-        # What is due is due alike: ranked by size or age, a quiet partition would wait for as long as others are full.
-        # Tasks that look at the same moment would all want the same ones: a draw parts those that are alike.
-        ranked = sorted(free, key=lambda each: (max(self._due_ms(each, view, limit), survey.now_ms), self._draw()))
-        due = [each for each in ranked if self._due_ms(each, view, limit) <= survey.now_ms]
+        # All that is due is equally due: ranked by size or age, a quiet partition would wait while others stay full.
+        # Workers that scan at the same moment would all choose the same partitions; the draw sends them apart.
+        ranked = sorted(free, key=lambda each: (max(self._due_ms(each, gate, limit), survey.now_ms), self._draw()))
+        due = [each for each in ranked if self._due_ms(each, gate, limit) <= survey.now_ms]
+        company = [] if gate.closed or not due else [each for each in ranked[len(due) :] if each.oldest_ms]
         chosen: list[int] = []
-        company = [] if view.closed or not due else [each for each in ranked if each not in due and each.oldest_ms]
         for each in [*due, *company]:
             if room <= 0:
                 break
@@ -110,6 +148,6 @@ class Claims:
             room -= each.entries + each.pending
         return chosen
 
-    def _due_ms(self, waiting: PartitionBacklog, view: GateSnapshot, limit: int) -> float:
-        due = waiting.due_ms(view, self._linger, limit)
+    def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int) -> float:
+        due = backlog.due_ms(gate, self._linger, limit)
         return float("inf") if due is None else due

@@ -48,9 +48,17 @@ class Settler:
         self._monotonic = monotonic
         self._log = log
 
-    def settle(self, this: Round, sent: Sent, fate: Fate | None) -> list[Lease]:
-        """Settles every partition of the round; returns the leases that have work left."""
-        leases, slices, now_ms = this.leases, this.slices, this.at_ms(self._monotonic())
+    def settle(self, this: Round, slices: Sequence[PartitionSlice], sent: Sent) -> list[Lease]:
+        """Reports the outcome to the gate and settles every partition of the round.
+
+        Returns:
+            The leases that have work left.
+
+        Raises:
+            redis.RedisError: it is not certain what was settled; the leases must be left to expire.
+        """
+        fate = self._requests.report(sent, absorbed=any(map(this.absorbs, this.leases)))
+        leases, now_ms = this.leases, this.at_ms(self._monotonic())
         settlements = _settlements(slices, sent, fate, now_ms)
         _count(settlements, sent)
         late = [each.late for each in settlements]
@@ -63,7 +71,7 @@ class Settler:
             late = _put_off(slices, sent, now_ms + wait_ms)
         self._partitions.mark_late([(each.partition, flat) for each, flat in zip(slices, late, strict=True)])
         renew = [
-            not sent.stopped and _has_more(lease, part, each, closed=this.view.closed)
+            not sent.stopped and _has_more(lease, part, each, closed=this.gate.closed)
             for lease, part, each in zip(leases, slices, settlements, strict=True)
         ]
         results = self._partitions.settle(leases, settlements, renew)
@@ -78,7 +86,7 @@ class Settler:
 
     def _hold_full(self, leases: list[Lease]) -> None:
         self._requests.hold(DEAD_LETTERS_FULL, f"a partition has no room for more than {DEAD_CAP} dead letters")
-        self._partitions.settle(leases, [Settlement() for _ in leases], [False] * len(leases))
+        self._partitions.release(leases)
 
     def _say(
         self, sent: Sent, slices: Sequence[PartitionSlice], settlements: Sequence[Settlement], fenced: int

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from worker.core.outcome import NoAnswer
-    from worker.core.slice import RawEntry
+    from worker.core.read import RawEntries
     from worker.delivery.request import Sender
 
 LINKS_MAX: Final = 128
@@ -41,7 +41,7 @@ class Tracing:
         self._propagator = TraceContextTextMapPropagator()
         self._of_thread = threading.local()
 
-    def read(self, logs: Iterable[tuple[RawEntry, int]]) -> None:
+    def read(self, logs: Iterable[tuple[RawEntries, int]]) -> None:
         """Notes the traces of what this thread read for its next request.
 
         Args:
@@ -85,7 +85,7 @@ def _collected() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
 
 
-def _traceparents(logs: Iterable[tuple[RawEntry, int]]) -> Iterable[str]:
+def _traceparents(logs: Iterable[tuple[RawEntries, int]]) -> Iterable[str]:
     """The distinct ones, up to as many as a span has links."""
     found: dict[str, None] = {}
     for raw, count in logs:

@@ -18,7 +18,6 @@ from producers.contract.errors import SettingsError
 from producers.contract.partitions import agree_partitions
 from producers.settings import variable_of
 from worker.config.server_key import read_server_key
-from worker.core.linger import Linger
 from worker.delivery.claims import Claims
 from worker.delivery.endpoint import PATH, Endpoint
 from worker.delivery.flush import Flusher
@@ -30,6 +29,7 @@ from worker.store.client import connect
 from worker.store.gate import Gate
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
+from worker.store.replies import is_wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,12 +125,10 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         draw=draw,
     )
     scanner = BacklogScanner(namespace)
-    linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
     flusher = Flusher(
         settings,
         partitions=partitions,
-        claims=Claims(partitions, scanner, monotonic, draw, linger=linger),
-        gate=gate,
+        claims=Claims(settings, partitions=partitions, scanner=scanner, gate=gate, monotonic=monotonic, draw=draw),
         requests=requests,
         settler=Settler(settings, partitions, requests, monotonic, log),
         monotonic=monotonic,
@@ -216,7 +214,7 @@ def _raise_if_waiting_is_useless(settings: WorkerSettings, error: redis.RedisErr
         raise SettingsError(f"{variable_of('redis_url')}: Redis refuses its user or password") from None
     if isinstance(error, NoPermissionError) or "unknown command" in str(error):
         raise SettingsError(f"Redis refuses what a worker must do: {error}") from None
-    if "WRONGTYPE" in str(error):
+    if is_wrong_type(error):
         raise SettingsError(
             f"the key {settings.keys.config} in Redis has the wrong type: rename or remove it"
         ) from None

@@ -117,9 +117,7 @@ class Ticker:
         if now - self._renewed < TICKER_LEASE_SECONDS / 3:
             return True  # it cannot have expired; to ask at each tick would cost more than all else in an idle fleet
         call = scripts.Call(scripts.TICKER, [self._key], [self._token, lease_ms])
-        reply = scripts.run(self._client, [call])[0]
-        if isinstance(reply, Exception):
-            raise reply
+        reply = scripts.run_one(self._client, call)
         if reply == _TAKEN:
             self._log.info("ticker_started")
         elif not reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import redis
 
@@ -70,10 +70,8 @@ class ReconcileLock:
                 return  # the lease expires soon
 
     def _extend(self, milliseconds: int = int(LEASE_SECONDS * 1000)) -> bool:
-        reply: Any = scripts.run(self._client, [scripts.Call(scripts.TICKER, [self._key], [self._token, milliseconds])])
-        if isinstance(reply[0], Exception):
-            raise reply[0]
-        return bool(reply[0])
+        call = scripts.Call(scripts.TICKER, [self._key], [self._token, milliseconds])
+        return bool(scripts.run_one(self._client, call))
 
     def _renew(self) -> None:
         while not self._over.wait(_RENEW_SECONDS):

@@ -12,7 +12,9 @@ from producers.contract.errors import ContactSyncError
 from worker.reconcile.known import dead_letter_pairs, ledger_entries, waiting_pairs
 from worker.reconcile.plan import Limits, Plan
 from worker.reconcile.rows import Reject, Row, row_of
+from worker.store.client import command
 from worker.store.namespace import Namespace
+from worker.store.replies import time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -164,8 +166,7 @@ class _Checkpoint:
             if stored is None:
                 raise NotResumable("nothing to resume: no run of this source was interrupted")
             self._found = json.loads(stored)
-        clock: Any = client.time()
-        now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        now_ms = time_ms(command(client, "TIME"))
         self.as_of_ms = self._found["as_of"] if self._found else options.as_of_ms or now_ms
         if self.as_of_ms > now_ms:
             raise ContactSyncError("--as-of must not be later than now, by Redis's clock")

@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 from worker.core.backlog import PartitionBacklog, Survey
 from worker.store.client import command, round_trip
 from worker.store.delete_scan import decode_deletes
+from worker.store.replies import all_checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,17 +53,14 @@ class BacklogScanner:
             ],
         )
         deletes = replies.pop()
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        (seconds, micros), leases, pending, late = replies
+        time, leases, pending, late = all_checked(replies)
         found = {p: PartitionBacklog(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
         self._measure(found, heads, pending=bool(pending), late=bool(late))
         for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
             if p in heads and delete_ms >= heads[p]:  # what is older than the log's oldest entry was settled
                 found[p].delete_ms = delete_ms
         waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        now_ms = time_ms(time)
         for each in waiting:
             if each.oldest_ms > now_ms:  # how long it has waited is not known: not for as long as the clock went back
                 each.oldest_ms = 1
@@ -89,7 +87,7 @@ class BacklogScanner:
         try:
             return self._read_heads(logs, block_ms)
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+            if not is_wrong_type(error):
                 raise
         # One strange key fails the look at all of them: find it, and look at the others.
         self._find_wrong_type()

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from redis.exceptions import ResponseError
-
 from producers.contract.change import partition_of
 from worker.core.codec import decode_dead_pair, decode_remembered
 from worker.core.dead_letter import REFUSED, DeadLetter, RedrivableChange, read_letter
 from worker.core.pair import join_remembered
 from worker.store import scripts
+from worker.store.replies import all_checked, checked, is_wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -123,11 +122,8 @@ class DeadLetters:
         for p in range(self._partitions):
             pipe.hlen(self._keys.dead(p))
         counts = pipe.execute(raise_on_error=False)
-        for count in counts:
-            # A key of another type hides the letters of one partition; `status` and `check` say so.
-            if isinstance(count, Exception) and not (isinstance(count, ResponseError) and "WRONGTYPE" in str(count)):
-                raise count
-        return [p for p, count in enumerate(counts) if isinstance(count, int) and count]
+        # A key of the wrong type hides the letters of one partition; `status` and `check` report it.
+        return [p for p, count in enumerate(counts) if not is_wrong_type(count) and checked(count)]
 
     def _judged(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         """The letters, marked where something newer of their pair was confirmed since."""
@@ -155,7 +151,7 @@ class DeadLetters:
     def _redrive_page(self, page: Sequence[DeadLetter], ledger_ms: int) -> list[Redriven]:
         stated = [(letter, letter.stated) for letter in page]
         calls = [self._redrive_call(letter, each, ledger_ms) for letter, each in stated if each is not None]
-        replies = iter(_checked(scripts.run(self._client, calls)) if calls else ())
+        replies = iter(all_checked(scripts.run(self._client, calls)) if calls else ())
         ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in stated]
         self.purge(
             letter
@@ -184,7 +180,7 @@ class DeadLetters:
             scripts.Call(scripts.PURGE, [self._keys.dead(p), self._keys.dead_pairs(p)], args)
             for p, args in by_partition.items()
         ]
-        return sum(_checked(scripts.run(self._client, calls)))
+        return sum(all_checked(scripts.run(self._client, calls)))
 
 
 def _pages(items: Iterable[_Item]) -> Iterator[list[_Item]]:
@@ -202,10 +198,3 @@ def _known(dead_pair: bytes | None, new: bytes | None, old: bytes | None) -> Rem
         decode_remembered(new) if new is not None else None, decode_remembered(old) if old is not None else None
     )
     return join_remembered(ledger, decode_dead_pair(dead_pair).confirmed if dead_pair is not None else None)
-
-
-def _checked(replies: Sequence[Any]) -> Sequence[Any]:
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies

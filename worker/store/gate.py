@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from worker.core.gate import CLOCK_BACK_MS, FIELDS, SINGLE_REJECTIONS_MAX, Permit, read_snapshot, read_state
 from worker.store import scripts
 from worker.store.client import round_trip
+from worker.store.replies import all_checked, time_ms
 
 if TYPE_CHECKING:
     from worker.core.gate import GateSnapshot, State, What
@@ -25,11 +26,8 @@ class Gate:
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        found, time = round_trip(self._client, [("HMGET", self._key, *FIELDS), ("TIME",)])
-        if isinstance(found, Exception):
-            raise found
-        seconds, micros = time
-        return read_snapshot(dict(zip(FIELDS, found, strict=True)), int(seconds) * 1000 + int(micros) // 1000)
+        found, time = all_checked(round_trip(self._client, [("HMGET", self._key, *FIELDS), ("TIME",)]))
+        return read_snapshot(dict(zip(FIELDS, found, strict=True)), time_ms(time))
 
     def enter(self, token: str, probe_seconds: float) -> Permit:
         """Asks to send; a closed gate lets one probe at a time through.
@@ -78,7 +76,4 @@ class Gate:
         return read_state(self._run(scripts.GATE_REPORT, [*args, SINGLE_REJECTIONS_MAX]))
 
     def _run(self, script: scripts.Script, args: list[Any]) -> Any:
-        reply = scripts.run(self._client, [scripts.Call(script, [self._key], args)])[0]
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return scripts.run_one(self._client, scripts.Call(script, [self._key], args))

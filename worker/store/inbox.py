@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 from producers.contract.change import partition_of
 from worker.core.entry import entry_time_ms
 from worker.store.client import command, round_trip
+from worker.store.replies import is_wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,7 +90,7 @@ def _page(namespace: Namespace, first: bytes) -> Sequence[Any]:
     try:
         page: Sequence[Any] = command(namespace.client, "XRANGE", namespace.keys.inbox, first, "+", "COUNT", _PAGE)
     except ResponseError as error:
-        if "WRONGTYPE" not in str(error):
+        if not is_wrong_type(error):
             raise
         return ()  # what stands there is none of ours
     return page

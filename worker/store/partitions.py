@@ -1,54 +1,38 @@
-"""The partitions in Redis: who works on them, what they hold, and how they move forward.
+"""The partitions in Redis: claim, read, settle and release them.
 
-The only module that reads or writes their state; everything that moves goes through the scripts in `lua/`.
+Only this module reads or writes their state for a flush. Every write is one of the scripts in `lua/`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
+from worker.core.codec import decode_mark
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lease import Lease
-from worker.core.slice import LogPrefix, PartitionSlice, RawEntry
+from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
-from worker.store.client import round_trip
+from worker.store.client import command, round_trip
+from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from worker.core.codec import Mark
+    from worker.core.read import ReadRequest
     from worker.core.settlement import Settlement
     from worker.store.namespace import Namespace
 
 _LOG = structlog.get_logger("contact_sync")
 
 Settled = Literal["settled", "fenced", "full"]
+"""What became of a settle: done; refused because the lease was lost; refused because the dead letters do not fit."""
 
-
-@dataclass(frozen=True, slots=True)
-class ReadRequest:
-    """How much of a leased partition to read: entries of its log, pairs that wait, late marks due at a time (ms)."""
-
-    entries: int
-    pairs: int
-    marks: int
-    now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReadResult:
-    """What was read first: the log as it stands, whether there is an older ledger, and of what waits as asked."""
-
-    raw: RawEntry
-    older: bool
-    pending: dict[bytes, bytes]
-    marks: dict[bytes, bytes]
+_Value = TypeVar("_Value")
 
 
 class Partitions:
@@ -75,22 +59,23 @@ class Partitions:
         self._ledger_ms = int(ledger_seconds * 1000)
 
     def now_ms(self) -> int:
-        """Redis' clock, which all times in its state are of (Unix ms)."""
-        reply: Any = self._client.time()
-        return int(reply[0]) * 1000 + int(reply[1]) // 1000
+        """Redis' clock, which all times in the stored state are of (Unix ms)."""
+        return time_ms(command(self._client, "TIME"))
 
     def claim(self, partitions: Sequence[int]) -> list[Lease]:
-        """Takes the leases of those that nobody holds; one whose keys are of strange types is passed over."""
+        """Takes the leases that nobody holds; passes over a partition with a key of the wrong type.
+
+        Raises:
+            redis.RedisError: it is not certain which leases were taken; they expire.
+        """
         until = self._monotonic() + self._lease_seconds  # taken before asking: never later than Redis' own
         args = [int(self._lease_seconds * 1000), self._late_ms]
         calls = [scripts.Call(scripts.CLAIM, self._keys_for_claim(p), args) for p in partitions]
         leases = []
         for partition, reply in zip(partitions, scripts.run(self._client, calls), strict=True):
-            if reply is None or _is_wrong_type(reply):
+            if reply is None or is_wrong_type(reply):
                 continue
-            if isinstance(reply, Exception):
-                raise reply
-            token, _now, seq, position, *rest = reply
+            token, _now, seq, position, *rest = checked(reply)
             leases.append(lease := Lease(partition, token, int(seq), until, position, *rest))
             if lease.replaced:
                 _LOG.error("log_replaced", partition=partition, reads="from the start of the log that is there")
@@ -101,90 +86,103 @@ class Partitions:
         counted = [k.pending(p), k.late(p), k.dead(p), k.dead_pairs(p)]
         return [k.lease(p), k.partition(p), k.events(p), *counted, k.ledger_new(p), k.ledger_old(p), k.totals(p)]
 
-    def read(self, leases: Sequence[Lease], asked: Sequence[ReadRequest]) -> list[ReadResult]:
-        """What each leased partition holds, as far as asked, in one round trip."""
+    def read(self, leases: Sequence[Lease], requests: Sequence[ReadRequest]) -> list[ReadResult]:
+        """Reads as much of each leased partition as requested, in one round trip.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
         commands: list[tuple[Any, ...]] = []
-        for lease, want in zip(leases, asked, strict=True):
+        for lease, request in zip(leases, requests, strict=True):
             p = lease.partition
-            commands.append(("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", want.entries))
+            commands.append(("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", request.entries))
             commands.append(("EXISTS", self._keys.ledger_old(p)))
-            if want.pairs:
-                commands.append(("HSCAN", self._keys.pending(p), lease.pending_cursor, "COUNT", want.pairs))
-            if want.marks:
-                commands.append(("HSCAN", self._keys.late(p), lease.late_cursor, "COUNT", want.marks))
-        replies = iter(_answered(round_trip(self._client, commands)))
-        return [self._read_on(lease, want, replies) for lease, want in zip(leases, asked, strict=True)]
+            if request.pairs:
+                commands.append(("HSCAN", self._keys.pending(p), lease.pending_cursor, "COUNT", request.pairs))
+            if request.marks:
+                commands.append(("HSCAN", self._keys.late(p), lease.late_cursor, "COUNT", request.marks))
+        replies = iter(all_checked(round_trip(self._client, commands)))
+        return [self._result(lease, request, replies) for lease, request in zip(leases, requests, strict=True)]
 
-    def _read_on(self, lease: Lease, want: ReadRequest, replies: Iterator[Any]) -> ReadResult:
-        raw, older = next(replies) or [], bool(next(replies))
+    def _result(self, lease: Lease, request: ReadRequest, replies: Iterator[Any]) -> ReadResult:
+        entries, has_old_ledger = next(replies) or [], bool(next(replies))
         pending: dict[bytes, bytes] = {}
-        marks: dict[bytes, bytes] = {}
-        if want.pairs:
-            key = self._keys.pending(lease.partition)
-            pending, lease.pending_cursor = self._scan_on(key, lease.pending_cursor, next(replies), want.pairs, _any)
-        if want.marks:
+        marks: dict[bytes, tuple[bytes, Mark]] = {}
+        if request.pairs:
+            key, begun = self._keys.pending(lease.partition), lease.pending_cursor
+            pending, lease.pending_cursor = self._scan_on(key, begun, next(replies), request.pairs, _as_stored)
+        if request.marks:
 
-            def due(value: bytes) -> bool:
-                return decode_mark(value).until_ms <= want.now_ms
+            def due(value: bytes) -> tuple[bytes, Mark] | None:
+                mark = decode_mark(value)
+                return (value, mark) if mark.until_ms <= request.now_ms else None
 
-            key = self._keys.late(lease.partition)
-            marks, lease.late_cursor = self._scan_on(key, lease.late_cursor, next(replies), want.marks, due)
-        return ReadResult(raw, older, pending, marks)
+            key, begun = self._keys.late(lease.partition), lease.late_cursor
+            marks, lease.late_cursor = self._scan_on(key, begun, next(replies), request.marks, due)
+        return ReadResult(entries, has_old_ledger, pending, marks)
 
     def _scan_on(
-        self, key: str, begun: int, reply: Any, want: int, wanted: Callable[[bytes], bool]
-    ) -> tuple[dict[bytes, bytes], int]:
-        """Fields of a hash until enough are found or all were looked at; and the cursor to go on from.
+        self, key: str, begun: int, reply: Any, enough: int, wanted: Callable[[bytes], _Value | None]
+    ) -> tuple[dict[bytes, _Value], int]:
+        """Scans a hash until enough wanted fields are found, or it was seen whole; returns them and the next cursor.
 
-        One HSCAN looks at a number of places, not of fields: where many fields have gone it may find none at all.
+        One HSCAN looks at a number of places, not of fields: where many fields have gone it may find none.
         """
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, _Value] = {}
         whole = begun == 0
         while True:
-            cursor, fields = int(reply[0]), iter(reply[1])  # field and value in turn
-            found |= {field: value for field, value in zip(fields, fields, strict=True) if wanted(value)}
-            if len(found) >= want or (cursor == 0 and whole):
+            cursor, flat = int(reply[0]), iter(reply[1])  # field and value in turn
+            for field, value in zip(flat, flat, strict=True):
+                if (kept := wanted(value)) is not None:
+                    found[field] = kept
+            if len(found) >= enough or (cursor == 0 and whole):
                 return found, cursor
             whole = whole or cursor == 0
-            reply = _answered(round_trip(self._client, [("HSCAN", key, cursor, "COUNT", want)]))[0]
+            reply = checked(round_trip(self._client, [("HSCAN", key, cursor, "COUNT", enough)])[0])
 
     def recall(
-        self, leases: Sequence[Lease], logs: Sequence[LogPrefix], reads: Sequence[ReadResult]
-    ) -> list[PartitionSlice]:
-        """Each partition's stretch with what is kept of its pairs: states that wait, ledger, marks, dead letters."""
-        commands: list[tuple[Any, ...]] = []
-        wanted: list[tuple[PartitionSlice, str, list[bytes]]] = []
-        slices = []
-        for lease, log, read in zip(leases, logs, reads, strict=True):
-            part = PartitionSlice(lease.partition, log, late_until_ms=lease.late_until_ms, late_to_ms=lease.late_to_ms)
-            part.pending = {pair: decode_state(value) for pair, value in read.pending.items()}
-            part.marks = {pair: (value, decode_mark(value)) for pair, value in read.marks.items()}
-            slices.append(part)
-            for kind, key, pairs in self._recalled(lease, log, part, older=read.older):
-                if pairs:
-                    commands.append(("HMGET", key, *pairs))
-                    wanted.append((part, kind, pairs))
-        for (part, kind, pairs), values in zip(wanted, _answered(round_trip(self._client, commands)), strict=True):
-            if values.count(None) == len(values):
-                continue  # nearly always, where most pairs are new
-            _remember(part, kind, zip(pairs, values, strict=True))
-        return slices
+        self, leases: Sequence[Lease], reads: Sequence[ReadResult], pairs: Sequence[Sequence[bytes]]
+    ) -> list[Recalled]:
+        """Reads what is stored about the pairs of each leased partition, in one round trip.
 
-    def _recalled(
-        self, lease: Lease, log: LogPrefix, part: PartitionSlice, *, older: bool
-    ) -> Iterable[tuple[str, str, list[bytes]]]:
+        Args:
+            leases: the partitions' leases.
+            reads: what was read of each before, which is not read again.
+            pairs: the pairs of each.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        commands: list[tuple[Any, ...]] = []
+        targets: list[tuple[dict[bytes, bytes], Sequence[bytes]]] = []
+        results = []
+        for lease, read, every in zip(leases, reads, pairs, strict=True):
+            kinds: list[dict[bytes, bytes]] = [{}, {}, {}, {}]
+            results.append(Recalled(*kinds))
+            for kind, key, some in self._stored_about(lease, read, every):
+                if some:
+                    commands.append(("HMGET", key, *some))
+                    targets.append((kinds[kind], some))
+        for (target, some), values in zip(targets, all_checked(round_trip(self._client, commands)), strict=True):
+            if values.count(None) < len(values):  # most pairs are new, and nothing is stored about them
+                target.update((pair, value) for pair, value in zip(some, values, strict=True) if value is not None)
+        return results
+
+    def _stored_about(
+        self, lease: Lease, read: ReadResult, every: Sequence[bytes]
+    ) -> Iterator[tuple[int, str, Sequence[bytes]]]:
+        """For each hash to ask: the field of `Recalled` that it fills, its key, and the pairs."""
         p, k = lease.partition, self._keys
-        every = [*log.plain, *{**log.states, **part.pending, **part.marks}]
         # The older ledger goes first, so that the newer one has the last word.
-        if older:
-            yield "ledger", k.ledger_old(p), every
-        yield "ledger", k.ledger_new(p), every
+        if read.has_old_ledger:
+            yield 0, k.ledger_old(p), every
+        yield 0, k.ledger_new(p), every
         if lease.pending:
-            yield "pending", k.pending(p), [pair for pair in every if pair not in part.pending]
+            yield 1, k.pending(p), [pair for pair in every if pair not in read.pending]
         if lease.late:
-            yield "marks", k.late(p), [pair for pair in every if pair not in part.marks]
+            yield 2, k.late(p), [pair for pair in every if pair not in read.marks]
         if lease.dead_pairs:
-            yield "dead_pairs", k.dead_pairs(p), every
+            yield 3, k.dead_pairs(p), every
 
     def mark_late(self, marks: Sequence[tuple[int, Sequence[bytes | int]]]) -> None:
         """Notes pairs on which a request may still act: partition, then pair and both times in turn. No lease needed.
@@ -197,9 +195,23 @@ class Partitions:
             for p, flat in marks
             if flat
         ]
-        for reply in scripts.run(self._client, calls) if calls else ():
-            if isinstance(reply, Exception):
-                raise reply
+        if calls:
+            all_checked(scripts.run(self._client, calls))
+
+    def release(self, leases: Sequence[Lease]) -> None:
+        """Releases leases, as far as they are still held; nothing else of their partitions changes.
+
+        Raises:
+            redis.RedisError: it is not certain that they were released; they expire.
+        """
+        calls = [
+            scripts.Call(
+                scripts.RELEASE, [self._keys.lease(each.partition), self._keys.partition(each.partition)], [each.token]
+            )
+            for each in leases
+        ]
+        if calls:
+            all_checked(self._run_again(calls))
 
     def settle(self, leases: Sequence[Lease], settlements: Sequence[Settlement], keep: Sequence[bool]) -> list[Settled]:
         """Moves each partition forward, all of its writes or none; the leases are renewed or released with it.
@@ -217,14 +229,18 @@ class Partitions:
             self._settle_call(lease, each, keep=renew)
             for lease, each, renew in zip(leases, settlements, keep, strict=True)
         ]
-        try:
-            replies = scripts.run(self._client, calls)
-        except (RedisConnectionError, RedisTimeoutError):
-            # The reply was lost, not necessarily the settle: asked once more, its seq tells whether it happened.
-            replies = scripts.run(self._client, calls)
+        replies = self._run_again(calls)
         return [
             _settled(lease, each, reply, until) for lease, each, reply in zip(leases, settlements, replies, strict=True)
         ]
+
+    def _run_again(self, calls: Sequence[scripts.Call]) -> list[Any]:
+        """Runs scripts that do nothing when they run a second time; once more if the connection failed."""
+        try:
+            return scripts.run(self._client, calls)
+        except (RedisConnectionError, RedisTimeoutError):
+            # Only the reply may have been lost. A second settle is known by its seq, a second release by its token.
+            return scripts.run(self._client, calls)
 
     def _settle_call(self, lease: Lease, each: Settlement, *, keep: bool) -> scripts.Call:
         p, k = lease.partition, self._keys
@@ -239,41 +255,12 @@ class Partitions:
         return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
 
 
-def _answered(replies: list[Any]) -> list[Any]:
-    """The replies, if no error is among them."""
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies
-
-
-def _any(_value: bytes) -> bool:
-    return True
-
-
-def _is_wrong_type(reply: object) -> bool:
-    """A key of another type stands in the place of one of ours; `status` and `check` say so."""
-    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
-
-
-def _remember(part: PartitionSlice, kind: str, found: Iterable[tuple[bytes, bytes | None]]) -> None:
-    for pair, value in found:
-        if value is None:
-            continue
-        if kind == "ledger":
-            part.ledger[pair] = decode_remembered(value)
-        elif kind == "pending":
-            part.pending[pair] = decode_state(value)
-        elif kind == "marks":
-            part.marks[pair] = (value, decode_mark(value))
-        else:
-            part.dead_pairs[pair] = decode_dead_pair(value)
+def _as_stored(value: bytes) -> bytes:
+    return value
 
 
 def _settled(lease: Lease, each: Settlement, reply: Any, until: float) -> Settled:
-    if isinstance(reply, Exception):
-        raise reply
-    what = reply[0]
+    what = checked(reply)[0]
     if what != b"settled":
         return "full" if what == b"full" else "fenced"
     lease.seq += 1

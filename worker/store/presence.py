@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from worker.core.times import iso_utc
 from worker.store import scripts
+from worker.store.replies import is_wrong_type, time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,8 +84,7 @@ class Presence:
         if now < self._next:
             return
         self._next = now + EVERY_SECONDS
-        seconds, micros = self._client.time()
-        now_ms = seconds * 1000 + micros // 1000
+        now_ms = time_ms(self._client.time())
         try:
             if not self._since_ms:
                 self._since_ms = now_ms
@@ -119,7 +119,7 @@ def present(namespace: Namespace, now_ms: int) -> list[Worker]:
     try:
         noted = _decoded(namespace.client.hgetall(namespace.keys.workers))
     except ResponseError as error:
-        if "WRONGTYPE" not in str(error):
+        if not is_wrong_type(error):
             raise
         return []
     return sorted(each for each in noted if each.seen_ms >= now_ms - GONE_MS)

@@ -9,28 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from redis.exceptions import NoScriptError
 
 from worker.store.client import round_trip
+from worker.store.replies import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import redis
-
-_NAMES: Final = (
-    "claim",
-    "settle",
-    "mark_late",
-    "gate_enter",
-    "gate_report",
-    "redrive",
-    "purge",
-    "ticker",
-    "beat",
-    "rotate",
-    "pause",
-    "forget",
-    "close",
-    "note",
-)
 
 
 class Script(NamedTuple):
@@ -53,9 +37,21 @@ def _load(name: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-CLAIM, SETTLE, MARK_LATE, GATE_ENTER, GATE_REPORT, REDRIVE, PURGE, TICKER, BEAT, ROTATE, PAUSE, FORGET, CLOSE, NOTE = (
-    map(_load, _NAMES)
-)
+CLAIM: Final = _load("claim")
+RELEASE: Final = _load("release")
+SETTLE: Final = _load("settle")
+MARK_LATE: Final = _load("mark_late")
+GATE_ENTER: Final = _load("gate_enter")
+GATE_REPORT: Final = _load("gate_report")
+REDRIVE: Final = _load("redrive")
+PURGE: Final = _load("purge")
+TICKER: Final = _load("ticker")
+BEAT: Final = _load("beat")
+ROTATE: Final = _load("rotate")
+PAUSE: Final = _load("pause")
+FORGET: Final = _load("forget")
+CLOSE: Final = _load("close")
+NOTE: Final = _load("note")
 
 
 def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
@@ -75,6 +71,15 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
         for i, reply in zip(unknown, _pipelined(client, [calls[i] for i in unknown]), strict=True):
             replies[i] = reply
     return replies
+
+
+def run_one(client: redis.Redis, call: Call) -> Any:
+    """Runs one script, and returns its reply.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    return checked(run(client, [call])[0])
 
 
 def _pipelined(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:

@@ -40,7 +40,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
     looked = time.monotonic()
     view = gate.snapshot()
     (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
-    this = Round(view, looked, time.monotonic(), [lease], [])
+    this = Round(view, looked, time.monotonic(), [lease], 500)
     requests = RequestSender(
         settings,
         gate=gate,
@@ -60,10 +60,11 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
 
 
 def test_by_redis_clock_a_moment_lies_between_its_two_bounds(fleet: Fleet) -> None:
+    gate = fleet.first.gate
     looked = time.monotonic()
-    view = fleet.first.gate.snapshot()
+    view = gate.snapshot()
     slow = 0.2  # so long the answer of Redis was on its way, after or before the clock was read
-    this = Round(view, looked - slow, looked + slow, [], [])
+    this = Round(view, looked - slow, looked + slow, [], 500)
     now, now_ms = time.monotonic(), fleet.now_ms()
     assert this.at_least_ms(now) <= now_ms - slow * 1000 + 50
     assert this.at_ms(now) >= now_ms + slow * 1000 - 50

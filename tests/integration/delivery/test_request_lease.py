@@ -40,7 +40,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
         epoch=time.time,
         draw=lambda: 0.5,
     )
-    sent = requests.send(Round(view, looked, time.monotonic(), [lease], []), ONE)
+    sent = requests.send(Round(view, looked, time.monotonic(), [lease], 500), ONE)
     assert not sent.posted
     assert sent.outcome is None
     assert fleet.stand_in.requests() == []

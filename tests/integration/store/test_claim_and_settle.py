@@ -53,6 +53,28 @@ def test_a_released_lease_can_be_claimed_at_once_and_leaves_nothing_to_repair(
     assert claim(partitions).late_until_ms == 0
 
 
+def test_releasing_a_lease_changes_nothing_but_who_holds_it(fleet: Fleet, partitions: Partitions) -> None:
+    fleet.append_raw(0, {"owner": "1"})
+    lease = claim(partitions)
+    settle(partitions, lease, keep=[PAIR, b"d7"])
+    held = {name: value for name, value in stored(fleet, "partition").items() if name != "holder"}
+    partitions.release([lease])
+    assert stored(fleet, "partition") == held
+    assert fleet.leases() == []
+    assert (fleet.backlog(), claim(partitions).late_until_ms) == (1, 0)
+
+
+def test_a_lease_that_another_worker_took_is_not_released(fleet: Fleet, client: redis.Redis) -> None:
+    lost = claim(partitions_of(fleet, client, lease_seconds=0.05))
+    wait_until(lambda: fleet.leases() == [], what="the lease expired")
+    partitions = partitions_of(fleet, client)
+    held = claim(partitions)
+    before = state_of(fleet)
+    partitions.release([lost])
+    assert state_of(fleet) == before
+    assert settle(partitions, held) == "settled"
+
+
 def test_an_expired_lease_can_be_claimed_and_tells_what_its_holder_may_still_do(
     fleet: Fleet, client: redis.Redis
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,10 @@ from worker.core.codec import DeadPair, Mark
 from worker.core.entry import Change, Malformed, pair_of, read_entry
 from worker.core.pair import PairState, Remembered, join, state_of
 from worker.core.settlement import Act, settlement
-from worker.core.slice import LogPrefix, PartitionSlice, RawEntry, coalesce_prefix
+from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
+
+if TYPE_CHECKING:
+    from worker.core.read import RawEntries
 
 T = 1_795_460_847_757
 PARTITIONS = 2
@@ -64,7 +68,7 @@ logs = st.lists(entries(), max_size=14).map(
 )
 
 
-def by_the_rules(raw: RawEntry, room: int) -> tuple[dict[bytes, PairState], list[Malformed], int]:
+def by_the_rules(raw: RawEntries, room: int) -> tuple[dict[bytes, PairState], list[Malformed], int]:
     """What a log joins into, each entry read by all of the rules."""
     states: dict[bytes, PairState] = {}
     malformed: list[Malformed] = []
@@ -84,7 +88,7 @@ def by_the_rules(raw: RawEntry, room: int) -> tuple[dict[bytes, PairState], list
 @pytest.mark.slow
 @settings(max_examples=500)
 @given(logs, st.integers(0, 8), st.booleans())
-def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntry, room: int, fast: bool) -> None:  # noqa: FBT001
+def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntries, room: int, fast: bool) -> None:  # noqa: FBT001
     states, malformed, taken = by_the_rules(raw, room)
     log = coalesce_prefix(raw, 0, PARTITIONS, room, fast=fast)
     assert (log.entries, log.malformed, log.pairs) == (taken, malformed, len(states))

@@ -1,0 +1,60 @@
+"""What a flush asks of a partition's stored state, and what it gets, as Redis keeps it (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from worker.core.codec import Mark
+
+RawEntries = Sequence[tuple[bytes, list[bytes]]]
+"""Entries of a log as XRANGE returns them: id, then fields and values in turn."""
+
+
+class ReadRequest(NamedTuple):
+    """How much to read of a leased partition.
+
+    Attributes:
+        entries: most entries of its log.
+        pairs: most pairs that wait; 0 reads none.
+        marks: most late marks that are due; 0 reads none.
+        now_ms: the time by which marks are due (Unix ms, Redis' clock).
+    """
+
+    entries: int
+    pairs: int
+    marks: int
+    now_ms: int
+
+
+class ReadResult(NamedTuple):
+    """What was read of a partition.
+
+    Attributes:
+        entries: of its log, from the settled position on.
+        has_old_ledger: whether it has an older ledger beside the current one.
+        pending: states of pairs that wait, as stored.
+        marks: late marks that are due, as stored and as decoded.
+    """
+
+    entries: RawEntries
+    has_old_ledger: bool
+    pending: Mapping[bytes, bytes]
+    marks: Mapping[bytes, tuple[bytes, Mark]]
+
+
+class Recalled(NamedTuple):
+    """What is stored about the pairs of one partition that were read, by pair and as stored.
+
+    Attributes:
+        ledger: what was confirmed of them.
+        pending: states that wait, of pairs whose state was not read before.
+        marks: late marks, of pairs whose mark was not read before.
+        dead_pairs: what is kept beside their dead letters.
+    """
+
+    ledger: Mapping[bytes, bytes]
+    pending: Mapping[bytes, bytes]
+    marks: Mapping[bytes, bytes]
+    dead_pairs: Mapping[bytes, bytes]
