@@ -7,7 +7,6 @@ import time
 from typing import IO, Final
 
 import click
-import httpx
 import orjson
 import redis
 
@@ -20,6 +19,7 @@ from worker.demo.system import DemoFailedError, System
 from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedisError
 from worker.local.redis_binary import RedisNotFoundError
+from worker.standin.client import StandInAway
 
 DEADLINE_SECONDS: Final = 55.0
 """Time after which it ends in any case: people watch a demo for a minute."""
@@ -86,7 +86,7 @@ def run_demo(
         click.echo(f"contact-sync: {error}", err=True)
     except redis.RedisError as error:
         click.echo(f"contact-sync: the demo's Redis went away: {type(error).__name__}", err=True)
-    except httpx.HTTPError as error:
+    except StandInAway as error:
         click.echo(f"contact-sync: the demo's endpoint went away: {type(error).__name__}", err=True)
     return EXIT_FAILED
 

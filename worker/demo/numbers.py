@@ -68,7 +68,7 @@ class Reader:
 
         Raises:
             redis.RedisError: Redis does not answer.
-            httpx.HTTPError: the stand-in does not answer.
+            StandInAway: the stand-in does not answer.
         """
         status = read_status(self._namespace)
         client, keys, partitions = self._namespace

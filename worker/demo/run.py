@@ -89,7 +89,7 @@ class Demo:
         Raises:
             DemoFailedError: the worker ended by itself.
             ContactSyncError: Redis did not accept a change.
-            redis.RedisError, httpx.HTTPError: Redis or the stand-in endpoint went away.
+            redis.RedisError, StandInAway: Redis or the stand-in endpoint went away.
         """
         with self._client, self._producer:
             unfinished = self._wait_for_worker() or self._play() or self._wait_for_delivery()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import httpx
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 30.0
 """Timeout for each step of a control request; long, because the list of all contacts may be long."""
+
+
+StandInAway: Final = httpx.HTTPError
+"""What every method raises if the stand-in does not answer."""
 
 
 class StandInControlError(Exception):
