@@ -116,7 +116,7 @@ def test_every_history_ends_as_the_contract_says(
 
 
 @pytest.mark.parametrize("readd", ["resend", "absorb"])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=SLOW) for n in range(1, 8))])
 def test_long_histories_with_many_faults_end_as_the_contract_says(seed: int, readd: Readd) -> None:
     draw = random.Random(seed)
     for _ in range(500):

@@ -31,7 +31,7 @@ def computed() -> tuple[dict[str, int], list[tuple[str, str, str]]]:
         return dict(plan.counts), sorted(plan.changes())
 
 
-@pytest.mark.parametrize("part", [1, 7, 50])
+@pytest.mark.parametrize("part", [pytest.param(1, marks=pytest.mark.slow), 7, 50])
 def test_what_is_sent_does_not_depend_on_the_size_of_the_parts(monkeypatch: pytest.MonkeyPatch, part: int) -> None:
     whole = computed()
     assert whole[0]["dead"] == 80
