@@ -38,6 +38,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # process that is started here: Ctrl-C would do nothing there, and the tests of Ctrl-C could not say why.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # The same under nohup. What is caught is inherited by nobody, and this run still outlives its terminal.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,9 @@ def numbers() -> Numbers:
 
 def live(clock: Clock) -> tuple[LiveScreen, Terminal]:
     terminal = Terminal()
-    return LiveScreen(Console(file=terminal, force_terminal=True, width=100, color_system=None), clock), terminal
+    able = {"TERM": "xterm"}  # whatever terminal the tests run in
+    console = Console(file=terminal, force_terminal=True, width=100, color_system=None, _environ=able)
+    return LiveScreen(console, clock), terminal
 
 
 def plain(clock: Clock) -> tuple[PlainScreen, io.StringIO]:
