@@ -92,13 +92,13 @@ STEPS: Final = (
         (
             Patch(
                 SETTLING,
-                "        results = self._partitions.settle(leases, settlements, renew)\n",
+                "        results = self._partitions.settle(leases, settlements, renew, self._requests.leaving(sent))\n",
                 "        letters = [Settlement(letters=each.letters) for each in settlements]\n"
                 "        if any(each.letters for each in letters):\n"
                 "            self._partitions.settle(leases, letters, [True] * len(letters))\n"
                 "            for each in settlements:\n"
                 "                each.letters = []\n"
-                "        results = self._partitions.settle(leases, settlements, renew)\n",
+                "        results = self._partitions.settle(leases, settlements, renew, self._requests.leaving(sent))\n",
             ),
         ),
         integration=("tests/integration/flush/test_state.py", "tests/integration/flush/test_poison.py"),

@@ -61,8 +61,11 @@ class Chronicle:
                 actor.read_ms, actor.probes = self._now_ms(), False
                 actor.read_from[_partition(args[0])] = args[1][1:].decode()
             elif name == "HMGET" and args[0] == _KEYS.gate:
-                actor.request, actor.read_from = None, {}  # each round begins with a look at the gate
-                actor.looked, actor.looked_us = reply[0] or b"ok", world.mono_us
+                actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
+
+    def _asked(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
+        actor.request, actor.read_from = None, {}  # each round begins by asking the gate for a place
+        actor.looked, actor.looked_us = reply[3][0] or b"ok", self._mono_us()
 
     def _entered(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
         actor.probes = reply[0] == b"probe"
@@ -218,6 +221,7 @@ _WATCHED: Final = {
     scripts.RELEASE.sha: Chronicle._released,  # noqa: SLF001 - its own
     scripts.SETTLE.sha: Chronicle._settled,  # noqa: SLF001 - its own
     scripts.MARK_LATE.sha: Chronicle._marked,  # noqa: SLF001
+    scripts.GATE_ASK.sha: Chronicle._asked,  # noqa: SLF001
     scripts.GATE_ENTER.sha: Chronicle._entered,  # noqa: SLF001
     scripts.REDRIVE.sha: Chronicle._redriven,  # noqa: SLF001
     scripts.PURGE.sha: Chronicle._purged,  # noqa: SLF001
@@ -227,6 +231,7 @@ _NAMES: Final = {
     scripts.RELEASE.sha: "release",
     scripts.SETTLE.sha: "settle",
     scripts.MARK_LATE.sha: "mark_late",
+    scripts.GATE_ASK.sha: "gate_ask",
     scripts.GATE_ENTER.sha: "gate_enter",
     scripts.GATE_REPORT.sha: "gate_report",
     scripts.REDRIVE.sha: "redrive",

@@ -9,6 +9,7 @@ from producers.contract.keys import Keys
 from tests.simulation.actors import Actor, SimulatedTicker, redriving, ticking, working
 from tests.simulation.client import ModelClient
 from worker.config.settings import WorkerSettings
+from worker.core.flow import flow_limits
 from worker.delivery.claims import Claims
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
@@ -63,7 +64,7 @@ class Process:
         world, settings = fleet.world, fleet.settings
         client = ModelClient(world.round_trip).as_redis
         namespace = Namespace(client, KEYS, PARTITIONS)
-        gate = Gate(namespace)
+        gate = Gate(namespace, flow_limits(settings), fleet.token)
         partitions = Partitions(
             namespace,
             world.monotonic,
@@ -96,6 +97,7 @@ class Process:
             settler=Settler(settings, partitions, requests, world.monotonic, Silence()),
             monotonic=world.monotonic,
             stopping=lambda: False,
+            wait=world.wait,
         )
         ticker = SimulatedTicker(
             settings,
@@ -128,6 +130,7 @@ class Fleet:
         self.broker_away = False
         self.waiting_hints = 0
         self._born = 0
+        self._tokens = 0
         self.processes: list[Process] = []
 
     def start(self, threads: int) -> None:
@@ -150,6 +153,11 @@ class Fleet:
         """Somebody redrives all dead letters, in a process of his own."""
         client = ModelClient(self.world.round_trip).as_redis
         self.world.actors.append(Actor("redrive", self.processes[0], redriving(self, client)))
+
+    def token(self) -> str:
+        """Names a request under way."""
+        self._tokens += 1
+        return f"{self._tokens:08d}"
 
     # The broker
 

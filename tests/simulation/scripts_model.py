@@ -10,6 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.values import bytes_of, entry_id
+from worker.core.flow import FlowLimits, Left, read_flow, write_flow
+from worker.core.rate import LONG_WAIT_MS
 from worker.store import scripts
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _SIDE = re.compile(rb"^([du])(\d+)")
 _COUNT = re.compile(rb"^\d+")
+_FLOW: Final = ("pace", "flight", "requests", "seen")
 _KNOWN = re.compile(rb"^[du](\d*),(\d*)$")
 
 
@@ -185,6 +188,33 @@ def mark_late(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> An
     return len(argv) // 3
 
 
+def gate_ask(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """gate_ask.lua."""
+    gate, now_ms, clock_back_ms = keys[0], redis.now_ms, int(argv[4])
+    limits = FlowLimits(float(argv[2]), int(argv[3]))
+    names = ("state", "generation", "attempts", "not_before", "probe_until", "moved", "limit", "limit_at", "reason")
+    fields = redis.hmget(gate, *names, "error", "lone", "paused", "pace", "flight", "requests", "seen")
+    flow = read_flow(dict(zip(_FLOW, fields[12:], strict=True)), now_ms, clock_back_ms)
+
+    def answer(what: bytes, wait_ms: int) -> Any:
+        kept = write_flow(flow)
+        redis.hdel(gate, "none")
+        redis.hset(gate, *(item for each in kept.items() for item in each), "seen", now_ms)
+        fields[12:15] = [bytes_of(each) for each in kept.values()]
+        return [what, now_ms, wait_ms, fields]
+
+    if fields[11] is not None:
+        return answer(b"closed", 0)
+    if (fields[0] or b"ok") != b"ok":
+        wait_ms = max(int(fields[3] or 0), int(fields[4] or 0)) - now_ms
+        if wait_ms > 0 and int(fields[5] or 0) <= now_ms + clock_back_ms:
+            return answer(b"closed", wait_ms)
+    elif (denied := flow.ask(now_ms, limits)) is not None:
+        return answer(denied.why.encode(), denied.wait_ms)
+    flow.begin(bytes_of(argv[0]).decode(), now_ms + int(argv[1]))
+    return answer(b"go", 0)
+
+
 def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     """gate_enter.lua."""
     gate, now_ms = keys[0], redis.now_ms
@@ -196,6 +226,8 @@ def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> A
     if paused:
         return [b"closed", generation, attempts, single_rejections, 0]
     if state is None or state == b"ok":
+        if bytes_of(argv[3]) and int(argv[3]) != generation:
+            return [b"closed", generation, attempts, single_rejections, 0]
         return [b"open", generation, attempts, single_rejections, 0]
     wait_ms = max(not_before, probe_until) - now_ms
     if wait_ms > 0 and moved <= now_ms + int(argv[2]):
@@ -205,19 +237,41 @@ def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> A
     return [b"probe", generation, attempts, single_rejections, 0]
 
 
-def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+def gate_report(  # noqa: C901, PLR0911 - as the Lua
+    redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]
+) -> Any:
     """gate_report.lua."""
     gate, what, now_ms = keys[0], bytes_of(argv[1]), redis.now_ms
-    state_was, generation_was, attempts_was, lone_was, reason_was = redis.hmget(
-        gate, "state", "generation", "attempts", "lone", "reason"
+    state_was, generation_was, attempts_was, lone_was, reason_was, *flow_was, probe = redis.hmget(
+        gate, "state", "generation", "attempts", "lone", "reason", *_FLOW, "probe"
     )
     state, generation, attempts = state_was or b"ok", int(generation_was or 0), int(attempts_was or 0)
+    current = int(argv[0]) == generation
+    flow = read_flow(dict(zip(_FLOW, flow_was, strict=True)), now_ms, int(argv[15]))
+    token, latency, overloaded, wait_ms, stated, rest_ms = argv[7:13]
+    left = Left(
+        bytes_of(token).decode(),
+        float(latency) if bytes_of(latency) else None,
+        bytes_of(overloaded) == b"1",
+        int(wait_ms),
+        float(stated),
+        int(rest_ms),
+        what == b"unused",
+    )
+    limits = FlowLimits(float(argv[13]), int(argv[14]))
+    open_and_current = current and state == b"ok"
+    lowered = flow.leave(now_ms, limits, left, limited=what == b"limited", open_and_current=open_and_current)
     redis.hdel(gate, "none")
+    redis.hset(gate, *(item for each in write_flow(flow).items() for item in each), "seen", now_ms)
+    if what == b"unused":
+        if probe == bytes_of(token):
+            redis.hdel(gate, "probe", "probe_until")
+        return state
     single_rejections = 0 if what == b"confirmed" else int(lone_was or 0) + (what == b"lone")
     redis.hset(gate, "lone", single_rejections)
     if what == b"too_large":
         redis.hset(gate, "limit", argv[5], "limit_at", now_ms)
-    if int(argv[0]) != generation:
+    if not current:
         return state
 
     def close(to: bytes, reason: Any, attempts: int) -> bytes:
@@ -229,7 +283,10 @@ def gate_report(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> 
         return to
 
     every = b"every_record_rejected"
-    if what == b"retry":
+    if lowered and left.wait_ms <= LONG_WAIT_MS:
+        redis.hset(gate, "error", argv[4], "generation", generation + 1)
+        return state
+    if what in {b"retry", b"limited"}:
         return close(b"backing_off", b"", attempts + 1)
     if what == b"hold":
         return close(b"held", argv[3], attempts)
@@ -349,6 +406,7 @@ SCRIPTS: Final[dict[str, Callable[[RedisModel, Sequence[str], Sequence[Any]], An
     scripts.RELEASE.sha: release,
     scripts.SETTLE.sha: settle,
     scripts.MARK_LATE.sha: mark_late,
+    scripts.GATE_ASK.sha: gate_ask,
     scripts.GATE_ENTER.sha: gate_enter,
     scripts.GATE_REPORT.sha: gate_report,
     scripts.REDRIVE.sha: redrive,

@@ -34,6 +34,8 @@ K = Keys("model")
 P = 3
 PAIRS = [b"1\x1f2", b"1\x1f3", b"4\x1f2"]
 HOUR_MS = 3_600_000
+TOKENS = [8 * letter for letter in "abc"]
+RATES = [0, 0, 0, 20, 0.7, -1]
 STRINGS = [K.lease(P), K.ticker]
 
 
@@ -262,14 +264,22 @@ def mark_late(both: Both, chance: Random) -> Op:
     return evalsha(scripts.MARK_LATE, [K.late(P), K.partition(P), K.events(P)], some_pairs(chance, until, until))
 
 
-def gate_enter(both: Both, chance: Random) -> Op:
+def gate_ask(both: Both, chance: Random) -> Op:
     _ = both
-    return evalsha(scripts.GATE_ENTER, [K.gate], ["me", chance.choice([0, 1, HOUR_MS]), chance.choice([-5, 1000])])
+    args = [chance.choice(TOKENS), chance.choice([0, 1, HOUR_MS]), chance.choice(RATES), chance.choice([0, 1, 3])]
+    return evalsha(scripts.GATE_ASK, [K.gate], [*args, chance.choice([-5, 1000])])
+
+
+def gate_enter(both: Both, chance: Random) -> Op:
+    known = int(both.model.hash_of(K.gate).get(b"generation", b"0"))
+    args = ["me", chance.choice([0, 1, HOUR_MS]), chance.choice([-5, 1000]), chance.choice(["", known, known - 1])]
+    return evalsha(scripts.GATE_ENTER, [K.gate], args)
 
 
 def gate_report(both: Both, chance: Random) -> Op:
     known = int(both.model.hash_of(K.gate).get(b"generation", b"0"))
-    what = chance.choice(["confirmed", "answered", "lone", "retry", "hold", "too_large"])
+    kinds = ["confirmed", "confirmed", "answered", "lone", "retry", "limited", "limited", "hold", "too_large", "unused"]
+    what = chance.choice(kinds)
     generation = known + chance.choice([0, 0, 0, -1])
     args = [
         generation,
@@ -278,7 +288,10 @@ def gate_report(both: Both, chance: Random) -> Op:
         "credentials" if what == "hold" else "",
         "HTTP 500",
     ]
-    return evalsha(scripts.GATE_REPORT, [K.gate], [*args, 7, chance.choice([1, 3])])
+    flow = [chance.choice(["", *TOKENS]), chance.choice(["", "0.700", "45.000"]), chance.choice([0, 1])]
+    flow += [chance.choice([0, 1000, 5000]), chance.choice([0, 12.5]), chance.choice([0, 0, 300])]
+    flow += [chance.choice(RATES), chance.choice([0, 1, 3]), 1000]
+    return evalsha(scripts.GATE_REPORT, [K.gate], [*args, 7, chance.choice([1, 3]), *flow])
 
 
 def pause(both: Both, chance: Random) -> Op:
@@ -345,6 +358,7 @@ STEPS: list[Step] = [
     release,
     settle,
     mark_late,
+    gate_ask,
     gate_enter,
     gate_report,
     redrive,
@@ -354,7 +368,7 @@ STEPS: list[Step] = [
     expire,
     look,
 ]
-WEIGHTED = [*STEPS, add, claim, settle, settle, settle, settle, mark_late]
+WEIGHTED = [*STEPS, gate_ask, gate_report, add, claim, settle, settle, settle, settle, mark_late]
 
 
 @pytest.fixture(scope="module")

@@ -160,6 +160,11 @@ class World:
         fate: int = self._hub.switch()
         return fate
 
+    def wait(self, seconds: float) -> None:
+        """Whoever acts goes on so much later."""
+        self._acting.ready_us = self.mono_us + int(seconds * 1_000_000)
+        self.hand_over()
+
     def forget_the_dead(self) -> None:
         """Those that were killed act no more."""
         self.actors = [each for each in self.actors if not each.ended]

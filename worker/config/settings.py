@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from producers.contract.errors import SettingsError
 from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
@@ -84,6 +84,20 @@ def _seconds(default: float, *, description: str, rule: str, **constraints: Any)
 def _or_forever(value: object) -> object:
     """Turns `forever` into a hundred years, so that the ledger never rotates."""
     return LONGEST_SECONDS if value == "forever" else value
+
+
+_Rate = Annotated[float, Field(ge=0.001, le=1e6)]
+_InFlight = Annotated[int, Field(ge=1, le=10_000)]
+
+
+def _check_rate(value: object) -> object:
+    """`auto`, `off`, or requests a second."""
+    return value if value in {"auto", "off"} else float(str(value))
+
+
+def _check_in_flight(value: object) -> object:
+    """`auto`, or a number of requests."""
+    return value if value == "auto" else int(str(value))
 
 
 class WorkerSettings(ProducerSettings):
@@ -183,6 +197,23 @@ class WorkerSettings(ProducerSettings):
         rule=f"more than 0 to {LONGEST_SECONDS}",
         gt=0,
         le=LONGEST_SECONDS,
+    )
+    retry_after_max_seconds: float = _seconds(
+        3600.0,
+        description="Longest wait that a Retry-After of the endpoint is heeded for.",
+        rule=f"0 to {LONGEST_SECONDS}",
+        ge=0,
+        le=LONGEST_SECONDS,
+    )
+    rate: Annotated[Literal["auto", "off"] | _Rate, BeforeValidator(_check_rate)] = setting(
+        "auto",
+        description="Most requests a second of the whole fleet: auto learns it from the endpoint, off sets none.",
+        rule="'auto', 'off', or a number from 0.001 to 1000000",
+    )
+    in_flight: Annotated[Literal["auto"] | _InFlight, BeforeValidator(_check_in_flight)] = setting(
+        "auto",
+        description="Most requests under way at once in the whole fleet: auto finds it from latency and failures.",
+        rule="'auto', or a whole number from 1 to 10000",
     )
     ledger_seconds: Annotated[float, BeforeValidator(_or_forever)] = _seconds(
         3600.0,

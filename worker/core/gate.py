@@ -5,7 +5,10 @@ Pure. `worker.store.gate` reads and moves the gate in Redis.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from worker.core.flow import FlowLimits, in_flight_limit, read_flow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,13 +37,15 @@ CLOCK_BACK_MS: Final = 1_000
 FIELDS: Final = (
     *("state", "generation", "attempts", "not_before", "probe_until", "moved"),
     *("limit", "limit_at", "reason", "error", "lone", "paused"),
+    *("pace", "flight", "requests", "seen"),
 )
-"""The fields of the stored gate that `read_snapshot` needs."""
+"""The fields of the stored gate that `read_snapshot` needs, as gate_ask.lua returns them."""
 
 State = Literal["ok", "backing_off", "held"]
 
-What = Literal["confirmed", "answered", "lone", "retry", "hold", "too_large"]
-"""What became of a request, as it is reported to the gate; `lone` is a record that was rejected alone."""
+What = Literal["confirmed", "answered", "lone", "retry", "limited", "hold", "too_large", "unused"]
+"""What became of a request, as it is reported to the gate: `lone` is a record that was rejected alone, `limited` a 429,
+`unused` a place that no request took."""
 
 
 class GateSnapshot(NamedTuple):
@@ -50,7 +55,8 @@ class GateSnapshot(NamedTuple):
         now_ms: that moment, by Redis' clock (Unix ms).
         state: `ok`, `backing_off` or `held`.
         generation: rises whenever the state moves; an outcome is reported with that of its request.
-        wait_ms: time until a probe may go out, 0 if one may now (or none is needed).
+        wait_ms: time until a request may go out, 0 if one may now: until the next probe of a closed gate, until the
+            next request of the fleet's rate, or until it is worth asking again for a place among those under way.
         limit: most records a request may have, None if the endpoint never refused one as too large.
         reason: why it is held, empty if it is not.
         error: what the last failed request met, without ids or secrets.
@@ -59,6 +65,10 @@ class GateSnapshot(NamedTuple):
         single_rejections: records that were rejected alone in a row, without a confirmation.
         paused_ms: since when an operator has paused all deliveries (Unix ms), 0 if nobody has. Then the gate is `held`,
             whatever lies beneath, and `wait_ms` is the time until the next look.
+        rate: most requests a second, None if there is no limit.
+        in_flight_limit: most requests under way at once in the fleet, None if there is no limit yet.
+        in_flight: requests under way.
+        rate_bound_ms: since when the rate has bound without a pause (Unix ms), 0 if it does not bind.
     """
 
     now_ms: int
@@ -72,6 +82,10 @@ class GateSnapshot(NamedTuple):
     attempts: int
     single_rejections: int = 0
     paused_ms: int = 0
+    rate: float | None = None
+    in_flight_limit: int | None = None
+    in_flight: int = 0
+    rate_bound_ms: int = 0
 
     @property
     def doubtful(self) -> bool:
@@ -81,7 +95,21 @@ class GateSnapshot(NamedTuple):
     @property
     def closed(self) -> bool:
         """Whether nothing may go out now."""
-        return self.state != "ok" and self.wait_ms > 0
+        return self.wait_ms > 0
+
+
+class Place(NamedTuple):
+    """The answer to a worker that begins a round.
+
+    Attributes:
+        view: the gate; closed if there is no place for a request now.
+        token: names the place that was taken for the round's request, empty if none was.
+        next_ms: time until the next request may go out after this one.
+    """
+
+    view: GateSnapshot
+    token: str
+    next_ms: int
 
 
 class Permit(NamedTuple):
@@ -102,12 +130,13 @@ class Permit(NamedTuple):
     single_rejections: int
 
 
-def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
+def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int, limits: FlowLimits) -> GateSnapshot:
     """What the stored gate means at this time.
 
     Args:
         stored: each of `FIELDS` with its value, None if it is missing.
         now_ms: the present by Redis' clock (Unix ms).
+        limits: what is configured of rate and requests under way.
     """
 
     def number(name: str) -> int:
@@ -121,11 +150,14 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
         wait_ms = PAUSE_LOOK_MS
     state = "held" if paused_ms else read_state(stored["state"])
     limit = stored["limit"]
+    flow = read_flow(stored, now_ms, CLOCK_BACK_MS)
+    if state == "ok":
+        wait_ms = math.ceil(flow.pace.wait_ms(now_ms, limits.rate))
     return GateSnapshot(
         now_ms=now_ms,
         state=state,
         generation=number("generation"),
-        wait_ms=max(0, wait_ms) if state != "ok" else 0,
+        wait_ms=max(0, wait_ms),
         limit=None if limit is None else _grown(int(limit), now_ms - number("limit_at")),
         reason=PAUSED if paused_ms else _text(stored["reason"]),
         error=_text(stored["error"]),
@@ -133,6 +165,10 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
         attempts=number("attempts"),
         single_rejections=number("lone"),
         paused_ms=paused_ms,
+        rate=flow.pace.limit(limits.rate) or None,
+        in_flight_limit=in_flight_limit(flow, limits),
+        in_flight=flow.under_way(),
+        rate_bound_ms=flow.pace.bound_since(now_ms),
     )
 
 

@@ -7,11 +7,15 @@ disagree, the one that confirms less is believed (CONTRACT section 1). `_Claim` 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from worker.core.backoff import retry_after_seconds
 from worker.core.envelope import Envelope, read_envelope, read_success, sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _STATED_CODE = re.compile(r"[0-9]{1,6}")
 _RECORD_FIELDS = frozenset({"", "102", "103", "104"})
@@ -27,12 +31,14 @@ class Answer:
         retry_after: value of the ``Retry-After`` header, None if there was none.
         body: the body's raw bytes.
         readable: whether the answer came whole and within the size we read; if not, its body is not looked at.
+        rate_headers: those of its headers that state a limit of requests, by the names in `rate_headers.HEADERS`.
     """
 
     status: int
     retry_after: str | None
     body: bytes
     readable: bool = True
+    rate_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,13 @@ class Retry:
         after_seconds: what ``Retry-After`` asked for, None if nothing.
         ambiguous: whether the request may still act after we stopped waiting for it.
         error: what happened, in a few words without ids or secrets.
+        limited: whether the endpoint was asked too often (429).
     """
 
     after_seconds: float | None
     ambiguous: bool
     error: str
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,8 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
     match claim:
         case _Claim.SUCCESS | _Claim.RETRY:
             after_seconds = retry_after_seconds(answer.retry_after, now_epoch_seconds)
-            return Retry(after_seconds, _may_still_act(answer.status, envelope), error)
+            limited = answer.status == 429 or (envelope is not None and envelope.status == 429)
+            return Retry(after_seconds, _may_still_act(answer.status, envelope), error, limited)
         case _Claim.REJECTED:
             return _rejected(envelope, error)
         # No request is smaller than one record, and a legal one has a few hundred bytes: a limit below that is a

@@ -27,6 +27,8 @@ class Round:
         answered: when the answer came; Redis read its clock at some moment between the two.
         leases: of the partitions in the round.
         limit: most records that its request may have.
+        token: names the place that was taken for its request, empty if none was.
+        next_ms: time until the fleet's next request may go out after this one.
     """
 
     gate: GateSnapshot
@@ -34,6 +36,8 @@ class Round:
     answered: float
     leases: list[Lease]
     limit: int
+    token: str = ""
+    next_ms: int = 0
 
     def at_ms(self, monotonic: float) -> int:
         """Redis' clock (Unix ms) at a time of this process' monotonic clock (seconds): exact, or up to a look later."""
@@ -45,7 +49,7 @@ class Round:
 
     def absorbs(self, lease: Lease) -> bool:
         """Whether the whole log is read into pending, so that a retry is built from the newest state of its pairs."""
-        return self.gate.state != "ok" or lease.pending > self.limit
+        return self.gate.state != "ok" or self.gate.closed or lease.pending > self.limit
 
     def request_for(self, lease: Lease, reach: float) -> ReadRequest:
         """How much to read of one of its partitions.

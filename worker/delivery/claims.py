@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from worker.core.flow import Left
 from worker.core.linger import Linger
 from worker.core.round import Round
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from worker.store.gate import Gate
     from worker.store.partitions import Partitions
 
+ABSORB_LOOK_SECONDS: Final = 0.25
+"""How often a run that waits for its place looks for logs to absorb."""
+
 STAY_SECONDS: Final = 1.0
 """Longest time that a flush keeps the same partitions while others may be due."""
 
@@ -34,11 +38,13 @@ class FlushRun:
         leases: of the partitions that it works on.
         ends: when they are released, so that other partitions get their turn (monotonic, seconds).
         reach: entries to read at once, in batches; more if they join into few pairs.
+        absorbs: when logs to absorb are looked for again while no request may go out (monotonic, seconds).
     """
 
     leases: list[Lease] = field(default_factory=list)
     ends: float = 0.0
     reach: float = 1.0
+    absorbs: float = 0.0
 
     def learn(self, prefixes: Sequence[LogPrefix], room: int) -> None:
         """Adapts the reach to the last batch.
@@ -53,6 +59,13 @@ class FlushRun:
             self.reach = min(_REACH_MAX, self.reach * 2)
         elif any(log.more for log in prefixes):
             self.reach = max(1.0, self.reach * 0.75)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """No request may go out for so many seconds, and nothing is to be absorbed meanwhile."""
+
+    seconds: float
 
 
 class Claims:
@@ -78,6 +91,7 @@ class Claims:
         draw: Callable[[], float],
     ) -> None:
         self._batch_size = settings.batch_size
+        self._lease_seconds = settings.lease_seconds
         self._request_seconds = settings.request_timeout_seconds
         self._linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
         self._partitions = partitions
@@ -86,28 +100,40 @@ class Claims:
         self._monotonic = monotonic
         self._draw = draw
 
-    def claim(self, run: FlushRun) -> Round | None:
-        """Claims partitions until they fill a batch; returns the next round, None if nothing is due.
+    def claim(self, run: FlushRun) -> Round | Wait | None:
+        """Asks the gate for a place, and claims partitions until they fill a batch.
 
-        The round has no leases if all were about to expire.
+        The place comes first, so that who waits for one holds no lease that another needs.
+
+        Returns:
+            The next round. `Wait` while the fleet's rate, or the limit of requests under way, lets no request out, and
+            for no time if all leases were about to expire. None if nothing is due.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses; leases that were claimed expire.
         """
         asked = self._monotonic()
-        gate = self._gate.snapshot()
+        gate, token, next_ms = self._gate.ask(self._lease_seconds)
         answered = self._monotonic()
+        waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
-        if answered >= run.ends:
+        if waits or answered >= run.ends:
             self.release(run.leases)
             run.leases = []
         if not run.leases:
             run.ends = self._monotonic() + STAY_SECONDS
-        self._fill_up(run, gate, limit)
-        if not run.leases:
-            return None
+        if not waits or answered >= run.absorbs:
+            self._fill_up(run, gate, limit)
+        found = bool(run.leases)
         self._release_short(run)
-        return Round(gate, asked, answered, run.leases, limit)
+        if run.leases:
+            return Round(gate, asked, answered, run.leases, limit, token, next_ms)
+        if token:
+            self._gate.report(gate.generation, "unused", left=Left(token, unused=True))
+        if found:
+            return Wait(0.0)
+        run.absorbs = self._monotonic() + ABSORB_LOOK_SECONDS
+        return Wait(gate.wait_ms / 1000) if waits else None
 
     def release(self, leases: Sequence[Lease]) -> None:
         """Releases leases; nothing else of their partitions changes.

@@ -13,6 +13,7 @@ import httpx
 
 from worker.core.envelope import sanitize
 from worker.core.outcome import Answer, NoAnswer
+from worker.core.rate_headers import HEADERS
 from worker.delivery.deadline import DeadlineBackend, DeadlineStream
 
 if TYPE_CHECKING:
@@ -166,15 +167,16 @@ def _read(response: httpx.Response) -> Answer | NoAnswer:
         # twice. It must not confirm what it never saw. Closing the response unread closes the connection too.
         return NoAnswer(sent=False, why="the connection held an answer to no request")
     retry_after = response.headers.get("Retry-After")
+    rate = {name: response.headers[name] for name in HEADERS if name in response.headers}
     body = bytearray()
     try:
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > BODY_CAP:
-                return Answer(response.status_code, retry_after, b"", readable=False)
+                return Answer(response.status_code, retry_after, b"", readable=False, rate_headers=rate)
     except httpx.TransportError:
-        return Answer(response.status_code, retry_after, b"", readable=False)
-    return Answer(response.status_code, retry_after, bytes(body))
+        return Answer(response.status_code, retry_after, b"", readable=False, rate_headers=rate)
+    return Answer(response.status_code, retry_after, bytes(body), rate_headers=rate)
 
 
 def _why(error: httpx.TransportError) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from worker.core.batch import fill
+from worker.core.round import Round
 from worker.core.slice import assemble, coalesce, pairs_of
 from worker.delivery.claims import Claims, FlushRun
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
     from worker.core.batch import Batch
     from worker.core.read import ReadResult
-    from worker.core.round import Round
     from worker.core.slice import PartitionSlice
     from worker.delivery.request import RequestSender
     from worker.delivery.settle import Settler
@@ -35,6 +36,7 @@ class Flusher:
         settler: Settler,
         monotonic: Callable[[], float],
         stopping: Callable[[], bool],
+        wait: Callable[[float], None] = time.sleep,
         tracing: Tracing | None = None,
     ) -> None:
         self._readd = settings.readd
@@ -44,6 +46,7 @@ class Flusher:
         self._settler = settler
         self._monotonic = monotonic
         self._stopping = stopping
+        self._wait = wait
         self._tracing = tracing
 
     def run(self, budget_seconds: float) -> int:
@@ -57,23 +60,27 @@ class Flusher:
         ends = self._monotonic() + budget_seconds
         run = FlushRun()
         rounds = 0
-        while self._monotonic() < ends and not self._stopping() and self._flush(run):
-            rounds += 1
+        while self._monotonic() < ends and not self._stopping():
+            this = self._claims.claim(run)
+            if this is None:
+                break
+            if isinstance(this, Round):
+                self._flush(run, this)
+                rounds += 1
+            elif self._monotonic() + this.seconds < ends:
+                self._wait(this.seconds)
+            else:
+                break
         self._claims.release(run.leases)
         return rounds
 
-    def _flush(self, run: FlushRun) -> bool:
-        """Flushes one batch, from the log to its outcome; returns False if nothing is due."""
-        this = self._claims.claim(run)
-        if this is None:
-            return False
-        if this.leases:
-            reads = self._read(run, this)
-            slices = self._coalesce(run, this, reads)
-            batch = self._fill(this, slices)
-            sent = self._requests.send(this, batch)
-            run.leases = self._settler.settle(this, slices, sent)
-        return True
+    def _flush(self, run: FlushRun, this: Round) -> None:
+        """Flushes one batch, from the log to its outcome."""
+        reads = self._read(run, this)
+        slices = self._coalesce(run, this, reads)
+        batch = self._fill(this, slices)
+        sent = self._requests.send(this, batch)
+        run.leases = self._settler.settle(this, slices, sent)
 
     def _read(self, run: FlushRun, this: Round) -> list[ReadResult]:
         """Reads the logs, and of what waits already as much as fits into the batch."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from producers.contract.errors import SettingsError
 from worker.core.backoff import full_jitter
+from worker.core.flow import NOTHING_LEFT, Left
 from worker.core.outcome import (
     Answer,
     Confirmed,
@@ -19,14 +20,17 @@ from worker.core.outcome import (
     decide,
     loggable_code,
 )
+from worker.core.rate_headers import NOTHING, read_rate_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.config.settings import WorkerSettings
     from worker.core.batch import Batch
+    from worker.core.gate import What
     from worker.core.round import Round
     from worker.core.settlement import Fate
+    from worker.store import scripts
     from worker.store.gate import Gate
 
 HOLD_SECONDS: Final = 15.0
@@ -51,8 +55,9 @@ class Sent:
         outcome: None where there was nothing to send, or nothing was let through.
         generation: of the gate it passed.
         attempts: failed attempts before it.
-        clears: whether its confirmation has something to clear at the gate.
         posted: whether a request went out.
+        left: what it tells of the flow as it leaves its place.
+        garbage: whether the answer stated a limit that cannot be read.
     """
 
     batch: Batch
@@ -61,8 +66,9 @@ class Sent:
     outcome: Outcome | None = None
     generation: int = 0
     attempts: int = 0
-    clears: bool = False
     posted: bool = False
+    left: Left = NOTHING_LEFT
+    garbage: bool = False
 
     @property
     def stopped(self) -> bool:
@@ -100,26 +106,50 @@ class RequestSender:
             this: the round, whose leases are those of the partitions in the batch.
             batch: the records; none sends nothing.
         """
-        nothing = Sent(batch, this.at_least_ms(self._monotonic()))
-        if not batch.records:
+        token, gate = this.token, this.gate
+        unused = Left(token, unused=bool(token))
+        nothing = Sent(batch, this.at_least_ms(self._monotonic()), generation=gate.generation, left=unused)
+        if not batch.records or not token:
             return nothing
-        permit = self._gate.enter(this.leases[0].token.decode(), self._settings.lease_seconds)
+        unmoved = gate.generation if gate.state == "ok" else None
+        permit = self._gate.enter(token, self._settings.lease_seconds, unmoved)
         if not permit.go:
             return nothing
-        clears = permit.probe or permit.single_rejections > 0
-        passed = replace(nothing, generation=permit.generation, attempts=permit.attempts, clears=clears)
+        passed = replace(nothing, generation=permit.generation, attempts=permit.attempts)
         try:
             key = self._server_key(permit.generation)
         except SettingsError as error:
             return replace(passed, outcome=Hold("credentials", str(error)))
         body = batch.body()
         # The last look at the clock before the first byte: whoever paused until here must not send.
-        deadline = self._monotonic() + self._settings.request_timeout_seconds
+        begun = self._monotonic()
+        deadline = begun + self._settings.request_timeout_seconds
         if not all(lease.outlives(deadline) for lease in this.leases):
             return passed
         answer = self._endpoint.send(body, key, deadline)
+        latency_ms = (self._monotonic() - begun) * 1000
         outcome = decide(answer, batch.records, self._epoch())
-        return replace(passed, outcome=outcome, posted=True, deadline_ms=this.at_ms(deadline))
+        stated = NOTHING
+        if isinstance(answer, Answer):
+            stated = read_rate_headers(answer.rate_headers, self._settings.retry_after_max_seconds)
+        limited = isinstance(outcome, Retry) and outcome.limited
+        left = Left(
+            token,
+            latency_ms=latency_ms if isinstance(outcome, Confirmed) else None,
+            overloaded=isinstance(outcome, Retry) and not limited,
+            wait_ms=int(self._heeded(outcome.after_seconds) * 1000) if isinstance(outcome, Retry) else 0,
+            stated=stated.rate,
+            rest_ms=int(stated.rest_seconds * 1000),
+        )
+        sent = replace(passed, outcome=outcome, posted=True, deadline_ms=this.at_ms(deadline))
+        return replace(sent, left=left, garbage=stated.garbage)
+
+    def leaving(self, sent: Sent) -> list[scripts.Call]:
+        """What frees the request's place if `report` has not done so: to be sent along with what is settled."""
+        if not sent.left.token or not (sent.outcome is None or isinstance(sent.outcome, Confirmed)):
+            return []
+        what: What = "confirmed" if sent.outcome is not None else "unused"
+        return [self._gate.leave(sent.generation, what, sent.left)]
 
     def report(  # noqa: PLR0911 - one clause an outcome; that is the whole of it
         self, sent: Sent, *, absorbed: bool
@@ -130,30 +160,29 @@ class RequestSender:
             sent: the batch and its outcome.
             absorbed: what was read is kept as pending, whatever became of the request.
         """
-        report, hold = self._gate.report, min(HOLD_SECONDS, self._settings.backoff_max_seconds)
+        report, hold, left = self._gate.report, min(HOLD_SECONDS, self._settings.backoff_max_seconds), sent.left
         kept: Fate | None = "kept" if absorbed or not sent.batch.records else None
         match sent.outcome:
             case None:
                 return kept
             case Confirmed():
-                if sent.clears:
-                    report(sent.generation, "confirmed")
                 return "confirmed"
-            case Retry(after_seconds=after, error=error):
-                report(sent.generation, "retry", delay_seconds=self._backoff(sent.attempts + 1, after), error=error)
+            case Retry(after_seconds=after, error=error, limited=limited):
+                delay = self._backoff(sent.attempts + 1, after)
+                report(sent.generation, "limited" if limited else "retry", delay_seconds=delay, error=error, left=left)
                 return kept
             case Rejected() if sent.batch.records > 1:
-                report(sent.generation, "answered", delay_seconds=hold)
+                report(sent.generation, "answered", delay_seconds=hold, left=left)
                 return "suspect"
             case Rejected(code=code, field=field):
                 error = f"code {loggable_code(code)}, field {loggable_code(field)}"
-                state = report(sent.generation, "lone", delay_seconds=hold, error=error)
+                state = report(sent.generation, "lone", delay_seconds=hold, error=error, left=left)
                 return "refused" if state != "held" else kept
             case Hold(reason=reason, error=error):
-                report(sent.generation, "hold", delay_seconds=hold, reason=reason, error=error)
+                report(sent.generation, "hold", delay_seconds=hold, reason=reason, error=error, left=left)
                 return kept
             case TooLarge():
-                report(sent.generation, "too_large", limit=max(1, sent.batch.records // 2))
+                report(sent.generation, "too_large", limit=max(1, sent.batch.records // 2), left=left)
                 return kept
 
     def hold(self, reason: str, error: str) -> None:
@@ -162,6 +191,10 @@ class RequestSender:
         self._gate.report(self._gate.snapshot().generation, "hold", delay_seconds=delay, reason=reason, error=error)
 
     def _backoff(self, attempt: int, after_seconds: float | None) -> float:
-        """Full jitter; what the endpoint asked for is a floor, capped as every wait is."""
+        """Full jitter; what the endpoint asked for is a floor."""
         base, most = self._settings.backoff_base_seconds, self._settings.backoff_max_seconds
-        return max(full_jitter(attempt, base, most, self._draw()), min(after_seconds or 0.0, most))
+        return max(full_jitter(attempt, base, most, self._draw()), self._heeded(after_seconds))
+
+    def _heeded(self, after_seconds: float | None) -> float:
+        """What the endpoint asked to wait, as far as we do so."""
+        return min(after_seconds or 0.0, self._settings.retry_after_max_seconds)

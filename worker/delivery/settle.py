@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 
 _PUT_OFF_MS: Final = 500
+_PACED_MS: Final = 20
+"""If the next request may go out so much later, the leases are given back meanwhile: another may need them."""
+
 _PUT_OFF_REQUESTS: Final = 20
 """Half of a rejected batch of repairs waits until the other half has been halved to the end: of 10,000 records at most
 that takes 14 requests, each as long as the one that was rejected."""
@@ -47,6 +50,7 @@ class Settler:
         self._requests = requests
         self._monotonic = monotonic
         self._log = log
+        self._said_garbage = False
 
     def settle(self, this: Round, slices: Sequence[PartitionSlice], sent: Sent) -> list[Lease]:
         """Reports the outcome to the gate and settles every partition of the round.
@@ -71,10 +75,10 @@ class Settler:
             late = _put_off(slices, sent, now_ms + wait_ms)
         self._partitions.mark_late([(each.partition, flat) for each, flat in zip(slices, late, strict=True)])
         renew = [
-            not sent.stopped and _has_more(lease, part, each, closed=this.gate.closed)
+            not sent.stopped and this.next_ms < _PACED_MS and _has_more(lease, part, each, closed=this.gate.closed)
             for lease, part, each in zip(leases, slices, settlements, strict=True)
         ]
-        results = self._partitions.settle(leases, settlements, renew)
+        results = self._partitions.settle(leases, settlements, renew, self._requests.leaving(sent))
         self._say(sent, slices, settlements, results.count("fenced"))
         for i, result in enumerate(results):
             if result == "fenced" and sent.posted:
@@ -91,6 +95,9 @@ class Settler:
     def _say(
         self, sent: Sent, slices: Sequence[PartitionSlice], settlements: Sequence[Settlement], fenced: int
     ) -> None:
+        if sent.garbage and not self._said_garbage:
+            self._said_garbage = True
+            self._log.warning("rate_limit_headers_unreadable", heeded="none of them")
         malformed = sum(len(part.log.malformed) for part in slices)
         if malformed:
             self._log.warning("entries_malformed", entries=malformed)

@@ -16,6 +16,7 @@ from celery import bootsteps
 from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 
+from worker.core.flow import flow_limits
 from worker.core.timing import TICKER_IDLE_SECONDS
 from worker.process import runtime
 from worker.process.hint import FLUSH_TASK
@@ -152,7 +153,7 @@ class TickerStep(bootsteps.StartStopStep):
             settings,
             namespace=namespace,
             scanner=BacklogScanner(namespace),
-            gate=Gate(namespace),
+            gate=Gate(namespace, flow_limits(settings)),
             broker=queue,
             flush=_flush_here(settings),
             token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",

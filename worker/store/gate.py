@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from worker.core.gate import CLOCK_BACK_MS, FIELDS, SINGLE_REJECTIONS_MAX, Permit, read_snapshot, read_state
+from worker.core.flow import NO_LIMITS, NOTHING_LEFT, TOKEN_LENGTH, FlowLimits, Left
+from worker.core.gate import CLOCK_BACK_MS, FIELDS, SINGLE_REJECTIONS_MAX, Permit, Place, read_snapshot, read_state
 from worker.store import scripts
 from worker.store.client import round_trip
 from worker.store.replies import all_checked, time_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.core.gate import GateSnapshot, State, What
     from worker.store.namespace import Namespace
 
 
-class Gate:
-    """The gate of one namespace."""
+def _random_token() -> str:
+    return uuid4().hex[:TOKEN_LENGTH]
 
-    def __init__(self, namespace: Namespace) -> None:
+
+class Gate:
+    """The gate of one namespace.
+
+    Args:
+        namespace: where it lives.
+        limits: what is configured of rate and requests under way.
+        token: names a request under way, in 8 characters that no other one has.
+    """
+
+    def __init__(
+        self, namespace: Namespace, limits: FlowLimits = NO_LIMITS, token: Callable[[], str] = _random_token
+    ) -> None:
         self._client, self._key = namespace.client, namespace.keys.gate
+        self._limits = limits
+        self._token = token
 
     def snapshot(self) -> GateSnapshot:
         """The gate as it is, and the time by Redis' clock; moves nothing.
@@ -27,19 +45,41 @@ class Gate:
             redis.RedisError: Redis does not answer, or refuses.
         """
         found, time = all_checked(round_trip(self._client, [("HMGET", self._key, *FIELDS), ("TIME",)]))
-        return read_snapshot(dict(zip(FIELDS, found, strict=True)), time_ms(time))
+        return read_snapshot(dict(zip(FIELDS, found, strict=True)), time_ms(time), self._limits)
 
-    def enter(self, token: str, probe_seconds: float) -> Permit:
+    def ask(self, life_seconds: float) -> Place:
+        """Takes a place for the request of a round that begins; `report` or `leave` must free it.
+
+        Args:
+            life_seconds: when the request is over, or its process is dead.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        token = self._token()
+        args = [token, int(life_seconds * 1000), *self._limits, CLOCK_BACK_MS]
+        answer, now_ms, wait_ms, found = self._run(scripts.GATE_ASK, args)
+        view = read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms, self._limits)
+        if answer == b"go":
+            return Place(view._replace(wait_ms=0), token, view.wait_ms)
+        return Place(view._replace(wait_ms=max(1, wait_ms, view.wait_ms if answer == b"closed" else 0)), "", 0)
+
+    def enter(self, token: str, probe_seconds: float, generation: int | None = None) -> Permit:
         """Asks to send; a closed gate lets one probe at a time through.
 
         Args:
             token: names the caller in the gate's hash.
             probe_seconds: how long the right to probe lasts if its holder dies with it.
+            generation: the gate's when a place was taken for the request; an ok gate that has moved since lets it not
+                out. None takes it as it is.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        reply = self._run(scripts.GATE_ENTER, [token, int(probe_seconds * 1000), CLOCK_BACK_MS])
+        reply = self._run(
+            scripts.GATE_ENTER,
+            [token, int(probe_seconds * 1000), CLOCK_BACK_MS, "" if generation is None else generation],
+        )
         answer, generation, attempts, single_rejections, _ = reply
         return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
 
@@ -64,6 +104,7 @@ class Gate:
         reason: str = "",
         error: str = "",
         limit: int = 0,
+        left: Left = NOTHING_LEFT,
     ) -> State:
         """Reports what became of a request; returns the gate's state after it.
 
@@ -73,7 +114,16 @@ class Gate:
             redis.RedisError: Redis does not answer, or refuses; it is not certain that the gate moved.
         """
         args: list[int | str] = [generation, what, int(delay_seconds * 1000), reason, error, limit]
-        return read_state(self._run(scripts.GATE_REPORT, [*args, SINGLE_REJECTIONS_MAX]))
+        return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
+
+    def leave(self, generation: int, what: What, left: Left) -> scripts.Call:
+        """The report of a request that moves the gate by nothing else, to be sent along with what is settled."""
+        return scripts.Call(scripts.GATE_REPORT, [self._key], [generation, what, 0, "", "", 0, *self._flow_args(left)])
+
+    def _flow_args(self, left: Left) -> list[Any]:
+        latency = "" if left.latency_ms is None else f"{left.latency_ms:.3f}"
+        told = [left.token, latency, int(left.overloaded), left.wait_ms, left.stated, left.rest_ms]
+        return [SINGLE_REJECTIONS_MAX, *told, *self._limits, CLOCK_BACK_MS]
 
     def _run(self, script: scripts.Script, args: list[Any]) -> Any:
         return scripts.run_one(self._client, scripts.Call(script, [self._key], args))

@@ -213,13 +213,20 @@ class Partitions:
         if calls:
             all_checked(self._run_again(calls))
 
-    def settle(self, leases: Sequence[Lease], settlements: Sequence[Settlement], keep: Sequence[bool]) -> list[Settled]:
+    def settle(
+        self,
+        leases: Sequence[Lease],
+        settlements: Sequence[Settlement],
+        keep: Sequence[bool],
+        along: Sequence[scripts.Call] = (),
+    ) -> list[Settled]:
         """Moves each partition forward, all of its writes or none; the leases are renewed or released with it.
 
         Args:
             leases: the partitions' leases; what they know is brought up to date.
             settlements: their writes.
             keep: for each lease whether it is renewed; else it is released.
+            along: scripts to run in the same round trip; running one a second time must not matter.
 
         Raises:
             redis.RedisError: it is not certain what happened; the leases must be left to expire.
@@ -229,10 +236,10 @@ class Partitions:
             self._settle_call(lease, each, keep=renew)
             for lease, each, renew in zip(leases, settlements, keep, strict=True)
         ]
-        replies = self._run_again(calls)
-        return [
-            _settled(lease, each, reply, until) for lease, each, reply in zip(leases, settlements, replies, strict=True)
-        ]
+        replies = self._run_again([*calls, *along])
+        all_checked(replies[len(calls) :])
+        settled = zip(leases, settlements, replies[: len(calls)], strict=True)
+        return [_settled(lease, each, reply, until) for lease, each, reply in settled]
 
     def _run_again(self, calls: Sequence[scripts.Call]) -> list[Any]:
         """Runs scripts that do nothing when they run a second time; once more if the connection failed."""

@@ -32,8 +32,10 @@ class Call(NamedTuple):
     args: Sequence[Any]
 
 
-def _load(name: str) -> Script:
-    text = files("worker.store").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+def _load(name: str, *preludes: str) -> Script:
+    text = "".join(
+        files("worker.store").joinpath("lua", f"{each}.lua").read_text(encoding="utf-8") for each in (*preludes, name)
+    )
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -41,8 +43,9 @@ CLAIM: Final = _load("claim")
 RELEASE: Final = _load("release")
 SETTLE: Final = _load("settle")
 MARK_LATE: Final = _load("mark_late")
+GATE_ASK: Final = _load("gate_ask", "pace")
 GATE_ENTER: Final = _load("gate_enter")
-GATE_REPORT: Final = _load("gate_report")
+GATE_REPORT: Final = _load("gate_report", "pace")
 REDRIVE: Final = _load("redrive")
 PURGE: Final = _load("purge")
 TICKER: Final = _load("ticker")

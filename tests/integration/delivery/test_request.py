@@ -37,10 +37,11 @@ def clock_that_stalls(at_call: int) -> Callable[[], float]:
 def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fleet) -> None:
     settings, gate = fleet.settings(), fleet.first.gate
     fleet.append("1", "2", "upsert")
+    gate.ask(settings.lease_seconds)  # loads the script, which takes longer than asking does
     looked = time.monotonic()
-    view = gate.snapshot()
+    place = gate.ask(settings.lease_seconds)
     (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
-    this = Round(view, looked, time.monotonic(), [lease], 500)
+    this = Round(place.view, looked, time.monotonic(), [lease], 500, place.token)
     requests = RequestSender(
         settings,
         gate=gate,
@@ -61,8 +62,9 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
 
 def test_by_redis_clock_a_moment_lies_between_its_two_bounds(fleet: Fleet) -> None:
     gate = fleet.first.gate
+    gate.ask(15.0)  # loads the script, which takes longer than asking does
     looked = time.monotonic()
-    view = gate.snapshot()
+    view = gate.ask(15.0).view
     slow = 0.2  # so long the answer of Redis was on its way, after or before the clock was read
     this = Round(view, looked - slow, looked + slow, [], 500)
     now, now_ms = time.monotonic(), fleet.now_ms()

@@ -28,7 +28,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
         late = lease.until - time.monotonic() - settings.request_timeout_seconds + 0.01
         return key()["Server-Key"]
 
-    view = fleet.first.gate.snapshot()
+    place = fleet.first.gate.ask(15.0)
     looked = time.monotonic()
     (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
     requests = RequestSender(
@@ -40,7 +40,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
         epoch=time.time,
         draw=lambda: 0.5,
     )
-    sent = requests.send(Round(view, looked, time.monotonic(), [lease], 500), ONE)
+    sent = requests.send(Round(place.view, looked, time.monotonic(), [lease], 500, place.token), ONE)
     assert not sent.posted
     assert sent.outcome is None
     assert fleet.stand_in.requests() == []

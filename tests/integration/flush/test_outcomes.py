@@ -182,9 +182,10 @@ def test_retry_after_is_a_floor_of_the_wait(fleet: Fleet, form: str) -> None:
     assert 28_000 <= fleet.first.gate.snapshot().wait_ms <= 30_000
 
 
-def test_retry_after_is_capped_by_the_longest_backoff(fleet: Fleet) -> None:
-    fault = {"kind": "status", "status": 503, "retry_after": "86400"}
-    send_one(fleet, fault, backoff_base_seconds=0.02, backoff_max_seconds=5.0)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_counts_beyond_the_longest_backoff_and_up_to_its_own_maximum(fleet: Fleet, status: int) -> None:
+    fault = {"kind": "status", "status": status, "retry_after": "86400"}
+    send_one(fleet, fault, backoff_base_seconds=0.02, backoff_max_seconds=2.0, retry_after_max_seconds=5.0)
     assert 4_000 <= fleet.first.gate.snapshot().wait_ms <= 5_000
 
 

@@ -4,6 +4,7 @@
 -- KEYS  1 gate
 -- ARGV  1 token of who asks  2 probe_ms: how long the right to probe lasts
 --       3 clock_back_ms: the clock went back, if the gate moved so far ahead of it, and no wait is known any more
+--       4 generation of the gate under which a place was taken: an ok gate that has moved since lets no request out
 -- Returns { 'open' | 'probe' | 'closed', generation, attempts, lone, wait_ms }
 local gate = KEYS[1]
 local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'not_before', 'probe_until', 'moved',
@@ -13,6 +14,9 @@ if known[8] then
   return { 'closed', generation, attempts, lone, 0 }
 end
 if not known[1] or known[1] == 'ok' then
+  if ARGV[4] ~= '' and tonumber(ARGV[4]) ~= generation then
+    return { 'closed', generation, attempts, lone, 0 }
+  end
   return { 'open', generation, attempts, lone, 0 }
 end
 local time = redis.call('TIME')

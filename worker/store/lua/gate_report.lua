@@ -1,20 +1,64 @@
 -- Moves the gate by what became of a request, if the gate is still the one that the request went through: of eight
--- requests that fail at once one counts, and a late success reopens nothing.
+-- requests that fail at once one counts, and a late success reopens nothing. The request's place becomes free.
 --
 -- KEYS  1 gate
--- ARGV  1 generation the request went through  2 what: confirmed | answered | lone | retry | hold | too_large
+-- ARGV  1 generation the request went through
+--       2 what: confirmed | answered | lone | retry | limited | hold | too_large | unused (no request went out)
 --       3 delay_ms until the next probe  4 reason (of a hold)  5 error  6 limit: most records that may pass (too_large)
 --       7 lone_max: lone rejections in a row that are no poison any more
+--       8 token of the request, '' if it had no place  9 latency_ms of one that succeeded, else ''
+--       10 overloaded: 1 if it failed as too many requests make one fail
+--       11 wait_ms that the endpoint asked for with a 429  12 stated: requests a second it says it allows, 0 if it does not
+--       13 rest_ms: how long it says it allows none  14 rate, 15 in_flight, 16 clock_back_ms: as gate_ask.lua has them
 -- Returns the gate's state after it: ok | backing_off | held
-local gate, what = KEYS[1], ARGV[2]
-local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'reason')
+local gate, what, token = KEYS[1], ARGV[2], ARGV[8]
+local wait_ms, stated, rest_ms = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local most, most_under_way = tonumber(ARGV[14]), tonumber(ARGV[15])
+local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'reason', 'pace', 'flight', 'requests',
+  'seen', 'probe')
 local state, generation = known[1] or 'ok', tonumber(known[2] or '0')
+local current = tonumber(ARGV[1]) == generation
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
+local pace, flight, requests = known_flow(known[6], known[7], known[8], known[9], now_ms, tonumber(ARGV[16]))
 
 -- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'none')
 
+local under_way, there = #requests / ENTRY, false
+if token ~= '' then
+  requests, there = without(requests, token)
+end
+if there and what == 'unused' then
+  pace_give_back(pace, most)
+elseif there and ARGV[9] ~= '' then
+  pace_confirm(pace, now_ms, most)
+  if most_under_way <= 0 then
+    flight_succeed(flight, now_ms, tonumber(ARGV[9]), under_way)
+  end
+elseif there and ARGV[10] == '1' and current and state == 'ok' and most_under_way <= 0 then
+  flight_fail(flight, now_ms)
+end
+if most >= 0 and stated > 0 then
+  pace_state(pace, now_ms, stated)
+end
+if rest_ms > 0 and what ~= 'limited' then
+  if rate_limit(pace, most) > 0 then
+    pace_rest(pace, now_ms, rest_ms, most)
+  else
+    pace_lower(pace, now_ms, most, rest_ms)
+  end
+end
+local lowered = what == 'limited' and current and state == 'ok' and pace_lower(pace, now_ms, most, wait_ms)
+redis.call('HSET', gate, 'pace', written(pace, PACE), 'flight', written(flight, FLIGHT), 'requests', requests,
+  'seen', number(now_ms))
+
+if what == 'unused' then
+  if known[10] == token then
+    redis.call('HDEL', gate, 'probe', 'probe_until')
+  end
+  return state
+end
 local lone = tonumber(known[4] or '0')
 if what == 'confirmed' then
   lone = 0
@@ -25,7 +69,7 @@ redis.call('HSET', gate, 'lone', lone)
 if what == 'too_large' then
   redis.call('HSET', gate, 'limit', ARGV[6], 'limit_at', string.format('%.0f', now_ms))
 end
-if tonumber(ARGV[1]) ~= generation then
+if not current then
   return state
 end
 
@@ -40,7 +84,10 @@ local function close(as, reason, attempts)
   return as
 end
 
-if what == 'retry' then
+if lowered and wait_ms <= 2000 then
+  redis.call('HSET', gate, 'error', ARGV[5], 'generation', string.format('%.0f', generation + 1))
+  return state
+elseif what == 'retry' or what == 'limited' then
   return close('backing_off', '', tonumber(known[3] or '0') + 1)
 elseif what == 'hold' then
   return close('held', ARGV[4], tonumber(known[3] or '0'))
