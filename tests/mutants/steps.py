@@ -50,11 +50,11 @@ STEPS: Final = (
         (
             Patch(
                 FLUSH,
-                "            sent = self._requests.send(this, batch)\n",
-                "            from worker.core.settlement import Settlement\n"
-                "            early = [Settlement(position=each.log.position) for each in slices]\n"
-                "            self._partitions.settle(this.leases, early, [True] * len(early))\n"
-                "            sent = self._requests.send(this, batch)\n",
+                "        sent = self._requests.send(this, batch)\n",
+                "        from worker.core.settlement import Settlement\n"
+                "        early = [Settlement(position=each.log.position) for each in slices]\n"
+                "        self._partitions.settle(this.leases, early, [True] * len(early))\n"
+                "        sent = self._requests.send(this, batch)\n",
             ),
         ),
         integration=("tests/integration/flush/test_outcomes.py", "tests/integration/flush/test_outage.py"),
