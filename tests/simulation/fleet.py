@@ -9,7 +9,7 @@ from producers.contract.keys import Keys
 from tests.simulation.actors import Actor, SimulatedTicker, redriving, ticking, working
 from tests.simulation.client import ModelClient
 from worker.config.settings import WorkerSettings
-from worker.core.flow import flow_limits
+from worker.core.flow import FlowLimits
 from worker.delivery.claims import Claims
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
@@ -64,7 +64,7 @@ class Process:
         world, settings = fleet.world, fleet.settings
         client = ModelClient(world.round_trip).as_redis
         namespace = Namespace(client, KEYS, PARTITIONS)
-        gate = Gate(namespace, flow_limits(settings), fleet.token)
+        gate = Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight), fleet.token)
         partitions = Partitions(
             namespace,
             world.monotonic,

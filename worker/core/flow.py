@@ -16,8 +16,6 @@ from worker.core.rate import Pace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.config.settings import WorkerSettings
-
 Kept = TypeVar("Kept", Pace, Concurrency)
 
 TOKEN_LENGTH: Final = 8
@@ -38,12 +36,11 @@ class FlowLimits(NamedTuple):
     rate: float = 0.0
     in_flight: int = 0
 
-
-def flow_limits(settings: WorkerSettings) -> FlowLimits:
-    """What is configured, as the gate's scripts take it."""
-    rate = {"auto": 0.0, "off": -1.0}.get(str(settings.rate))
-    in_flight = settings.in_flight
-    return FlowLimits(float(settings.rate) if rate is None else rate, 0 if in_flight == "auto" else int(in_flight))
+    @staticmethod
+    def of(rate: float | Literal["auto", "off"], in_flight: int | Literal["auto"]) -> FlowLimits:
+        """From the two settings."""
+        most = 0.0 if rate == "auto" else -1.0 if rate == "off" else rate
+        return FlowLimits(most, 0 if in_flight == "auto" else in_flight)
 
 
 NO_LIMITS: Final = FlowLimits()

@@ -16,7 +16,7 @@ from celery import bootsteps
 from celery.worker import state as worker_state
 from kombu.exceptions import OperationalError
 
-from worker.core.flow import flow_limits
+from worker.core.flow import FlowLimits
 from worker.core.timing import TICKER_IDLE_SECONDS
 from worker.process import runtime
 from worker.process.hint import FLUSH_TASK
@@ -153,7 +153,7 @@ class TickerStep(bootsteps.StartStopStep):
             settings,
             namespace=namespace,
             scanner=BacklogScanner(namespace),
-            gate=Gate(namespace, flow_limits(settings)),
+            gate=Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight)),
             broker=queue,
             flush=_flush_here(settings),
             token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",

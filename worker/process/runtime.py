@@ -18,7 +18,7 @@ from producers.contract.errors import SettingsError
 from producers.contract.partitions import agree_partitions
 from producers.settings import variable_of
 from worker.config.server_key import read_server_key
-from worker.core.flow import flow_limits
+from worker.core.flow import FlowLimits
 from worker.delivery.claims import Claims
 from worker.delivery.endpoint import PATH, Endpoint
 from worker.delivery.flush import Flusher
@@ -106,7 +106,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
     count = agree_partitions(client, settings.keys, settings.partitions)
     monotonic, draw, log = time.monotonic, random.random, structlog.get_logger("contact_sync")
     namespace = Namespace(client, settings.keys, count)
-    gate = Gate(namespace, flow_limits(settings))
+    gate = Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight))
     partitions = Partitions(
         namespace,
         monotonic,
