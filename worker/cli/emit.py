@@ -50,7 +50,7 @@ def emit(*, file: BinaryIO, unsent: Path | None) -> None:
     again later, not the whole input: its lines would get new time stamps.
     """
     settings = load_settings(ProducerSettings)
-    read = read_lines(cast("io.BufferedReader", file))
+    read = _readable(read_lines(cast("io.BufferedReader", file)))
     with (
         _opened(unsent, file) as rest_file,
         ContactProducer(settings=settings) as producer,
@@ -69,6 +69,14 @@ def emit(*, file: BinaryIO, unsent: Path | None) -> None:
             )
     if result.bad:
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _readable(lines: Iterator[bytes | None]) -> Iterator[bytes | None]:
+    """The same lines; an error of reading them is one line."""
+    try:
+        yield from lines
+    except OSError as error:
+        raise Failure(f"the input cannot be read: {error.strerror or error}") from None
 
 
 def _report_bad(number: int, rule: str) -> None:

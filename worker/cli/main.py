@@ -62,6 +62,16 @@ _UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of writing that the user can fix. Click itself handles a reader that has gone."""
 
 
+class _ClosedInput(io.RawIOBase):
+    """Standard input that was closed before the start (`<&-`): reading it is an error that says so."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        raise OSError(errno.EBADF, "standard input is closed")
+
+
 class Commands(click.Group):
     """A group that loads a command when it is called."""
 
@@ -90,6 +100,8 @@ class Commands(click.Group):
                 setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it stays open until the process ends
             elif isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # ids have characters that some terminals lack
+        if sys.stdin is None:
+            sys.stdin = io.TextIOWrapper(io.BufferedReader(_ClosedInput()))
         try:
             heeding_sigterm_as_process_1()
             with losing_no_ctrl_c():

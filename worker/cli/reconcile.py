@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -114,6 +118,7 @@ def reconcile_command() -> None:
     type=click.Path(path_type=Path),
     help="Write rejected rows to this file as JSON lines.  [default: nowhere]",
 )
+@click.option("--trim", is_flag=True, help="Remove blanks around ids and ops.  [default: reject such ids]")
 @click.option("--despite-rejects", is_flag=True, help="Delete what SOURCE lacks even if rows were rejected.")
 @click.option(
     "--rate",
@@ -156,6 +161,7 @@ def run(  # noqa: PLR0913 - click passes each option by its name
     max_delete_share: float | None,
     wait: float | None,
     every: float | None,
+    trim: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -172,7 +178,7 @@ def run(  # noqa: PLR0913 - click passes each option by its name
     share = (10.0, Limits().floor) if max_delete_share is None else (max_delete_share, 0)
     limits = Limits(max_deletes, *share)
     how = Options(name="", differences=settings.ledger_forever, limits=limits, **options)
-    asked = _Asked(source, format_, query, diff_path, rejects_path, wait, as_json)
+    asked = _Asked(source, format_, query, diff_path, rejects_path, wait, trim, as_json)
     if every is None:
         if _once(settings, asked, how)["rejects"]:
             raise click.exceptions.Exit(EXIT_FAILED)
@@ -187,6 +193,10 @@ def run(  # noqa: PLR0913 - click passes each option by its name
             time.sleep(_POLL_SECONDS)
 
 
+class _NotRead(Failure):
+    """The source could not be read to its end: outputs stay as they were."""
+
+
 class _Asked(NamedTuple):
     """What to read, and what to report."""
 
@@ -196,6 +206,7 @@ class _Asked(NamedTuple):
     diff_path: Path | None
     rejects_path: Path | None
     wait: float | None
+    trim: bool
     as_json: bool
 
 
@@ -208,6 +219,7 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
     with ExitStack() as undo:
         namespace = undo.enter_context(session(settings))
         client, keys, partitions = namespace
+        _check_outputs(asked)
         rejects = _Rejects(undo.enter_context(_writing(asked.rejects_path)))
         diff = undo.enter_context(_writing(asked.diff_path))
         try:
@@ -222,7 +234,9 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
                 done = reconcile(
                     rows, client, settings, partitions, how, on_reject=rejects.take, on_sent=sent, diff=diff
                 )
-        except (SourceBroken, TooManyDeletes) as error:
+        except SourceBroken as error:
+            raise _NotRead(str(error)) from None
+        except TooManyDeletes as error:
             raise Failure(str(error)) from None
         except NotResumable as error:
             raise Failure(str(error), EXIT_USAGE) from None
@@ -241,7 +255,24 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
 
 
 def _source(asked: _Asked) -> Any:
-    return FileSource(asked.source, asked.format_) if asked.query is None else QuerySource(asked.source, asked.query)
+    if asked.query is None:
+        return FileSource(asked.source, asked.format_, trim=asked.trim)
+    return QuerySource(asked.source, asked.query, trim=asked.trim)
+
+
+def _check_outputs(asked: _Asked) -> None:
+    """Refuses an output that would replace the source, or the other output."""
+    source = _source(asked)
+    for option, path in (("--diff", asked.diff_path), ("--rejects", asked.rejects_path)):
+        if path is not None and source.is_file(path):
+            raise Failure(f"{option} is SOURCE itself, which would be lost: name another file", EXIT_USAGE)
+    diff, rejects = asked.diff_path, asked.rejects_path
+    if diff is not None and rejects is not None and diff.resolve() == rejects.resolve() and _is_ordinary(diff):
+        raise Failure("--diff and --rejects are the same file: name two", EXIT_USAGE)
+
+
+def _is_ordinary(path: Path) -> bool:
+    return path.is_file() or not path.exists()
 
 
 def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
@@ -323,15 +354,38 @@ class _Rejects:
 
 @contextmanager
 def _writing(path: Path | None) -> Iterator[IO[str] | None]:
+    """Collects an output aside, and writes it once the source was read: until then the file stays as it was."""
     if path is None:
         yield None
         return
+    if reason := _why_not_writable(path):  # found out before anything is read or sent
+        raise Failure(f"{path} cannot be written: {reason}", EXIT_USAGE)
+    with TemporaryFile("w+", encoding="utf-8") as aside:
+        try:
+            yield aside
+        except _NotRead:
+            raise
+        except BaseException:
+            _write(path, aside)
+            raise
+        _write(path, aside)
+
+
+def _why_not_writable(path: Path) -> str | None:
+    if path.is_dir():
+        return os.strerror(errno.EISDIR)
+    if not path.exists() and not path.parent.is_dir():
+        return os.strerror(errno.ENOENT)
+    return None if os.access(path if path.exists() else path.parent, os.W_OK) else os.strerror(errno.EACCES)
+
+
+def _write(path: Path, aside: IO[str]) -> None:
+    aside.seek(0)
     try:
-        file = path.open("w", encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            shutil.copyfileobj(aside, file)
     except OSError as error:
-        raise Failure(f"{path} cannot be written: {error.strerror}", EXIT_USAGE) from None
-    with file:
-        yield file
+        raise Failure(f"{path} cannot be written: {error.strerror}") from None
 
 
 @contextmanager

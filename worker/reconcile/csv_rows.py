@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _DELIMITERS: Final = ",;\t"
 _KNOWN: Final = ("owner", "contact", "op")
 
+ROW_MAX: Final = 16 * 1024 * 1024
+"""Most characters of one row, over all its lines: a longer one is a quote that somebody forgot to close."""
+
 
 class _Header(NamedTuple):
     """The delimiter, the number of columns, and the positions of our columns."""
@@ -26,23 +29,32 @@ class _Header(NamedTuple):
     op: int | None
 
 
-def csv_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
+def csv_rows(lines: Iterable[Line], *, trim: bool = False) -> Iterator[Row | Reject]:
     """Yields every row, or its rejection, in order; blank lines are skipped.
+
+    Args:
+        lines: the lines of the source.
+        trim: remove blanks around ids and ops.
 
     Raises:
         SourceBroken: the header is missing or invalid, or the last row has no line end: it could be cut off, as in
-            `1,23` from `1,234`.
+            `1,23` from `1,234`. Or it cannot be known where a row ends, so that a line of somebody's note could be
+            taken for a row.
     """
+    csv.field_size_limit(ROW_MAX)
     feed = _Feed(lines)
     header = _read_header(feed)
     reader = csv.reader(feed, delimiter=header.delimiter, strict=True)
     while True:
-        feed.began = 0
+        feed.begin_row()
         try:
             fields = next(reader, None)
         except csv.Error as error:
             if feed.ended:
                 raise SourceBroken(f"the source is cut off: the quote in line {feed.began} is never closed") from None
+            if feed.quotes % 2:
+                where = f"line {feed.began}" + (f" to {feed.number}" if feed.number > feed.began else "")
+                raise SourceBroken(f"the quotes in {where} do not match, so the end of the row is unknown") from None
             yield Reject(feed.began, "row", f"must be valid CSV: {error}", shown(feed.text))
             continue
         yield from feed.taken_rejects()
@@ -51,14 +63,14 @@ def csv_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
         if feed.cut:
             raise SourceBroken(f"the source is cut off: line {feed.number} has no line end")
         if fields:
-            yield _row(feed.began, fields, header)
+            yield _row(feed.began, fields, header, trim=trim)
 
 
-def _row(line: int, fields: list[str], header: _Header) -> Row | Reject:
+def _row(line: int, fields: list[str], header: _Header, *, trim: bool) -> Row | Reject:
     if len(fields) != header.width:
         return Reject(line, "row", f"must have {header.width} fields, like the header", shown(fields))
     op = "upsert" if header.op is None else fields[header.op]
-    return read_row(line, fields[header.owner], fields[header.contact], op, fields)
+    return read_row(line, fields[header.owner], fields[header.contact], op, fields, trim=trim)
 
 
 class _Feed:
@@ -69,6 +81,8 @@ class _Feed:
         self._rejects: list[Reject] = []
         self.number = 0
         self.began = 0  # first line of the current row; 0 before it is read
+        self.quotes = 0  # of the current row
+        self._characters = 0
         self.text = ""
         self.cut = False
         self.ended = False
@@ -81,10 +95,21 @@ class _Feed:
             self.number, self.text, self.cut = line.number, line.text, not line.whole
             if not line.too_long:
                 self.began = self.began or line.number
+                self.quotes += line.quotes
+                self._characters += len(line.text)
+                if self._characters > ROW_MAX:
+                    raise SourceBroken(f"the row that begins in line {self.began} is too long: is a quote not closed?")
                 return line.text + "\n"
+            if self.began or line.quotes % 2:
+                # It is a part of a quoted field, or opens one: what follows may be a note, and not rows.
+                raise SourceBroken(f"line {line.number} is too long, and part of a quoted field")
             self._rejects.append(Reject(line.number, "row", "is too long", shown(line.text)))
         self.ended = True
         raise StopIteration
+
+    def begin_row(self) -> None:
+        """The next line begins a row."""
+        self.began = self.quotes = self._characters = 0
 
     def taken_rejects(self) -> list[Reject]:
         taken, self._rejects = self._rejects, []

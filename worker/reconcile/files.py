@@ -31,15 +31,17 @@ class FileSource:
     Args:
         path: the file; ``-`` for standard input.
         format_: its format; None finds it from the file's name, or else from its first character.
+        trim: remove blanks around ids and ops.
 
     Raises:
         SourceBroken: the file cannot be opened or read to its end.
     """
 
-    def __init__(self, path: str, format_: Format | None = None) -> None:
+    def __init__(self, path: str, format_: Format | None = None, *, trim: bool = False) -> None:
         self.name = "standard input" if path == "-" else str(Path(path).absolute())
         self._path = path
         self._format = format_
+        self._trim = trim
         self._open = ExitStack()
         self._lines: Lines | None = None
         self.total: int | None = None
@@ -62,6 +64,14 @@ class FileSource:
         self._lines = Lines(sys.stdin.buffer if self._path == "-" else file)  # type: ignore[arg-type] # both are binary
         return self
 
+    def is_file(self, path: Path) -> bool:
+        """Tells if this is the file behind the source, by whatever name: what is written there would replace it."""
+        try:
+            found = os.fstat(sys.stdin.fileno()) if self._path == "-" else Path(self._path).stat()
+            return os.path.samestat(found, path.stat()) and stat.S_ISREG(found.st_mode)
+        except OSError:  # one of both does not exist, or is not a file
+            return False
+
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
@@ -74,7 +84,7 @@ class FileSource:
         if self._lines is None:
             raise SourceBroken("the source is not open")
         rows = csv_rows if self._found_format(self._lines) == "csv" else json_rows
-        return rows(self._lines)
+        return rows(self._lines, trim=self._trim)
 
     def _found_format(self, lines: Lines) -> Format:
         if self._format is not None:

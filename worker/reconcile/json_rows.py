@@ -17,8 +17,12 @@ class _TwiceError(ValueError):
     """An object has the same field twice: either value could be meant."""
 
 
-def json_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
+def json_rows(lines: Iterable[Line], *, trim: bool = False) -> Iterator[Row | Reject]:
     """Yields every row, or its rejection, in order; blank lines are skipped.
+
+    Args:
+        lines: the lines of the source.
+        trim: remove blanks around ids and ops.
 
     Raises:
         SourceBroken: the source is one JSON array, or its last line is cut off.
@@ -32,13 +36,13 @@ def json_rows(lines: Iterable[Line]) -> Iterator[Row | Reject]:
         if line.too_long:
             yield Reject(line.number, "row", "is too long", shown(text))
             continue
-        row = _row(line.number, text)
+        row = _row(line.number, text, trim=trim)
         if not line.whole and isinstance(row, Reject) and row.field == "row":
             raise SourceBroken(f"the source is cut off: line {line.number} is incomplete")
         yield row
 
 
-def _row(line: int, text: str) -> Row | Reject:
+def _row(line: int, text: str, *, trim: bool) -> Row | Reject:
     try:
         fields = json.loads(text, object_pairs_hook=_without_repeats)
     except _TwiceError:
@@ -47,7 +51,7 @@ def _row(line: int, text: str) -> Row | Reject:
         return Reject(line, "row", "must be a JSON object", shown(text))
     if not isinstance(fields, dict):
         return Reject(line, "row", "must be a JSON object", shown(text))
-    return read_row(line, fields.get("owner"), fields.get("contact"), fields.get("op", "upsert"), text)
+    return read_row(line, fields.get("owner"), fields.get("contact"), fields.get("op", "upsert"), text, trim=trim)
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -27,12 +27,14 @@ class Line(NamedTuple):
         text: its text; bytes that are not UTF-8 become lone surrogates.
         whole: whether it has a line end; only the last line may have none.
         too_long: whether it is longer than LINE_MAX_BYTES and was cut there.
+        quotes: number of quotes in it, in what was cut off too.
     """
 
     number: int
     text: str
     whole: bool = True
     too_long: bool = False
+    quotes: int = 0
 
 
 class Lines:
@@ -79,11 +81,13 @@ class Lines:
                 whole = raw.endswith(b"\n")
                 text = raw.rstrip(b"\r\n")
                 too_long = len(text) > LINE_MAX_BYTES
+                quotes = text.count(b'"')
                 while too_long and not whole and (rest := stream.readline(_SKIP_BYTES)):
                     whole = rest.endswith(b"\n")
+                    quotes += rest.count(b'"')
             if number == 1:
                 text = text.removeprefix(b"\xef\xbb\xbf")
-            yield Line(number, text.decode("utf-8", "surrogateescape"), whole, too_long)
+            yield Line(number, text.decode("utf-8", "surrogateescape"), whole, too_long, quotes)
 
 
 class _Counted(io.RawIOBase):

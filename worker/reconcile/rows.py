@@ -23,6 +23,7 @@ _FAULTS: Final[dict[IdFault, str]] = {
     "not_utf8": "it is not UTF-8",
     "control_character": "it contains a control character",
 }
+_BLANKS: Final = "it has blanks around it, which --trim removes"
 _OPS: Final = frozenset(OPS)
 
 
@@ -60,7 +61,9 @@ class SourceBroken(ContactSyncError):  # noqa: N818 - a name that says what happ
     """The source is invalid or cannot be read to its end, so nothing can be concluded from it."""
 
 
-def read_row(line: int, owner: object, contact: object, op: object, said: object) -> Row | Reject:
+def read_row(  # noqa: PLR0913 - the parts of one row, and how to read it
+    line: int, owner: object, contact: object, op: object, said: object, *, trim: bool = False
+) -> Row | Reject:
     """Returns the row with these fields, or its rejection with the first rule that they break.
 
     Args:
@@ -69,27 +72,32 @@ def read_row(line: int, owner: object, contact: object, op: object, said: object
         contact: the contact's XC user id; None if it is missing.
         op: ``upsert`` or ``delete``.
         said: the whole row as it was read, kept if it is rejected.
+        trim: remove blanks around the fields. Otherwise an id with blanks around it is rejected: it is far more often
+            a blank after a comma, or the padding of a CHAR column, than a part of the id.
     """
     ids = []
-    for field, value in (("owner", owner), ("contact", contact)):
+    for field, given in (("owner", owner), ("contact", contact)):
+        value = given.strip() if trim and isinstance(given, str) else given
         raw = _encoded(value)
         if isinstance(raw, str):
             return Reject(line, field, f"{_ID_RULE}: {raw}", shown(said))
         ids.append(raw)
+    if trim and isinstance(op, str):
+        op = op.strip()
     if not (isinstance(op, str) and op in _OPS):
         return Reject(line, "op", "must be 'upsert' or 'delete'", shown(said))
     return Row(line, ids[0] + PAIR_SEPARATOR + ids[1], "delete" if op == "delete" else "upsert")
 
 
-def row_of(line: int, item: Sequence[object] | Mapping[str, object]) -> Row | Reject:
+def row_of(line: int, item: Sequence[object] | Mapping[str, object], *, trim: bool = False) -> Row | Reject:
     """Returns the row of a tuple (owner, contact[, op]) or of a mapping with these names, or its rejection."""
     if hasattr(item, "keys"):
         fields: Mapping[str, object] = item  # type: ignore[assignment] # an object with keys is a mapping
-        return read_row(line, fields.get("owner"), fields.get("contact"), fields.get("op", "upsert"), item)
+        return read_row(line, fields.get("owner"), fields.get("contact"), fields.get("op", "upsert"), item, trim=trim)
     if isinstance(item, str | bytes) or not hasattr(item, "__getitem__") or not 2 <= len(item) <= 3:
         return Reject(line, "row", "must be (owner, contact) or (owner, contact, op)", shown(item))
     owner, contact, op = (*item, "upsert")[:3]
-    return read_row(line, owner, contact, op, item)
+    return read_row(line, owner, contact, op, item, trim=trim)
 
 
 def shown(said: object) -> str:
@@ -109,4 +117,6 @@ def _encoded(value: object) -> bytes | str:
     if raw.isalnum() and len(raw) <= ID_MAX_BYTES:  # nearly all are ASCII letters and digits
         return raw
     fault = id_fault(raw)
-    return raw if fault is None else _FAULTS[fault]
+    if fault is not None:
+        return _FAULTS[fault]
+    return raw if value == value.strip() else _BLANKS

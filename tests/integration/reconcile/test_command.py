@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.commands import dead_letter, run, running, told
+from tests.support.commands import COMMAND, dead_letter, run, running, told
 from tests.support.fleet import Fleet, T
 from worker.reconcile import Limits, Options, TooManyDeletes, reconcile
 
@@ -217,3 +218,55 @@ def test_a_run_is_not_resumed_with_another_source(fleet: Fleet, source: Path) ->
 def test_a_time_that_does_not_fit_is_one_line(fleet: Fleet, source: Path, as_of: str) -> None:
     ran = run(fleet, "reconcile", write(source, "1,2"), "--as-of", as_of)
     assert (ran.exit_code, ran.stdout, fleet.backlog()) == (2, "", 0)
+
+
+@pytest.mark.parametrize("option", ["--diff", "--rejects"])
+@pytest.mark.parametrize("by", ["its name", "a symbolic link", "a hard link", "standard input"])
+def test_an_output_that_is_the_source_is_refused_and_the_source_stays(
+    fleet: Fleet, source: Path, tmp_path: Path, option: str, by: str
+) -> None:
+    forever(fleet)
+    confirm(fleet, *[("1", str(n), "upsert", T) for n in range(80)])
+    text, before = write(source, *[f"1,{n}" for n in range(80)]), source.read_text()
+    other = tmp_path / "other.csv"
+    if by == "a symbolic link":
+        other.symlink_to(source)
+    elif by == "a hard link":
+        other.hardlink_to(source)
+    else:
+        other = source
+    named = "-" if by == "standard input" else text
+    with (
+        source.open("rb") as file,
+        running(fleet.environment(), "reconcile", named, option, str(other), stdin=file) as ended,
+    ):
+        said = ended.communicate(timeout=60)[1]
+    assert (ended.returncode, source.read_text()) == (2, before)
+    assert f"{option} is SOURCE itself" in said
+
+
+def test_outputs_stay_as_they_were_until_the_source_was_read(fleet: Fleet, source: Path, tmp_path: Path) -> None:
+    diff = tmp_path / "diff.jsonl"
+    diff.write_text("of the last run\n")
+    source.write_text("owner,contact\n1,2")
+    assert run(fleet, "reconcile", str(source), "--diff", str(diff)).exit_code == 1
+    assert diff.read_text() == "of the last run\n"
+    assert run(fleet, "reconcile", write(source, "1,2"), "--diff", str(diff)).exit_code == 0
+    assert len(diff.read_text().splitlines()) == 1
+    both = ("--diff", str(diff), "--rejects", str(diff))
+    assert run(fleet, "reconcile", str(source), *both).exit_code == 2
+    assert "cannot be written" in run(fleet, "reconcile", str(source), "--diff", str(tmp_path)).stderr
+
+
+def test_closed_standard_input_is_one_line(fleet: Fleet) -> None:
+    for command in ("reconcile -", "emit"):
+        ended = subprocess.run(
+            ["/bin/sh", "-c", f"exec {COMMAND} {command} <&-"],
+            env={"PATH": os.environ["PATH"], **fleet.environment()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
+        assert "standard input is closed" in ended.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import sqlalchemy
 
 from tests.support.commands import run, told
 from tests.support.mariadb import mariadb, own_database
+from worker.reconcile.database import _text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,3 +119,31 @@ def test_a_query_that_mariadb_refuses_is_one_line_and_sends_nothing(
     ran = run(fleet, "reconcile", mariadb_url, "--query", query)
     assert (ran.exit_code, ran.stdout, ran.stderr.count("\n"), fleet.backlog()) == (1, "", 1, 0)
     assert says in ran.stderr
+
+
+def test_a_column_that_is_named_twice_is_refused(fleet: Fleet, url: str) -> None:
+    ended = run(
+        fleet, "reconcile", url, "--query", "select user_id as owner, friend as contact, 'x' as Contact from friends"
+    )
+    assert ended.exit_code == 1
+    assert "the column contact twice" in ended.stderr
+
+
+def test_padding_is_told_and_removed_if_asked(fleet: Fleet, url: str) -> None:
+    query = "select user_id as owner, 'padded   ' as contact from friends limit 1"
+    ended = run(fleet, "reconcile", url, "--query", query)
+    assert ended.exit_code == 1
+    assert "--trim removes" in ended.stderr
+    assert told(fleet, "reconcile", url, "--query", query, "--trim")["sent"] == 1
+
+
+def test_the_database_itself_is_no_output(fleet: Fleet, url: str) -> None:
+    file = url.removeprefix("sqlite:///")
+    assert run(fleet, "reconcile", url, "--query", QUERY, "--diff", file).exit_code == 2
+    assert told(fleet, "reconcile", url, "--query", QUERY)["sent"] == 2_500
+
+
+@pytest.mark.parametrize(("value", "read"), [("7", "7"), ("7.00", "7"), ("7.5", None), ("NaN", None)])
+def test_whole_numbers_of_a_numeric_column_are_ids(value: str, read: str | None) -> None:
+    found = _text(Decimal(value))
+    assert (found if isinstance(found, str) else None) == read

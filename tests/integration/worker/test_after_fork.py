@@ -23,7 +23,7 @@ assert runtime.of_this_process(settings) is parents, "one for a process"
 parents.flusher.run(1.0)
 if os.fork() == 0:
     mine = runtime.of_this_process(settings)
-    shared = mine is parents or mine.client is parents.client or mine.flusher is parents.flusher
+    shared = mine is parents or mine.namespace.client is parents.namespace.client or mine.flusher is parents.flusher
     mine.flusher.run(1.0)
     os._exit(9 if shared else 0)
 os._exit(os.waitstatus_to_exitcode(os.wait()[1]))

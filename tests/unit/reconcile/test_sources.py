@@ -171,7 +171,9 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         pass
 
 
-ids = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40)
+ids = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40).filter(
+    lambda id_: id_ == id_.strip()
+)
 
 
 @given(st.lists(st.tuples(ids, ids)))
@@ -190,3 +192,48 @@ def test_no_bytes_whatever_make_it_fail_otherwise(text: bytes) -> None:
     for read in (from_csv, from_json):
         with suppress(SourceBroken):
             read(b"owner,contact\n" + text)
+
+
+NOTE = "x" * 70_000
+"""Longer than one line may be."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'1,2,"{NOTE}\n3,4,delete\n"\n',
+        f'1,2,"a\n{NOTE}\n3,4,delete\n"\n',
+        '1,2,"a"b,"c\n3,4,delete\n"\n',
+        '1,2,"a' + "\n3,4,delete" * 2_000_000,
+    ],
+    ids=["its quote opens in a line too long", "a line too long within it", "after an error", "longer than a row"],
+)
+def test_what_a_quoted_field_holds_never_becomes_rows(text: str) -> None:
+    rows: list[Row | Reject] = []
+    with pytest.raises(SourceBroken):
+        rows.extend(csv_rows(Lines(io.BytesIO(f"owner,contact,op,note\n{text}".encode()))))
+    assert not [row for row in rows if isinstance(row, Row) and row.op == "delete"]
+
+
+def test_a_long_note_in_many_lines_is_one_field_of_its_row() -> None:
+    note = "3,4,delete\n" * 20_000
+    assert from_csv(f'owner,contact,note\n1,2,"{note}"\n5,6,\n'.encode()) == [
+        Row(2, b"1\x1f2", "upsert"),
+        Row(20_003, b"5\x1f6", "upsert"),
+    ]
+
+
+def test_a_row_with_an_error_and_matching_quotes_is_one_reject() -> None:
+    assert faults(from_csv(b'owner,contact,note\n1,2,"a"b\n3,4,c\n')) == [(2, "row")]
+
+
+def test_blanks_around_an_id_are_a_reject_or_removed() -> None:
+    text = b"owner,contact,op\n1, 2,upsert\n3,4 ,delete\n"
+    assert faults(from_csv(text)) == [(2, "contact"), (3, "contact")]
+    assert list(csv_rows(Lines(io.BytesIO(text)), trim=True)) == [
+        Row(2, b"1\x1f2", "upsert"),
+        Row(3, b"3\x1f4", "delete"),
+    ]
+    line = b'{"owner": "1 ", "contact": "2", "op": " delete"}\n'
+    assert faults(from_json(line)) == [(1, "owner")]
+    assert list(json_rows(Lines(io.BytesIO(line)), trim=True)) == [Row(1, b"1\x1f2", "delete")]
