@@ -193,13 +193,14 @@ def gate_ask(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any
     gate, now_ms, clock_back_ms = keys[0], redis.now_ms, int(argv[4])
     limits = FlowLimits(float(argv[2]), int(argv[3]))
     names = ("state", "generation", "attempts", "not_before", "probe_until", "moved", "limit", "limit_at", "reason")
-    fields = redis.hmget(gate, *names, "error", "lone", "paused", "pace", "flight", "requests", "seen")
-    flow = read_flow(dict(zip(_FLOW, fields[12:], strict=True)), now_ms, clock_back_ms)
+    fields = redis.hmget(gate, *names, "error", "lone", "paused", "pace", "flight", "requests", "seen", "limits")
+    flow = read_flow(dict(zip(_FLOW, fields[12:16], strict=True)), now_ms, clock_back_ms)
 
     def answer(what: bytes, wait_ms: int) -> Any:
         kept = write_flow(flow)
         redis.hdel(gate, "none")
-        redis.hset(gate, *(item for each in kept.items() for item in each), "seen", now_ms)
+        fields[16] = f"{argv[2]} {argv[3]}".encode()
+        redis.hset(gate, *(item for each in kept.items() for item in each), "seen", now_ms, "limits", fields[16])
         fields[12:15] = [bytes_of(each) for each in kept.values()]
         return [what, now_ms, wait_ms, fields]
 

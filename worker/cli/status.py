@@ -110,6 +110,7 @@ def status_lines(found: Status) -> list[str]:
         ("worker", _workers(found) if found.worker_awake else "none is awake: contact-sync worker"),
         *_done(found.totals),
     ]
+    rows.insert(3, ("pace", _pace(found)))
     if found.lost_words():
         rows.append(("lost", painted(found.lost_words(), "red") + ": contact-sync status --acknowledge"))
     if found.wrong_type_partitions:
@@ -149,6 +150,16 @@ def _dead(found: Status) -> str:
 def _done(totals: Mapping[str, int]) -> list[tuple[str, str]]:
     words = {name: f"{number:,}" for name, number in totals.items()}
     return [(name, text.format_map(words)) for name, text in _DONE]
+
+
+def _pace(found: Status) -> str:
+    """The fleet's rate, whether it binds, and the requests under way."""
+    gate = found.gate
+    rate = "no rate limit" if gate.rate is None else f"at most {gate.rate:.3g} requests a second"
+    if gate.rate_bound_ms:
+        rate += f", which has bound for {in_words(max(0, gate.now_ms - gate.rate_bound_ms) / 1000)}"
+    most = "" if gate.in_flight_limit is None else f" of at most {gate.in_flight_limit:,}"
+    return f"{rate}; {gate.in_flight:,}{most} requests under way"
 
 
 def _endpoint(found: Status) -> str:

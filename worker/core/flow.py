@@ -176,6 +176,12 @@ def read_flow(stored: Mapping[str, bytes | None], now: int, clock_back_ms: int) 
     return flow
 
 
+def read_limits(stored: bytes | None) -> FlowLimits:
+    """What the workers that asked last are configured with."""
+    rate, _, in_flight = (stored or b"0 0").partition(b" ")
+    return FlowLimits(float(rate), int(in_flight))
+
+
 def in_flight_limit(flow: Flow, limits: FlowLimits) -> int | None:
     """Most requests that may be under way; None while nothing is known of it."""
     return limits.in_flight or int(flow.concurrency.limit) or None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from worker.core.flow import FlowLimits, in_flight_limit, read_flow
+from worker.core.flow import in_flight_limit, read_flow, read_limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ CLOCK_BACK_MS: Final = 1_000
 FIELDS: Final = (
     *("state", "generation", "attempts", "not_before", "probe_until", "moved"),
     *("limit", "limit_at", "reason", "error", "lone", "paused"),
-    *("pace", "flight", "requests", "seen"),
+    *("pace", "flight", "requests", "seen", "limits"),
 )
 """The fields of the stored gate that `read_snapshot` needs, as gate_ask.lua returns them."""
 
@@ -130,13 +130,12 @@ class Permit(NamedTuple):
     single_rejections: int
 
 
-def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int, limits: FlowLimits) -> GateSnapshot:
+def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
     """What the stored gate means at this time.
 
     Args:
         stored: each of `FIELDS` with its value, None if it is missing.
         now_ms: the present by Redis' clock (Unix ms).
-        limits: what is configured of rate and requests under way.
     """
 
     def number(name: str) -> int:
@@ -151,6 +150,7 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int, limits: FlowL
     state = "held" if paused_ms else read_state(stored["state"])
     limit = stored["limit"]
     flow = read_flow(stored, now_ms, CLOCK_BACK_MS)
+    limits = read_limits(stored["limits"])
     if state == "ok":
         wait_ms = math.ceil(flow.pace.wait_ms(now_ms, limits.rate))
     return GateSnapshot(

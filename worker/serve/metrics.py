@@ -86,6 +86,18 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         lambda status: status.gate.wait_ms / 1000,
     ),
     ("gate_failed_attempts", "Failed requests to the endpoint in a row.", lambda status: status.gate.attempts),
+    ("endpoint_rate", "Most requests a second; 0 if there is no limit.", lambda status: status.gate.rate or 0.0),
+    (
+        "endpoint_rate_bound_seconds",
+        "Time for which the rate has bound without a pause; 0 if it does not bind.",
+        lambda status: (status.gate.now_ms - status.gate.rate_bound_ms) / 1000 if status.gate.rate_bound_ms else 0.0,
+    ),
+    (
+        "endpoint_in_flight_limit",
+        "Most requests that may be under way at once; 0 if there is no limit yet.",
+        lambda status: status.gate.in_flight_limit or 0,
+    ),
+    ("endpoint_in_flight", "Requests that are under way.", lambda status: status.gate.in_flight),
     ("paused", "Whether an operator has paused deliveries.", lambda status: bool(status.gate.paused_ms)),
 )
 

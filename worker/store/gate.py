@@ -45,7 +45,7 @@ class Gate:
             redis.RedisError: Redis does not answer, or refuses.
         """
         found, time = all_checked(round_trip(self._client, [("HMGET", self._key, *FIELDS), ("TIME",)]))
-        return read_snapshot(dict(zip(FIELDS, found, strict=True)), time_ms(time), self._limits)
+        return read_snapshot(dict(zip(FIELDS, found, strict=True)), time_ms(time))
 
     def ask(self, life_seconds: float) -> Place:
         """Takes a place for the request of a round that begins; `report` or `leave` must free it.
@@ -59,7 +59,7 @@ class Gate:
         token = self._token()
         args = [token, int(life_seconds * 1000), *self._limits, CLOCK_BACK_MS]
         answer, now_ms, wait_ms, found = self._run(scripts.GATE_ASK, args)
-        view = read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms, self._limits)
+        view = read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms)
         if answer == b"go":
             return Place(view._replace(wait_ms=0), token, view.wait_ms)
         return Place(view._replace(wait_ms=max(1, wait_ms, view.wait_ms if answer == b"closed" else 0)), "", 0)

@@ -102,6 +102,8 @@ function showGate({endpoint}, retry) {
   if (endpoint.reason) rows.push(["reason", endpoint.reason]);
   if (endpoint.paused_since) rows.push(["paused since", clock(endpoint.paused_since)]);
   else if (endpoint.state !== "ok") rows.push(["next try", retry > 0 ? `in ${duration(retry)}` : "now"]);
+  rows.push(["rate", endpoint.rate === null ? "no limit" : `at most ${endpoint.rate} requests a second`]);
+  rows.push(["under way", endpoint.in_flight_limit === null ? count(endpoint.in_flight) : `${count(endpoint.in_flight)} of at most ${count(endpoint.in_flight_limit)}`]);
   if (endpoint.attempts) rows.push(["attempts failed", count(endpoint.attempts)]);
   rows.push(["last error", endpoint.last_error ?? "none"]);
   facts($("gate"), rows);

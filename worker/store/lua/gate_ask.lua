@@ -9,16 +9,18 @@
 local gate, token = KEYS[1], ARGV[1]
 local most, most_under_way, clock_back_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local fields = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'not_before', 'probe_until', 'moved', 'limit',
-  'limit_at', 'reason', 'error', 'lone', 'paused', 'pace', 'flight', 'requests', 'seen')
+  'limit_at', 'reason', 'error', 'lone', 'paused', 'pace', 'flight', 'requests', 'seen', 'limits')
 local time = redis.call('TIME')
 local now = math.floor(time[1] * 1000 + time[2] / 1000)
 local pace, flight, requests = known_flow(fields[13], fields[14], fields[15], fields[16], now, clock_back_ms)
 
 local function answer(what, wait_ms)
   fields[13], fields[14], fields[15] = written(pace, PACE), written(flight, FLIGHT), requests
+  fields[17] = ARGV[3] .. ' ' .. ARGV[4] -- whoever only looks knows by it what the workers are configured with
   -- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
   redis.call('HDEL', gate, 'none')
-  redis.call('HSET', gate, 'pace', fields[13], 'flight', fields[14], 'requests', requests, 'seen', number(now))
+  redis.call('HSET', gate, 'pace', fields[13], 'flight', fields[14], 'requests', requests, 'seen', number(now),
+    'limits', fields[17])
   return { what, now, wait_ms, fields }
 end
 
