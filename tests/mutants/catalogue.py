@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tests.mutants.answers import ANSWERS
+from tests.mutants.pace import PACE
 from tests.mutants.rules import RULES
 from tests.mutants.steps import STEPS
 from tests.mutants.surroundings import SURROUNDINGS
@@ -12,4 +13,4 @@ from tests.mutants.surroundings import SURROUNDINGS
 if TYPE_CHECKING:
     from tests.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS)
+MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE)

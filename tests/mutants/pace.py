@@ -1,0 +1,66 @@
+"""Bugs in the fleet's rate and in the places of its requests under way."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant, Patch
+
+RATE: Final = "worker/core/rate.py"
+FLOW: Final = "worker/core/flow.py"
+LUA: Final = "worker/store/lua/pace.lua"
+REPORT: Final = "worker/store/lua/gate_report.lua"
+GATE: Final = "worker/store/gate.py"
+
+PACE: Final = (
+    Mutant(
+        "rate_raised_unbound",
+        "the rate is raised in every second in which something is confirmed, whether it binds or not",
+        (
+            Patch(
+                RATE,
+                "        if binds:\n            self._raise",
+                "        if self.confirmed > 0:\n            self._raise",
+            ),
+            Patch(LUA, "  if binds then\n", "  if pace.confirmed > 0 then\n"),
+        ),
+        unit=("tests/unit/core/test_rate.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "rate_of_each_process",
+        "each process keeps a pace and places of its own",
+        (
+            Patch(
+                GATE,
+                "self._run(scripts.GATE_ASK, args)",
+                'scripts.run_one(self._client, scripts.Call(scripts.GATE_ASK, [f"{self._key}:{id(self)}"], args))',
+            ),
+        ),
+        integration=("tests/integration/store/test_gate_flow.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "places_of_the_dead",
+        "the place of a request whose process died is never free again",
+        (
+            Patch(FLOW, "    while first < len(requests) and int(", "    while not requests and int("),
+            Patch(LUA, "  while first < #requests and ", "  while requests == '' and "),
+        ),
+        integration=("tests/integration/store/test_gate_flow.py",),
+    ),
+    Mutant(
+        "rate_lowered_by_each_429",
+        "every 429 lowers the rate, not one for each generation of the gate",
+        (
+            Patch(
+                LUA.replace("pace", "gate_report"),
+                "what == 'limited' and current and state",
+                "what == 'limited' and state",
+            ),
+            Patch(FLOW, "return limited and open_and_current and self", "return limited and self"),
+        ),
+        integration=("tests/integration/store/test_gate_flow.py",),
+        simulated=False,
+    ),
+)
