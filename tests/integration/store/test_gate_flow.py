@@ -66,8 +66,10 @@ def test_the_429s_of_one_generation_lower_the_rate_once_and_close_nothing(fleet:
     for _ in range(20):
         place = gate.ask(LIFE_SECONDS)
         gate.report(0, "confirmed", left=Left(place.token, latency_ms=1.0))
-    for _ in range(8):
+    under_way = [gate.ask(LIFE_SECONDS) for _ in range(3)]
+    for place in under_way:
         gate.report(0, "limited", delay_seconds=60, left=Left(wait_ms=100))
+        gate.report(0, "confirmed", left=Left(place.token, latency_ms=1.0))  # it was let out before
     view = gate.snapshot()
     assert (view.state, view.generation, view.rate) == ("ok", 1, 10.0)
 
