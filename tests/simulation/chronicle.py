@@ -48,6 +48,8 @@ class Chronicle:
         self._model = model
         self._now_ms = now_ms
         self._mono_us = mono_us
+        self._places: dict[str, tuple[int, int]] = {}  # of each request: since when, and until when (monotonic)
+        self._went: dict[str, int] = {}
         self._last_settles: dict[int, Sequence[Any]] = {}
 
     def watch(self, actor: Actor, ops: Sequence[Op], replies: Sequence[Any], world: World) -> None:
@@ -63,9 +65,35 @@ class Chronicle:
             elif name == "HMGET" and args[0] == _KEYS.gate:
                 actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
 
-    def _asked(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
+    def _asked(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         actor.request, actor.read_from = None, {}  # each round begins by asking the gate for a place
         actor.looked, actor.looked_us = reply[3][0] or b"ok", self._mono_us()
+        if reply[0] == b"go" and actor.looked == b"ok":
+            self._check_flow(args)
+
+    def _check_flow(self, args: Sequence[Any]) -> None:
+        """A place was given: the whole fleet never has more than is configured, in a second or at once."""
+        token, life_ms, rate, in_flight = args[1:5]
+        now_us = self._mono_us()
+        self._places = {each: place for each, place in self._places.items() if place[1] > now_us}
+        self._went = {each: at_us for each, at_us in self._went.items() if at_us > now_us - 1_000_000}
+        self._places[token] = now_us, now_us + 1000 * (life_ms - 1)
+        self._went[token] = now_us
+        if rate > 0 and len(self._went) > rate + 2:
+            raise Broken(f"{len(self._went)} requests in a second, of at most {rate:g}")
+        if in_flight > 0 and len(self._places) > in_flight:
+            raise Broken(f"{len(self._places)} requests under way, of at most {in_flight}")
+
+    def _reported(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:
+        token = args[8]
+        self._places.pop(token, None)
+        if args[2] == "unused":
+            self._went.pop(token, None)
+
+    def forget_places(self) -> None:
+        """Redis' clock jumped: which places are over by it is not known here."""
+        self._places.clear()
+        self._went.clear()
 
     def _entered(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
         actor.probes = reply[0] == b"probe"
@@ -222,6 +250,7 @@ _WATCHED: Final = {
     scripts.SETTLE.sha: Chronicle._settled,  # noqa: SLF001 - its own
     scripts.MARK_LATE.sha: Chronicle._marked,  # noqa: SLF001
     scripts.GATE_ASK.sha: Chronicle._asked,  # noqa: SLF001
+    scripts.GATE_REPORT.sha: Chronicle._reported,  # noqa: SLF001
     scripts.GATE_ENTER.sha: Chronicle._entered,  # noqa: SLF001
     scripts.REDRIVE.sha: Chronicle._redriven,  # noqa: SLF001
     scripts.PURGE.sha: Chronicle._purged,  # noqa: SLF001

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from producers.contract.keys import Keys
 from tests.simulation.actors import Actor, SimulatedTicker, redriving, ticking, working
@@ -28,7 +28,14 @@ PARTITIONS = 2
 
 
 @cache
-def settings_of(readd: Readd, batch_size: int, ledger_seconds: float, linger_seconds: float) -> WorkerSettings:
+def settings_of(  # noqa: PLR0913, PLR0917 - what a world is configured with
+    readd: Readd,
+    batch_size: int,
+    ledger_seconds: float,
+    linger_seconds: float,
+    rate: float | Literal["auto"] = "auto",
+    in_flight: int | Literal["auto"] = "auto",
+) -> WorkerSettings:
     """Short waits, small batches: much happens in few steps."""
     return WorkerSettings(
         namespace=KEYS.namespace,
@@ -42,6 +49,9 @@ def settings_of(readd: Readd, batch_size: int, ledger_seconds: float, linger_sec
         late_seconds=2.0,
         backoff_base_seconds=0.1,
         backoff_max_seconds=0.8,
+        retry_after_max_seconds=1.0,
+        rate=rate,
+        in_flight=in_flight,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from traceback import extract_tb
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from tests.proof.history import History, Left, Sent, Violation
 from tests.proof.oracle import judge
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 HEALING_STEPS: Final = 4_000
 """Steps within which a healed world comes to rest; one that needs more has lost something."""
 
+_RATES: Final[tuple[float | Literal["auto"], ...]] = ("auto", "auto", 5.0)
+_IN_FLIGHT: Final[tuple[int | Literal["auto"], ...]] = ("auto", "auto", 1)
 _PATIENCE_STEPS: Final = 1_000
 _DOZE_US: Final = 200_000
 _DAY_US: Final = 86_400_000_000
@@ -75,7 +77,12 @@ class _Life:
         self._readd: Readd = "absorb" if chance.one_in(5) else "resend"
         self._ledger_seconds = chance.one_of((3600.0, 1.0, 2.0))
         settings = settings_of(
-            self._readd, chance.one_of((5, 2, 1, 50)), self._ledger_seconds, linger_seconds=chance.one_of((0.0, 0.3))
+            self._readd,
+            chance.one_of((5, 2, 1, 50)),
+            self._ledger_seconds,
+            chance.one_of((0.0, 0.3)),
+            chance.one_of(_RATES),
+            chance.one_of(_IN_FLIGHT),
         )
         self._batch_size = settings.batch_size
         self._fleet = Fleet(world, settings)

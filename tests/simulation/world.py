@@ -112,6 +112,7 @@ class World:
                 act()
             self._jumped_us = self.mono_us
         self.chronicle.forget_expired()
+        self.chronicle.forget_places()
         self.now_us += us
         self.tell("Redis' clock jumps by {} ms", us // 1000)
 
