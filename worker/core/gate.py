@@ -105,11 +105,14 @@ class Place(NamedTuple):
         view: the gate; closed if there is no place for a request now.
         token: names the place that was taken for the round's request, empty if none was.
         next_ms: time until the next request may go out after this one.
+        absorbs: whether logs are to be absorbed meanwhile: if the rate binds. A place among those under way is free
+            again before that would pay.
     """
 
     view: GateSnapshot
     token: str
     next_ms: int
+    absorbs: bool = True
 
 
 class Permit(NamedTuple):

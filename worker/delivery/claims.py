@@ -113,7 +113,7 @@ class Claims:
             redis.RedisError: Redis does not answer, or refuses; leases that were claimed expire.
         """
         asked = self._monotonic()
-        gate, token, next_ms = self._gate.ask(self._lease_seconds)
+        gate, token, next_ms, absorbs = self._gate.ask(self._lease_seconds)
         answered = self._monotonic()
         waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
@@ -122,7 +122,7 @@ class Claims:
             run.leases = []
         if not run.leases:
             run.ends = self._monotonic() + STAY_SECONDS
-        if not waits or answered >= run.absorbs:
+        if not waits or (absorbs and answered >= run.absorbs):
             self._fill_up(run, gate, limit)
         found = bool(run.leases)
         self._release_short(run)

@@ -62,7 +62,12 @@ class Gate:
         view = read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms)
         if answer == b"go":
             return Place(view._replace(wait_ms=0), token, view.wait_ms)
-        return Place(view._replace(wait_ms=max(1, wait_ms, view.wait_ms if answer == b"closed" else 0)), "", 0)
+        return Place(
+            view._replace(wait_ms=max(1, wait_ms, view.wait_ms if answer == b"closed" else 0)),
+            "",
+            0,
+            answer != b"in_flight",
+        )
 
     def enter(self, token: str, probe_seconds: float, generation: int | None = None) -> Permit:
         """Asks to send; a closed gate lets one probe at a time through.
