@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from producers.contract.change import ContactChange
 from producers.contract.query import Query, ask
 from producers.protocol import ProducerProtocol
+from producers.send.fork import renew_in_children
 from producers.send.intake import Intake
 from producers.send.steps import Block, Exchange, Sleep, Take, run
 from producers.send.transport import connect, exchange
@@ -63,9 +64,18 @@ class ContactProducer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         chosen = producer_settings(url, settings)
-        self._client = connect(chosen.redis_url) if client is None else client
+        self._url = chosen.redis_url
+        self._client = connect(self._url) if client is None else client
         self._owns_client = client is None
+        self._inherited: list[redis.Redis] = []
+        renew_in_children(self)
         self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)
+
+    def renew_after_fork(self) -> None:
+        """Opens connections of its own in a child process. A client that was passed in stays: it is the caller's."""
+        if self._owns_client:
+            self._inherited.append(self._client)  # neither used nor closed: its sockets are the parent's
+            self._client = connect(self._url)
 
     def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
         """Reports that ``contact`` is a contact of ``owner``, new or changed.

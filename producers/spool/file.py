@@ -17,6 +17,9 @@ BUSY_SECONDS: Final = 10.0
 """How long to wait while another process writes; an append takes milliseconds."""
 
 _LOG_BYTES: Final = 4 * 1024 * 1024  # the write-ahead log beside the file is cut back to this size
+RESERVE_BYTES: Final = 2 * _LOG_BYTES
+"""Largest size of the reserve: removing changes writes to the log, and then moves what the log holds into the file."""
+
 _APPLICATION_ID: Final = 0x4373_7031  # marks a file as our spool, in this format
 
 _CREATE: Final = (
@@ -58,8 +61,43 @@ def create(path: Path) -> None:
         OSError: it cannot be created.
     """
     # An existing file is not opened here: closing it would release the locks that this process may hold on it.
+    # A link that points at nothing counts as existing, so what it points at is created.
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def hold_reserve(path: Path, max_bytes: int) -> None:
+    """Allocates the reserve beside the spool, if it is not there: a full disk then still has room to drain the spool.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    reserve = reserve_of(path)
+    create(reserve)
+    with reserve.open("r+b") as file:
+        size = min(RESERVE_BYTES, 2 * max_bytes)
+        if os.fstat(file.fileno()).st_size < size:
+            try:
+                file.write(b"\0" * size)  # written, because a hole would allocate nothing
+                file.flush()
+            except OSError:
+                file.truncate(0)
+                raise
+
+
+def release_reserve(path: Path) -> bool:
+    """Frees the reserve; returns whether there was one."""
+    try:
+        held = reserve_of(path).stat().st_size > 0
+        reserve_of(path).unlink()
+    except OSError:
+        return False
+    return held
+
+
+def reserve_of(path: Path) -> Path:
+    """Returns the path of the reserve of a spool."""
+    return path.with_name(f"{path.name}-reserve")
 
 
 def busy(error: sqlite3.Error) -> bool:

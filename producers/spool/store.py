@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producers.contract.change import ContactChange
-from producers.contract.errors import SettingsError, SpoolError
-from producers.spool.file import busy, create, open_spool
+from producers.contract.errors import InvalidChange, SettingsError, SpoolError
+from producers.spool.file import busy, create, hold_reserve, open_spool, release_reserve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +34,12 @@ _AFTER: Final = (
 
 # A connection inherited through a fork must be neither used nor closed, so it is kept from garbage collection.
 _inherited: list[sqlite3.Connection] = []
+
+_SQLITE: Final = threading.RLock()
+"""Held by the thread that is inside SQLite. A fork waits for it: SQLite has locks of its own, which a child would find
+held for ever if another thread was inside SQLite at that moment."""
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(before=_SQLITE.acquire, after_in_parent=_SQLITE.release, after_in_child=_SQLITE.release)
 
 
 class Spooled(NamedTuple):
@@ -63,12 +69,13 @@ class Spool:
     def __init__(self, path: str | os.PathLike[str], namespace: str, max_bytes: int = SPOOL_BYTES) -> None:
         if max_bytes < SPOOL_MIN_BYTES:
             raise SettingsError(f"spool_bytes must be {SPOOL_MIN_BYTES} or more, not {max_bytes}")
-        self.path: Final = Path(path).absolute()
+        self.path: Final = Path(os.path.realpath(path))  # SQLite's own files lie beside it, not beside a link
         self._namespace = namespace
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._reserved = False
         self._pid = os.getpid()
-        self._connection: sqlite3.Connection | None = open_spool(self.path, namespace, max_bytes)
+        with _SQLITE:
+            self._connection: sqlite3.Connection | None = open_spool(self.path, namespace, max_bytes)
 
     def append(self, changes: Iterable[ContactChange]) -> None:
         """Appends stamped changes, all or none; when this returns they are on the disk.
@@ -77,17 +84,27 @@ class Spool:
             SpoolError: it failed, and none of them is in the spool.
         """
         rows = [tuple(getattr(change, field) for field in _FIELDS) for change in changes]
+        if not self._reserved:
+            with suppress(OSError):  # without room for it, changes are still better kept than refused
+                hold_reserve(self.path, self._max_bytes)
+            self._reserved = True
         with self._transaction() as connection:
             connection.executemany(_APPEND, rows)
 
     def remove(self, seqs: Iterable[int]) -> None:
-        """Removes changes that are in the log.
+        """Removes changes that are in the log. If the disk is full, it frees the reserve for that.
 
         Raises:
             SpoolError: it failed, and all of them are still there.
         """
-        with self._transaction() as connection:
-            connection.executemany("DELETE FROM changes WHERE seq = ?", [(seq,) for seq in seqs])
+        gone = [(seq,) for seq in seqs]
+        try:
+            self._remove(gone)
+        except SpoolError as error:
+            if not (error.full and release_reserve(self.path)):
+                raise
+            self._reserved = False
+            self._remove(gone)
 
     def after(self, seq: int, limit: int) -> list[Spooled]:
         """Returns the oldest changes after a number, in order.
@@ -97,10 +114,17 @@ class Spool:
         """
         with self._connected() as connection:
             rows = connection.execute(_AFTER, (seq, limit)).fetchall()
-        # They were checked when they were first sent, and are not checked again.
-        return [
-            Spooled(row[0], ContactChange.model_construct(**dict(zip(_FIELDS, row[1:], strict=True)))) for row in rows
-        ]
+        changes, invalid = [], []
+        for number, *values in rows:
+            try:
+                changes.append(Spooled(number, ContactChange(**dict(zip(_FIELDS, values, strict=True)))))
+            except (InvalidChange, TypeError):
+                invalid.append((number,))
+        if invalid:
+            self._set_aside(invalid)
+        if rows and not changes:
+            return self.after(rows[-1][0], limit)
+        return changes
 
     def holds_any(self) -> bool:
         """Returns whether any change waits, of any process.
@@ -120,6 +144,17 @@ class Spool:
         """Returns True even if no change waits."""
         return True
 
+    def set_aside(self) -> int:
+        """Returns how many rows no producer can have written: they are kept in the table ``invalid``, and not sent.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        with self._connected() as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'invalid'").fetchone():
+                return 0
+            return int(connection.execute("SELECT count(*) FROM invalid").fetchone()[0])
+
     @contextmanager
     def claim(self) -> Iterator[bool]:
         """Holds the right to forward, which only one holder has among all processes; False if another holds it.
@@ -131,28 +166,34 @@ class Spool:
         """
         path = self.path.with_name(f"{self.path.name}-forward")
         try:
-            create(path)
-            lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            with _SQLITE:
+                create(path)
+                lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise SpoolError(f"the spool {self.path} cannot be forwarded: {error}") from error
         try:
             yield self._locked(lock)
         finally:
-            lock.close()
+            with _SQLITE:
+                lock.close()
 
     def close(self) -> None:
         """Closes the file; its changes stay. The next use opens it again."""
-        with self._lock:
+        with _SQLITE:
             if self._connection is not None and self._pid == os.getpid():
                 self._connection.close()
                 self._connection = None
 
     def _locked(self, lock: sqlite3.Connection) -> bool:
         try:
-            lock.execute("BEGIN EXCLUSIVE")
+            with _SQLITE:
+                lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.Error as error:
             if busy(error):
                 return False
+            if release_reserve(self.path):  # a full disk refuses even the lock
+                self._reserved = False
+                return self._locked(lock)
             raise SpoolError(f"the spool {self.path} cannot be forwarded: {error}") from error
         return True
 
@@ -160,7 +201,7 @@ class Spool:
     def _connected(self) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
             self._begin_after_fork()
-        with self._lock:
+        with _SQLITE:
             try:
                 if self._connection is None:
                     self._connection = open_spool(self.path, self._namespace, self._max_bytes)
@@ -171,6 +212,16 @@ class Spool:
                 raise SpoolError(f"the spool {self.path} {words}", full=full) from error
             except SettingsError as error:
                 raise SpoolError(str(error)) from error
+
+    def _remove(self, seqs: list[tuple[int]]) -> None:
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM changes WHERE seq = ?", seqs)
+
+    def _set_aside(self, seqs: list[tuple[int]]) -> None:
+        with self._transaction() as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS invalid AS SELECT * FROM changes WHERE 0")
+            connection.executemany("INSERT INTO invalid SELECT * FROM changes WHERE seq = ?", seqs)
+            connection.executemany("DELETE FROM changes WHERE seq = ?", seqs)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -189,5 +240,4 @@ class Spool:
         if self._connection is not None:
             _inherited.append(self._connection)
         self._connection = None
-        self._lock = threading.Lock()  # another thread of the parent may have held it
         self._pid = os.getpid()

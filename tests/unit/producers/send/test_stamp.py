@@ -81,12 +81,12 @@ def test_a_clock_that_went_back_holds_the_stamp_and_stops_nobody() -> None:
     clock = Clock()
     stamper = Stamper(clock)
     before = stamper.stamp("1", "2")
-    clock.ms -= 3_600_000
+    clock.ms -= 240_000
     assert stamper.stamp("2", "1") == before
     assert stamper.ahead_seconds() == 0
     for repeat in range(1, 100):
         assert stamper.stamp("1", "2") == before + repeat
-        assert clock.wait_for(stamper) == 1  # what one pair always takes, not the hour
+        assert clock.wait_for(stamper) == 1  # what one pair always takes, not the four minutes
     clock.ms += 7_200_000
     assert stamper.stamp("1", "2") == clock.ms
 
@@ -110,3 +110,16 @@ def test_threads_never_give_one_pair_the_same_stamp_twice() -> None:
     for thread in threads:
         thread.join()
     assert len(set(stamps)) == 16_000
+
+
+NOW_MS = 1_795_460_847_757
+
+
+@pytest.mark.parametrize("ahead_seconds", [301, 3600, 10**9])
+def test_a_clock_that_was_far_ahead_once_taints_no_later_stamp(ahead_seconds: int) -> None:
+    times = iter([NOW_MS / 1000 + ahead_seconds, NOW_MS / 1000, NOW_MS / 1000, NOW_MS / 1000 + 0.001])
+    stamper = Stamper(lambda: next(times))
+    assert stamper.stamp("1", "2") == NOW_MS + ahead_seconds * 1000
+    assert stamper.stamp("1", "3") == NOW_MS
+    assert stamper.ahead_seconds() == 0
+    assert stamper.stamp("1", "3") == NOW_MS + 1

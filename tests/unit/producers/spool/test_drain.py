@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
+import subprocess
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import fakeredis
@@ -342,3 +346,63 @@ def test_whatever_redis_refuses_no_change_is_lost_or_overtaken(
         assert set(first_seen) == {each.at for each in said if (each.owner, each.contact) == pair}
         newest = max(first_seen, key=lambda at: at or 0)
         assert last[-1].at == newest  # a reader that only looks at the order of arrival ends with the newest
+
+
+def test_a_row_that_no_producer_wrote_is_set_aside_and_blocks_nobody(server: fakeredis.FakeServer, path: Path) -> None:
+    spool = Spool(path, "ns")
+    spool.append([ContactChange(owner="1", contact=str(n), op="upsert", at=T) for n in range(3)])
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE changes SET op = 'rename' WHERE contact = '0'")
+        file.execute("UPDATE changes SET owner = '' WHERE contact = '1'")
+    file.close()
+    with ContactProducer(settings=SETTINGS, client=fakeredis.FakeRedis(server=server), spool=path) as producer:
+        assert producer.forward().left == 0
+        producer.delete("1", "2", at=T + 1)
+    assert [contact for contact, *_ in log_of(server, "1")] == [b"2", b"2"]
+    assert (spool.set_aside(), len(spool)) == (2, 0)
+
+
+def test_behind_a_dangling_link_it_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with pytest.MonkeyPatch.context():
+        before = os.umask(0o022)
+        try:
+            Spool(tmp_path / "link", "ns").append([ContactChange(owner="1", contact="2", op="upsert", at=T)])
+        finally:
+            os.umask(before)
+    assert {each.name: each.stat().st_mode & 0o777 for each in tmp_path.glob("target*")} == dict.fromkeys(
+        ("target", "target-wal", "target-shm", "target-reserve"), 0o600
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+def test_a_spool_that_filled_its_disk_drains_when_redis_is_back(server: fakeredis.FakeServer, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        server.connected = False
+        client = fakeredis.FakeRedis(server=server)
+        with ContactProducer(settings=SETTINGS, client=client, spool=disk / "spool") as producer:
+            spooled = 0
+            with suppress(NotAccepted):
+                for first in range(0, 10_000_000, 1_000):
+                    producer.send(
+                        [
+                            ContactChange(owner="1", contact=f"{n:0200}", op="upsert", at=T)
+                            for n in range(first, first + 1_000)
+                        ]
+                    )
+                    spooled += 1_000
+            (disk / "other").write_bytes(b"x" * shutil.disk_usage(disk).free)
+            server.connected = True
+            time.sleep(0.6)  # the producer's cooldown
+            assert producer.forward().left == 0
+            producer.delete("1", "2")
+        assert len(log_of(server, "1")) > spooled > 1_000
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
