@@ -125,7 +125,7 @@ class Flow:
         """
         under_way = self.under_way()
         there = self.end(left.token) if left.token else False
-        if there and left.unused:
+        if there and left.unused and open_and_current:  # another generation's place was taken at another rate, or none
             self.pace.give_back(limits.rate)
         elif there and left.latency_ms is not None:
             self.pace.confirm(now, limits.rate)

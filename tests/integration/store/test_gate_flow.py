@@ -94,3 +94,13 @@ def test_a_moved_gate_lets_out_no_request_that_was_begun_before(fleet: Fleet) ->
     assert gate.enter("a probe", 10.0).probe
     gate.report(1, "confirmed")
     assert not gate.enter(place.token, 10.0, place.view.generation).go
+
+
+def test_places_that_were_taken_before_the_rate_was_learned_shorten_no_rest(fleet: Fleet) -> None:
+    gate, _ = gates(fleet)
+    first, *others = [gate.ask(LIFE_SECONDS) for _ in range(4)]
+    gate.report(0, "confirmed", left=Left(first.token, latency_ms=1.0))
+    gate.report(0, "limited", left=Left(wait_ms=1_500))
+    for place in others:
+        gate.report(0, "unused", left=Left(place.token, unused=True))
+    assert 1_400 <= gate.snapshot().wait_ms <= 2_000

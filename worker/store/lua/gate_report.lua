@@ -29,7 +29,7 @@ local under_way, there = #requests / ENTRY, false
 if token ~= '' then
   requests, there = without(requests, token)
 end
-if there and what == 'unused' then
+if there and what == 'unused' and current and state == 'ok' then
   pace_give_back(pace, most)
 elseif there and ARGV[9] ~= '' then
   pace_confirm(pace, now_ms, most)
