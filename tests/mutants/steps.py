@@ -159,7 +159,7 @@ STEPS: Final = (
         (
             Patch(
                 "worker/core/settlement.py",
-                "elif mark is not None and mark[1].until_ms <= act.begun_ms:",
+                "elif mark is not None and mark[1].until_ms <= result.begun_ms:",
                 "elif mark is not None:",
             ),
         ),

@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from worker.core.linger import Linger
 
 ABSORB_ENTRIES: Final = 1_000
-"""While the endpoint is away a log as long as this is read and joined, so that memory grows by pairs, not by events."""
+"""While the endpoint is away, a log of this length is read and joined, so that memory grows by pairs, not by events."""
 
 ABSORB_SECONDS: Final = 5.0
-"""And so is one whose oldest entry is as old as this, so that malformed entries do not wait for the endpoint."""
-
+"""And so is a log whose oldest entry is this old, so that malformed entries do not wait for the endpoint."""
 
 ABSORB_READ: Final = 5_000
 """Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
@@ -29,13 +28,15 @@ class PartitionBacklog:
 
     Attributes:
         partition: its number.
-        leased: somebody works on it.
-        oldest_ms: time of the oldest entry in its log, 0 where it is empty; 1 where the clock went back behind it.
-        delete_ms: time of the oldest delete in its log, 0 where none was found: only logs that linger are searched.
-        entries: how many entries its log holds.
-        pending: how many pairs were read and are not confirmed.
-        dead: how many dead letters it has, as far as entries wait that may become more.
-        late_due_ms: when its next late mark can be judged, 0 where there is none.
+        leased: whether a worker holds it.
+        oldest_ms: time of the oldest entry in its log (Unix ms), 0 if the log is empty; 1 if the clock went back
+            behind it.
+        delete_ms: time of the oldest delete in its log (Unix ms), 0 if none was found: only lingering logs are
+            searched.
+        entries: number of entries in its log.
+        pending: number of pairs that were read and are not confirmed.
+        dead: number of its dead letters; counted only if its log has entries.
+        late_due_ms: when its next late mark can be judged (Unix ms), 0 if there is none.
     """
 
     partition: int
@@ -47,17 +48,16 @@ class PartitionBacklog:
     dead: int = 0
     late_due_ms: int = 0
 
-    def due_ms(self, view: GateSnapshot, linger: Linger, batch_size: int) -> int | None:
-        """When the partition is due by itself (Unix ms, in the past if it is now), None while nothing makes it so.
+    def due_ms(self, gate: GateSnapshot, linger: Linger, batch_size: int) -> int | None:
+        """When the partition is due by itself (Unix ms, in the past if it is due now), None if nothing makes it due.
 
-        Due is: the oldest entry is older than linger, or the oldest delete than its own, or a full batch waits, or
-        something is pending or to be repaired and the gate is not closed; while it is closed, a log that wants to be
-        absorbed.
+        It is due if its oldest entry has lingered, if its oldest delete has, if a full batch waits, or if something is
+        pending or to be repaired. While the gate is closed, it is due only if its log must be absorbed.
         """
-        if view.closed:
-            full = view.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
+        if gate.closed:
+            full = gate.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
             if full or not self.oldest_ms:
-                return None  # where a read might not fit into the dead letters, only probes find out
+                return None  # what is read might not fit into the dead letters: only a probe finds out
             return (
                 0
                 if self.entries >= ABSORB_ENTRIES
@@ -75,13 +75,13 @@ class PartitionBacklog:
 
 @dataclass(slots=True)
 class Survey:
-    """One look over all partitions.
+    """One scan over all partitions.
 
     Attributes:
-        now_ms: when it was taken, by Redis' clock (Unix ms); 0 where nothing waits.
+        now_ms: when it was taken, by Redis' clock (Unix ms); 0 if nothing waits.
         waiting: the partitions in which something waits.
-        strange: partitions in which a key of another type stands in the log's place.
-        inbox: an entry lies in the inbox; only a look that may block asks for it.
+        wrong_type: partitions whose log's key has the wrong type.
+        inbox: whether the inbox has an entry; only a scan that may block looks for it.
     """
 
     now_ms: int

@@ -1,4 +1,4 @@
-"""Which records go into one request, and its body (pure)."""
+"""Chooses the records of one request, and writes its body (pure)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Batch:
     """The records of one request.
 
     Attributes:
-        chosen: for each stretch, in their order, the pairs whose verdict's record is in it.
-        repairs: for each stretch the pairs whose confirmed outcome is sent once more.
-        upserts: pairs to be upserted; they stand before the deletes.
-        deletes: pairs to be deleted.
+        chosen: for each slice, in their order, the pairs whose verdict's record is in the request.
+        repairs: for each slice, the pairs whose confirmed outcome is sent again.
+        upserts: pairs to upsert; they come before the deletes.
+        deletes: pairs to delete.
     """
 
     chosen: tuple[frozenset[bytes], ...]
@@ -31,19 +31,19 @@ class Batch:
 
     @property
     def records(self) -> int:
-        """How many records the request has."""
+        """Number of records in the request."""
         return len(self.upserts) + len(self.deletes)
 
     def body(self) -> bytes:
-        """The request's JSON body (CONTRACT section 1): a pair at most once, upserts before deletes (3.5)."""
+        """The request's JSON body (contract, section 1): a pair at most once, upserts before deletes (3.5)."""
         upserts, deletes = _records(self.upserts, b'"}'), _records(self.deletes, b'","isDeleted":true}')
         return b'{"contacts":[%b%b%b]}' % (upserts, b"," if upserts and deletes else b"", deletes)
 
 
 def _records(pairs: tuple[bytes, ...], end: bytes) -> bytes:
-    """The records of these pairs, with commas between them, written all at once; `end` is what each ends with."""
+    """The records of these pairs, with commas between them, built in one go; each ends with `end`."""
     joined = b"\n".join(pairs)  # no id holds a control character
-    if b'"' in joined or b"\\" in joined:  # nothing else in an id needs to be escaped
+    if b'"' in joined or b"\\" in joined:  # nothing else in an id needs escaping
         joined = joined.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
     text = joined.replace(PAIR_SEPARATOR, b'","contactXCUserID":"').replace(b"\n", end + b',{"ownerXCUserID":"')
     return b'{"ownerXCUserID":"%b%b' % (text, end) if pairs else b""
@@ -52,24 +52,24 @@ def _records(pairs: tuple[bytes, ...], end: bytes) -> bytes:
 def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False) -> Batch:
     """Chooses the records of the next request, `limit` at most.
 
-    Where suspects wait (pairs of a batch that was rejected) only they are chosen, in groups as small as was found
-    necessary, so that the poisonous record ends up alone and the healthy ones are confirmed on the way.
+    If suspects wait (pairs of a batch that was rejected), only they are chosen, in groups that get smaller. So the
+    poisonous record ends up alone, and the healthy ones are confirmed on the way.
 
     Args:
         slices: judged.
         limit: most records.
-        doubtful: many suspects in a row were rejected, so that others go first where there are any: their
-            confirmation tells poison from an endpoint that rejects everything, and they are not kept waiting by it.
+        doubtful: many suspects in a row were rejected, so other pairs go first if there are any. Their confirmation
+            tells poison from an endpoint that rejects everything, and the poison does not hold them up.
     """
     suspects = [
         (reached.state.suspect, i, pair)
         for i, part in enumerate(slices)
-        if part.pending  # only what waits already can be suspect
+        if part.pending  # only a pair that waited before can be suspect
         for pair, reached in part.verdicts.items()
         if reached.op is not None and reached.state is not None and reached.state.suspect
     ]
-    plain = sum(len(part.log.plain) for part in slices)
-    fresh = doubtful and len(suspects) < plain + sum(
+    fast_path = sum(len(part.log.fast_path) for part in slices)
+    fresh = doubtful and len(suspects) < fast_path + sum(
         reached.op is not None for part in slices for reached in part.verdicts.values()
     )
     if suspects and not fresh:
@@ -78,23 +78,23 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
         return _batch(slices, [(i, pair) for group, i, pair in suspects if group == size][: min(size, limit)], [])
     repairs = [(i, pair) for i, part in enumerate(slices) for pair in part.repairs][:limit]
     if repairs:
-        # Alone, so that one that is refused can be found by halving while other records come and go.
+        # Alone, so that halving finds a repair that is refused, while other records come and go.
         _materialize(slices)
         return _batch(slices, [], repairs)
-    if plain > limit:
+    if fast_path > limit:
         _materialize(slices)
-        plain = 0
+        fast_path = 0
     waiting = [
         (i, pair)
         for i, part in enumerate(slices)
         for pair, reached in part.verdicts.items()
         if reached.op is not None and reached.state is not None and not reached.state.suspect
     ]
-    return _batch(slices, waiting[: limit - plain], [])
+    return _batch(slices, waiting[: limit - fast_path], [])
 
 
 def _materialize(slices: Sequence[PartitionSlice]) -> None:
-    """Leaves no pair plain: what is plain when a batch is filled is in it."""
+    """Empties the fast path: what is on it when a batch is filled is in the batch."""
     for part in slices:
         part.materialize()
 
@@ -102,22 +102,22 @@ def _materialize(slices: Sequence[PartitionSlice]) -> None:
 def _batch(
     slices: Sequence[PartitionSlice], chosen: list[tuple[int, bytes]], repairs: list[tuple[int, bytes]]
 ) -> Batch:
-    upserts = [pair for part in slices for pair in part.log.plain.upserts]
-    deletes = [pair for part in slices for pair in part.log.plain.deletes]
+    upserts = [pair for part in slices for pair in part.log.fast_path.upserts]
+    deletes = [pair for part in slices for pair in part.log.fast_path.deletes]
     for i, pair in chosen:
         (upserts if slices[i].verdicts[pair].op == "upsert" else deletes).append(pair)
     for i, pair in repairs:
         (upserts if slices[i].repairs[pair] == "upsert" else deletes).append(pair)
     return Batch(
-        chosen=_by_stretch([part.log.plain for part in slices], chosen),
-        repairs=_by_stretch([()] * len(slices), repairs),
+        chosen=_by_slice([part.log.fast_path for part in slices], chosen),
+        repairs=_by_slice([()] * len(slices), repairs),
         upserts=tuple(upserts),
         deletes=tuple(deletes),
     )
 
 
-def _by_stretch(plain: Sequence[Iterable[bytes]], pairs: list[tuple[int, bytes]]) -> tuple[frozenset[bytes], ...]:
-    sets: list[set[bytes]] = [set(each) for each in plain]
+def _by_slice(always: Sequence[Iterable[bytes]], pairs: list[tuple[int, bytes]]) -> tuple[frozenset[bytes], ...]:
+    sets: list[set[bytes]] = [set(each) for each in always]
     for i, pair in pairs:
         sets[i].add(pair)
     return tuple(frozenset(each) for each in sets)

@@ -1,11 +1,11 @@
-"""How pair states, ledger entries and late marks are written in Redis, and read back.
+"""Encodes pair states, ledger entries and late marks for Redis, and decodes them.
 
-Pure. The forms are short text: an outage keeps one of them per pair, and a person with redis-cli can read them.
+Pure. The forms are short text: an outage stores one of them per pair, and a person with redis-cli can read them.
 
-    pending    d1795460847757,-3;u1795460847760,0      one part a side: op, time of the oldest entry, then as far as
-                                                       needed: `at` and entry time relative to it, source, suspect
-    ledger     u1795460847757,1795460847761            op confirmed last, greatest `at` of deletes, of upserts
-    late       1795460891000,0                         until when an upsert, a delete may still act
+    pending    d1795460847757,-3;u1795460847760,0      one part for each side: op, time of the oldest entry, then if
+                                                       needed `at` and entry time relative to it, source, suspect
+    ledger     u1795460847757,1795460847761            op confirmed last, greatest `at` of deletes and of upserts
+    late       1795460891000,0                         until when an upsert and a delete may still act
     dead:pairs 2;u1795460847757,                       number of letters, and the ledger's form of what is known
 """
 
@@ -23,23 +23,23 @@ _OPS: Final[dict[bytes, Op]] = {b"d": "delete", b"u": "upsert"}
 
 
 class Mark(NamedTuple):
-    """Until when (Unix ms) unanswered requests may still upsert or delete a pair; 0 where none may."""
+    """Until when (Unix ms) unanswered requests may still upsert or delete a pair; 0 if none may."""
 
     upsert_until_ms: int
     delete_until_ms: int
 
     @property
     def until_ms(self) -> int:
-        """When the last of them can act no more."""
+        """When none of them can act any more."""
         return max(self.upsert_until_ms, self.delete_until_ms)
 
     def differs_from(self, op: Op) -> bool:
-        """Whether one of them may have brought the pair to another end than this op."""
+        """Whether one of them may have left the pair with another outcome than this op."""
         return bool(self.delete_until_ms if op == "upsert" else self.upsert_until_ms)
 
 
 class DeadPair(NamedTuple):
-    """A pair with dead letters: how many, and what is known of it whatever the ledger forgets."""
+    """A pair with dead letters: their number, and what was confirmed of it even if the ledger has forgotten it."""
 
     letters: int
     confirmed: Remembered | None
@@ -57,7 +57,7 @@ def _encode_side(letter: bytes, side: Side) -> bytes:
 
 
 def encode_state(state: PairState) -> bytes:
-    """A pair's state as `pending` keeps it."""
+    """Encodes a pair's state for `pending`."""
     delete, upsert, suspect = state
     if delete is None and not suspect and upsert is not None:
         return _encode_side(b"u", upsert)
@@ -78,7 +78,7 @@ def _decode_side(part: bytes) -> Side:
 
 
 def decode_state(value: bytes) -> PairState:
-    """The state that `encode_state` wrote."""
+    """Decodes what `encode_state` wrote."""
     delete = upsert = None
     suspect = 0
     for part in value.split(_PART):
@@ -92,25 +92,25 @@ def decode_state(value: bytes) -> PairState:
 
 
 def encode_remembered(confirmed: Remembered) -> bytes:
-    """A ledger entry."""
+    """Encodes a ledger entry."""
     op, delete_at, upsert_at = confirmed
     letter = b"d" if op == "delete" else b"u"
     return b"%b%b,%b" % (letter, b"%d" % delete_at if delete_at else b"", b"%d" % upsert_at if upsert_at else b"")
 
 
 def decode_remembered(value: bytes) -> Remembered:
-    """The ledger entry that `encode_remembered` wrote."""
+    """Decodes what `encode_remembered` wrote."""
     delete_at, _, upsert_at = value[1:].partition(b",")
     return Remembered(_OPS[value[:1]], int(delete_at or 0), int(upsert_at or 0))
 
 
 def decode_mark(value: bytes) -> Mark:
-    """A late mark, as `mark_late.lua` wrote it."""
+    """Decodes a late mark, which `mark_late.lua` wrote."""
     upsert_until, _, delete_until = value.partition(b",")
     return Mark(int(upsert_until), int(delete_until))
 
 
 def decode_dead_pair(value: bytes) -> DeadPair:
-    """What is kept of a pair with dead letters, as `settle.lua` wrote it."""
+    """Decodes what is kept of a pair with dead letters, which `settle.lua` wrote."""
     letters, _, confirmed = value.partition(b";")
     return DeadPair(int(letters), decode_remembered(confirmed) if confirmed else None)

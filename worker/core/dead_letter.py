@@ -1,4 +1,4 @@
-"""One dead letter as it is read: what it says, and whether it states a change that can go back into the log (pure)."""
+"""A dead letter as it is stored, and the change in it that can go back into the log (pure)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import orjson
 from producers.contract.change import AT_MIN_MS, OPS, id_fault, source_fits
 from worker.core.entry import pair_of
 from worker.core.pair import state_of, verdict
+from worker.core.reasons import REFUSED, WRONG_PARTITION
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
@@ -19,16 +20,10 @@ if TYPE_CHECKING:
 DEAD_CAP: Final = 10_000
 """Most dead letters that a partition keeps; if more come, the endpoint is held and nothing is dropped."""
 
-REFUSED: Final = "refused"
-"""The endpoint refuses the record; every other reason is the rule of CONTRACT section 2 that the entry breaks."""
-
-WRONG_PARTITION: Final = "wrong_partition"
-"""The one malformed entry that states a change all the same: it only lies in another log than its owner's."""
-
 
 @dataclass(frozen=True, slots=True)
 class RedrivableChange:
-    """The change that a letter states; `at` is the time of its entry where the change carried none."""
+    """The change in a letter; `at` is the time of its entry if the change carried none."""
 
     owner: bytes
     contact: bytes
@@ -42,24 +37,24 @@ class RedrivableChange:
         return pair_of(self.owner, self.contact)
 
     def outdated_by(self, known: Remembered | None) -> bool:
-        """Whether what was confirmed of the pair is newer, so that delivering this would undo it."""
+        """Whether something newer of the pair was confirmed, which this change would undo."""
         return verdict(state_of(self.op, self.at, self.at), known, "resend").op is None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter (CONTRACT section 6).
+    """A dead letter (contract, section 6).
 
     Attributes:
         id: `<partition>-<number>`.
-        partition: where it lies.
+        partition: the partition that stores it.
         owner, contact, op, at, source: of the change, each as far as it was readable.
-        reason: `refused`, or the rule that the entry breaks (`missing_owner`, `bad_op`, ...).
-        code, field, message: what the endpoint said.
+        reason: one of `worker.core.reasons.REASONS`, or that of a newer version.
+        code, field, message: what the endpoint answered.
         since_ms: when it became a dead letter (Unix ms).
-        entry: id of the malformed entry, None where changes were joined.
+        entry: id of the malformed entry, None if changes were joined.
         entry_ms: time of the entry (Unix ms).
-        outdated: whether newer knowledge of the pair was confirmed.
+        outdated: whether something newer of the pair was confirmed since.
     """
 
     id: str
@@ -80,14 +75,14 @@ class DeadLetter:
 
     @property
     def counted_pair(self) -> bytes:
-        """The pair that `dead:pairs` counts it under, empty where it counts under none."""
+        """The pair that `dead:pairs` counts it under, empty if it counts under none."""
         if self.reason != REFUSED or self.owner is None or self.contact is None:
             return b""
         return pair_of(self.owner.encode(), self.contact.encode())
 
     @property
-    def stated(self) -> RedrivableChange | None:
-        """The change to put back into the log, None where there is none: the entry broke a rule, and still would."""
+    def redrivable(self) -> RedrivableChange | None:
+        """The change to put back into the log, None if there is none: the entry broke a rule, and would again."""
         at = self.at or self.entry_ms or 0
         op = next((op for op in OPS if op == self.op), None)
         if self.reason not in {REFUSED, WRONG_PARTITION} or op is None or at < AT_MIN_MS:
@@ -99,7 +94,7 @@ class DeadLetter:
         return RedrivableChange(owner, contact, op, at, source if source_fits(source) else b"")
 
     def as_json(self) -> dict[str, Any]:
-        """The fields of CONTRACT section 6, and the entry that it came from."""
+        """The fields of the contract, section 6, and the entry that it came from."""
         return {
             "id": self.id,
             "partition": self.partition,
@@ -120,7 +115,7 @@ class DeadLetter:
 
 
 def read_letter(partition: int, letter_id: bytes, value: bytes) -> DeadLetter:
-    """The letter as it was written when the partition was settled."""
+    """Decodes a letter as it was written when its partition was settled."""
     found: dict[str, Any] = orjson.loads(value)
     return DeadLetter(
         id=letter_id.decode(),

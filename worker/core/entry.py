@@ -1,25 +1,38 @@
-"""One entry of the log, read: a change, or the reason why it is none.
+"""Reads an entry of the log: a change, or the rule that it breaks (contract, section 2).
 
-Pure. The rules are CONTRACT section 2's. Entries come as redis-py's raw replies (field and value in turn), because
-at a hundred thousand entries a second a dict and a model for each would cost more than all the rest.
+Pure. Entries come as Redis' raw replies (field and value in turn): at a hundred thousand entries a second, a dict and a
+model for each would cost more than everything else.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS, SOURCE_MAX_BYTES, Op, id_fault, partition_of
 from producers.contract.keys import PAIR_SEPARATOR
 
+if TYPE_CHECKING:
+    from worker.core.reasons import Reason
+
 _OPS: Final[dict[bytes, Op]] = {b"upsert": "upsert", b"delete": "delete"}
-_AT_DIGITS: Final = 20  # more digits than any time has; spares turning a megabyte of digits into a number
-_PLAIN_ID: Final = re.compile(rb"[0-9A-Za-z_.:@+=/-]{1,256}")
+_AT_DIGITS: Final = 20  # more than any time has; so a megabyte of digits is never turned into a number
+_ORDINARY_ID: Final = re.compile(rb"[0-9A-Za-z_.:@+=/-]{1,256}")
+_IDS: Final[tuple[tuple[bytes, Reason, Reason], ...]] = (
+    (b"owner", "missing_owner", "bad_owner"),
+    (b"contact", "missing_contact", "bad_contact"),
+)
+_REPEATED: Final[dict[bytes, Reason]] = {
+    b"owner": "repeated_owner",
+    b"contact": "repeated_contact",
+    b"op": "repeated_op",
+    b"at": "repeated_at",
+}
 _KNOWN: Final[tuple[bytes, ...]] = (b"owner", b"contact", b"op", b"at", b"source")
 
 
 class Change(NamedTuple):
-    """An entry that keeps the rules; `at` is 0 where it carries none."""
+    """An entry that keeps the rules; `at` is 0 if it carries none."""
 
     pair: bytes
     op: Op
@@ -29,15 +42,15 @@ class Change(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """An entry that breaks a rule, with what of it was readable."""
+    """An entry that breaks a rule, with its known fields as they came."""
 
     entry_id: bytes
-    reason: str
+    reason: Reason
     fields: dict[bytes, bytes]
 
 
 def entry_time_ms(entry_id: bytes) -> int:
-    """The time Redis gave an entry: the first part of its id, 1 at least, because 0 stands for none."""
+    """The time that Redis gave an entry (Unix ms): the first part of its id, but at least 1, because 0 means none."""
     return max(1, int(entry_id.partition(b"-")[0]))
 
 
@@ -53,11 +66,11 @@ def split_pair(pair: bytes) -> tuple[bytes, bytes]:
 
 
 def is_ordinary_id(raw: bytes) -> bool:
-    """Whether these bytes are certainly an id; what is no plain one may be one all the same."""
-    return _PLAIN_ID.fullmatch(raw) is not None
+    """Fast check. True: a valid id. False: run the full check."""
+    return _ORDINARY_ID.fullmatch(raw) is not None
 
 
-def _at_fault(at: bytes, entry_ms: int) -> str | None:
+def _at_fault(at: bytes, entry_ms: int) -> Reason | None:
     if not at.isdigit():  # bytes.isdigit knows ASCII digits only, as the rule does
         return "bad_at"
     if len(at) > _AT_DIGITS or not AT_MIN_MS <= int(at) <= entry_ms + AT_AHEAD_MS:
@@ -65,27 +78,27 @@ def _at_fault(at: bytes, entry_ms: int) -> str | None:
     return None
 
 
-def _id_faults(fields: dict[bytes, bytes]) -> str | None:
-    for name in (b"owner", b"contact"):
+def _id_faults(fields: dict[bytes, bytes]) -> Reason | None:
+    for name, missing, bad in _IDS:
         if name not in fields:
-            return f"missing_{name.decode()}"
+            return missing
         if id_fault(fields[name]) is not None:
-            return f"bad_{name.decode()}"
+            return bad
     return None
 
 
 def _source(raw: bytes) -> bytes:
-    """The source where it fits, else nothing: one that does not fit is ignored."""
+    """The source, or nothing if it is invalid: an invalid source is ignored."""
     return raw if len(raw) <= SOURCE_MAX_BYTES and id_fault(raw) is None else b""
 
 
 def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions: int) -> Change | Malformed:
-    """Any entry whatsoever, with the first rule it breaks."""
+    """Reads any entry; finds the first rule that it breaks."""
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     readable = {name: fields[name] for name in _KNOWN if name in fields}
     entry_ms = entry_time_ms(entry_id)
     reason = _id_faults(fields)
-    if reason == "missing_owner" and b"data" in fields:  # it came by the inbox, and is no JSON object
+    if reason == "missing_owner" and b"data" in fields:  # it came through the inbox, and is not a JSON object
         reason = "bad_data"
     if reason is None and b"op" not in fields:
         reason = "missing_op"
@@ -96,9 +109,8 @@ def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions:
     if reason is None and partition_of(fields[b"owner"], partitions) != partition:
         reason = "wrong_partition"
     if reason is None:
-        # A field that stands twice says two things; taking either would be a guess.
-        twice = next((name for name in _KNOWN[:4] if flat[::2].count(name) > 1), None)
-        reason = f"repeated_{twice.decode()}" if twice else None
+        # A repeated field has two values; to take either would be a guess.
+        reason = next((repeated for name, repeated in _REPEATED.items() if flat[::2].count(name) > 1), None)
     if reason is not None:
         return Malformed(entry_id, reason, readable)
     pair = pair_of(fields[b"owner"], fields[b"contact"])
@@ -107,20 +119,20 @@ def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions:
 
 
 def read_entry(entry_id: bytes, flat: list[bytes], partition: int, partitions: int) -> Change | Malformed:
-    """The change that an entry of this partition states, or what is wrong with it.
+    """Returns the change in an entry of this partition, or what is wrong with it.
 
     Args:
         entry_id: the entry's id, as Redis gave it.
         flat: its fields and values in turn.
         partition: the partition whose log holds it.
-        partitions: how many there are.
+        partitions: number of partitions.
     """
-    # Producers write owner, contact, op, at in this order, and most ids are letters and digits: that needs no dict.
+    # Producers write owner, contact, op, at in this order, and most ids are letters and digits: those need no dict.
     if len(flat) == 8 and flat[0] == b"owner" and flat[2] == b"contact" and flat[4] == b"op" and flat[6] == b"at":
         owner, contact, op, at = flat[1], flat[3], _OPS.get(flat[5]), flat[7]
         entry_ms = int(entry_id[: entry_id.index(b"-")])
-        plain = owner.isalnum() and contact.isalnum() and len(owner) <= 256 and len(contact) <= 256
-        if plain and op is not None and at.isdigit() and len(at) <= _AT_DIGITS:
+        simple = owner.isalnum() and contact.isalnum() and len(owner) <= 256 and len(contact) <= 256
+        if simple and op is not None and at.isdigit() and len(at) <= _AT_DIGITS:
             stamp = int(at)
             fits = AT_MIN_MS <= stamp <= entry_ms + AT_AHEAD_MS
             if fits and partition_of(owner, partitions) == partition:

@@ -1,7 +1,7 @@
-"""The endpoint's answer envelope: lenient in reading a failure, strict in reading a success (pure).
+"""Reads the envelope of the endpoint's answer: a failure leniently, a success strictly (pure).
 
-The shape is CONTRACT section 1's. A failure that is read wrongly costs a retry; a success that is read wrongly
-costs a change, so the two have a model each.
+The form is that of the contract, section 1. A failure that is misread costs a retry. A success that is misread costs a
+change. So each has its own model.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 MESSAGE_CAP: Final = 200
-"""Most characters kept of any text that the endpoint or the network stack says."""
+"""Most characters kept of any text from the endpoint or the network stack."""
 
-# The counts are added to 64-bit counters in Redis; one absurd number must not make every later addition overflow.
+# The counts are added to 64-bit counters in Redis; an absurd number must not make later additions overflow.
 _LARGEST_COUNT = 2**31 - 1
 
 
 def sanitize(text: str) -> str:
-    """Return ``text`` on one line, without control characters and at most `MESSAGE_CAP` characters long."""
+    """Returns ``text`` on one line, without control characters, at most `MESSAGE_CAP` characters long."""
     return "".join(character if character.isprintable() else " " for character in text[:MESSAGE_CAP]).strip()
 
 
 def _as_text(value: object) -> str:
-    """Read a code, field or message that came as a string, a number or null; "?" stands for anything else."""
+    """Reads a code, field or message that is a string, a number or null; "?" stands for anything else."""
     match value:
         case None:
             return ""
@@ -38,7 +38,7 @@ def _as_text(value: object) -> str:
 
 
 def _as_count(value: object) -> object:
-    # bool is an int to Python, and true is no count.
+    # A bool is an int in Python, but true is not a count.
     return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0
 
 
@@ -57,10 +57,10 @@ class _Error(BaseModel):
 
 
 class Envelope(BaseModel):
-    """Any envelope, read leniently: numbers may be strings and strings numbers, and what is missing is empty.
+    """Any envelope, read leniently: numbers may be strings and strings numbers, and missing values are empty.
 
-    ``status`` and the ``error`` object must both be there, so that the JSON of a proxy's own error page
-    does not pass for the endpoint's word.
+    ``status`` and the ``error`` object are required, so that the JSON of a proxy's error page is not mistaken for the
+    endpoint's answer.
     """
 
     status: Annotated[int, Field(ge=100, le=999)]
@@ -77,9 +77,9 @@ class _Counts(BaseModel):
 
 
 class Success(BaseModel):
-    """The envelope of a success, and no other: status is the number 200 and the error code is the empty string.
+    """The envelope of a success: the status is the number 200 and the error code is the empty string.
 
-    Only the counts are read leniently (0 where missing or no count), since nothing but totals depends on them.
+    Only the counts are read leniently (0 if missing or invalid), because only totals depend on them.
     """
 
     status: Literal[200]
@@ -88,7 +88,7 @@ class Success(BaseModel):
 
 
 def read_envelope(body: bytes) -> Envelope | None:
-    """Return the envelope in ``body``, or None if there is none."""
+    """Returns the envelope in ``body``, or None if there is none."""
     try:
         return Envelope.model_validate_json(body)
     except ValidationError:
@@ -96,7 +96,7 @@ def read_envelope(body: bytes) -> Envelope | None:
 
 
 def read_success(body: bytes) -> Success | None:
-    """Return the envelope in ``body`` if it is a success in every part, else None."""
+    """Returns the envelope in ``body`` if it is a success in every part, else None."""
     try:
         return Success.model_validate_json(body)
     except ValidationError:

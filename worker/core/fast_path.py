@@ -1,9 +1,8 @@
-"""Pairs of which a log says one thing only, with a time: carried as they came, and settled in bulk.
+"""Fast path: pairs with a single timestamped op, settled in bulk without building objects.
 
-Pure. Nearly every pair of a healthy round is such a one, and all that `core.pair` and `core.codec` make of it
-follows from its op and its greatest `at`: the state is one side, the verdict is its op, nothing is stale, superseded or
-left over, and the ledger's entry is that `at`. So it takes the slow way, object by object, only where anything else is
-known of it (`worker.core.slice`). The tests prove that both ways say the same.
+Pure. In a healthy round nearly every pair is of this kind. Its state is one side, its verdict is its op, nothing is
+stale, superseded or left over, and its ledger entry is its greatest `at`. If anything else is known of a pair, it takes
+the slow path, object by object (`worker.core.slice`). The tests prove that both paths agree.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Said = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class FastPathPairs:
-    """The plain pairs of one stretch; each is in one of both.
+    """The fast-path pairs of one log prefix; each is in one of both.
 
     Attributes:
         upserts: pairs that were upserted.
@@ -41,16 +40,16 @@ class FastPathPairs:
         yield from self.deletes
 
     def among(self, *known: Iterable[bytes]) -> set[bytes]:
-        """Those of its pairs that are in any of these, too."""
+        """Those of its pairs that are also in any of these."""
         return {pair for each in known if each for side in (self.upserts, self.deletes) for pair in side.keys() & each}
 
     def take_out(self, pair: bytes) -> PairState:
-        """The pair's state, as joining its changes one by one makes it; it is no plain pair any more."""
+        """Takes a pair off the fast path; returns its state, as joining its changes one by one would."""
         upsert, delete = self.upserts.pop(pair, None), self.deletes.pop(pair, None)
         return PairState(_side(delete), _side(upsert))
 
     def ledger(self) -> list[bytes]:
-        """What the ledger remembers once all are confirmed: pair and entry in turn, written as `core.codec` does."""
+        """What the ledger stores once all are confirmed: pair and entry in turn, encoded as `core.codec` does."""
         upserts = [item for pair, (at, _) in self.upserts.items() for item in (pair, b"u," + at)]
         return upserts + [item for pair, (at, _) in self.deletes.items() for item in (pair, b"d%b," % at)]
 

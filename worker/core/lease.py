@@ -1,4 +1,4 @@
-"""The right to work on one partition, for a time (DESIGN "Lease")."""
+"""A lease: the right to work on one partition for a limited time (pure)."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Lease:
-    """A lease that this worker took, and what it learned with it.
+    """A lease that this worker took, and what it learned about the partition.
 
-    Only steps that make progress renew it; there is no helper thread, because a worker that hangs must lose it.
+    Only a settle renews it. No helper thread does, because a worker that hangs must lose its lease.
 
     Attributes:
         partition: the partition's number.
-        token: rises with every lease of the partition; Redis compares it before anything moves.
-        seq: settles done under this partition so far, so that a repeated one is known.
-        until: when it ends at the latest, on this process' monotonic clock, in seconds.
+        token: rises with every lease of the partition; each script compares it before it writes.
+        seq: number of settles of this partition so far, by which a repeated settle is recognized.
+        until: when it ends at the latest, by this process' monotonic clock (seconds).
         waiting: entries in the log.
         pending: pairs that were read and are not confirmed.
         late: pairs with a late mark.
-        late_due_ms: when the next of them can be judged, 0 where there is none.
+        late_due_ms: when the next of them can be judged (Unix ms), 0 if there is none.
         dead: dead letters.
         dead_pairs: pairs with dead letters.
-        late_until_ms: until when an earlier holder, whose lease expired, may still act.
-        late_to_ms: the newest entry time that it can have known.
-        position: the last entry that was settled.
-        replaced: the log was not the one that the position was of, and is read from its start.
-        pending_cursor: from where to look on for pairs that wait.
-        late_cursor: from where to look on for late marks.
+        late_until_ms: until when an earlier holder whose lease expired may still change pairs (Unix ms).
+        late_to_ms: the newest entry time that this holder can have known (Unix ms).
+        position: id of the last entry that was settled.
+        replaced: 1 if the log was replaced by another, which is read from its start.
+        pending_cursor: where to continue the scan for pairs that wait.
+        late_cursor: where to continue the scan for late marks.
     """
 
     partition: int
@@ -48,7 +48,7 @@ class Lease:
     late_cursor: int = 0
 
     def outlives(self, monotonic_seconds: float) -> bool:
-        """Whether the lease still holds at that time."""
+        """Whether the lease still holds at that time (monotonic, seconds)."""
         return self.until > monotonic_seconds
 
     def has_work(self, now_ms: int) -> bool:

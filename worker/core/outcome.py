@@ -1,7 +1,7 @@
-"""What became of a request: one value, decided in one place from status, envelope or silence (pure).
+"""Decides the outcome of a request from status, envelope or silence: one value, in one place (pure).
 
-Three witnesses speak of an answer: the HTTP status, the envelope's own status, and the error code. Where they
-disagree, the one that confirms less is believed (CONTRACT section 1). `_Claim` is that order.
+An answer has three witnesses: the HTTP status, the envelope's own status, and the error code. If they disagree, the one
+that confirms least is believed (contract, section 1). `_Claim` is that order.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from worker.core.envelope import Envelope, read_envelope, read_success, sanitize
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_STATED_CODE = re.compile(r"[0-9]{1,6}")
+_LOGGABLE_CODE = re.compile(r"[0-9]{1,6}")
 _RECORD_FIELDS = frozenset({"", "102", "103", "104"})
 _REQUEST_FIELD = "101"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, as far as it came.
+    """An HTTP answer, as far as it arrived.
 
     Attributes:
         status: HTTP status.
         retry_after: value of the ``Retry-After`` header, None if there was none.
         body: the body's raw bytes.
-        readable: whether the answer came whole and within the size we read; if not, its body is not looked at.
-        rate_headers: those of its headers that state a limit of requests, by the names in `rate_headers.HEADERS`.
+        readable: whether the body arrived whole and is not too large; if not, it is ignored.
+        rate_headers: those of its headers that state a rate limit, by the names in `rate_headers.HEADERS`.
     """
 
     status: int
@@ -56,7 +56,7 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The endpoint did all of it; both counts are its own, 0 where it did not say."""
+    """The endpoint did all of it; both counts are its own, 0 if it did not send them."""
 
     inserted: int
     deleted: int
@@ -64,10 +64,10 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Nothing is wrong with the request; try its pairs again later.
+    """The request itself is in order; its pairs are tried again later.
 
     Attributes:
-        after_seconds: what ``Retry-After`` asked for, None if nothing.
+        after_seconds: what ``Retry-After`` asked for, None if it was not sent.
         ambiguous: whether the request may still act after we stopped waiting for it.
         error: what happened, in a few words without ids or secrets.
         limited: whether the endpoint was asked too often (429).
@@ -81,7 +81,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The endpoint refuses one of the records; ``message`` is its own text and may hold ids: never log it."""
+    """The endpoint refuses one of the records; ``message`` is its own text and may contain ids: never log it."""
 
     code: str
     field: str
@@ -90,7 +90,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The cause lies outside the records: ``reason`` is ``credentials``, ``endpoint_refuses`` or ``redirect``."""
+    """The cause is not in the records: ``reason`` is ``credentials``, ``endpoint_refuses`` or ``redirect``."""
 
     reason: str
     error: str
@@ -98,7 +98,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """Fewer records might pass."""
+    """A smaller request might be accepted."""
 
     error: str
 
@@ -107,10 +107,10 @@ Outcome = Confirmed | Retry | Rejected | Hold | TooLarge
 
 
 class _Claim(IntEnum):
-    """What one witness says; the greatest is believed, because it confirms and settles least."""
+    """What one witness says; the greatest is believed, because it confirms least."""
 
-    SUCCESS = 0  # or: nothing of its own to say
-    REFUSED = 1  # refused, with the reason left to another witness
+    SUCCESS = 0  # or this witness says nothing
+    REFUSED = 1  # refused; another witness gives the reason
     REJECTED = 2
     TOO_LARGE = 3
     RETRY = 4
@@ -120,8 +120,8 @@ class _Claim(IntEnum):
 
 
 _HOLD_REASONS = {
-    _Claim.REFUSED: "endpoint_refuses",  # nobody gave a reason
-    _Claim.TOO_LARGE: "endpoint_refuses",  # and yet there was but one record, see `decide`
+    _Claim.REFUSED: "endpoint_refuses",  # no witness gave a reason
+    _Claim.TOO_LARGE: "endpoint_refuses",  # although it was a single record, see `decide`
     _Claim.HOLD: "endpoint_refuses",
     _Claim.REDIRECT: "redirect",
     _Claim.CREDENTIALS: "credentials",
@@ -129,12 +129,12 @@ _HOLD_REASONS = {
 
 
 def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) -> Outcome:
-    """Return what became of a request; never raises, whatever the answer holds.
+    """Returns the outcome of a request; never raises, whatever the answer contains.
 
     Args:
         answer: what came back.
         records: how many records the request carried.
-        now_epoch_seconds: Unix time in seconds, to read a ``Retry-After`` that is a date.
+        now_epoch_seconds: Unix time in seconds, for a ``Retry-After`` that is a date.
     """
     if isinstance(answer, NoAnswer):
         return Retry(after_seconds=None, ambiguous=answer.sent, error=sanitize(answer.why))
@@ -150,8 +150,8 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
             return Retry(after_seconds, _may_still_act(answer.status, envelope), error, limited)
         case _Claim.REJECTED:
             return _rejected(envelope, error)
-        # No request is smaller than one record, and a legal one has a few hundred bytes: a limit below that is a
-        # fault in somebody's configuration. To call the record bad would bury every record, one after the other.
+        # No request is smaller than one record of a few hundred bytes: a limit below that is a mistake in somebody's
+        # configuration. To call the record bad would make dead letters of all records, one after the other.
         case _Claim.TOO_LARGE if records > 1:
             return TooLarge(error)
         case _:
@@ -184,12 +184,12 @@ def _claim_of_status(status: int) -> _Claim:  # noqa: PLR0911 - a table: one row
             return _Claim.REDIRECT
         case _ if 400 <= status <= 499:
             return _Claim.HOLD
-        case _:  # 5xx; and what no endpoint of ours answers: 1xx, 201, 204, 999
+        case _:  # 5xx; and statuses that the endpoint never sends: 1xx, 201, 204, 999
             return _Claim.RETRY
 
 
 def _claim_of_envelope_status(status: int) -> _Claim:
-    # Only the HTTP status 422 rejects by itself; in an envelope it needs the code to say of what.
+    # Only the HTTP status 422 rejects by itself; in an envelope it needs a code.
     return _Claim.REFUSED if status == 422 else _claim_of_status(status)
 
 
@@ -202,23 +202,23 @@ def _claim_of_code(code: str, field: str) -> _Claim:
         return _Claim.REJECTED if field in _RECORD_FIELDS else _Claim.HOLD
     if code == "50001":
         return _Claim.RETRY
-    return _Claim.REFUSED if code.startswith("4") else _Claim.SUCCESS  # unknown: the statuses know better
+    return _Claim.REFUSED if code.startswith("4") else _Claim.SUCCESS  # unknown: the statuses decide
 
 
 def _may_still_act(status: int, envelope: Envelope | None) -> bool:
-    """Whether a request that is to be retried may yet change something at the endpoint.
+    """Whether a request that will be retried may still change something at the endpoint.
 
-    Once the endpoint itself has answered, it has finished with the request; so the question is who spoke.
+    Once the endpoint itself has answered, it is done with the request. So the question is who answered.
     """
     if status in {425, 429}:
-        return False  # turned away before it was processed, whoever said so
+        return False  # turned away before it was processed, whoever answered
     if envelope is None:
-        return True  # an intermediary spoke, or nobody that we could read
+        return True  # an intermediary answered, or something unreadable
     if {status, envelope.status} & {502, 504}:
-        return True  # a gateway, even one that speaks our envelope, knows nothing of what lies behind it
+        return True  # a gateway, even with our envelope, does not know what the endpoint did
     if not (status == 200 or status >= 400):
-        return True  # 202 and its like: taken, done later
-    return envelope.status == 200 == status and not envelope.error.code  # neither a success nor a failure
+        return True  # 202 and the like: accepted, done later
+    return envelope.status == 200 == status and not envelope.error.code  # neither success nor failure
 
 
 def _rejected(envelope: Envelope | None, error: str) -> Rejected:
@@ -229,7 +229,7 @@ def _rejected(envelope: Envelope | None, error: str) -> Rejected:
 
 
 def _describe(answer: Answer, envelope: Envelope | None) -> str:
-    """Name status, code and field; not the message, which may echo user ids."""
+    """Names status, code and field, but not the message, which may contain user ids."""
     parts = [f"HTTP {answer.status}"]
     if not answer.readable:
         parts.append("answer cut short")
@@ -245,5 +245,5 @@ def _describe(answer: Answer, envelope: Envelope | None) -> str:
 
 
 def loggable_code(value: str) -> str:
-    """A code or field as it may be logged: no small number is none of theirs, and might be anything, an id too."""
-    return value if not value or _STATED_CODE.fullmatch(value) else "unknown"
+    """Returns the code if it has 1 to 6 digits, else `unknown`: anything else might contain a user id."""
+    return value if not value or _LOGGABLE_CODE.fullmatch(value) else "unknown"

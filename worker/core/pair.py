@@ -1,8 +1,7 @@
-"""What becomes of the changes of one pair: joining, staleness, verdict, ledger.
+"""The rules for the changes of one pair: joining, staleness, verdict, ledger (contract, section 3).
 
-Pure: no I/O, no clock. A pair's state is a join-semilattice (maximum, minimum), so order, duplicates
-and retries of the log cannot matter; the ledger then keeps older knowledge from undoing newer.
-The rules are CONTRACT section 3's; why the state looks as it does is told in docs/design.md.
+Pure. A pair's state is a join-semilattice (maximum, minimum), so order, duplicates and retries of the log cannot
+matter. The ledger keeps an older change from undoing a newer one. docs/design.md explains why the state has this form.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ class Side(NamedTuple):
     """The joined changes of one op of one pair.
 
     Attributes:
-        first_ms: time of the oldest entry among them.
-        at: greatest known `at` among them, 0 where none carries one.
-        entry_ms: greatest time of an entry without `at`, 0 where all carry one.
-        source: who said the newest of them, empty where unknown.
+        first_ms: time of the oldest entry among them (Unix ms).
+        at: greatest `at` among them (Unix ms), 0 if none has one.
+        entry_ms: greatest time of an entry without `at` (Unix ms), 0 if all have one.
+        source: source of the newest of them, empty if unknown.
     """
 
     first_ms: int
@@ -35,9 +34,9 @@ class PairState(NamedTuple):
     """The joined changes of one pair.
 
     Attributes:
-        delete: its deletes, None where there are none.
-        upsert: its upserts, None where there are none.
-        suspect: 0, or in how many records at most it is tried next, after a batch with it was rejected.
+        delete: its deletes, None if there are none.
+        upsert: its upserts, None if there are none.
+        suspect: 0, or most records of the next batch with it, after a batch with it was rejected.
     """
 
     delete: Side | None
@@ -46,12 +45,12 @@ class PairState(NamedTuple):
 
     @property
     def live(self) -> int:
-        """How many changes this state stands for in the totals: one a side."""
+        """Number of changes that this state stands for in the totals: one for each side."""
         return (self.delete is not None) + (self.upsert is not None)
 
     @property
     def first_ms(self) -> int:
-        """Time of the oldest entry in it."""
+        """Time of the oldest entry in it (Unix ms)."""
         return min(side.first_ms for side in (self.delete, self.upsert) if side is not None)
 
 
@@ -60,8 +59,8 @@ class Remembered(NamedTuple):
 
     Attributes:
         op: what the endpoint confirmed last.
-        delete_at: greatest `at` of a delete that was confirmed, or superseded by what was confirmed; 0 if none.
-        upsert_at: the same of its upserts.
+        delete_at: greatest `at` of a delete that was confirmed, or superseded by a confirmed change; 0 if none.
+        upsert_at: the same for its upserts.
     """
 
     op: Op
@@ -73,11 +72,11 @@ class Verdict(NamedTuple):
     """What follows from a pair's state and the ledger.
 
     Attributes:
-        op: the record to send now, None where nothing is left to say.
-        state: the state without what is stale, None where all of it is.
+        op: the record to send now, None if there is nothing to send.
+        state: the state without stale changes, None if all are stale.
         rest: what remains for a later request once the record is confirmed or dead.
-        superseded: changes that end with the record, because it wins over them.
-        stale: changes that the ledger has outdated.
+        superseded: number of changes that end with the record, because it wins over them.
+        stale: number of changes that the ledger outdates.
     """
 
     op: Op | None
@@ -88,7 +87,7 @@ class Verdict(NamedTuple):
 
 
 def state_of(op: Op, at: int, entry_ms: int, source: bytes = b"") -> PairState:
-    """The state of a single change; `at` is 0 where it carries none."""
+    """The state of a single change; `at` is 0 if it has none."""
     side = Side(entry_ms, at, 0, source) if at else Side(entry_ms, 0, entry_ms, source)
     return PairState(side, None) if op == "delete" else PairState(None, side)
 
@@ -102,12 +101,12 @@ def _join_side(a: Side | None, b: Side | None) -> Side | None:
 
 
 def join(a: PairState, b: PairState) -> PairState:
-    """Both states as one. Commutative, associative, idempotent."""
+    """Joins two states into one. Commutative, associative, idempotent."""
     return PairState(_join_side(a.delete, b.delete), _join_side(a.upsert, b.upsert), max(a.suspect, b.suspect))
 
 
 def _without_stale(side: Side | None, *, stale: bool) -> Side | None:
-    """The side without its stamped changes if they are stale; a change without `at` never is."""
+    """The side without its changes that have an `at`, if these are stale; a change without `at` never is."""
     if side is None or not stale:
         return side
     return Side(side.first_ms, 0, side.entry_ms, side.source) if side.entry_ms else None
@@ -116,7 +115,7 @@ def _without_stale(side: Side | None, *, stale: bool) -> Side | None:
 def _fresh(state: PairState, ledger: Remembered) -> PairState:
     delete, upsert = state.delete, state.upsert
     if delete is not None and delete.at:
-        stale = delete.at <= ledger.delete_at or delete.at < ledger.upsert_at  # a delete wins where both are equal
+        stale = delete.at <= ledger.delete_at or delete.at < ledger.upsert_at  # a delete wins if both are equal
         delete = _without_stale(delete, stale=stale)
     if upsert is not None and upsert.at:
         stale = upsert.at <= ledger.delete_at or upsert.at <= ledger.upsert_at
@@ -125,11 +124,11 @@ def _fresh(state: PairState, ledger: Remembered) -> PairState:
 
 
 def verdict(state: PairState, ledger: Remembered | None, readd: Readd) -> Verdict:
-    """The one record to send now, if any, and what remains.
+    """Decides the one record to send now, if any, and what remains.
 
-    Among changes that wait together a delete wins over every upsert that is not known to be later; known is only
-    what both sides stamped (CONTRACT 3.1). An upsert known to be later is sent after the delete was confirmed, or
-    dropped with `absorb` (CONTRACT 3.2).
+    Among changes that wait together a delete wins over every upsert that is not known to be later. It is known only if
+    both have an `at` (contract 3.1). An upsert known to be later is sent after the delete was confirmed, or dropped
+    with `absorb` (contract 3.2).
     """
     fresh = state if ledger is None else _fresh(state, ledger)
     stale = state.live - fresh.live
@@ -140,7 +139,7 @@ def verdict(state: PairState, ledger: Remembered | None, readd: Readd) -> Verdic
         return Verdict("delete", fresh, None, 0, stale)
     known_later = not delete.entry_ms and upsert.at > delete.at
     if known_later and readd == "resend":
-        # An unstamped upsert beside the stamped one loses to the delete; what remains is the stamped one alone.
+        # An upsert without `at` loses to the delete; only the one with `at` remains.
         rest = PairState(None, Side(upsert.first_ms, upsert.at, 0, upsert.source), fresh.suspect)
         return Verdict("delete", fresh, rest, 0, stale)
     return Verdict("delete", fresh, None, 1, stale)
@@ -149,9 +148,9 @@ def verdict(state: PairState, ledger: Remembered | None, readd: Readd) -> Verdic
 def confirm(ledger: Remembered | None, of: Verdict, *, unstamped_upserts: bool = False) -> Remembered:
     """What the ledger remembers once the record of this verdict was confirmed.
 
-    A delete without `at` is remembered at the time of its entry, so that an older upsert cannot return; an upsert
-    without `at` is remembered without a time, unless `unstamped_upserts` asks for its entry's too: that is for pairs
-    with dead letters, whose redrive counts as of the time of its entry.
+    A delete without `at` is remembered with the time of its entry, so that an older upsert cannot return. An upsert
+    without `at` is remembered without a time, unless `unstamped_upserts` asks for the time of its entry: pairs with
+    dead letters need it, because a redrive uses the time of its entry.
     """
     assert of.op is not None  # noqa: S101 - nothing without a record is ever confirmed; this tells mypy so
     assert of.state is not None  # noqa: S101 - the same
@@ -160,14 +159,14 @@ def confirm(ledger: Remembered | None, of: Verdict, *, unstamped_upserts: bool =
     if of.op == "delete" and delete is not None:
         delete_at = max(delete_at, delete.at, delete.entry_ms)
     if upsert is not None and (of.op == "upsert" or of.superseded):
-        # One that a delete superseded was never confirmed, and is not held against an upsert that the delete is not.
+        # A superseded upsert was never confirmed: it must not outdate an upsert that the delete does not outdate.
         counts = unstamped_upserts and of.op == "upsert"
         upsert_at = max(upsert_at, upsert.at, upsert.entry_ms if counts else 0)
     return Remembered(of.op, delete_at, upsert_at)
 
 
 def join_remembered(a: Remembered | None, b: Remembered | None) -> Remembered | None:
-    """What two memories of one pair know together; `a` is the newer one and says the op."""
+    """Joins two memories of one pair; `a` is the newer one and gives the op."""
     if a is None or b is None:
         return b if a is None else a
     return Remembered(a.op, max(a.delete_at, b.delete_at), max(a.upsert_at, b.upsert_at))

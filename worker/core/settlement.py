@@ -1,7 +1,7 @@
-"""What one partition becomes by what became of a batch (pure).
+"""Computes the writes for one partition from a batch's outcome (pure).
 
-Every change that was accepted ends in exactly one of confirmed, coalesced, superseded, stale or dead, or waits
-(CONTRACT section 6); the counters here are moved by the same script as the state they count.
+Every accepted change waits, or ends in exactly one of confirmed, coalesced, superseded, stale or dead (contract,
+section 6). The same script writes a state and the counters of it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import orjson
 
 from worker.core.codec import encode_remembered, encode_state
 from worker.core.counters import count_time, count_times, dead_counter
-from worker.core.dead_letter import REFUSED
 from worker.core.entry import Malformed, entry_time_ms, split_pair
 from worker.core.pair import confirm
+from worker.core.reasons import REFUSED
 
 if TYPE_CHECKING:
     from worker.core.pair import Side, Verdict
     from worker.core.slice import PartitionSlice
 
-_NUMBER_DIGITS: Final = 20  # leading zeros are legal; what has more digits is no time
+_NUMBER_DIGITS: Final = 20  # leading zeros are valid; more digits than this are not a time
 
 Fate = Literal["confirmed", "refused", "suspect", "kept"]
-"""What became of the chosen pairs: confirmed; refused for good; to be tried in smaller company; still waiting."""
+"""What becomes of the chosen pairs: confirmed; refused for good; tried again in a smaller batch; still waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the endpoint refuses a record, in its own words."""
+    """Why the endpoint refuses a record, as it answered."""
 
     code: str
     field: str
@@ -42,14 +42,14 @@ class Settlement:
     """The writes of one partition, as `settle.lua` and `mark_late.lua` take them: flat, in turn.
 
     Attributes:
-        position: id of the last entry settled, empty where it stays.
-        ledger: pair, remembered.
-        keep: pair, state.
-        drop: pair.
-        clear: pair, mark.
-        letters: pair or nothing, remembered or nothing, letter.
-        know: pair, remembered.
-        late: pair, until when an upsert, until when a delete may still act; written before all the rest.
+        position: id of the last entry settled, empty if it stays.
+        ledger: pair, what was confirmed.
+        keep: pair, state that waits.
+        drop: pair that waits no more.
+        clear: pair, late mark that is over.
+        letters: pair or nothing, what was confirmed or nothing, letter.
+        know: pair with dead letters, what was confirmed.
+        late: pair, until when an upsert, until when a delete may still act; written before everything else.
         totals: by how much each counter moves.
     """
 
@@ -65,14 +65,14 @@ class Settlement:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """A request and what became of the pairs chosen for it.
+class BatchResult:
+    """What became of a request and of the pairs chosen for it.
 
     Attributes:
-        fate: what became of them.
-        begun_ms: when it began (Unix ms, Redis' clock).
-        now_ms: the present, for the dead letters.
-        suspect: in how many records at most the chosen pairs are tried next (fate `suspect`).
+        fate: what becomes of the pairs.
+        begun_ms: when the request began (Unix ms, Redis' clock).
+        now_ms: the present (Unix ms, Redis' clock).
+        suspect: most records of the next batch with these pairs (fate `suspect`).
         refusal: why the endpoint refuses them (fate `refused`).
     """
 
@@ -83,48 +83,50 @@ class Act:
     refusal: Refusal | None = None
 
 
-def settlement(part: PartitionSlice, chosen: frozenset[bytes], repairs: frozenset[bytes], act: Act) -> Settlement:
-    """All that moves in one partition: the chosen pairs by their fate, the others as what still waits."""
+def settlement(
+    part: PartitionSlice, chosen: frozenset[bytes], repairs: frozenset[bytes], result: BatchResult
+) -> Settlement:
+    """Computes the writes for one partition: the chosen pairs by their fate, the others as still waiting."""
     into = Settlement(position=part.log.position)
-    if act.fate == "confirmed":
-        _confirm_plain(into, part, act.now_ms)
+    if result.fate == "confirmed":
+        _confirm_fast_path(into, part, result.now_ms)
     else:
         part.materialize()
-    joined = len(part.log.plain)
+    joined = len(part.log.fast_path)
     for pair, reached in part.verdicts.items():
         joined += _live(reached)
         into.totals["stale"] += reached.stale
         if reached.op is None:
             _leave(into, part, pair, None)
-        elif pair not in chosen or act.fate == "kept":
+        elif pair not in chosen or result.fate == "kept":
             _keep(into, part, pair, reached, suspect=0)
-        elif act.fate == "suspect":
-            _keep(into, part, pair, reached, suspect=act.suspect)
-        elif act.fate == "confirmed":
-            _confirm(into, part, pair, reached, act)
+        elif result.fate == "suspect":
+            _keep(into, part, pair, reached, suspect=result.suspect)
+        elif result.fate == "confirmed":
+            _confirm(into, part, pair, reached, result)
         else:
-            _dead_letter(into, part, pair, reached, act)
+            _dead_letter(into, part, pair, reached, result)
     for entry in part.log.malformed:
-        into.letters += (b"", b"", _malformed_letter(entry, act.now_ms))
+        into.letters += (b"", b"", _malformed_letter(entry, result.now_ms))
         into.totals[dead_counter(entry.reason)] += 1
     waited = sum(state.live for state in part.pending.values())
     into.totals["events"] += part.log.entries
     into.totals["dead_lettered"] += len(part.log.malformed)
     into.totals["coalesced"] += part.log.entries - len(part.log.malformed) + waited - joined
-    _settle_marks(into, part, repairs, act)
+    _settle_marks(into, part, repairs, result)
     return into
 
 
 def _live(reached: Verdict) -> int:
-    """How many changes the pair's joined state stands for, before anything stale dropped out."""
+    """Number of changes that the pair's joined state stands for, stale ones included."""
     left = reached.state.live if reached.state is not None else 0
     return left + reached.stale
 
 
 def _leave(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict | None) -> None:
-    """The pair waits no more, but for what its verdict leaves for a later request."""
+    """Ends the wait of a pair, except for what its verdict leaves for a later request."""
     if reached is not None and reached.rest is not None:
-        # The rest is tried on its own: suspicion fell on the record that has just ended.
+        # The rest is not suspect: the rejected record was the one that has just ended.
         into.keep += (pair, encode_state(reached.rest._replace(suspect=0)))
     elif pair in part.pending:
         into.drop.append(pair)
@@ -140,18 +142,18 @@ def _keep(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict,
         into.keep += (pair, encode_state(state))
 
 
-def _confirm_plain(into: Settlement, part: PartitionSlice, now_ms: int) -> None:
-    """What is plain is in the batch: of each pair the record alone was to be said, and nothing else is known."""
-    upserts, deletes = len(part.log.plain.upserts), len(part.log.plain.deletes)
-    into.ledger += part.log.plain.ledger()
+def _confirm_fast_path(into: Settlement, part: PartitionSlice, now_ms: int) -> None:
+    """Confirms the pairs on the fast path: all of them are in the batch, and nothing else is known of them."""
+    upserts, deletes = len(part.log.fast_path.upserts), len(part.log.fast_path.deletes)
+    into.ledger += part.log.fast_path.ledger()
     into.totals["records_confirmed"] += upserts + deletes
     into.totals["upserts_confirmed"] += upserts
     into.totals["deletes_confirmed"] += deletes
-    count_times(into.totals, "upsert", (entry_id for _, entry_id in part.log.plain.upserts.values()), now_ms)
-    count_times(into.totals, "delete", (entry_id for _, entry_id in part.log.plain.deletes.values()), now_ms)
+    count_times(into.totals, "upsert", (entry_id for _, entry_id in part.log.fast_path.upserts.values()), now_ms)
+    count_times(into.totals, "delete", (entry_id for _, entry_id in part.log.fast_path.deletes.values()), now_ms)
 
 
-def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, act: Act) -> None:
+def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:
     into.ledger += (pair, encode_remembered(confirm(part.remembered(pair), reached)))
     if pair in part.dead_pairs:
         known = confirm(part.remembered(pair), reached, unstamped_upserts=True)
@@ -163,39 +165,39 @@ def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdi
     state = reached.state
     side = _side(reached)
     if side is not None and reached.op is not None:
-        count_time(into.totals, reached.op, side.first_ms, act.now_ms)
+        count_time(into.totals, reached.op, side.first_ms, result.now_ms)
     reach = state is not None and (mark is not None or state.first_ms <= part.late_to_ms)
-    if part.late_until_ms > act.begun_ms and reach:
-        # Somebody whose lease expired may have sent this pair either way; the last word is said once that is over.
+    if part.late_until_ms > result.begun_ms and reach:
+        # A worker whose lease expired may have sent either op of this pair: its outcome is sent again after that.
         into.late += (pair, part.late_until_ms, part.late_until_ms)
-    elif mark is not None and mark[1].until_ms <= act.begun_ms:
+    elif mark is not None and mark[1].until_ms <= result.begun_ms:
         into.clear += (pair, mark[0])
     _leave(into, part, pair, reached)
 
 
-def _dead_letter(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, act: Act) -> None:
+def _dead_letter(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:
     known = part.remembered(pair)
-    into.letters += (pair, encode_remembered(known) if known else b"", _refused_letter(pair, reached, act))
+    into.letters += (pair, encode_remembered(known) if known else b"", _refused_letter(pair, reached, result))
     into.totals["dead_lettered"] += 1
     into.totals[dead_counter(REFUSED)] += 1
     into.totals["superseded"] += reached.superseded
     _leave(into, part, pair, reached)
 
 
-def _settle_marks(into: Settlement, part: PartitionSlice, repairs: frozenset[bytes], act: Act) -> None:
+def _settle_marks(into: Settlement, part: PartitionSlice, repairs: frozenset[bytes], result: BatchResult) -> None:
     for pair in part.past:
         into.clear += (pair, part.marks[pair][0])
     for pair in repairs:
-        if act.fate == "refused":  # the endpoint never accepts it, so no request could have changed it either
+        if result.fate == "refused":  # the endpoint never accepts the pair, so no late request can have changed it
             into.clear += (pair, part.marks[pair][0])
-        elif act.fate != "confirmed":
+        elif result.fate != "confirmed":
             continue
-        elif part.late_until_ms > act.begun_ms:
-            # This repair may itself have been sent before, by somebody whose lease expired.
+        elif part.late_until_ms > result.begun_ms:
+            # A worker whose lease expired may have sent this repair too.
             into.late += (pair, part.late_until_ms, part.late_until_ms)
         else:
             into.clear += (pair, part.marks[pair][0])
-        if act.fate == "confirmed":
+        if result.fate == "confirmed":
             into.totals["repairs"] += 1
 
 
@@ -220,28 +222,28 @@ def _malformed_letter(entry: Malformed, now_ms: int) -> bytes:
 
 
 def _side(reached: Verdict) -> Side | None:
-    """The changes that the verdict's record stands for."""
+    """The changes of the op that the verdict sends."""
     state = reached.state
     return None if state is None else state.delete if reached.op == "delete" else state.upsert
 
 
-def _refused_letter(pair: bytes, reached: Verdict, act: Act) -> bytes:
+def _refused_letter(pair: bytes, reached: Verdict, result: BatchResult) -> bytes:
     side = _side(reached)
     owner, contact = split_pair(pair)
-    refusal = act.refusal or Refusal("", "", "")
+    refusal = result.refusal or Refusal("", "", "")
     return orjson.dumps(
         {
             "owner": owner.decode(),
             "contact": contact.decode(),
             "op": reached.op,
-            # Where the newest of them carries no time, the letter has that of its entry: a redrive counts from it.
+            # If the newest of them carries no time, the letter gets that of its entry, which a redrive uses.
             "at": (max(side.at, side.entry_ms) if side.at else None) if side else None,
             "source": _readable(side.source) or None if side else None,
             "reason": REFUSED,
             "code": refusal.code or None,
             "field": refusal.field or None,
             "message": refusal.message or None,
-            "since": act.now_ms,
+            "since": result.now_ms,
             "entry": None,
             "entry_ms": (side.entry_ms or side.first_ms) if side else None,
         }
@@ -249,7 +251,7 @@ def _refused_letter(pair: bytes, reached: Verdict, act: Act) -> bytes:
 
 
 def _readable(raw: bytes) -> str:
-    """As far as it is readable: what is no UTF-8 is shown escaped, what is too long is cut."""
+    """The text, shortened; bytes that are not UTF-8 are escaped."""
     return raw[:1024].decode("utf-8", "backslashreplace")
 
 

@@ -1,4 +1,4 @@
-"""What one round knows of one partition: its log joined, what waits, what is remembered, and the verdicts (pure)."""
+"""What one round knows of one partition: its coalesced log, what waits, what is remembered, the verdicts (pure)."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LogPrefix:
-    """A stretch of one log, joined.
+    """The first entries of one log, coalesced.
 
     Attributes:
-        position: id of the last entry in it, empty where it has none.
-        entries: how many entries it has, malformed ones included.
-        states: the joined changes of each of its pairs, but for those that are plain.
+        position: id of the last entry in it, empty if there is none.
+        entries: number of its entries, malformed ones included.
+        states: the joined changes of each pair that is not on the fast path.
         malformed: the entries that break a rule.
-        more: whether entries were read that did not fit.
-        plain: pairs of which it says one thing only.
+        more: whether more entries were read than fit.
+        fast_path: the pairs with a single timestamped op.
     """
 
     position: bytes
@@ -42,32 +42,32 @@ class LogPrefix:
     states: dict[bytes, PairState]
     malformed: list[Malformed]
     more: bool
-    plain: FastPathPairs = field(default_factory=FastPathPairs)
+    fast_path: FastPathPairs = field(default_factory=FastPathPairs)
 
     @property
     def pairs(self) -> int:
-        """How many pairs it speaks of."""
-        return len(self.states) + len(self.plain)
+        """Number of pairs in it."""
+        return len(self.states) + len(self.fast_path)
 
 
-def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for each entry costs more than what it does
+def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for each entry would cost more than its work
     raw: RawEntries, partition: int, partitions: int, room: int, *, fast: bool = False
 ) -> LogPrefix:
-    """Joins entries from the first on, up to `room` distinct pairs: settling needs an unbroken stretch.
+    """Coalesces entries from the first on, up to `room` distinct pairs: only a whole prefix can be settled.
 
-    Producers write owner, contact, op, at in this order, and most ids are letters and digits. Such entries are joined
-    as the bytes they are: times of 13 digits compare as their digits do. All others are read by all of the rules.
+    Producers write owner, contact, op, at in this order, and most ids are letters and digits. Such entries are compared
+    as bytes: times of 13 digits sort as their digits do. All others are read by `read_entry`.
 
     Args:
         raw: the entries.
         partition: the partition whose log holds them.
-        partitions: how many there are.
+        partitions: number of partitions.
         room: most distinct pairs.
-        fast: leave the pairs of which it says one thing only in `plain`, else every pair has a state.
+        fast: put pairs with a single timestamped op on the fast path; otherwise every pair gets a state.
     """
     states: dict[bytes, PairState] = {}
-    plain = FastPathPairs()
-    upserts, deletes = plain.upserts, plain.deletes
+    fast_path = FastPathPairs()
+    upserts, deletes = fast_path.upserts, fast_path.deletes
     malformed: list[Malformed] = []
     position, entries = b"", 0
     other = deletes
@@ -77,7 +77,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for 
             owner_is, owner, contact_is, contact, op_is, op, at_is, at = flat
             if (
                 (owner_is == b"owner" and contact_is == b"contact" and op_is == b"op" and at_is == b"at")
-                # Not ahead of its entry, whose id begins with 13 digits, too, and then a hyphen.
+                # Not ahead of its entry, whose id must also begin with 13 digits and a hyphen.
                 and (len(at) == 13 and b"1" <= at < entry_id and at.isdigit() and entry_id[13:14] == b"-")
                 and ((owner.isalnum() and len(owner) <= ID_MAX_BYTES) or is_ordinary_id(owner))
                 and ((contact.isalnum() and len(contact) <= ID_MAX_BYTES) or is_ordinary_id(contact))
@@ -118,10 +118,10 @@ def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for 
                     break
         position = entry_id
         entries += 1
-    for pair in (plain.among(states) | (upserts.keys() & deletes.keys())) if fast else [*plain]:
-        state = plain.take_out(pair)
+    for pair in (fast_path.among(states) | (upserts.keys() & deletes.keys())) if fast else [*fast_path]:
+        state = fast_path.take_out(pair)
         states[pair] = join(states[pair], state) if pair in states else state
-    return LogPrefix(position, entries, states, malformed, entries < len(raw), plain)
+    return LogPrefix(position, entries, states, malformed, entries < len(raw), fast_path)
 
 
 @dataclass(slots=True)
@@ -130,15 +130,16 @@ class PartitionSlice:
 
     Attributes:
         partition: its number.
-        log: the stretch of its log that was read.
-        pending: states that waited already: candidates for this batch, and those of pairs that the log speaks of.
-        ledger: what is remembered of its pairs.
-        dead_pairs: which of its pairs have dead letters.
-        marks: late marks of its pairs, as stored and as read.
-        late_until_ms: until when a holder whose lease expired may still act on what is not newer than late_to_ms.
+        log: the prefix of its log that was read.
+        pending: states that waited before: candidates for this batch, and those of pairs in the prefix.
+        ledger: what was confirmed of its pairs.
+        dead_pairs: those of its pairs that have dead letters.
+        marks: late marks of its pairs, as stored and as decoded.
+        late_until_ms: until when a worker whose lease expired may still change pairs (Unix ms).
+        late_to_ms: the newest entry time that this worker can have known (Unix ms).
         verdicts: what follows for each pair, once judged.
-        repairs: the outcome to send once more, where a late request may have undone it.
-        past: late marks that cannot matter any more.
+        repairs: confirmed outcomes to send again, because a late request may have undone them.
+        past: pairs whose late marks cannot matter any more.
     """
 
     partition: int
@@ -155,21 +156,21 @@ class PartitionSlice:
 
     @property
     def pairs(self) -> Iterable[bytes]:
-        """All pairs that it has a state of; plain ones have none."""
+        """All pairs that have a state; those on the fast path have none."""
         states = self.log.states
         return [*states, *(pair for pair in self.pending if pair not in states)] if self.pending else list(states)
 
     def remembered(self, pair: bytes) -> Remembered | None:
-        """What is known to be confirmed of a pair, from the ledger and, where it has dead letters, beyond it."""
+        """What was confirmed of a pair: by the ledger and, if it has dead letters, by what is kept beside them."""
         dead = self.dead_pairs.get(pair)
         return self.ledger.get(pair) if dead is None else join_remembered(self.ledger.get(pair), dead.confirmed)
 
     def judge(self, readd: Readd, now_ms: int) -> None:
-        """Reaches the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
+        """Decides the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
         if self.late_until_ms > now_ms:
             self.materialize()
-        elif self.log.plain:
-            self.materialize(self.log.plain.among(self.pending, self.ledger, self.dead_pairs, self.marks))
+        elif self.log.fast_path:
+            self.materialize(self.log.fast_path.among(self.pending, self.ledger, self.dead_pairs, self.marks))
         states, pending = self.log.states, self.pending
         for pair in self.pairs:
             state, waiting = states.get(pair), pending.get(pair)
@@ -180,7 +181,7 @@ class PartitionSlice:
         for pair, (_, mark) in self.marks.items():
             reached = self.verdicts.get(pair)
             if mark.until_ms > now_ms or (reached is not None and reached.op is not None):
-                continue  # not due; or the record that goes out now will say the last word itself
+                continue  # not due; or the record that is sent now makes a repair needless
             known = self.remembered(pair)
             if known is not None and mark.differs_from(known.op):
                 self.repairs[pair] = known.op
@@ -188,10 +189,10 @@ class PartitionSlice:
                 self.past.append(pair)
 
     def materialize(self, pairs: Iterable[bytes] | None = None) -> None:
-        """Gives plain pairs the state and the verdict that they stand for; all of them unless some are named."""
-        for pair in [*self.log.plain] if pairs is None else pairs:
-            state = self.log.states[pair] = self.log.plain.take_out(pair)
-            self.verdicts[pair] = verdict(state, None, "resend")  # one side alone: nothing could be left over
+        """Gives pairs on the fast path their state and verdict, and takes them off it; all pairs if none are given."""
+        for pair in [*self.log.fast_path] if pairs is None else pairs:
+            state = self.log.states[pair] = self.log.fast_path.take_out(pair)
+            self.verdicts[pair] = verdict(state, None, "resend")  # with one op alone nothing can remain
 
 
 def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple[list[LogPrefix], int]:
@@ -217,7 +218,7 @@ def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple
 
 def pairs_of(prefix: LogPrefix, read: ReadResult) -> list[bytes]:
     """The pairs of which something was read."""
-    return [*prefix.plain, *{**prefix.states, **read.pending, **read.marks}]
+    return [*prefix.fast_path, *{**prefix.states, **read.pending, **read.marks}]
 
 
 def assemble(lease: Lease, prefix: LogPrefix, read: ReadResult, recalled: Recalled) -> PartitionSlice:

@@ -1,11 +1,11 @@
-"""One deadline for a whole request, kept below the HTTP client, where the sockets are.
+"""One deadline for a whole request, kept below the HTTP client, at the sockets.
 
-httpx bounds each read, write and connect by itself, so that an answer which drips one byte at a time holds a
-request for ever, and name resolution is not bounded at all. Here every single wait gets the time that remains.
+httpx limits each read, write and connect separately. So an answer that drips one byte at a time holds a request for
+ever, and name resolution has no limit at all. Here every wait gets the time that remains.
 
-**A timeout is a moment here.** httpcore hands the numbers of a request's ``timeout`` extension through to the
-network backend untouched; this backend reads them as the monotonic moment at which the request must be over,
-not as a duration. So each request carries its own deadline, and threads that share a client share no state.
+**A timeout is a moment here.** httpcore passes the numbers of a request's ``timeout`` extension to the network backend
+unchanged. This backend reads them as the monotonic moment by which the request must be over, not as a duration. So
+each request carries its own deadline, and threads that share a client share no state.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class DeadlineBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> DeadlineStream:
-        """Connect to the first address of ``host`` that takes us; ``timeout`` is the deadline's moment.
+        """Connects to the first address of ``host`` that accepts; ``timeout`` is the deadline's moment.
 
         Raises:
             httpcore.ConnectTimeout: the deadline came first.
-            httpcore.ConnectError: no such name, or no address took us.
+            httpcore.ConnectError: the name is unknown, or no address accepted.
         """
         addresses = self._resolver.addresses(host, self._remaining(timeout))
         failure: Exception = httpcore.ConnectError("the name has no address")
         for index, address in enumerate(addresses):
-            # An equal share for each address: a first one that swallows packets must not starve the second.
+            # An equal share for each address: a first one that drops packets must leave time for the second.
             share = self._remaining(timeout) / (len(addresses) - index)
             try:
                 stream = self._sockets.connect_tcp(address, port, share, local_address, socket_options)
@@ -66,7 +66,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
         """Seconds until ``moment``, always more than 0.
 
         Raises:
-            httpcore.ConnectTimeout: it has passed. The caller translates, once the request has begun.
+            httpcore.ConnectTimeout: it has passed. After the request has begun, the caller translates this.
         """
         if moment is None:
             raise ValueError("timeout: every request through this backend needs a deadline")
@@ -79,8 +79,8 @@ class DeadlineBackend(httpcore.NetworkBackend):
 class DeadlineStream(httpcore.NetworkStream):
     """A connection whose every wait ends at the request's deadline.
 
-    Writes are held back until the answer is asked for, and then leave together, so that one place knows whether
-    a request has begun, and `unsent` shows an answer that was there before its request.
+    Writes are held until the answer is read, and are then sent together. So one place knows whether a request has
+    begun, and `unsent` reveals an answer that was there before its request.
 
     Args:
         stream: the connection.
@@ -95,17 +95,17 @@ class DeadlineStream(httpcore.NetworkStream):
 
     @property
     def unsent(self) -> bool:
-        """Whether a request is still held back, because nobody has read from the network since it was written."""
+        """Whether a request is still held, because nothing was read from the network since it was written."""
         return bool(self._held)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Hold ``buffer`` until the next read, under that read's deadline."""
+        """Holds ``buffer`` until the next read, under that read's deadline."""
         del timeout
         if buffer:
             self._held.append(buffer)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Send what is held, then read; ``timeout`` is the deadline's moment.
+        """Sends what is held, then reads; ``timeout`` is the deadline's moment.
 
         Raises:
             httpcore.ConnectTimeout: the deadline passed before the first byte was sent.
@@ -122,19 +122,19 @@ class DeadlineStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, remaining)
 
     def _send(self, deadline: float | None) -> None:
-        self._socket.settimeout(self._remaining(deadline))  # not yet begun: the ConnectTimeout is meant
+        self._socket.settimeout(self._remaining(deadline))  # not begun yet, so a ConnectTimeout is right
         pending = memoryview(b"".join(self._held))
         self._held.clear()
         try:
             while pending:
                 pending = pending[self._socket.send(pending) :]
-                # Anew for each piece, or a peer that takes a little at a time would hold us for ever.
+                # Again for each piece, or a peer that reads a little at a time would hold us for ever.
                 self._socket.settimeout(self._remaining(deadline))
         except (TimeoutError, httpcore.ConnectTimeout) as error:
             raise httpcore.WriteTimeout("the deadline passed") from error
         except OSError:
-            # The peer may have answered early and hung up (413 does): the read that follows gets that answer,
-            # or the same error.
+            # The peer may have answered early and closed (as with 413): the read that follows gets that answer, or the
+            # same error.
             return
 
     def start_tls(
@@ -143,11 +143,11 @@ class DeadlineStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> DeadlineStream:
-        """Return this connection under TLS; ``timeout`` is the deadline's moment.
+        """Returns this connection under TLS; ``timeout`` is the deadline's moment.
 
         Raises:
-            httpcore.ConnectTimeout: the deadline came first (Python's handshake keeps a total time by itself).
-            httpcore.ConnectError: the handshake failed, or the certificate is not to be trusted.
+            httpcore.ConnectTimeout: the deadline came first (Python's handshake has a total limit of its own).
+            httpcore.ConnectError: the handshake failed, or the certificate is not trusted.
         """
         try:
             stream = self._stream.start_tls(ssl_context, server_hostname, self._remaining(timeout))
@@ -157,18 +157,18 @@ class DeadlineStream(httpcore.NetworkStream):
         return DeadlineStream(stream, self._remaining)
 
     def close(self) -> None:
-        """Close the connection at once."""
+        """Closes the connection at once."""
         self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """Answer as the connection does; the pool asks whether an idle one has become readable."""
+        """Answers as the connection does; the pool asks whether an idle one has become readable."""
         return self._stream.get_extra_info(info)
 
 
 class _Resolver:
-    """Looks names up in a thread of their own, since ``getaddrinfo`` cannot be given a time limit.
+    """Resolves names in their own threads, because ``getaddrinfo`` takes no time limit.
 
-    A lookup that hangs is shared by all who ask for that name meanwhile, so that retries do not pile up threads.
+    A lookup that hangs is shared by all callers with the same name, so that retries do not pile up threads.
     """
 
     def __init__(self) -> None:
@@ -176,14 +176,14 @@ class _Resolver:
         self._lookups: dict[str, Future[list[str]]] = {}
 
     def addresses(self, host: str, timeout_seconds: float) -> list[str]:
-        """Return the addresses of ``host``, in the system's order of preference."""
+        """Returns the addresses of ``host``, in the system's order of preference."""
         if _is_address(host):
             return [host]
         with self._lock:
             lookup = self._lookups.get(host)
             if lookup is None:
                 lookup = Future()
-                # A daemon, so that a lookup that hangs does not keep the process from ending.
+                # A daemon, so that a hanging lookup does not keep the process alive.
                 threading.Thread(target=self._look_up, args=(host, lookup), name="resolver", daemon=True).start()
                 self._lookups[host] = lookup  # after the start: a thread that cannot start leaves nothing behind
         try:

@@ -1,6 +1,6 @@
-"""The one client of the endpoint: bytes out, an answer or its absence back, never later than the deadline.
+"""The client of the endpoint: sends bytes, and returns an answer or its absence, never later than the deadline.
 
-What is httpx's or httpcore's stays in this module and `deadline`; both give values of `worker.core.outcome`.
+Only this module and `deadline` know httpx and httpcore; this one returns values of `worker.core.outcome`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATH: Final = "/v1/server/contact/sync"
-"""Where contacts are delivered, below the base URL (CONTRACT section 1)."""
+"""Path of the contacts, below the base URL (contract, section 1)."""
 
 BODY_CAP: Final = 1024 * 1024
-"""Most bytes of an answer's body that are read; an envelope has some hundred."""
+"""Most bytes that are read of an answer's body; an envelope has a few hundred."""
 
-# Node, Apache and uvicorn close an idle connection after 5 s, nginx and the cloud balancers later. A request sent
-# into such a close is one without an answer, whose pairs must be repaired: so we let go first.
+# Node, Apache and uvicorn close an idle connection after 5 s, nginx and cloud balancers later. A request sent into
+# such a close gets no answer, and its pairs must be repaired: so we close first.
 _KEEP_ALIVE_SECONDS = 4.0
-# More than the threads of any worker, so that nobody waits for a connection; a bound all the same.
+# More than any worker has threads, so that nobody waits for a connection.
 _MAX_CONNECTIONS = 100
 
 _HEADERS = {
     "Accept": "application/json",
-    # The body is capped as it comes from the wire: nothing compressed is asked for, and nothing is ever inflated.
+    # The body is capped as it comes from the wire: we ask for nothing compressed, and decompress nothing.
     "Accept-Encoding": "identity",
     "Content-Type": "application/json",
     "User-Agent": "contact-sync",
 }
 
-# All that can go wrong before a request's first byte; after it, the endpoint may have acted. LocalProtocolError is
-# a header that h11 refuses to write; UnsupportedProtocol cannot happen here and would not send anything either.
+# Everything that can go wrong before a request's first byte; after it, the endpoint may have acted.
+# LocalProtocolError: a header that h11 refuses to write. UnsupportedProtocol cannot happen here, and sends nothing.
 _NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -52,20 +52,20 @@ _NOT_SENT = (
 
 
 class Endpoint:
-    """Sends request bodies to the endpoint; threads may share one, processes may not (make it after the fork).
+    """Sends request bodies to the endpoint. Threads can share one; processes cannot (make it after the fork).
 
-    Proxies and certificates of the environment are not used, redirects not followed, cookies not kept.
+    It does not use proxies or certificates of the environment, follow redirects or keep cookies.
 
     Args:
         url: base URL, http or https (CONTACT_SYNC_ENDPOINT_URL).
-        timeout_seconds: longest that a request may take, from name resolution to last byte
+        timeout_seconds: longest time for a request, from name resolution to the last byte
             (CONTACT_SYNC_REQUEST_TIMEOUT_SECONDS).
         monotonic: the clock of deadlines, in seconds.
-        max_connections: most connections open at once.
-        ssl_context: whom to trust; None: certifi's authorities.
+        max_connections: most open connections.
+        ssl_context: which authorities to trust; None: those of certifi.
 
     Raises:
-        ValueError: ``url`` is no plain http or https base URL.
+        ValueError: ``url`` is not a valid http or https base URL.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class Endpoint:
         )
 
     def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
-        """POST ``body`` and return what came back; the weather between us and the endpoint never raises.
+        """POSTs ``body`` and returns what came back; never raises for what happens on the network.
 
         Args:
             body: the request's JSON.
-            server_key: value of the ``Server-Key`` header, sent as it is.
-            deadline_monotonic: moment by which the request must be over, where that is before the timeout.
+            server_key: value of the ``Server-Key`` header, sent unchanged.
+            deadline_monotonic: when the request must be over, if that is before the timeout (monotonic, seconds).
         """
         now = self._monotonic()
         deadline = now + self._timeout_seconds
@@ -104,7 +104,7 @@ class Endpoint:
             deadline = min(deadline, deadline_monotonic)
         if deadline <= now:
             return NoAnswer(sent=False, why="the deadline passed before the request began")
-        # Moments, as DeadlineBackend wants them; but the pool, which waits by itself, takes a duration.
+        # DeadlineBackend takes moments; the pool, which waits by itself, takes a duration.
         timeout = {"connect": deadline, "write": deadline, "read": deadline, "pool": deadline - now}
         request = httpx.Request(
             "POST",
@@ -125,16 +125,15 @@ class Endpoint:
             response.close()
 
     def close(self) -> None:
-        """Close all connections; a request under way in another thread ends without an answer."""
+        """Closes all connections; a request under way in another thread ends without an answer."""
         self._transport.close()
 
 
 class _Transport(httpx.HTTPTransport):
-    """httpx's transport over a pool of our making.
+    """httpx's transport over our own connection pool.
 
-    Its own constructor offers no network backend. It is used without `httpx.Client`, whose redirects, cookies,
-    proxies and one log line per request are all unwanted here, and which costs half as much again
-    (measured: 290 against 195 microseconds of processor time a request).
+    Its constructor offers no network backend. `httpx.Client` is not used: its redirects, cookies, proxies and log lines
+    are unwanted, and it costs half as much again (measured: 290 against 195 microseconds of processor time a request).
     """
 
     def __init__(self, pool: httpcore.ConnectionPool) -> None:
@@ -142,9 +141,9 @@ class _Transport(httpx.HTTPTransport):
 
 
 def _trusting() -> ssl.SSLContext:
-    """Trusts certifi's authorities, whatever the environment names."""
+    """Trusts certifi's authorities, whatever the environment says."""
     context = httpx.create_ssl_context(trust_env=False)
-    context.keylog_filename = None  # type: ignore[assignment] # else SSLKEYLOGFILE has the keys written down
+    context.keylog_filename = None  # type: ignore[assignment] # otherwise SSLKEYLOGFILE would have the keys written to a file
     return context
 
 
@@ -163,8 +162,8 @@ def _target(url: str) -> httpx.URL:
 def _read(response: httpx.Response) -> Answer | NoAnswer:
     stream = response.extensions["network_stream"]
     if isinstance(stream, DeadlineStream) and stream.unsent:
-        # What was taken for the answer had been lying in the buffer since an earlier one: a server that answered
-        # twice. It must not confirm what it never saw. Closing the response unread closes the connection too.
+        # These bytes were in the buffer before the request was sent: the server answered an earlier one twice. They
+        # must not confirm this request. Closing the response unread also closes the connection.
         return NoAnswer(sent=False, why="the connection held an answer to no request")
     retry_after = response.headers.get("Retry-After")
     rate = {name: response.headers[name] for name in HEADERS if name in response.headers}
@@ -182,7 +181,7 @@ def _read(response: httpx.Response) -> Answer | NoAnswer:
 def _why(error: httpx.TransportError) -> str:
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return sanitize(f"no connection: {error}")  # the operating system's or OpenSSL's words
+            return sanitize(f"no connection: {error}")  # text of the operating system or of OpenSSL
         case httpx.PoolTimeout():
             return "no free connection before the deadline"
         case httpx.TimeoutException():
@@ -190,6 +189,10 @@ def _why(error: httpx.TransportError) -> str:
         case httpx.NetworkError():
             return sanitize(f"the connection broke: {error}")
         case httpx.LocalProtocolError():
-            return "the request holds a header that cannot be sent"  # h11 would quote it, and it is the secret
+            return (
+                "the request holds a header that cannot be sent"  # h11's text would quote the header, which is secret
+            )
         case _:
-            return "the connection was closed without an answer, or the answer was no HTTP"  # h11 would quote it
+            return (
+                "the connection was closed without an answer, or the answer was not HTTP"  # h11's text would quote it
+            )

@@ -1,4 +1,4 @@
-"""One request: through the gate, out, and what its outcome means for the gate and for its records."""
+"""Sends one request past the gate, and reports its outcome: what it means for the gate and for the records."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from worker.store.gate import Gate
 
 HOLD_SECONDS: Final = 15.0
-"""Time between two probes of an endpoint that is held, unless the longest backoff is shorter."""
+"""Time between two probes while the endpoint is held, unless the longest backoff is shorter."""
 
 
 class Sender(Protocol):
-    """What delivers a body; never raises for the network's weather."""
+    """Delivers a body; never raises for what happens on the network."""
 
     def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
-        """Sends it, and waits for the answer until the deadline."""
+        """Sends the body, and waits for the answer until the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A batch, and what became of it.
+    """A batch and its outcome.
 
     Attributes:
         batch: its records.
-        begun_ms: when it began, if not a little later (Unix ms, Redis' clock).
-        deadline_ms: when it was over for us, if not a little earlier; 0 where no request went out.
-        outcome: None where there was nothing to send, or nothing was let through.
-        generation: of the gate it passed.
+        begun_ms: when it began, or a little earlier (Unix ms, Redis' clock).
+        deadline_ms: its deadline, or a little later (Unix ms, Redis' clock); 0 if no request went out.
+        outcome: None if there was nothing to send, or the gate let nothing through.
+        generation: the gate's generation that it went through.
         attempts: failed attempts before it.
         posted: whether a request went out.
         left: what it tells of the flow as it leaves its place.
@@ -72,7 +72,7 @@ class Sent:
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing more should be tried now: the gate let nothing through, or has just closed."""
+        """Whether to stop for now: the gate let nothing through, or has just closed."""
         barred = self.outcome is None and self.batch.records > 0
         return barred or isinstance(self.outcome, (Retry, Hold))
 
@@ -100,11 +100,11 @@ class RequestSender:
         self._draw = draw
 
     def send(self, this: Round, batch: Batch) -> Sent:
-        """Sends the batch, if the gate lets it through and every lease outlives its deadline.
+        """Sends the batch if the gate lets it through and every lease outlives its deadline.
 
         Args:
-            this: the round, whose leases are those of the partitions in the batch.
-            batch: the records; none sends nothing.
+            this: the round, with the leases of the partitions in the batch.
+            batch: the records; without any, nothing is sent.
         """
         token, gate = this.token, this.gate
         unused = Left(token, unused=bool(token))
@@ -121,7 +121,7 @@ class RequestSender:
         except SettingsError as error:
             return replace(passed, outcome=Hold("credentials", str(error)))
         body = batch.body()
-        # The last look at the clock before the first byte: whoever paused until here must not send.
+        # The last look at the clock before the first byte: a process that was paused until here must not send.
         begun = self._monotonic()
         deadline = begun + self._settings.request_timeout_seconds
         if not all(lease.outlives(deadline) for lease in this.leases):
@@ -151,14 +151,14 @@ class RequestSender:
         what: What = "confirmed" if sent.outcome is not None else "unused"
         return [self._gate.leave(sent.generation, what, sent.left)]
 
-    def report(  # noqa: PLR0911 - one clause an outcome; that is the whole of it
+    def report(  # noqa: PLR0911 - one clause for each outcome; that is all of it
         self, sent: Sent, *, absorbed: bool
     ) -> Fate | None:
-        """Maps the outcome to what happens at the gate and to the records; None where nothing moves.
+        """Reports the outcome to the gate; returns what becomes of the records, None if nothing does.
 
         Args:
             sent: the batch and its outcome.
-            absorbed: what was read is kept as pending, whatever became of the request.
+            absorbed: whether what was read is kept as pending, whatever the outcome.
         """
         report, hold, left = self._gate.report, min(HOLD_SECONDS, self._settings.backoff_max_seconds), sent.left
         kept: Fate | None = "kept" if absorbed or not sent.batch.records else None
@@ -186,12 +186,12 @@ class RequestSender:
                 return kept
 
     def hold(self, reason: str, error: str) -> None:
-        """Closes the gate for a reason that lies on our side, whoever has moved it meanwhile: a probe may just have."""
+        """Closes the gate for a reason on our side, even if another process has just moved it."""
         delay = min(HOLD_SECONDS, self._settings.backoff_max_seconds)
         self._gate.report(self._gate.snapshot().generation, "hold", delay_seconds=delay, reason=reason, error=error)
 
     def _backoff(self, attempt: int, after_seconds: float | None) -> float:
-        """Full jitter; what the endpoint asked for is a floor."""
+        """Full jitter; the endpoint's Retry-After is a floor."""
         base, most = self._settings.backoff_base_seconds, self._settings.backoff_max_seconds
         return max(full_jitter(attempt, base, most, self._draw()), self._heeded(after_seconds))
 

@@ -1,4 +1,4 @@
-"""Settling a round: late marks first, then each partition by one fenced script, then a line in the log."""
+"""Settles a round: late marks first, then each partition by one fenced script, then a line in the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker.core.counters import OUTCOMES, request_counter
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.gate import DEAD_LETTERS_FULL
 from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, loggable_code
-from worker.core.settlement import Act, Fate, Refusal, Settlement, settlement
+from worker.core.settlement import BatchResult, Fate, Refusal, Settlement, settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from worker.store.partitions import Partitions
 
 
-_PUT_OFF_MS: Final = 500
+_POSTPONE_MS: Final = 500
 _PACED_MS: Final = 20
-"""If the next request may go out so much later, the leases are given back meanwhile: another may need them."""
+"""If the next request may go out only this much later, the leases are released meanwhile, for other workers to take."""
 
-_PUT_OFF_REQUESTS: Final = 20
-"""Half of a rejected batch of repairs waits until the other half has been halved to the end: of 10,000 records at most
-that takes 14 requests, each as long as the one that was rejected."""
+_POSTPONE_REQUESTS: Final = 20
+"""Half of a rejected batch of repairs waits until the other half was halved to the end. For 10,000 records that takes
+at most 14 requests, each as long as the rejected one."""
 
 
 _OUTCOMES: Final[Mapping[type, str]] = dict(zip((Confirmed, Retry, Rejected, Hold, TooLarge), OUTCOMES, strict=True))
 
 
 class Settler:
-    """Moves partitions forward by what became of a batch."""
+    """Settles partitions by the outcome of a batch."""
 
     def __init__(
         self,
@@ -67,22 +67,22 @@ class Settler:
         _count(settlements, sent)
         late = [each.late for each in settlements]
         if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:
-            # Marked before anything else moves: whatever happens from here on, the request may still act.
+            # Marked before anything else is written: whatever happens from here on, the request may still act.
             until_ms = sent.deadline_ms + int(self._settings.late_seconds * 1000)
             late = [_marks(part, sent, i, until_ms) for i, part in enumerate(slices)]
         elif isinstance(sent.outcome, Rejected) and not any(sent.batch.chosen):
-            wait_ms = max(_PUT_OFF_MS, _PUT_OFF_REQUESTS * (now_ms - sent.begun_ms))
-            late = _put_off(slices, sent, now_ms + wait_ms)
+            wait_ms = max(_POSTPONE_MS, _POSTPONE_REQUESTS * (now_ms - sent.begun_ms))
+            late = _postpone(slices, sent, now_ms + wait_ms)
         self._partitions.mark_late([(each.partition, flat) for each, flat in zip(slices, late, strict=True)])
         renew = [
             not sent.stopped and this.next_ms < _PACED_MS and _has_more(lease, part, each, closed=this.gate.closed)
             for lease, part, each in zip(leases, slices, settlements, strict=True)
         ]
         results = self._partitions.settle(leases, settlements, renew, self._requests.leaving(sent))
-        self._say(sent, slices, settlements, results.count("fenced"))
+        self._log_outcome(sent, slices, settlements, results.count("fenced"))
         for i, result in enumerate(results):
             if result == "fenced" and sent.posted:
-                # Whoever holds the partition now does not know of this request; it has been answered, so it is over.
+                # The worker that holds the partition now does not know of this request, which was answered and is over.
                 self._partitions.mark_late([(slices[i].partition, _marks(slices[i], sent, i, now_ms))])
         if "full" in results:
             self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
@@ -92,7 +92,7 @@ class Settler:
         self._requests.hold(DEAD_LETTERS_FULL, f"a partition has no room for more than {DEAD_CAP} dead letters")
         self._partitions.release(leases)
 
-    def _say(
+    def _log_outcome(
         self, sent: Sent, slices: Sequence[PartitionSlice], settlements: Sequence[Settlement], fenced: int
     ) -> None:
         if sent.garbage and not self._said_garbage:
@@ -130,15 +130,15 @@ def _settlements(slices: Sequence[PartitionSlice], sent: Sent, fate: Fate | None
         return [Settlement() for _ in slices]
     outcome = sent.outcome
     refusal = Refusal(outcome.code, outcome.field, outcome.message) if isinstance(outcome, Rejected) else None
-    act = Act(fate, sent.begun_ms, now_ms, suspect=(sent.batch.records + 1) // 2, refusal=refusal)
+    result = BatchResult(fate, sent.begun_ms, now_ms, suspect=(sent.batch.records + 1) // 2, refusal=refusal)
     return [
-        settlement(part, chosen, repairs, act)
+        settlement(part, chosen, repairs, result)
         for part, chosen, repairs in zip(slices, sent.batch.chosen, sent.batch.repairs, strict=True)
     ]
 
 
 def _count(settlements: Sequence[Settlement], sent: Sent) -> None:
-    """What counts by request is counted with the first of its partitions."""
+    """Counts what belongs to the request in the first of its partitions."""
     totals = settlements[0].totals
     totals["requests"] += sent.posted
     if sent.posted and sent.outcome is not None:
@@ -152,7 +152,7 @@ def _count(settlements: Sequence[Settlement], sent: Sent) -> None:
 
 
 def _marks(part: PartitionSlice, sent: Sent, i: int, until_ms: int) -> list[bytes | int]:
-    """A late mark for each record of one partition, with the op it was sent with."""
+    """A late mark for each record of one partition, with the op that was sent."""
     part.materialize()
     flat: list[bytes | int] = []
     for pair in sent.batch.chosen[i]:
@@ -162,10 +162,10 @@ def _marks(part: PartitionSlice, sent: Sent, i: int, until_ms: int) -> list[byte
     return flat
 
 
-def _put_off(slices: Sequence[PartitionSlice], sent: Sent, until_ms: int) -> list[list[bytes | int]]:
-    """Late marks that let half of a rejected batch of repairs wait, so that its culprit ends up alone.
+def _postpone(slices: Sequence[PartitionSlice], sent: Sent, until_ms: int) -> list[list[bytes | int]]:
+    """Late marks that make half of a rejected batch of repairs wait, so that the refused one ends up alone.
 
-    Repairs have no state to be suspect in; their marks are moved instead, each for the ops it is of.
+    A repair has no state that could be suspect; its mark is moved instead, for the ops that it has.
     """
     waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
     late: list[list[bytes | int]] = [[] for _ in slices]

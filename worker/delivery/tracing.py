@@ -1,7 +1,7 @@
 """OpenTelemetry: a span for each request, linked to the traces of the changes that were read for it.
 
-A batch carries many changes of many traces, so it is linked to them and is a child of none. Only where an SDK collects
-spans is anything looked at; without one, or without the extra `otel`, nothing is.
+A batch carries changes of many traces, so it is linked to them and is a child of none. If no SDK collects spans, or the
+extra `otel` is not installed, nothing is done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from worker.delivery.request import Sender
 
 LINKS_MAX: Final = 128
-"""Most links of a span: what SDKs keep unless told otherwise."""
+"""Most links of a span: the default limit of the SDKs."""
 
 _FIRST_ERROR: Final = 400
 
@@ -32,7 +32,7 @@ class Tracing:
 
     Args:
         sender: what sends.
-        url: where to, without user or query.
+        url: where it sends, without user or query.
     """
 
     def __init__(self, sender: Sender, url: str) -> None:
@@ -42,15 +42,15 @@ class Tracing:
         self._of_thread = threading.local()
 
     def read(self, logs: Iterable[tuple[RawEntries, int]]) -> None:
-        """Notes the traces of what this thread read for its next request.
+        """Remembers the traces of what this thread read for its next request.
 
         Args:
-            logs: entries as Redis gives them, and how many of them are in the batch's stretches.
+            logs: entries as Redis returns them, and how many of them are in the slices of the batch.
         """
         self._of_thread.parents = _traceparents(logs) if _collected() else ()
 
     def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
-        """Sends as the sender does, in a span where spans are collected."""
+        """Sends as the sender does, in a span if spans are collected."""
         if not _collected():
             return self._sender.send(body, server_key, deadline_monotonic)
         links = [trace.Link(context) for context in map(self._context, self._parents()) if context.is_valid]
@@ -81,16 +81,16 @@ class Tracing:
 
 
 def _collected() -> bool:
-    """Whether anybody takes spans: until an SDK is set up there stands a proxy in its place."""
+    """Whether spans are collected: until an SDK is set up, the provider is a proxy."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
 
 
 def _traceparents(logs: Iterable[tuple[RawEntries, int]]) -> Iterable[str]:
-    """The distinct ones, up to as many as a span has links."""
+    """The distinct traceparents, at most as many as a span has links."""
     found: dict[str, None] = {}
     for raw, count in logs:
         for _, fields in raw[:count]:
-            # Optional fields stand behind the four that every change has.
+            # Optional fields come after the four that every change has.
             for i in range(0, len(fields), 2):
                 if fields[i] == b"traceparent":
                     found[fields[i + 1].decode("ascii", "replace")] = None

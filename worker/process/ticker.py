@@ -143,34 +143,34 @@ class Ticker:
             survey = self._scanner.scan()
         if not survey.waiting:
             return 0.0
-        view = self._gate.snapshot()
-        batch_size = min(self._settings.batch_size, view.limit or self._settings.batch_size)
-        if self._linger.delete_ms < self._linger.change_ms and not view.closed:
-            self._find_deletes(survey, view, batch_size)
-        wanted, next_ms = self._hints_wanted(survey, view, batch_size)
+        gate = self._gate.snapshot()
+        batch_size = min(self._settings.batch_size, gate.limit or self._settings.batch_size)
+        if self._linger.delete_ms < self._linger.change_ms and not gate.closed:
+            self._find_deletes(survey, gate, batch_size)
+        wanted, next_ms = self._hints_wanted(survey, gate, batch_size)
         if wanted:
             self._leave_hints(wanted)
             return PACE_SECONDS
-        if view.closed:
-            next_ms = min(next_ms, survey.now_ms + view.wait_ms)
+        if gate.closed:
+            next_ms = min(next_ms, survey.now_ms + gate.wait_ms)
         return min(TICKER_IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
 
-    def _find_deletes(self, survey: Survey, view: GateSnapshot, batch_size: int) -> None:
+    def _find_deletes(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> None:
         """Finds deletes in the logs that linger: a delete is due sooner."""
         lingering = {
             each.partition: each
             for each in survey.waiting
-            if each.oldest_ms and (each.due_ms(view, self._linger, batch_size) or 0) > survey.now_ms
+            if each.oldest_ms and (each.due_ms(gate, self._linger, batch_size) or 0) > survey.now_ms
         }
         found = self._deletes.find({p: each.oldest_ms for p, each in lingering.items()}, batch_size)
         for p, delete_ms in found.items():
             lingering[p].delete_ms = delete_ms
 
-    def _hints_wanted(self, survey: Survey, view: GateSnapshot, batch_size: int) -> tuple[int, float]:
+    def _hints_wanted(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> tuple[int, float]:
         """Returns how many hints there is work for, and when the next partition is due if none (Unix ms)."""
         due, records, next_ms = 0, 0, math.inf
         for each in survey.waiting:
-            due_ms = each.due_ms(view, self._linger, batch_size)
+            due_ms = each.due_ms(gate, self._linger, batch_size)
             if due_ms is None:
                 continue
             if each.leased:

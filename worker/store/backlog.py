@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class BacklogScanner:
-    """Looks over all partitions of one namespace; costs two commands while nothing waits."""
+    """Scans all partitions of one namespace; costs two commands while nothing waits."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._client, self._keys = namespace.client, namespace.keys
@@ -29,11 +29,11 @@ class BacklogScanner:
         self._inbox_holds = False
 
     def scan(self, block_ms: int = 0) -> Survey:
-        """What waits where.
+        """Finds what waits in which partition.
 
         Args:
-            block_ms: if neither a log nor the inbox holds anything, wait as long as this for the first entry; 0 looks
-                at the logs alone, and returns.
+            block_ms: longest wait for a first entry if the logs and the inbox are empty; 0 scans the logs alone, and
+                does not wait.
 
         Raises:
             redis.RedisError: Redis did not answer.
@@ -57,12 +57,12 @@ class BacklogScanner:
         found = {p: PartitionBacklog(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
         self._measure(found, heads, pending=bool(pending), late=bool(late))
         for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
-            if p in heads and delete_ms >= heads[p]:  # what is older than the log's oldest entry was settled
+            if p in heads and delete_ms >= heads[p]:  # a delete older than the log's oldest entry was settled
                 found[p].delete_ms = delete_ms
         waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
         now_ms = time_ms(time)
         for each in waiting:
-            if each.oldest_ms > now_ms:  # how long it has waited is not known: not for as long as the clock went back
+            if each.oldest_ms > now_ms:  # the clock went back: how long it has waited is unknown
                 each.oldest_ms = 1
         return Survey(now_ms, waiting, list(self._wrong_type), self._inbox_holds)
 
@@ -70,7 +70,7 @@ class BacklogScanner:
         commands = [each for p in heads for each in (("XLEN", self._keys.events(p)), ("HLEN", self._keys.dead(p)))]
         commands += [("HLEN", self._keys.pending(p)) for p in self._all if pending]
         late_due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
-        replies = iter(round_trip(self._client, [*commands, *late_due]))  # where a key is strange, an error among them
+        replies = iter(round_trip(self._client, [*commands, *late_due]))  # an error for each key of the wrong type
         for p, oldest_ms in heads.items():
             found[p].oldest_ms, found[p].entries = oldest_ms, _number(next(replies))
             found[p].dead = _number(next(replies))
@@ -80,16 +80,16 @@ class BacklogScanner:
             found[p].late_due_ms = _number(next(replies))
 
     def _heads(self, block_ms: int) -> dict[int, int]:
-        """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
+        """The time of the oldest entry of each log that has one: settled entries are gone, so the first one waits."""
         if self._wrong_type:
-            self._find_wrong_type()  # a mended key is a log again
+            self._find_wrong_type()  # it may be a log again
         logs = [p for p in self._all if p not in self._wrong_type]
         try:
             return self._read_heads(logs, block_ms)
         except ResponseError as error:
             if not is_wrong_type(error):
                 raise
-        # One strange key fails the look at all of them: find it, and look at the others.
+        # One key of the wrong type fails the whole command: find it, and scan the others.
         self._find_wrong_type()
         return self._read_heads([p for p in self._all if p not in self._wrong_type], 0)
 

@@ -1,7 +1,7 @@
 """Connections to the Redis that holds the event log and all state.
 
-redis-py retries ten times and waits five seconds by default: a black-holed command took a minute, longer than any
-lease. Here each client says how long it waits, and nothing is retried behind the caller's back.
+By default redis-py retries ten times and waits five seconds each: a command to a black hole took a minute, longer than
+any lease. Here each client has its own timeout, and nothing is retried without the caller.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LEASE_PATH_SECONDS: Final = 2.0
-"""Longest that a command of the lease path may take: far below any lease."""
+"""Longest time that a command of the lease path may take: far below any lease."""
 
 
 _READ_BYTES: Final = 1 << 20
-"""Most bytes taken from the socket at once: after each such step a thread waits for its turn among the others."""
+"""Most bytes read from the socket at once: after each read a thread waits for its turn among the others."""
 
 
 _pack: Callable[[Sequence[Any]], bytes] = pack_command  # type: ignore[assignment] # its stub means one word
@@ -33,24 +33,24 @@ def _raw(reply: Any, **_options: Any) -> Any:
 
 
 def command(client: redis.Redis, *args: Any) -> Any:
-    """Runs one command as it stands, or queues it in a pipeline; its reply is what the client's callbacks give."""
+    """Runs one command, or queues it in a pipeline; the client's callbacks convert its reply."""
     return client.execute_command(*args)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
 
 class LogClient(redis.Redis):
-    """A client whose round trips of many commands cost what their bytes cost."""
+    """A client that sends many commands in one round trip at little more than the cost of their bytes."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._of_thread = threading.local()
 
     def round_trip(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Carries out commands in one round trip, and gives their replies as Redis sent them, errors among them.
+        """Runs commands in one round trip; returns their replies as Redis sent them, errors included.
 
-        redis-py's pipeline does the same with a dozen calls a command, which took a fifth of a worker's time.
+        redis-py's pipeline does the same with a dozen calls for each command, which took a fifth of a worker's time.
 
         Raises:
-            redis.ConnectionError, redis.TimeoutError: the connection failed; what was sent may have happened, or not.
+            redis.ConnectionError, redis.TimeoutError: the connection failed; it is not certain what was done.
         """
         connection = self._own_connection()
         replies: list[Any] = []
@@ -63,18 +63,20 @@ class LogClient(redis.Redis):
                     replies.append(error)
         finally:
             if len(replies) < len(commands):
-                connection.disconnect()  # replies left behind would answer the next commands
+                connection.disconnect()  # unread replies would answer the next commands
         return replies
 
     def _own_connection(self) -> Any:  # Any, because redis-py leaves the types of connections open
-        """This thread's connection, taken from the pool once; it is opened anew where the server has closed it."""
+        """This thread's connection, taken from the pool once; opened again if the server closed it."""
         connection = getattr(self._of_thread, "connection", None)
         if connection is None:
             pool: Any = self.connection_pool
             connection = self._of_thread.connection = pool.get_connection()
         elif connection.is_connected:
             try:
-                closed = connection.can_read(timeout=0)  # nothing was asked, so nothing but its end can be there
+                closed = connection.can_read(
+                    timeout=0
+                )  # no command is open, so only the end of the connection can be there
             except redis.RedisError:
                 closed = True
             if closed:
@@ -83,7 +85,7 @@ class LogClient(redis.Redis):
 
 
 def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
-    """`LogClient.round_trip`, of any client."""
+    """`LogClient.round_trip` for any client."""
     if isinstance(client, LogClient):
         return client.round_trip(commands) if commands else []
     pipe = client.pipeline(transaction=False)
@@ -93,11 +95,11 @@ def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[A
 
 
 def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClient:
-    """A client that answers in bytes, with stream replies as Redis gives them.
+    """Makes a client whose replies are bytes, and whose stream replies are as Redis sends them.
 
     Args:
         url: CONTACT_SYNC_REDIS_URL.
-        timeout_seconds: longest that connecting, and each reply, may take.
+        timeout_seconds: longest time for connecting, and for each reply.
     """
     client: LogClient = LogClient.from_url(  # type: ignore[assignment] # redis-py types it as its own class
         url,
@@ -105,7 +107,7 @@ def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClie
         socket_connect_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
-        protocol=2,  # one shape of replies, whatever the server prefers
+        protocol=2,  # replies have one form, whatever the server prefers
         client_name="contact-sync",
         socket_read_size=_READ_BYTES,
     )

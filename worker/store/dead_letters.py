@@ -1,4 +1,4 @@
-"""Dead letters: finding them, marking what newer knowledge outdates, and back into the log with the rest."""
+"""Finds dead letters, marks those that newer outcomes outdate, redrives and purges them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from producers.contract.change import partition_of
 from worker.core.codec import decode_dead_pair, decode_remembered
-from worker.core.dead_letter import REFUSED, DeadLetter, RedrivableChange, read_letter
+from worker.core.dead_letter import DeadLetter, RedrivableChange, read_letter
 from worker.core.pair import join_remembered
+from worker.core.reasons import REFUSED
 from worker.store import scripts
 from worker.store.replies import all_checked, checked, is_wrong_type
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 Redriven = Literal["redriven", "outdated", "forgotten", "malformed", "gone"]
-"""What became of a letter that was to go back into the log: the last four leave it where it is, if it is anywhere."""
+"""Result of a redrive. All but `redriven` leave the letter in place."""
 
 _PAGE: Final = 500  # letters read, judged or moved in one round trip
 
@@ -29,14 +30,14 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which letters: those of the ids if there are any, else all; of these, those that fit every filter given.
+    """Selects letters: those with these ids, or all if there are none; of these, the ones that match every filter.
 
     Attributes:
-        ids: a partition and a number each.
+        ids: each a partition and a number, as in `17-3`.
         owner: the owner's id.
         contact: the contact's id.
-        reason: why they lie there.
-        before_ms: they have lain there since before this moment (Unix ms).
+        reason: why they are dead letters.
+        before_ms: they became dead letters before this moment (Unix ms).
     """
 
     ids: tuple[str, ...] = ()
@@ -46,7 +47,7 @@ class Wanted:
     before_ms: int | None = None
 
     def fits(self, letter: DeadLetter) -> bool:
-        """Whether the filters let it through."""
+        """Whether the letter matches every filter."""
         return (
             self.owner in {None, letter.owner}
             and self.contact in {None, letter.contact}
@@ -59,14 +60,14 @@ class DeadLetters:
     """The dead letters of one namespace.
 
     Args:
-        namespace: where they lie.
+        namespace: where they are stored.
     """
 
     def __init__(self, namespace: Namespace) -> None:
         self._client, self._keys, self._partitions = namespace
 
     def find(self, wanted: Wanted) -> Iterator[DeadLetter]:
-        """Those that are wanted, by partition, the first first.
+        """Finds the wanted letters, by partition, the oldest first.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -75,23 +76,23 @@ class DeadLetters:
             yield from self._judged(page)
 
     def redrive(self, letters: Sequence[DeadLetter], ledger_seconds: float) -> list[Redriven]:
-        """Puts letters back into the log, in their order; what newer knowledge outdates stays where it is.
+        """Puts letters back into the log, in their order; a letter that a newer outcome outdates stays.
 
-        A change keeps its `at`; one without counts as of the time of its entry. A letter of the wrong partition goes
-        to its owner's: appended there first and removed here afterwards, so that a crash in between doubles a stamped
-        change, which joins with itself, and loses none.
+        A change keeps its `at`; one without gets the time of its entry. A letter in the wrong partition goes to its
+        owner's: it is appended there first and removed here afterwards. A crash in between doubles the change, which
+        is harmless because it has an `at`, and loses nothing.
 
         Args:
             letters: as they were found.
-            ledger_seconds: how long a confirmed outcome is remembered, at least.
+            ledger_seconds: shortest time that a confirmed outcome is remembered.
 
         Raises:
-            redis.RedisError: Redis does not answer, or refuses; what was not said yet may or may not have moved.
+            redis.RedisError: Redis does not answer, or refuses; it is not certain which letters were redriven.
         """
         return [each for page in _pages(letters) for each in self._redrive_page(page, int(ledger_seconds * 1000))]
 
     def purge(self, letters: Iterable[DeadLetter]) -> int:
-        """Removes letters for good; returns how many there still were.
+        """Removes letters for good; returns how many were still there.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -126,10 +127,10 @@ class DeadLetters:
         return [p for p, count in enumerate(counts) if not is_wrong_type(count) and checked(count)]
 
     def _judged(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-        """The letters, marked where something newer of their pair was confirmed since."""
+        """Marks the letters whose pair had something newer confirmed since."""
         pipe = self._client.pipeline(transaction=False)
-        stated = [letter.stated for letter in letters]
-        for each in stated:
+        changes = [letter.redrivable for letter in letters]
+        for each in changes:
             if each is not None:
                 home = self._home(each)
                 pipe.hget(self._keys.dead_pairs(home), each.pair)
@@ -140,36 +141,36 @@ class DeadLetters:
             letter
             if each is None
             else replace(letter, outdated=each.outdated_by(_known(next(replies), next(replies), next(replies))))
-            for letter, each in zip(letters, stated, strict=True)
+            for letter, each in zip(letters, changes, strict=True)
         ]
 
-    def _home(self, stated: RedrivableChange) -> int:
-        return partition_of(stated.owner, self._partitions)
+    def _home(self, change: RedrivableChange) -> int:
+        return partition_of(change.owner, self._partitions)
 
     # Moving
 
     def _redrive_page(self, page: Sequence[DeadLetter], ledger_ms: int) -> list[Redriven]:
-        stated = [(letter, letter.stated) for letter in page]
-        calls = [self._redrive_call(letter, each, ledger_ms) for letter, each in stated if each is not None]
+        changes = [(letter, letter.redrivable) for letter in page]
+        calls = [self._redrive_call(letter, each, ledger_ms) for letter, each in changes if each is not None]
         replies = iter(all_checked(scripts.run(self._client, calls)) if calls else ())
-        ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in stated]
+        ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in changes]
         self.purge(
             letter
-            for (letter, each), end in zip(stated, ends, strict=True)
+            for (letter, each), end in zip(changes, ends, strict=True)
             if each is not None and end == "redriven" and self._home(each) != letter.partition
         )
         return ends
 
-    def _redrive_call(self, letter: DeadLetter, stated: RedrivableChange, ledger_ms: int) -> scripts.Call:
-        k, p = self._keys, self._home(stated)
+    def _redrive_call(self, letter: DeadLetter, change: RedrivableChange, ledger_ms: int) -> scripts.Call:
+        k, p = self._keys, self._home(change)
         keys = [k.dead(p), k.dead_pairs(p), k.events(p), k.ledger_new(p), k.ledger_old(p), k.partition(p)]
-        # While a pair has refused letters all that is confirmed of it is kept; for the others the ledger must do.
+        # While a pair has refused letters, all that is confirmed of it is kept beside them; others rely on the ledger.
         reach_ms = 0 if letter.reason == REFUSED else letter.entry_ms or 0
         letter_id = letter.id if p == letter.partition else ""
-        fields: list[Any] = ["owner", stated.owner, "contact", stated.contact, "op", stated.op, "at", stated.at]
-        fields += ["source", stated.source] if stated.source else []
+        fields: list[Any] = ["owner", change.owner, "contact", change.contact, "op", change.op, "at", change.at]
+        fields += ["source", change.source] if change.source else []
         return scripts.Call(
-            scripts.REDRIVE, keys, [letter_id, stated.pair, stated.op, stated.at, reach_ms, ledger_ms, *fields]
+            scripts.REDRIVE, keys, [letter_id, change.pair, change.op, change.at, reach_ms, ledger_ms, *fields]
         )
 
     def _purge_page(self, page: Sequence[DeadLetter]) -> int:

@@ -1,7 +1,7 @@
-"""Deletes first: a delete waits less for company than an upsert, so the ticker looks for deletes in logs that linger.
+"""Finds deletes in logs that linger: a delete lingers for less time than an upsert.
 
-Each entry is read for it once at most, and only while its log lingers: a fleet that is busy never pays. What is found
-is told to the whole fleet by one key. It may be lost at any time: a delete then lingers as everything does.
+Each entry is read for this at most once, and only while its log lingers: a busy fleet pays nothing. One key tells the
+whole fleet what was found. If that key is lost, a delete lingers as long as an upsert.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 
-_TOLD_MS: Final = 60_000
-"""How long what was told is kept: by far longer than a delete lingers for where that is a short time."""
+_KEPT_MS: Final = 60_000
+"""How long the key is kept: much longer than a delete lingers."""
 
 
 def decode_deletes(raw: bytes) -> dict[int, int]:
-    """The time of the oldest delete by partition (Unix ms), of what was told; nothing where it is none of ours."""
+    """The time of the oldest delete by partition (Unix ms), from the key; empty if something else wrote it."""
     try:
         items = [each.split(b":") for each in raw.split(b",") if each]
         return {int(p): int(ms) for p, ms in items}
@@ -32,20 +32,20 @@ def decode_deletes(raw: bytes) -> dict[int, int]:
 
 
 class DeleteScan:
-    """Finds the oldest delete in each log that lingers, and tells the fleet. One for each ticker."""
+    """Finds the oldest delete in each log that lingers, and tells the fleet. Each ticker has one."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._client, self._keys, _ = namespace
         self._read_to: dict[int, bytes] = {}
         self._found: dict[int, int] = {}
-        self._told: dict[int, int] = {}
+        self._published: dict[int, int] = {}
 
     def find(self, lingering: Mapping[int, int], most: int) -> Mapping[int, int]:
-        """Looks through what is new in these logs.
+        """Reads the new entries of these logs.
 
         Args:
             lingering: the time of the oldest entry of each log that lingers (Unix ms), by partition.
-            most: most entries that such a log holds.
+            most: most entries that a lingering log holds.
 
         Returns:
             The time of the oldest delete of each log that has one (Unix ms), by partition.
@@ -53,7 +53,7 @@ class DeleteScan:
         Raises:
             redis.RedisError: Redis did not answer.
         """
-        # What does not linger any more was settled or soon is; what lingers anew is read from its first entry on.
+        # A log that no longer lingers was settled or soon is; one that lingers again is read from its first entry.
         self._read_to = {p: last for p, last in self._read_to.items() if p in lingering}
         self._found = {p: ms for p, ms in self._found.items() if ms >= lingering.get(p, ms + 1)}
         unknown = [p for p in lingering if p not in self._found]
@@ -64,24 +64,26 @@ class DeleteScan:
                 first = next((entry_id for entry_id, fields in entries if is_delete(fields)), None)
                 if first is not None:
                     self._found[p] = int(first.partition(b"-")[0])
-        self._tell()
+        self._publish()
         return self._found
 
     def _from(self, partition: int) -> bytes:
         last = self._read_to.get(partition)
         return b"-" if last is None else b"(" + last
 
-    def _tell(self) -> None:
-        if not self._found.keys() - self._told.keys() and all(self._told[p] == ms for p, ms in self._found.items()):
-            return  # what is told besides was settled, as anybody sees by the log's oldest entry
+    def _publish(self) -> None:
+        if not self._found.keys() - self._published.keys() and all(
+            self._published[p] == ms for p, ms in self._found.items()
+        ):
+            return  # other times in the key were settled, as each log's oldest entry shows
         text = ",".join(f"{p}:{ms}" for p, ms in self._found.items())
         try:
-            command(self._client, "SET", self._keys.deletes, text, "PX", _TOLD_MS)
+            command(self._client, "SET", self._keys.deletes, text, "PX", _KEPT_MS)
         except ResponseError:
-            return  # the server is full: all that it takes are the steps that empty it
-        self._told = dict(self._found)
+            return  # the server is full, and accepts only the steps that empty it
+        self._published = dict(self._found)
 
 
 def is_delete(fields: Sequence[Any]) -> bool:
-    """Whether an entry's fields, as Redis gives them, say delete."""
+    """Whether an entry is a delete, by its fields and values in turn."""
     return any(fields[i] == b"op" and fields[i + 1] == b"delete" for i in range(0, len(fields), 2))

@@ -1,7 +1,7 @@
-"""The inbox: one stream for those who cannot compute a partition; its entries move on into the log.
+"""The inbox: one stream for producers that cannot compute a partition. Its entries move into the log.
 
-At least once: an entry is appended to its owner's partition first and removed from the inbox afterwards. One that comes
-twice carries the same `at`, that of its inbox entry unless it has one, so it joins with itself.
+Each moves at least once: it is appended to its owner's partition first and removed from the inbox afterwards. If it
+moves twice, both copies have the same `at` (its own, or the time of its inbox entry), which is harmless.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 
-_PAGE: Final = 500  # entries moved in one round trip
-_PAGES: Final = 20  # in one call, so that the ticker comes to its look again
+_PAGE: Final = 500  # most entries moved in one round trip
+_PAGES: Final = 20  # most pages in one call, so that the ticker soon scans again
 _FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
 
 
@@ -31,7 +31,7 @@ class Inbox:
     """The inbox of one namespace.
 
     Args:
-        namespace: where it lies.
+        namespace: where it is stored.
     """
 
     def __init__(self, namespace: Namespace) -> None:
@@ -39,10 +39,10 @@ class Inbox:
         self._client, self._keys, self._partitions = namespace
 
     def move(self) -> int:
-        """Moves what lies in the inbox, in order; returns how many entries.
+        """Moves the inbox's entries, in order; returns how many moved.
 
-        What its partition refuses, because Redis is full or another key stands there, stays for the next time. Where
-        a key of another type stands in the inbox's place, there is nothing to move.
+        An entry that its partition refuses stays for the next time: Redis is full, or a key there has the wrong type.
+        If the inbox's own key has the wrong type, there is nothing to move.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -58,7 +58,7 @@ class Inbox:
         return moved
 
     def _move(self, page: Sequence[Any]) -> int:
-        # Not in one script: a partition's keys and the inbox lie in different slots of a Redis Cluster.
+        # Not in one script: a partition's keys and the inbox are in different slots of a Redis Cluster.
         replies = round_trip(self._client, [self._append(entry_id, flat) for entry_id, flat in page])
         there = [entry_id for (entry_id, _), reply in zip(page, replies, strict=True) if isinstance(reply, bytes)]
         if there:
@@ -67,12 +67,12 @@ class Inbox:
 
     def _append(self, entry_id: bytes, flat: Sequence[bytes]) -> tuple[Any, ...]:
         fields = stamped(entry_id, flat)
-        # One without an owner lies anywhere: whoever reads it there makes it a dead letter, with the reason.
+        # Without an owner any partition will do: the worker that reads it makes it a dead letter, with the reason.
         return ("XADD", self._keys.events(partition_of(_said(fields, b"owner"), self._partitions)), "*", *fields)
 
 
 def entries_of(namespace: Namespace, owner: bytes, contact: bytes | None = None) -> Iterator[tuple[bytes, list[bytes]]]:
-    """What lies in the inbox of an owner, or of one pair: each entry's id, and its fields and values as `stamped`.
+    """Yields the inbox's entries of an owner, or of one pair: id, then fields and values as `stamped`.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -92,12 +92,12 @@ def _page(namespace: Namespace, first: bytes) -> Sequence[Any]:
     except ResponseError as error:
         if not is_wrong_type(error):
             raise
-        return ()  # what stands there is none of ours
+        return ()  # something else stored that key
     return page
 
 
 def stamped(entry_id: bytes, flat: Sequence[bytes]) -> list[bytes]:
-    """The fields and values of an inbox entry as it moves on: with its own time, where it says none (pure)."""
+    """The fields and values of an inbox entry as it moves: with the time of the entry, if it has none (pure)."""
     fields = list(read_inbox(flat))
     return fields if b"at" in fields[::2] else [*fields, b"at", b"%d" % entry_time_ms(entry_id)]
 
@@ -108,11 +108,11 @@ def _said(fields: Sequence[bytes], name: bytes) -> bytes:
 
 
 def read_inbox(flat: Sequence[bytes]) -> Sequence[bytes]:
-    """The fields and values of an inbox entry, in turn, as the log takes them (pure).
+    """The fields and values of an inbox entry, in turn, as the log stores them (pure).
 
     Args:
-        flat: as it lies in the inbox: the log's fields, or one field `data` with a change in JSON. What is no JSON
-            object stays as it is, for the log's reader to refuse.
+        flat: as the inbox stores it: the log's fields, or one field `data` with a change in JSON. Anything but a JSON
+            object stays as it is, and `read_entry` refuses it.
     """
     names = flat[::2]
     if b"owner" in names or b"data" not in names:
@@ -129,7 +129,7 @@ def read_inbox(flat: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _value(name: str, value: object) -> bytes:
-    """A value as text; where the rules want text and it is none, nothing, which no rule takes."""
+    """A value as text; empty if it has the wrong type, which every rule refuses."""
     if isinstance(value, str):
         return value.encode()
     return b"%d" % value if name == "at" and type(value) is int else b""

@@ -1,6 +1,6 @@
-"""Forgets what was confirmed long ago, where no change comes any more that would push it out.
+"""Rotates the ledgers of idle partitions, so that old outcomes are forgotten although no change arrives.
 
-A Redis may be full of nothing but ledgers. Then it takes no change, no log moves on, and no ledger would ever rotate.
+A Redis may be full of ledgers alone. Then it accepts no change, no log moves on, and no settle would rotate a ledger.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 OFTEN: Final = 4
-"""Looks in the time for which a ledger remembers."""
+"""Number of rotations to try in the time that a ledger remembers."""
 
 LONGEST_SECONDS: Final = 60.0
-"""Longest between two looks."""
+"""Longest time between two tries."""
 
 
 class LedgerRotation:
-    """Rotates the ledgers of partitions in which nothing waits; any process may, none needs to.
+    """Rotates the ledgers of partitions in which nothing waits. Any process may do it.
 
     Args:
         namespace: whose ledgers.
         monotonic: a clock, in seconds.
-        ledger_seconds: how long a confirmed outcome is remembered at least.
+        ledger_seconds: shortest time that a confirmed outcome is remembered.
     """
 
     def __init__(self, namespace: Namespace, monotonic: Callable[[], float], ledger_seconds: float) -> None:
@@ -49,11 +49,13 @@ class LedgerRotation:
         ]
 
     def rotate_due(self) -> None:
-        """Looks, if it is time to.
+        """Rotates the ledgers that are due, if it is time to try.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError: Redis is away.
         """
         if self._monotonic() >= self._next:
             self._next = self._monotonic() + self._every_seconds
-            scripts.run(self._client, self._calls)  # one that is refused, or of strange keys, stays as it is
+            scripts.run(
+                self._client, self._calls
+            )  # a partition that refuses, or has a key of the wrong type, stays as it is

@@ -1,7 +1,7 @@
-"""Whether Redis is still the one that it was: one that comes back empty, or older, must raise an alarm, not silence.
+"""Detects that Redis lost accepted changes: it came back empty, or from an older backup.
 
-Nothing in such a Redis tells that anything is missing. So each worker process remembers a count that only rises, and
-asks for it now and then: a smaller one says that changes which were accepted are gone.
+Nothing in such a Redis shows that anything is missing. So each worker process remembers a count that only rises, and
+asks for it regularly: a smaller count means that accepted changes are gone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 EVERY_SECONDS: Final = 1.0
-"""How often a process looks: so much of what was lost may go unnoticed, if nothing was counted meanwhile."""
+"""Time between two checks. A loss of only the changes since the last check may go unnoticed."""
 
 
 class LossDetector:
@@ -29,8 +29,8 @@ class LossDetector:
     Args:
         namespace: what this process works with.
         monotonic: a clock, in seconds.
-        log: where the alarm goes.
-        give_up: ends the process, where another number of partitions was recorded meanwhile.
+        log: receives the alarm.
+        give_up: ends the process if another number of partitions was recorded meanwhile.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LossDetector:
         self._next = 0.0
 
     def check(self) -> None:
-        """Looks, if it is time to, and raises the alarm once for each loss.
+        """Checks if it is time to, and raises one alarm for each loss.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError: Redis is away.
@@ -55,7 +55,7 @@ class LossDetector:
         self._next = now + EVERY_SECONDS
         reply = scripts.run(self._client, [scripts.Call(scripts.BEAT, [self._keys.config], [self._seen])])[0]
         if isinstance(reply, Exception):
-            return  # it takes no writes, or the key is none of ours: both are said elsewhere
+            return  # Redis accepts no writes, or the key has the wrong type: reported elsewhere
         self._seen, lost_from_ms, lost_at_ms, partitions = (int(each) for each in reply)
         if lost_at_ms:
             self._alarm(lost_from_ms, lost_at_ms)
@@ -69,7 +69,7 @@ class LossDetector:
             accepted_after=iso_utc(lost_from_ms) if lost_from_ms else None,
             accepted_before=iso_utc(lost_at_ms),
         )
-        self._agree()  # so that producers go on with the number that this fleet works with
+        self._agree()  # so that producers continue with the number that this fleet uses
 
     def _agree(self) -> None:
         try:

@@ -39,7 +39,7 @@ class Partitions:
     """All partitions of one namespace.
 
     Attributes:
-        namespace: where they lie.
+        namespace: where they are stored.
     """
 
     def __init__(
@@ -185,10 +185,13 @@ class Partitions:
             yield 3, k.dead_pairs(p), every
 
     def mark_late(self, marks: Sequence[tuple[int, Sequence[bytes | int]]]) -> None:
-        """Notes pairs on which a request may still act: partition, then pair and both times in turn. No lease needed.
+        """Marks pairs that an unanswered request may still change. This needs no lease.
+
+        Args:
+            marks: partitions, each with pair, upsert_until_ms and delete_until_ms in turn (Unix ms; 0 for no request).
 
         Raises:
-            redis.RedisError: it is not certain that they are noted.
+            redis.RedisError: it is not certain that they are marked.
         """
         calls = [
             scripts.Call(scripts.MARK_LATE, [self._keys.late(p), self._keys.partition(p), self._keys.events(p)], flat)
@@ -199,7 +202,7 @@ class Partitions:
             all_checked(scripts.run(self._client, calls))
 
     def release(self, leases: Sequence[Lease]) -> None:
-        """Releases leases, as far as they are still held; nothing else of their partitions changes.
+        """Releases those leases that are still held; nothing else of their partitions changes.
 
         Raises:
             redis.RedisError: it is not certain that they were released; they expire.
@@ -220,16 +223,16 @@ class Partitions:
         keep: Sequence[bool],
         along: Sequence[scripts.Call] = (),
     ) -> list[Settled]:
-        """Moves each partition forward, all of its writes or none; the leases are renewed or released with it.
+        """Settles each partition, all of its writes or none, and renews or releases its lease in the same step.
 
         Args:
-            leases: the partitions' leases; what they know is brought up to date.
-            settlements: their writes.
-            keep: for each lease whether it is renewed; else it is released.
+            leases: the partitions' leases; they are updated.
+            settlements: the writes of each.
+            keep: for each whether the lease is renewed; otherwise it is released.
             along: scripts to run in the same round trip; running one a second time must not matter.
 
         Raises:
-            redis.RedisError: it is not certain what happened; the leases must be left to expire.
+            redis.RedisError: it is not certain what was settled; the leases must be left to expire.
         """
         until = self._monotonic() + self._lease_seconds
         calls = [

@@ -1,4 +1,4 @@
-"""Which worker processes there are: each notes now and then that it is there, for people alone; nothing rests on it."""
+"""Heartbeat of each worker process. Display only."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 EVERY_SECONDS: Final = 10.0
-"""How often a process notes that it is there."""
+"""Time between two heartbeats."""
 
 GONE_MS: Final = 60_000
-"""One that noted nothing for so long is not shown any more."""
+"""A process without a heartbeat for this long is no longer shown."""
 
-_FORGOTTEN_MS: Final = 24 * 3_600_000
-"""One that was killed, and noted nothing for so long, is removed by the next that starts."""
+_REMOVED_MS: Final = 24 * 3_600_000
+"""A process without a heartbeat for this long is removed by the next one that starts."""
 
 _FORM: Final = re.compile(rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})$")
 
@@ -33,11 +33,11 @@ class Worker(NamedTuple):
     """A worker process.
 
     Attributes:
-        name: Celery's name of it, and its process id.
+        name: Celery's name for it, and its process id.
         since_ms: when it started (Unix ms, Redis' clock).
-        seen_ms: when it noted last that it is there.
-        concurrency: how many flushes it does side by side.
-        pool: `thread`, `prefork` or another of Celery's.
+        seen_ms: its last heartbeat (Unix ms).
+        concurrency: number of flushes that it runs at once.
+        pool: `thread`, `prefork` or another of Celery's pools.
     """
 
     name: str
@@ -47,19 +47,19 @@ class Worker(NamedTuple):
     pool: str
 
     def as_json(self) -> dict[str, Any]:
-        """As `status --json` gives it."""
+        """The form in `status --json`."""
         times = {"since": iso_utc(self.since_ms), "seen": iso_utc(self.seen_ms)}
         return {"name": self.name, "pool": self.pool, "concurrency": self.concurrency, **times}
 
 
 class Presence:
-    """Notes that this process is there.
+    """The heartbeat of this process.
 
     Args:
-        namespace: where it is noted.
+        namespace: where it is stored.
         name: of this process.
-        concurrency: how many flushes it does side by side.
-        pool: of which kind.
+        concurrency: number of flushes that it runs at once.
+        pool: the kind of Celery's pool.
         monotonic: a clock, in seconds.
     """
 
@@ -75,7 +75,7 @@ class Presence:
         self._next = 0.0
 
     def beat(self) -> None:
-        """Notes it, if it is time to.
+        """Stores a heartbeat if it is time to.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError: Redis is away.
@@ -88,30 +88,30 @@ class Presence:
         try:
             if not self._since_ms:
                 self._since_ms = now_ms
-                self._forget(now_ms)
+                self._remove_gone(now_ms)
             note = f"{self._since_ms},{now_ms},{self._concurrency},{self._pool}"
-            # An error as the reply: it takes no writes, or the key is none of ours; both are said elsewhere.
+            # If the reply is an error, Redis accepts no writes or the key has the wrong type: reported elsewhere.
             scripts.run(self._client, [scripts.Call(scripts.NOTE, [self._keys.workers], [self._name, note])])
         except ResponseError:
-            return  # it takes no writes, or the key is none of ours: both are said elsewhere
+            return  # Redis accepts no writes, or the key has the wrong type: reported elsewhere
 
     def leave(self) -> None:
-        """Notes that it is there no more.
+        """Removes this process.
 
         Raises:
             redis.RedisError: Redis is away, or refuses.
         """
         self._client.hdel(self._keys.workers, self._name)
 
-    def _forget(self, now_ms: int) -> None:
+    def _remove_gone(self, now_ms: int) -> None:
         noted = _decoded(self._client.hgetall(self._keys.workers))
-        gone = [each.name for each in noted if each.seen_ms < now_ms - _FORGOTTEN_MS]
+        gone = [each.name for each in noted if each.seen_ms < now_ms - _REMOVED_MS]
         if gone:
             self._client.hdel(self._keys.workers, *gone)
 
 
 def present(namespace: Namespace, now_ms: int) -> list[Worker]:
-    """The workers that were seen in the last minute, by name.
+    """The workers with a heartbeat in the last minute, by name.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.

@@ -1,4 +1,4 @@
-"""The Lua scripts: one file per operation in `lua/`, its header its signature."""
+"""Loads and runs the Lua scripts: one file in `lua/` for each operation, whose header is its signature."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Script(NamedTuple):
-    """One script: its text, and the digest that Redis knows it by."""
+    """A script: its text, and the digest by which Redis knows it."""
 
     text: str
     sha: str
@@ -58,13 +58,13 @@ NOTE: Final = _load("note")
 
 
 def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    """Runs scripts in one round trip; a reply each, an exception among them where one failed.
+    """Runs scripts in one round trip; returns a reply for each, which is an exception if it failed.
 
-    Scripts vanish with a restart, a failover or SCRIPT FLUSH: what Redis does not know is loaded and asked again,
-    which is safe because an unknown script has done nothing.
+    Scripts vanish with a restart, a failover or SCRIPT FLUSH. A script that Redis does not know is loaded and run
+    again, which is safe because an unknown script has done nothing.
 
     Raises:
-        redis.ConnectionError, redis.TimeoutError: the connection failed; what was sent may or may not have happened.
+        redis.ConnectionError, redis.TimeoutError: the connection failed; it is not certain what was done.
     """
     replies = _pipelined(client, calls)
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]

@@ -141,13 +141,13 @@ def test_a_held_endpoint_is_no_obstacle_where_nothing_waits() -> None:
 
 
 def test_a_change_without_at_counts_as_of_the_time_of_its_entry() -> None:
-    stated = letter().stated
+    stated = letter().redrivable
     assert stated is not None
     assert stated.at == T
 
 
 def test_a_change_keeps_its_at() -> None:
-    stated = letter(at=T - 5).stated
+    stated = letter(at=T - 5).redrivable
     assert stated is not None
     assert stated.at == T - 5
 
@@ -163,7 +163,7 @@ def test_a_change_keeps_its_at() -> None:
     ],
 )
 def test_a_malformed_entry_states_no_change(fields: dict[str, Any]) -> None:
-    assert letter(**fields).stated is None
+    assert letter(**fields).redrivable is None
 
 
 @pytest.mark.parametrize(

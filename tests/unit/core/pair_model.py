@@ -14,7 +14,7 @@ from tests.support.pair_oracle import Known, Said, Told, confirm, read, record
 from worker.core.batch import fill
 from worker.core.codec import decode_mark, decode_remembered, decode_state
 from worker.core.entry import pair_of
-from worker.core.settlement import Act, settlement
+from worker.core.settlement import BatchResult, settlement
 from worker.core.slice import PartitionSlice, coalesce_prefix
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ def round_of(kept: Kept, now_ms: int, readd: Readd) -> Round:
     batch, closed = fill([part], 500), fill([part], 0)
     assert batch.records <= 1
     assert closed.records == 0
-    confirmed = settlement(part, batch.chosen[0], batch.repairs[0], Act("confirmed", now_ms, now_ms))
-    absorbed = settlement(part, closed.chosen[0], closed.repairs[0], Act("kept", now_ms, now_ms))
+    confirmed = settlement(part, batch.chosen[0], batch.repairs[0], BatchResult("confirmed", now_ms, now_ms))
+    absorbed = settlement(part, closed.chosen[0], closed.repairs[0], BatchResult("kept", now_ms, now_ms))
     after = Round(
         op="upsert" if batch.upserts else "delete" if batch.deletes else None,
         repair=bool(batch.repairs[0]),

@@ -15,7 +15,7 @@ from worker.core.batch import Batch, fill
 from worker.core.codec import DeadPair, Mark
 from worker.core.entry import Change, Malformed, pair_of, read_entry
 from worker.core.pair import PairState, Remembered, join, state_of
-from worker.core.settlement import Act, settlement
+from worker.core.settlement import BatchResult, settlement
 from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
 
 if TYPE_CHECKING:
@@ -92,10 +92,10 @@ def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntries, room: int, 
     states, malformed, taken = by_the_rules(raw, room)
     log = coalesce_prefix(raw, 0, PARTITIONS, room, fast=fast)
     assert (log.entries, log.malformed, log.pairs) == (taken, malformed, len(states))
-    assert fast or not log.plain
-    for pair in [*log.plain]:
+    assert fast or not log.fast_path
+    for pair in [*log.fast_path]:
         assert pair not in log.states
-        log.states[pair] = log.plain.take_out(pair)
+        log.states[pair] = log.fast_path.take_out(pair)
     assert log.states == states
 
 
@@ -108,7 +108,7 @@ def test_an_entry_is_plain_only_if_the_rules_take_it(
     entry_id = b"%d-0" % entry_ms
     change = read_entry(entry_id, flat, 0, PARTITIONS)
     log = coalesce_prefix([(entry_id, flat)], 0, PARTITIONS, 1, fast=True)
-    if log.plain:
+    if log.fast_path:
         assert change == Change(
             pair_of(owner, contact), "upsert" if op == b"upsert" else "delete", int(at), entry_ms, b""
         )
@@ -168,7 +168,7 @@ def test_what_moves_is_the_same_whichever_way_a_pair_took(
     assert batches[0].records == batches[1].records <= limit
     if chooses(spelled, limit):
         # Some are left out, and which is nobody's business; but all of them go or wait.
-        into = settlement(both[0], batches[0].chosen[0], batches[0].repairs[0], Act("confirmed", T + 2, T + 3))
+        into = settlement(both[0], batches[0].chosen[0], batches[0].repairs[0], BatchResult("confirmed", T + 2, T + 3))
         assert into.totals["records_confirmed"] == len(batches[0].chosen[0]) == len(into.ledger) // 2
         assert {*into.ledger[::2]} == {*batches[0].chosen[0]}
         return
@@ -176,9 +176,9 @@ def test_what_moves_is_the_same_whichever_way_a_pair_took(
     assert {*batches[0].upserts} == {*batches[1].upserts}
     assert {*batches[0].deletes} == {*batches[1].deletes}
     assert json.loads(batches[0].body()).keys() == {"contacts"}
-    act = Act(fate, T + 2, T + 3, suspect=2)  # type: ignore[arg-type]
+    result = BatchResult(fate, T + 2, T + 3, suspect=2)  # type: ignore[arg-type]
     one, other = (
-        settlement(part, batch.chosen[0], batch.repairs[0], act) for part, batch in zip(both, batches, strict=True)
+        settlement(part, batch.chosen[0], batch.repairs[0], result) for part, batch in zip(both, batches, strict=True)
     )
     assert one.position == other.position
     assert in_twos(one.ledger) == in_twos(other.ledger)
@@ -204,4 +204,4 @@ def test_the_body_is_what_a_json_encoder_writes(pairs: list[tuple[bytes, bytes]]
 
 
 def test_a_log_without_entries_is_plain_and_empty() -> None:
-    assert not LogPrefix(b"", 0, {}, [], more=False).plain
+    assert not LogPrefix(b"", 0, {}, [], more=False).fast_path

@@ -14,7 +14,7 @@ from worker.core.codec import DeadPair, Mark, decode_remembered, decode_state
 from worker.core.counters import times
 from worker.core.entry import pair_of
 from worker.core.pair import PairState, Remembered, join, join_remembered, state_of
-from worker.core.settlement import Act, Refusal, Settlement, settlement
+from worker.core.settlement import BatchResult, Refusal, Settlement, settlement
 from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
 
 if TYPE_CHECKING:
@@ -37,8 +37,13 @@ waiting = st.builds(lambda a, b, suspect: join(a, b)._replace(suspect=suspect), 
 known = st.builds(Remembered, st.sampled_from(ops), stamps, stamps)
 pairs = st.sampled_from([pair_of(b"1", contact) for contact in (b"2", b"3", b"4", b"5")])
 marks = st.builds(Mark, stamps, stamps).map(lambda mark: (b"%d,%d" % mark, mark))
-acts = st.builds(
-    Act, st.sampled_from(fates), st.integers(T, T + 4), st.just(T + 9), suspect=st.just(3), refusal=st.just(REFUSAL)
+results = st.builds(
+    BatchResult,
+    st.sampled_from(fates),
+    st.integers(T, T + 4),
+    st.just(T + 9),
+    suspect=st.just(3),
+    refusal=st.just(REFUSAL),
 )
 
 
@@ -68,9 +73,9 @@ def slices(draw: st.DrawFn) -> PartitionSlice:
     return part
 
 
-def settled(part: PartitionSlice, act: Act, limit: int) -> Settlement:
+def settled(part: PartitionSlice, result: BatchResult, limit: int) -> Settlement:
     batch = fill([part], limit)
-    return settlement(part, batch.chosen[0], batch.repairs[0], act)
+    return settlement(part, batch.chosen[0], batch.repairs[0], result)
 
 
 def in_twos(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -84,9 +89,9 @@ def pending_after(part: PartitionSlice, into: Settlement) -> dict[bytes, PairSta
     return {pair: state for pair, state in after.items() if pair not in into.drop}
 
 
-@given(slices(), acts, st.integers(0, 6))
-def test_each_entry_ends_in_exactly_one_total_or_waits(part: PartitionSlice, act: Act, limit: int) -> None:
-    into = settled(part, act, limit)
+@given(slices(), results, st.integers(0, 6))
+def test_each_entry_ends_in_exactly_one_total_or_waits(part: PartitionSlice, result: BatchResult, limit: int) -> None:
+    into = settled(part, result, limit)
     before, after = (sum(s.live for s in each.values()) for each in (part.pending, pending_after(part, into)))
     ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
     assert into.totals["events"] == part.log.entries
@@ -99,38 +104,40 @@ def test_each_entry_ends_in_exactly_one_total_or_waits(part: PartitionSlice, act
     assert sum(dead) == into.totals["dead_lettered"]
 
 
-@given(slices(), acts, st.integers(0, 6))
-def test_there_is_a_letter_for_each_change_that_is_counted_as_dead(part: PartitionSlice, act: Act, limit: int) -> None:
-    into = settled(part, act, limit)
+@given(slices(), results, st.integers(0, 6))
+def test_there_is_a_letter_for_each_change_that_is_counted_as_dead(
+    part: PartitionSlice, result: BatchResult, limit: int
+) -> None:
+    into = settled(part, result, limit)
     letters = [json.loads(letter) for letter in into.letters[2::3]]
     assert len(letters) == into.totals["dead_lettered"]
-    assert [letter["since"] for letter in letters] == [act.now_ms] * len(letters)
+    assert [letter["since"] for letter in letters] == [result.now_ms] * len(letters)
     assert [letter["reason"] for letter in letters if letter["entry"] is not None] == [
         each.reason for each in part.log.malformed
     ]
 
 
-@given(slices(), acts, st.integers(0, 6))
+@given(slices(), results, st.integers(0, 6))
 def test_only_a_confirmation_writes_the_ledger_and_it_says_what_was_sent(
-    part: PartitionSlice, act: Act, limit: int
+    part: PartitionSlice, result: BatchResult, limit: int
 ) -> None:
-    into = settled(part, act, limit)
+    into = settled(part, result, limit)
     written = {pair: decode_remembered(value) for pair, value in in_twos(into.ledger)}
-    assert set(written) == (set(fill([part], limit).chosen[0]) if act.fate == "confirmed" else set())
+    assert set(written) == (set(fill([part], limit).chosen[0]) if result.fate == "confirmed" else set())
     for pair, remembered in written.items():
         assert remembered.op == part.verdicts[pair].op
         assert join_remembered(remembered, part.remembered(pair)) == remembered, "it forgot what was known"
 
 
-@given(slices(), acts, st.integers(0, 6))
+@given(slices(), results, st.integers(0, 6))
 def test_a_mark_is_never_cleared_while_a_request_that_may_undo_the_outcome_may_act(
-    part: PartitionSlice, act: Act, limit: int
+    part: PartitionSlice, result: BatchResult, limit: int
 ) -> None:
-    into = settled(part, act, limit)
+    into = settled(part, result, limit)
     for pair, value in in_twos(into.clear):
         stored, mark = part.marks[pair]
         assert value == stored
-        assert mark.until_ms <= max(act.begun_ms, T + 2)  # the time at which it was judged
+        assert mark.until_ms <= max(result.begun_ms, T + 2)  # the time at which it was judged
     assert not set(into.clear[::2]) & set(into.late[::3])
 
 
@@ -158,7 +165,7 @@ def counted(into: Settlement) -> dict[str, int]:
 
 def test_a_confirmed_delete_leaves_the_later_upsert_waiting() -> None:
     part = judged(read((b"upsert", T), (b"delete", T + 1), (b"upsert", T + 2)))
-    into = settled(part, Act("confirmed", T, T), 500)
+    into = settled(part, BatchResult("confirmed", T, T), 500)
     assert into.position == b"%d-2" % T
     assert into.ledger == [PAIR, b"d%d," % (T + 1)]
     assert pending_after(part, into) == {PAIR: state_of("upsert", T + 2, T)}
@@ -169,7 +176,7 @@ def test_a_refused_delete_is_dead_and_the_later_upsert_is_tried_on_its_own() -> 
     log = read((b"delete", T + 1), (b"upsert", T + 2))
     suspect = {PAIR: state_of("delete", T, T)._replace(suspect=1)}
     part = judged(log, pending=suspect, ledger={PAIR: Remembered("upsert", 0, T - 5)})
-    into = settled(part, Act("refused", T, T + 5, refusal=REFUSAL), 500)
+    into = settled(part, BatchResult("refused", T, T + 5, refusal=REFUSAL), 500)
     assert pending_after(part, into) == {PAIR: state_of("upsert", T + 2, T)}
     assert counted(into) == {"events": 2, "coalesced": 1, "dead_lettered": 1}
     assert into.letters[:2] == [PAIR, b"u,%d" % (T - 5)]  # what is known to be confirmed goes with it
@@ -181,26 +188,26 @@ def test_a_refused_delete_is_dead_and_the_later_upsert_is_tried_on_its_own() -> 
 
 def test_what_is_refused_by_a_batch_is_kept_to_be_tried_in_smaller_company() -> None:
     part = judged(read((b"upsert", T)))
-    into = settled(part, Act("suspect", T, T, suspect=3), 500)
+    into = settled(part, BatchResult("suspect", T, T, suspect=3), 500)
     assert pending_after(part, into) == {PAIR: state_of("upsert", T, T)._replace(suspect=3)}
 
 
 def test_what_waits_already_and_has_not_changed_is_not_written_again() -> None:
     part = judged(read(), pending={PAIR: state_of("upsert", T, T)})
-    into = settled(part, Act("kept", T, T), 500)
+    into = settled(part, BatchResult("kept", T, T), 500)
     assert (into.keep, into.drop, into.position) == ([], [], b"")
 
 
 def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
     part = judged(read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: Remembered("delete", T, 0)})
-    into = settled(part, Act("kept", T, T), 500)
+    into = settled(part, BatchResult("kept", T, T), 500)
     assert into.drop == [PAIR]
     assert counted(into) == {"stale": 1}
 
 
 def test_a_malformed_entry_is_dead_with_what_of_it_was_readable() -> None:
     log = coalesce_prefix([(b"%d-7" % T, [b"owner", b"\xff1", b"op", b"upsert", b"at", b"12"])], 0, 1, 500)
-    into = settled(judged(log), Act("kept", T, T + 5), 500)
+    into = settled(judged(log), BatchResult("kept", T, T + 5), 500)
     assert into.letters[:2] == [b"", b""]
     letter = json.loads(into.letters[2])
     assert (letter["owner"], letter["contact"], letter["op"], letter["at"]) == ("\\xff1", None, "upsert", 12)
@@ -213,19 +220,19 @@ def test_a_mark_goes_only_with_a_confirmation_of_a_request_begun_after_its_time(
     until_ms: int, *, cleared: bool
 ) -> None:
     part = judged(read((b"delete", T)), marks={PAIR: (b"as stored", Mark(until_ms, 0))})
-    into = settled(part, Act("confirmed", T, T + 60_000), 500)
+    into = settled(part, BatchResult("confirmed", T, T + 60_000), 500)
     assert into.clear == ([PAIR, b"as stored"] if cleared else [])
 
 
 def test_a_confirmed_repair_is_counted_clears_its_mark_and_confirms_no_record() -> None:
-    into = settled(due_for_repair(), Act("confirmed", T, T), 500)
+    into = settled(due_for_repair(), BatchResult("confirmed", T, T), 500)
     assert into.clear == [PAIR, b"as stored"]
     assert counted(into) == {"repairs": 1}
 
 
 @pytest.mark.parametrize(("fate", "cleared"), [("refused", True), ("suspect", False), ("kept", False)])
 def test_a_repair_that_was_not_confirmed_stays_due_unless_the_endpoint_refuses_it(fate: Fate, *, cleared: bool) -> None:
-    into = settled(due_for_repair(), Act(fate, T, T), 500)
+    into = settled(due_for_repair(), BatchResult(fate, T, T), 500)
     assert into.clear == ([PAIR, b"as stored"] if cleared else [])
     assert counted(into) == {}
 
@@ -239,18 +246,18 @@ def test_after_a_lost_lease_what_its_holder_may_have_sent_is_marked_both_ways(
     late_until_ms: int, late_to_ms: int, *, marked: bool
 ) -> None:
     part = judged(read((b"delete", T)), late_until_ms=late_until_ms, late_to_ms=late_to_ms)
-    into = settled(part, Act("confirmed", T, T), 500)
+    into = settled(part, BatchResult("confirmed", T, T), 500)
     assert into.late == ([PAIR, late_until_ms, late_until_ms] if marked else [])
 
 
 def test_a_repair_that_a_lost_holder_may_have_sent_too_is_marked_again() -> None:
-    into = settled(due_for_repair(late_until_ms=T + 5), Act("confirmed", T, T), 500)
+    into = settled(due_for_repair(late_until_ms=T + 5), BatchResult("confirmed", T, T), 500)
     assert into.late == [PAIR, T + 5, T + 5]
     assert into.clear == []
 
 
 def test_what_is_confirmed_of_a_pair_with_dead_letters_is_remembered_with_its_entrys_time() -> None:
     part = judged(read((b"upsert", 0)), dead_pairs={PAIR: DeadPair(1, None)})
-    into = settled(part, Act("confirmed", T, T), 500)
+    into = settled(part, BatchResult("confirmed", T, T), 500)
     assert into.ledger == [PAIR, b"u,"]
     assert into.know == [PAIR, b"u,%d" % T]

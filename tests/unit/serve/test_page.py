@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from producers.contract.change import partition_of
-from worker.core.dead_letter import REFUSED
 from worker.core.entry import Malformed, read_entry
+from worker.core.reasons import REASONS, REFUSED
 
 ROOT = Path(__file__).parents[3]
 NOW = 1_795_460_847_757
@@ -53,9 +53,13 @@ def reasons_of_the_docs() -> list[str]:
     return [reason for row in table.splitlines() for reason in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
 
 
+def test_the_core_names_every_reason_that_it_gives() -> None:
+    assert sorted(reasons_of_the_core()) == sorted(REASONS)
+
+
 def test_the_page_offers_every_reason_once() -> None:
     offered = reasons_of_the_page()
-    assert sorted(offered) == sorted(reasons_of_the_core())
+    assert sorted(offered) == sorted(REASONS)
     assert len(set(offered)) == len(offered)
 
 

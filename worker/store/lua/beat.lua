@@ -1,11 +1,11 @@
--- Counts the looks at this Redis. Counts only rise: whoever has seen a greater one knows that Redis has lost what it
--- had accepted in between, as one does that comes back empty or from an older backup.
+-- Counts the checks of this Redis. The count only rises: a process that saw a greater one knows that Redis came back
+-- empty or from an older backup, and has lost what it accepted in between.
 --
 -- KEYS  1 config
 -- ARGV  1 seen: the greatest count that the caller was ever given, 0 at first
--- Returns { beat, lost_from_ms, lost_at_ms, partitions }: when the last look was that Redis remembers (0 if none) and
---   when this one is, where it went back, else 0 and 0; and how many partitions are recorded, 0 if none are, -1 while
---   that number is being changed
+-- Returns { beat, lost_from_ms, lost_at_ms, partitions }: if the count went back, the time of the last check that Redis
+--   remembers (0 if none) and of this one, else 0 and 0; the recorded number of partitions, 0 if none is recorded, -1
+--   while it is being changed
 local config, seen = KEYS[1], tonumber(ARGV[1])
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
@@ -13,7 +13,7 @@ local known = redis.call('HMGET', config, 'beat', 'beat_at', 'lost_from', 'parti
   'repartitioning')
 local beat, lost_from, lost_at = tonumber(known[1] or '0'), 0, 0
 
--- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+-- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', config, 'none')
 if beat < seen then
   lost_from, lost_at = tonumber(known[2] or '0'), now_ms

@@ -2,16 +2,16 @@
 --
 -- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 dead  7 dead:pairs  and any others that settling writes
 -- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
--- Returns nil where the lease is held, else
+-- Returns nil if the lease is held, else
 --   { token, now_ms, seq, position, waiting, pending, late, late_due_ms, dead, dead_pairs, late_until_ms, late_to_ms,
---     strayed: 1 where the log was not the one that the position is of, and is read from its start }
+--     replaced: 1 if the log was replaced by another, which is read from its start }
 local lease, partition, events = KEYS[1], KEYS[2], KEYS[3]
 
 if redis.call('EXISTS', lease) == 1 then
   return false
 end
 
--- A key of a strange type fails here, before anything is written: the partition is passed over, the others go on.
+-- A key of the wrong type fails here, before anything is written: the caller passes over this partition alone.
 local sizes = {}
 for i = 4, #KEYS do
   sizes[i] = redis.call('HLEN', KEYS[i])
@@ -22,16 +22,16 @@ local last_token, holder = tonumber(held[1] or '0'), held[2]
 local position, seq = held[3] or '0-0', held[4] or '0'
 local late_until, late_to = tonumber(held[5] or '0'), tonumber(held[6] or '0')
 
--- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+-- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('XTRIM', events, 'MINID', '0-0')
 
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
 
--- What is settled is trimmed in the same step, and ids only rise. So a log that has an entry at or before the position,
--- or is not there at all, is another one than the position is of: nothing of it was read yet, and none may be skipped.
-local strayed = 0
+-- A settle trims what it settles, and ids only rise. So if the log has an entry at or before the position, or is gone,
+-- it was replaced: nothing of the log that is there was read yet, and nothing of it may be skipped.
+local replaced = 0
 if position ~= '0-0' then
   local first = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
   if first then
@@ -39,21 +39,21 @@ if position ~= '0-0' then
     local position_ms, position_n = string.match(position, '^(%d+)-(%d+)$')
     ms, position_ms = tonumber(ms), tonumber(position_ms)
     if ms < position_ms or (ms == position_ms and tonumber(n) <= tonumber(position_n)) then
-      strayed = 1
+      replaced = 1
     end
   elseif redis.call('EXISTS', events) == 0 then
-    strayed = 1
+    replaced = 1
   end
 end
-if strayed == 1 then
+if replaced == 1 then
   position = '0-0'
-  redis.call('HSET', partition, 'position', position, 'strayed', string.format('%.0f', now_ms))
+  redis.call('HSET', partition, 'position', position, 'strayed', string.format('%.0f', now_ms)) -- the field keeps its old name
 end
--- The last token counts beside the clock, so that tokens rise even if the clock, or the whole server, went back.
+-- From the last token too, so that tokens rise even if the clock, or the whole server, went back.
 local token = string.format('%.0f', math.max(last_token + 1, now_us))
 
 if holder then
-  -- Its lease expired and was never released: it may have sent something that nobody knows of.
+  -- The holder's lease expired and was never released: it may have sent a request that nobody knows of.
   local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
   late_until = math.max(late_until, now_ms + ARGV[2])
   late_to = now_ms
@@ -67,4 +67,4 @@ end
 redis.call('SET', lease, token, 'PX', ARGV[1])
 redis.call('HSET', partition, 'token', token, 'holder', token)
 return { token, now_ms, seq, position, redis.call('XLEN', events), sizes[4], sizes[5], tonumber(held[7] or '0'),
-  sizes[6], sizes[7], late_until, late_to, strayed }
+  sizes[6], sizes[7], late_until, late_to, replaced }

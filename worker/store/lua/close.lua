@@ -1,9 +1,9 @@
--- Closes the log of one partition, so that nothing can be appended to it: a text takes the stream's place, and XADD is
--- refused as of the wrong type. Only a partition in which nothing lies is closed.
+-- Closes the log of one partition, so that nothing can be appended: a text replaces the stream, and XADD is refused
+-- because of the wrong type. Only an empty partition is closed.
 --
 -- KEYS  1 lease  2 events  3 pending  4 late  5 dead  6 dead:pairs
 -- ARGV  1 text
--- Returns 'closed', also where it was before; else what is in the way: 'lease' | 'events' | 'pending' | 'late' | 'dead'
+-- Returns 'closed', also if it was closed before; else what is in the way: 'lease' | 'events' | 'pending' | 'late' | 'dead'
 local events = KEYS[2]
 if redis.call('TYPE', events)['ok'] == 'string' then
   return 'closed'

@@ -1,5 +1,5 @@
--- Removes what one partition keeps about pairs, for whoever holds its lease. What waited is counted as forgotten; the
--- settle that gives the lease back sees to the times of what is left.
+-- Removes what one partition stores about pairs, for the holder of its lease. What waited is counted as forgotten. The
+-- settle that releases the lease updates the times of what is left.
 --
 -- KEYS  1 lease  2 events  3 pending  4 late  5 ledger:new  6 ledger:old  7 dead:pairs  8 totals
 -- ARGV  1 token  2 number of pairs  3.. pairs, then ids of entries of the log
@@ -24,7 +24,7 @@ end
 for i = last + 1, #ARGV do
   entries = entries + redis.call('XDEL', events, ARGV[i])
 end
--- An entry is counted as an event when it is read, which these never were; a state was.
+-- An entry is counted as an event when it is read, which these never were; a state was counted then.
 if entries > 0 then
   redis.call('HINCRBY', KEYS[8], 'events', entries)
 end

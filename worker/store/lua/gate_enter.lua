@@ -1,9 +1,9 @@
--- Asks whether a request may go out now; while the endpoint is away, one probe at a time may, and while deliveries are
--- paused none.
+-- Asks whether a request may go out now. While the endpoint is away one probe at a time may, and while deliveries are
+-- paused none may.
 --
 -- KEYS  1 gate
--- ARGV  1 token of who asks  2 probe_ms: how long the right to probe lasts
---       3 clock_back_ms: the clock went back, if the gate moved so far ahead of it, and no wait is known any more
+-- ARGV  1 token of the caller  2 probe_ms: how long the right to probe lasts
+--       3 clock_back_ms: if the gate moved this far ahead of the clock, the clock went back and waits mean nothing
 --       4 generation of the gate under which a place was taken: an ok gate that has moved since lets no request out
 -- Returns { 'open' | 'probe' | 'closed', generation, attempts, lone, wait_ms }
 local gate = KEYS[1]
@@ -25,7 +25,7 @@ local wait_ms = math.max(tonumber(known[5] or '0'), tonumber(known[6] or '0')) -
 if wait_ms > 0 and tonumber(known[7] or '0') <= now_ms + ARGV[3] then
   return { 'closed', generation, attempts, lone, wait_ms }
 end
--- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+-- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'probe_until', 'not_before')
 redis.call('HSET', gate, 'probe', ARGV[1], 'probe_until', string.format('%.0f', now_ms + ARGV[2]),
   'moved', string.format('%.0f', now_ms))

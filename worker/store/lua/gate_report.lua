@@ -1,15 +1,15 @@
--- Moves the gate by what became of a request, if the gate is still the one that the request went through: of eight
--- requests that fail at once one counts, and a late success reopens nothing. The request's place becomes free.
+-- Moves the gate by the outcome of a request, if the gate's generation is still the one that the request went through:
+-- of eight requests that fail at once one counts, and a late success reopens nothing. It also frees the request's place.
 --
 -- KEYS  1 gate
 -- ARGV  1 generation the request went through
 --       2 what: confirmed | answered | lone | retry | limited | hold | too_large | unused (no request went out)
 --       3 delay_ms until the next probe  4 reason (of a hold)  5 error  6 limit: most records that may pass (too_large)
---       7 lone_max: lone rejections in a row that are no poison any more
---       8 token of the request, '' if it had no place  9 latency_ms of one that succeeded, else ''
---       10 overloaded: 1 if it failed as too many requests make one fail
---       11 wait_ms that the endpoint asked for with a 429  12 stated: requests a second it says it allows, 0 if it does not
---       13 rest_ms: how long it says it allows none  14 rate, 15 in_flight, 16 clock_back_ms: as gate_ask.lua has them
+--       7 lone_max: so many records rejected alone in a row are not poison: the endpoint refuses everything
+--       8 token of the request, '' if it had no place  9 latency_ms if it succeeded, else ''
+--       10 overloaded: 1 if it failed in a way that too many requests cause
+--       11 wait_ms that the endpoint asked for with a 429  12 stated: requests a second that it allows, 0 if it does not say
+--       13 rest_ms: how long it says that it allows none  14 rate, 15 in_flight, 16 clock_back_ms: as in gate_ask.lua
 -- Returns the gate's state after it: ok | backing_off | held
 local gate, what, token = KEYS[1], ARGV[2], ARGV[8]
 local wait_ms, stated, rest_ms = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
@@ -22,7 +22,7 @@ local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
 local pace, flight, requests = known_flow(known[6], known[7], known[8], known[9], now_ms, tonumber(ARGV[16]))
 
--- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+-- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'none')
 
 local under_way, there = #requests / ENTRY, false

@@ -1,12 +1,12 @@
--- Notes that requests may still act on these pairs. Needs no token: it moves nothing forward, so that a worker that
--- has lost its lease may say what it sent.
+-- Marks pairs that unanswered requests may still change. Needs no token, because it settles nothing: a worker that has
+-- lost its lease can still mark what it sent.
 --
 -- KEYS  1 late  2 partition  3 events
--- ARGV  pair, upsert_until_ms, delete_until_ms, and so on; 0 where no request of that op is meant
+-- ARGV  pair, upsert_until_ms, delete_until_ms, and so on; 0 if no request has that op
 -- Returns how many pairs were marked
 local late, partition = KEYS[1], KEYS[2]
 
--- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+-- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('XTRIM', KEYS[3], 'MINID', '0-0')
 
 local due = tonumber(redis.call('HGET', partition, 'late_due') or 'inf')

@@ -1,13 +1,13 @@
--- Pauses all deliveries, or lets them go on. Beside the gate's state, not in it: what a request that is on its way
--- reports moves the gate as ever, and the gate goes on from there.
+-- Pauses all deliveries, or resumes them. The pause is stored beside the gate's state: a request that is under way still
+-- moves the gate, which continues from there.
 --
 -- KEYS  1 gate
 -- ARGV  1 'pause' | 'resume'
--- Returns when the pause began (Unix ms) of a pause that was there before, 0 where there was none
+-- Returns since when deliveries were paused before (Unix ms), 0 if they were not
 local gate = KEYS[1]
 local since = tonumber(redis.call('HGET', gate, 'paused') or '0')
 
--- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+-- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'none')
 if ARGV[1] == 'resume' then
   redis.call('HDEL', gate, 'paused')

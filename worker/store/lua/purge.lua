@@ -1,8 +1,8 @@
 -- Removes dead letters for good.
 --
 -- KEYS  1 dead  2 dead:pairs
--- ARGV  id of a letter, its pair, and so on; the pair is '' where the entry was malformed
--- Returns how many there were
+-- ARGV  id of a letter, its pair, and so on; the pair is '' if the entry was malformed
+-- Returns how many letters were there
 local dead, dead_pairs = KEYS[1], KEYS[2]
 local removed = 0
 for i = 1, #ARGV, 2 do

@@ -1,13 +1,13 @@
--- Puts one dead letter back into the log, unless newer knowledge outdates it: both in one step, so that no
--- confirmation can come between the look and the append.
+-- Puts one dead letter back into the log, unless a newer outcome outdates it. Both happen in one step, so that no
+-- confirmation can come between the check and the append.
 --
 -- KEYS  1 dead  2 dead:pairs  3 events  4 ledger:new  5 ledger:old  6 partition; all of the owner's own partition
--- ARGV  1 id of the letter, '' where it lies in another partition and is removed there afterwards  2 pair
+-- ARGV  1 id of the letter, '' if it is in another partition and is removed there afterwards  2 pair
 --       3 op: upsert | delete  4 at_ms: when the change happened, as far as is known
---       5 reach_ms: how far back the ledger is needed, 0 where dead:pairs remembers all  6 ledger_ms
+--       5 reach_ms: how far back the ledger is needed, 0 if dead:pairs remembers everything  6 ledger_ms
 --       7.. fields and values of the entry, in turn
--- Returns { 'redriven', id of the entry } | { 'gone' } | { 'outdated' } | { 'forgotten' }: the ledger no longer
---   reaches back so far, so that newer knowledge cannot be ruled out
+-- Returns { 'redriven', id of the entry } | { 'gone' } | { 'outdated' } | { 'forgotten' }: the ledger does not reach back
+--   far enough to rule out a newer outcome
 local dead, dead_pairs, events = KEYS[1], KEYS[2], KEYS[3]
 local id, pair, op, at, reach = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -15,7 +15,7 @@ if id ~= '' and redis.call('HEXISTS', dead, id) == 0 then
   return { 'gone' }
 end
 
--- The same rule as join.py's: a delete wins where both are equal.
+-- The same rule as in worker/core/pair.py: a delete wins if both are equal.
 local function outdates(known)
   local delete_at, upsert_at = string.match(known or '', '^[du](%d*),(%d*)$')
   delete_at, upsert_at = tonumber(delete_at or '') or 0, tonumber(upsert_at or '') or 0
@@ -35,7 +35,7 @@ if reach > 0 and rotated > 0 and reach < rotated - tonumber(ARGV[6]) then
   return { 'forgotten' }
 end
 
--- The append is the first write: a server that is full refuses the whole step, and the letter stays.
+-- The append is the first write: a full server refuses the whole step, and the letter stays.
 local entry = redis.call('XADD', events, '*', unpack(ARGV, 7))
 if id ~= '' then
   redis.call('HDEL', dead, id)

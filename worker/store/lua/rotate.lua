@@ -1,9 +1,9 @@
--- Rotates the ledger of a partition in which nothing waits, when its time has come: settling does it as the log moves
--- on, and a log that takes nothing any more, because the ledger fills Redis, never moves on.
+-- Rotates the ledger of a partition in which nothing waits, if it is due. Usually a settle does that, but a log that
+-- accepts nothing, because ledgers fill Redis, has no settles.
 --
 -- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 ledger:new  7 ledger:old
 -- ARGV  1 ledger_ms
--- Returns 1 where it was rotated
+-- Returns 1 if it was rotated, else 0
 local partition, ledger_new, ledger_old = KEYS[2], KEYS[6], KEYS[7]
 if redis.call('EXISTS', KEYS[1], KEYS[4], KEYS[5]) > 0 or redis.call('XLEN', KEYS[3]) > 0 then
   return 0
@@ -15,7 +15,7 @@ if not rotated or now_ms <= tonumber(rotated) + tonumber(ARGV[1])
   or redis.call('EXISTS', ledger_new, ledger_old) == 0 then
   return 0
 end
--- A first write that can only shrink: a server that is full refuses a script whose first write could grow it.
+-- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('UNLINK', ledger_old)
 if redis.call('EXISTS', ledger_new) == 1 then
   redis.call('RENAME', ledger_new, ledger_old)

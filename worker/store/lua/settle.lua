@@ -1,13 +1,13 @@
--- Moves one partition forward by what became of a batch, all of it or nothing, if the lease is still held.
+-- Settles one partition by the outcome of a batch, all of it or nothing, if the lease is still held.
 --
 -- KEYS  1 lease  2 partition  3 events  4 pending  5 ledger:new  6 ledger:old  7 late  8 dead  9 dead:pairs  10 totals
 -- ARGV  1 token  2 seq: number of settles the caller knows of  3 renew_ms, 0 releases the lease
---       4 position: id of the last entry settled, '' where it stays  5 ledger_ms  6 dead_cap: most letters a partition
+--       4 position: id of the last entry settled, '' if it stays  5 ledger_ms  6 dead_cap: most letters of a partition
 --       7..13 how many items follow of each kind, in this order:
 --         ledger (pair, confirmed) · pending to keep (pair, state) · pending to drop (pair) · late to clear (pair, mark)
 --         · dead letters (pair, confirmed or '', letter) · known of dead pairs (pair, confirmed) · totals (name, number)
--- Returns { 'settled', waiting, pending, late, late_due_ms, dead, dead_pairs }, also where this very settle was done
---   before and its reply was lost; { 'fenced' }; or { 'full' } where the letters do not fit and nothing was done
+-- Returns { 'settled', waiting, pending, late, late_due_ms, dead, dead_pairs }, also if this very settle was done before
+--   and its reply was lost; { 'fenced' }; or { 'full' } if the letters do not fit and nothing was done
 local lease, partition, events, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local late, dead, dead_pairs = KEYS[7], KEYS[8], KEYS[9]
 local token, expected = ARGV[1], tonumber(ARGV[2])
@@ -44,7 +44,7 @@ if letter_last >= letter_first
   return { 'full' }
 end
 
--- The log is trimmed first: a server that is full refuses a script whose first write could grow it.
+-- The log is trimmed first: a full server refuses a script whose first write could grow it.
 local position_ms = nil
 if ARGV[4] ~= '' then
   local ms, n = string.match(ARGV[4], '^(%d+)-(%d+)$')
@@ -55,7 +55,7 @@ else
   redis.call('XTRIM', events, 'MINID', '0-0')
 end
 
--- Lua passes some thousands of arguments at once and no more.
+-- Lua passes at most some thousands of arguments at once.
 local function each_chunk(command, key, first, last)
   for i = first, last, 4000 do
     redis.call(command, key, unpack(ARGV, i, math.min(i + 3999, last)))
@@ -72,7 +72,7 @@ local function until_ms(mark)
   return math.max(tonumber(upsert), tonumber(delete))
 end
 for i = clear_first, clear_last, 2 do
-  -- A mark that was renewed meanwhile is another mark; and one that was over is not, if the clock went back since.
+  -- A mark that was renewed meanwhile is another mark; and if the clock went back, a mark may no longer be over.
   if redis.call('HGET', late, ARGV[i]) == ARGV[i + 1] and until_ms(ARGV[i + 1]) <= now_ms then
     redis.call('HDEL', late, ARGV[i])
   end
@@ -98,7 +98,7 @@ for i = total_first, total_last, 2 do
   redis.call('HINCRBY', KEYS[10], ARGV[i], ARGV[i + 1])
 end
 
--- The time of the oldest pair that waits, and of the oldest delete: exact while few wait, else the lower bound known.
+-- The time of the oldest pair that waits, and of the oldest delete: exact while few wait, else a lower bound.
 local waiting = redis.call('HLEN', pending)
 local oldest, oldest_delete = tonumber(known[4] or 'inf'), tonumber(known[6] or 'inf')
 local function waits(state)
@@ -140,7 +140,7 @@ if marks == 0 and known[5] then
   late_due = 0
   redis.call('HDEL', partition, 'late_due')
 elseif marks > 0 and (cleared and marks <= 1000 or not cleared and late_due <= now_ms) then
-  -- Where many are cleared one batch after another, the next batch finds what is due without this look at all of them.
+  -- If many are cleared in one batch after another, each next batch finds what is due without reading all of them here.
   late_due = math.huge
   for _, mark in ipairs(redis.call('HVALS', late)) do
     late_due = math.min(late_due, until_ms(mark))
@@ -148,12 +148,12 @@ elseif marks > 0 and (cleared and marks <= 1000 or not cleared and late_due <= n
   redis.call('HSET', partition, 'late_due', string.format('%.0f', late_due))
 end
 
--- The ledger rotates by log time, and never while anything waits that what it forgets might still outdate.
+-- The ledger rotates by log time, and never while a change waits that the forgotten outcomes might still outdate.
 if position_ms then
   local ledger_ms = tonumber(ARGV[5])
   local rotated = tonumber(known[3] or '0')
   if not known[3] or (position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0) then
-    -- By the log's newest entry too: where the clock went back, what waits unread carries later times than it shows.
+    -- By the log's newest entry too: if the clock went back, unread entries carry later times than it shows.
     local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
     local last_ms = last and tonumber(string.match(last[1], '^%d+')) or 0
     redis.call('HSET', partition, 'rotated', string.format('%.0f', math.max(now_ms, position_ms, last_ms)))

@@ -1,0 +1,32 @@
+"""Why a record or an entry became a dead letter (contract, sections 2 and 6; pure)."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+Reason = Literal[
+    "refused",
+    "missing_owner",
+    "missing_contact",
+    "missing_op",
+    "bad_owner",
+    "bad_contact",
+    "bad_op",
+    "bad_at",
+    "at_out_of_range",
+    "repeated_owner",
+    "repeated_contact",
+    "repeated_op",
+    "repeated_at",
+    "bad_data",
+    "wrong_partition",
+]
+"""`refused`: the endpoint refuses the record. All others name the rule that an entry of the log breaks."""
+
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+"""All of them, in the order in which people see them."""
+
+REFUSED: Final = "refused"
+
+WRONG_PARTITION: Final = "wrong_partition"
+"""The one broken rule after which a change is still readable: it is only in another log than its owner's."""
