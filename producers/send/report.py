@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import redis
+import redis.exceptions
 
 from producers.contract.errors import SpoolError
 from producers.send.errors import NotAccepted, SpoolFull
@@ -10,6 +13,20 @@ from producers.send.errors import NotAccepted, SpoolFull
 if TYPE_CHECKING:
     from producers.contract.change import ContactChange
     from producers.send.chunk import Chunk
+
+
+_DEMOTED: Final = ("READONLY", "MASTERDOWN")
+
+
+def is_demoted(reply: object) -> bool:
+    """Tells if the reply says that this server is no primary, or not any more.
+
+    It keeps its connections and answers so for ever. So whoever hears it closes them: the next connection asks again
+    which address the name of the server has.
+    """
+    return isinstance(reply, redis.ReadOnlyError | redis.exceptions.MasterDownError) or (
+        isinstance(reply, Exception) and str(reply).startswith(_DEMOTED)
+    )
 
 
 class Replies(NamedTuple):
@@ -31,10 +48,11 @@ class Replies(NamedTuple):
     def connection_suspect(self) -> bool:
         """Whether the number of partitions must be agreed again: it may be another Redis, or have other partitions.
 
-        A log that was closed for another number of partitions is no longer a stream, so Redis replies WRONGTYPE.
+        A log that was closed for another number of partitions is no longer a stream, so Redis replies WRONGTYPE. A
+        server that is no primary any more has a successor elsewhere.
         """
         return self.broken is not None or any(
-            isinstance(reply, Exception) and "WRONGTYPE" in str(reply) for reply in self.replies
+            isinstance(reply, Exception) and ("WRONGTYPE" in str(reply) or is_demoted(reply)) for reply in self.replies
         )
 
     def accepted(self, count: int) -> bool:

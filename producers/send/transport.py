@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from producers.send.report import Replies
+from producers.send.report import Replies, is_demoted
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -57,6 +57,7 @@ def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
     except (redis.RedisError, OSError) as error:
         return Replies([], error, written=False)
     replies: list[Any] = []
+    demoted = False
     try:
         connection.send_packed_command((commands,), check_health=False)
         while len(replies) < count:
@@ -65,6 +66,7 @@ def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
                 replies.append(connection.read_response(disconnect_on_error=False))
             except _REFUSALS as refusal:
                 replies.append(refusal)
+                demoted = demoted or is_demoted(refusal)
     except (redis.RedisError, OSError) as error:
         return Replies(replies, error)
     finally:
@@ -72,6 +74,8 @@ def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
         if len(replies) < count:
             connection.disconnect()
         pool.release(connection)
+    if demoted:
+        pool.disconnect(inuse_connections=False)
     return Replies(replies)
 
 
@@ -83,6 +87,7 @@ async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: in
     except (redis.RedisError, OSError) as error:
         return Replies([], error, written=False)
     replies: list[Any] = []
+    demoted = False
     try:
         await connection.send_packed_command((commands,), check_health=False)
         while len(replies) < count:
@@ -90,10 +95,13 @@ async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: in
                 replies.append(await connection.read_response(disconnect_on_error=False))
             except _REFUSALS as refusal:
                 replies.append(refusal)
+                demoted = demoted or is_demoted(refusal)
     except (redis.RedisError, OSError) as error:
         return Replies(replies, error)
     finally:
         if len(replies) < count:
             await connection.disconnect(nowait=True)
         await pool.release(connection)
+    if demoted:
+        await pool.disconnect(inuse_connections=False)
     return Replies(replies)

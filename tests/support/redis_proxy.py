@@ -25,6 +25,10 @@ class RedisProxy(TcpServer):
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.cuts = 0
 
+    def point_at(self, redis_url: str) -> None:
+        """New connections go to another Redis; those that are open stay where they are, as behind a DNS name."""
+        self._target = unquote(urlsplit(redis_url).path)
+
     def lose_reply_to(self, needle: bytes) -> None:
         """The next request that holds these bytes is done by Redis, and its connection breaks instead of a reply."""
         self._needle = needle

@@ -14,6 +14,8 @@ from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from producers.send.report import is_demoted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -54,6 +56,7 @@ class LogClient(redis.Redis):
         """
         connection = self._own_connection()
         replies: list[Any] = []
+        demoted = False
         try:
             connection.send_packed_command((b"".join(map(_pack, commands)),), check_health=False)
             for _ in commands:
@@ -61,10 +64,24 @@ class LogClient(redis.Redis):
                     replies.append(connection.read_response())
                 except redis.ResponseError as error:
                     replies.append(error)
+                    demoted = demoted or is_demoted(error)
         finally:
-            if len(replies) < len(commands):
+            if demoted or len(replies) < len(commands):
                 connection.disconnect()  # unread replies would answer the next commands
         return replies
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Runs one command; the connections to a server that is no primary any more are closed."""
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        except redis.ResponseError as error:
+            if is_demoted(error):
+                self.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+    def script_load(self, script: str) -> Any:  # type: ignore[override] # its stub names more types of scripts
+        """Loads a script over this thread's connection: another one may lead to another server of the same name."""
+        return self.round_trip([("SCRIPT", "LOAD", script)])[0]
 
     def _own_connection(self) -> Any:  # Any, because redis-py leaves the types of connections open
         """This thread's connection, taken from the pool once; opened again if the server closed it."""
