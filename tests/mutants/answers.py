@@ -45,13 +45,13 @@ ANSWERS: Final = (
         (
             Patch(
                 OUTCOME,
-                "case 401 | 403:\n            return _Claim.CREDENTIALS",
-                "case 401 | 403:\n            return _Claim.REJECTED",
+                "case 401 | 403 | 491:\n            return _Claim.CREDENTIALS",
+                "case 401 | 403 | 491:\n            return _Claim.REJECTED",
             ),
             Patch(
                 OUTCOME,
-                'code):\n        return _Claim.CREDENTIALS\n    if code == "40002":',
-                'code):\n        return _Claim.REJECTED\n    if code == "40002":',
+                'code):\n        return _Claim.CREDENTIALS\n    if re.fullmatch(r"4920',
+                'code):\n        return _Claim.REJECTED\n    if re.fullmatch(r"4920',
             ),
         ),
         unit=UNIT,

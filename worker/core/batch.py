@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from producers.contract.keys import PAIR_SEPARATOR
@@ -58,8 +59,10 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
     Args:
         slices: judged.
         limit: most records.
-        doubtful: many suspects in a row were rejected, so other pairs go first if there are any. Their confirmation
-            tells poison from an endpoint that rejects everything, and the poison does not hold them up.
+        doubtful: many suspects in a row were rejected. What was refused least goes first: records that are not
+            suspect, then suspects in the largest groups, and last the records that were refused alone, each time
+            another one. A confirmation tells poison from an endpoint that rejects everything, and no innocent record
+            waits for a poisonous one.
     """
     suspects = [
         (reached.state.suspect, i, pair)
@@ -74,8 +77,11 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
     )
     if suspects and not fresh:
         _materialize(slices)
-        size = min(suspects)[0]
-        return _batch(slices, [(i, pair) for group, i, pair in suspects if group == size][: min(size, limit)], [])
+        group = max(suspects)[0] if doubtful else min(suspects, key=lambda each: (max(1, each[0]), -each[0]))[0]
+        chosen = [(i, pair) for size, i, pair in suspects if size == group]
+        if doubtful:
+            chosen.sort(key=itemgetter(1))  # by owner: whoever is refused is refused together
+        return _batch(slices, chosen[: min(max(1, group), limit)], [])
     repairs = [(i, pair) for i, part in enumerate(slices) for pair in part.repairs][:limit]
     if repairs:
         # Alone, so that halving finds a repair that is refused, while other records come and go.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _LOGGABLE_CODE = re.compile(r"[0-9]{1,6}")
 _RECORD_FIELDS = frozenset({"", "102", "103", "104"})
 _REQUEST_FIELD = "101"
+_ANOTHER_ERROR = "99999"
+_NO_CODES = frozenset({"", "0", "?"})  # "?" is neither text nor a whole number, see `read_envelope`
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +83,29 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The endpoint refuses one of the records; ``message`` is its own text and may contain ids: never log it."""
+    """The endpoint refuses one of the records.
+
+    Attributes:
+        code: the envelope's error code.
+        field: the envelope's error field.
+        message: the endpoint's own text, which may hold ids: never log it.
+        known: whether the code is documented as the fault of a record; if not, nothing says that it is for good.
+    """
 
     code: str
     field: str
     message: str
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The cause is not in the records: ``reason`` is ``credentials``, ``endpoint_refuses`` or ``redirect``."""
+    """The cause lies outside the records.
+
+    Attributes:
+        reason: ``credentials``, ``app_unavailable``, ``endpoint_refuses`` or ``redirect``.
+        error: what happened, in a few words without ids or secrets.
+    """
 
     reason: str
     error: str
@@ -112,11 +127,13 @@ class _Claim(IntEnum):
     SUCCESS = 0  # or this witness says nothing
     REFUSED = 1  # refused; another witness gives the reason
     REJECTED = 2
-    TOO_LARGE = 3
-    RETRY = 4
-    HOLD = 5
-    REDIRECT = 6
-    CREDENTIALS = 7
+    UNKNOWN = 3  # refused by the platform itself, with a code that no row names
+    TOO_LARGE = 4
+    RETRY = 5
+    HOLD = 6
+    REDIRECT = 7
+    CREDENTIALS = 8
+    APP_UNAVAILABLE = 9
 
 
 _HOLD_REASONS = {
@@ -125,6 +142,7 @@ _HOLD_REASONS = {
     _Claim.HOLD: "endpoint_refuses",
     _Claim.REDIRECT: "redirect",
     _Claim.CREDENTIALS: "credentials",
+    _Claim.APP_UNAVAILABLE: "app_unavailable",
 }
 
 
@@ -148,10 +166,10 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
             after_seconds = retry_after_seconds(answer.retry_after, now_epoch_seconds)
             limited = answer.status == 429 or (envelope is not None and envelope.status == 429)
             return Retry(after_seconds, _may_still_act(answer.status, envelope), error, limited)
-        case _Claim.REJECTED:
-            return _rejected(envelope, error)
-        # No request is smaller than one record of a few hundred bytes: a limit below that is a mistake in somebody's
-        # configuration. To call the record bad would make dead letters of all records, one after the other.
+        case _Claim.REJECTED | _Claim.UNKNOWN:
+            return _rejected(envelope, error, known=claim is _Claim.REJECTED)
+        # No request is smaller than one record, and a legal one has a few hundred bytes: a limit below that is a
+        # fault in somebody's configuration. To call the record bad would bury every record, one after the other.
         case _Claim.TOO_LARGE if records > 1:
             return TooLarge(error)
         case _:
@@ -159,11 +177,21 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
 
 
 def _least_confirming(status: int, envelope: Envelope | None) -> _Claim:
-    claims = [_claim_of_status(status)]
-    if envelope:
-        claims.append(_claim_of_envelope_status(envelope.status))
-        claims.append(_claim_of_code(envelope.error.code, envelope.error.field))
-    return max(claims)
+    if envelope is None:
+        return _claim_of_status(status)
+    code = envelope.error.code
+    return max(
+        _with_code(_claim_of_status(status), status, code),
+        _with_code(_claim_of_envelope_status(envelope.status), envelope.status, code),
+        _claim_of_code(code, envelope.error.field),
+    )
+
+
+def _with_code(claim: _Claim, status: int, code: str) -> _Claim:
+    """What a status says beside a code of the platform: without a code, a 403 or 404 may be the word of a proxy."""
+    # The platform may answer its code for "another error" as a 500, to the same record again and again.
+    defers = claim is _Claim.HOLD or status == 403 or (status == 500 and code == _ANOTHER_ERROR)
+    return _Claim.UNKNOWN if code not in _NO_CODES and defers else claim
 
 
 def _claim_of_status(status: int) -> _Claim:  # noqa: PLR0911 - a table: one row per kind of status
@@ -172,8 +200,10 @@ def _claim_of_status(status: int) -> _Claim:  # noqa: PLR0911 - a table: one row
             return _Claim.SUCCESS
         case 400:
             return _Claim.REFUSED
-        case 401 | 403:
+        case 401 | 403 | 491:
             return _Claim.CREDENTIALS
+        case 492:
+            return _Claim.APP_UNAVAILABLE
         case 408 | 425 | 429:
             return _Claim.RETRY
         case 413:
@@ -194,15 +224,17 @@ def _claim_of_envelope_status(status: int) -> _Claim:
 
 
 def _claim_of_code(code: str, field: str) -> _Claim:
-    if code == "40001" or re.fullmatch(r"401[0-9]{2}|49[0-9]{3}", code):
+    if code == "40001" or re.fullmatch(r"401[0-9]{2}|491[0-9]{2}", code):
         return _Claim.CREDENTIALS
+    if re.fullmatch(r"4920[1-3]", code):
+        return _Claim.APP_UNAVAILABLE
     if code == "40002":
         if field == _REQUEST_FIELD:
             return _Claim.TOO_LARGE
         return _Claim.REJECTED if field in _RECORD_FIELDS else _Claim.HOLD
     if code == "50001":
         return _Claim.RETRY
-    return _Claim.REFUSED if code.startswith("4") else _Claim.SUCCESS  # unknown: the statuses decide
+    return _Claim.SUCCESS if code in _NO_CODES else _Claim.UNKNOWN
 
 
 def _may_still_act(status: int, envelope: Envelope | None) -> bool:
@@ -221,11 +253,11 @@ def _may_still_act(status: int, envelope: Envelope | None) -> bool:
     return envelope.status == 200 == status and not envelope.error.code  # neither success nor failure
 
 
-def _rejected(envelope: Envelope | None, error: str) -> Rejected:
+def _rejected(envelope: Envelope | None, error: str, *, known: bool) -> Rejected:
     if envelope is None:
-        return Rejected(code="", field="", message=error)
-    error_of = envelope.error
-    return Rejected(code=sanitize(error_of.code), field=sanitize(error_of.field), message=sanitize(error_of.message))
+        return Rejected(code="", field="", message=error, known=known)
+    said = envelope.error
+    return Rejected(sanitize(said.code), sanitize(said.field), sanitize(said.message), known)
 
 
 def _describe(answer: Answer, envelope: Envelope | None) -> str:
@@ -245,5 +277,5 @@ def _describe(answer: Answer, envelope: Envelope | None) -> str:
 
 
 def loggable_code(value: str) -> str:
-    """Returns the code if it has 1 to 6 digits, else `unknown`: anything else might contain a user id."""
+    """Returns the code or field if it has 1 to 6 digits, else `unknown`: anything else might contain a user id."""
     return value if not value or _LOGGABLE_CODE.fullmatch(value) else "unknown"

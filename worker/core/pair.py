@@ -36,7 +36,8 @@ class PairState(NamedTuple):
     Attributes:
         delete: its deletes, None if there are none.
         upsert: its upserts, None if there are none.
-        suspect: 0, or most records of the next batch with it, after a batch with it was rejected.
+        suspect: 0, or in how many records at most it is tried next, after a batch with it was rejected; less than 0
+            after it was refused alone so many times while the endpoint refused everything.
     """
 
     delete: Side | None

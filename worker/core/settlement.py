@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _NUMBER_DIGITS: Final = 20  # leading zeros are valid; more digits than this are not a time
 
-Fate = Literal["confirmed", "refused", "suspect", "kept"]
-"""What becomes of the chosen pairs: confirmed; refused for good; tried again in a smaller batch; still waiting."""
+Fate = Literal["confirmed", "refused", "suspect", "doubted", "kept"]
+"""What became of the chosen pairs: confirmed; refused for good; to be tried in smaller company; refused while the
+endpoint refuses everything, so to be tried again after all others; still waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,9 @@ def settlement(
             _keep(into, part, pair, reached, suspect=0)
         elif result.fate == "suspect":
             _keep(into, part, pair, reached, suspect=result.suspect)
+        elif result.fate == "doubted":
+            refusals = -min(0, reached.state.suspect) if reached.state is not None else 0
+            _keep(into, part, pair, reached, suspect=-(refusals + 1))
         elif result.fate == "confirmed":
             _confirm(into, part, pair, reached, result)
         else:

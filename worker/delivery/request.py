@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 HOLD_SECONDS: Final = 15.0
 """Time between two probes while the endpoint is held, unless the longest backoff is shorter."""
 
+DOUBT_SECONDS: Final = 0.5
+"""The same while an endpoint is held because it refused so many records: each probe tries records that were refused
+less often, so an innocent one is found within seconds."""
+
+DOUBT_REJECTIONS_MAX: Final = 100
+"""After so many records that were refused alone in a row, the probes of such an endpoint come as rarely as others."""
+
 
 class Sender(Protocol):
     """Delivers a body; never raises for what happens on the network."""
@@ -55,6 +62,7 @@ class Sent:
         outcome: None if there was nothing to send, or the gate let nothing through.
         generation: the gate's generation that it went through.
         attempts: failed attempts before it.
+        single_rejections: records that were rejected alone in a row before it.
         posted: whether a request went out.
         left: what it tells of the flow as it leaves its place.
         garbage: whether the answer stated a limit that cannot be read.
@@ -66,6 +74,7 @@ class Sent:
     outcome: Outcome | None = None
     generation: int = 0
     attempts: int = 0
+    single_rejections: int = 0
     posted: bool = False
     left: Left = NOTHING_LEFT
     garbage: bool = False
@@ -115,7 +124,12 @@ class RequestSender:
         permit = self._gate.enter(token, self._settings.lease_seconds, unmoved)
         if not permit.go:
             return nothing
-        passed = replace(nothing, generation=permit.generation, attempts=permit.attempts)
+        passed = replace(
+            nothing,
+            generation=permit.generation,
+            attempts=permit.attempts,
+            single_rejections=permit.single_rejections,
+        )
         try:
             key = self._server_key(permit.generation)
         except SettingsError as error:
@@ -129,6 +143,8 @@ class RequestSender:
         answer = self._endpoint.send(body, key, deadline)
         latency_ms = (self._monotonic() - begun) * 1000
         outcome = decide(answer, batch.records, self._epoch())
+        if isinstance(outcome, Rejected) and not outcome.known:
+            outcome = Hold("endpoint_refuses", _of(outcome))
         stated = NOTHING
         if isinstance(answer, Answer):
             stated = read_rate_headers(answer.rate_headers, self._settings.retry_after_max_seconds)
@@ -161,6 +177,7 @@ class RequestSender:
             absorbed: whether what was read is kept as pending, whatever the outcome.
         """
         report, hold, left = self._gate.report, min(HOLD_SECONDS, self._settings.backoff_max_seconds), sent.left
+        doubt = min(hold, DOUBT_SECONDS) if sent.single_rejections < DOUBT_REJECTIONS_MAX else hold
         kept: Fate | None = "kept" if absorbed or not sent.batch.records else None
         match sent.outcome:
             case None:
@@ -172,12 +189,12 @@ class RequestSender:
                 report(sent.generation, "limited" if limited else "retry", delay_seconds=delay, error=error, left=left)
                 return kept
             case Rejected() if sent.batch.records > 1:
-                report(sent.generation, "answered", delay_seconds=hold, left=left)
+                report(sent.generation, "answered", delay_seconds=doubt, left=left)
                 return "suspect"
-            case Rejected(code=code, field=field):
-                error = f"code {loggable_code(code)}, field {loggable_code(field)}"
-                state = report(sent.generation, "lone", delay_seconds=hold, error=error, left=left)
-                return "refused" if state != "held" else kept
+            case Rejected() as refusal:
+                error = _of(refusal)
+                state = report(sent.generation, "lone", delay_seconds=doubt, error=error, left=left)
+                return "refused" if state != "held" else "doubted"
             case Hold(reason=reason, error=error):
                 report(sent.generation, "hold", delay_seconds=hold, reason=reason, error=error, left=left)
                 return kept
@@ -198,3 +215,8 @@ class RequestSender:
     def _heeded(self, after_seconds: float | None) -> float:
         """What the endpoint asked to wait, as far as we do so."""
         return min(after_seconds or 0.0, self._settings.retry_after_max_seconds)
+
+
+def _of(refusal: Rejected) -> str:
+    """Code and field of a refusal; not the message, which may echo user ids."""
+    return f"code {loggable_code(refusal.code)}, field {loggable_code(refusal.field)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.fleet import T
+from tests.support.waiting import wait_until
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.gate import SINGLE_REJECTIONS_MAX
 
@@ -95,7 +96,7 @@ def test_every_refused_record_is_a_dead_letter_of_its_own(fleet: Fleet) -> None:
 def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(fleet: Fleet) -> None:
     fleet.stand_in.settings(poisoned=[f"owner{i}" for i in range(50)])
     fleet.append_many(upserts(100))
-    fleet.flush(1.0)
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", what="held")
     view = fleet.first.gate.snapshot()
     assert (view.state, view.reason) == ("held", "every_record_rejected")
     assert 0 < len(fleet.dead_letters()) < SINGLE_REJECTIONS_MAX
@@ -183,3 +184,39 @@ def test_poison_is_found_even_where_batches_are_too_large(fleet: Fleet) -> None:
     fleet.deliver()
     assert len(fleet.stand_in.contacts()) == 127
     assert [letter["contact"] for letter in fleet.dead_letters()] == ["contact33"]
+
+
+# What is innocent does not wait for what is refused
+
+
+def test_twenty_refused_records_of_one_owner_hold_up_nobody_else(fleet: Fleet) -> None:
+    fleet.change(partitions=1, backoff_max_seconds=60.0)
+    innocent = {(f"owner{i}", "9") for i in range(10)}
+    fleet.append_many([(owner, contact, "upsert", T) for owner, contact in sorted(innocent)])
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=["refused"])
+    fleet.append_many([("refused", f"contact{i}", "upsert", T) for i in range(25)])
+    fleet.append_many([(owner, contact, "delete", T + 1) for owner, contact in sorted(innocent)])
+    wait_until(lambda: fleet.flush(0.1) >= 0 and not fleet.stand_in.contacts(), seconds=15.0, what="deleted")
+
+
+def test_a_delete_that_comes_while_refused_records_hold_the_endpoint_is_tried_within_seconds(fleet: Fleet) -> None:
+    fleet.change(partitions=1, backoff_max_seconds=60.0)
+    fleet.stand_in.settings(poisoned=["refused"])
+    fleet.append_many([("refused", f"contact{i}", "upsert", T) for i in range(25)])
+    fleet.flush(1.0)
+    view = fleet.first.gate.snapshot()
+    assert (view.state, view.reason) == ("held", "every_record_rejected")
+    fleet.append("1", "9", "upsert", T)
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.stand_in.contacts() == {("1", "9")}, seconds=5.0, what="tried")
+
+
+def test_probes_of_an_endpoint_that_refuses_everything_try_every_record_before_any_twice(fleet: Fleet) -> None:
+    fleet.change(partitions=1, backoff_max_seconds=0.02)
+    fleet.stand_in.settings(poisoned=["refused"])
+    fleet.append_many([("refused", f"contact{i}", "upsert", T) for i in range(30)])
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.stand_in.counts()["requests"] > 120, seconds=20.0, what="probes")
+    suspects = [state.suspect for state in fleet.pending().values()]
+    assert len(suspects) == 11
+    assert max(suspects) - min(suspects) <= 1
+    assert max(suspects) < 0

@@ -32,7 +32,7 @@ def kind(outcome: Outcome) -> str:
         case Hold():
             return f"Hold {outcome.reason}"
         case Rejected():
-            return f"Rejected {outcome.field}".strip()
+            return f"Rejected {outcome.field}".strip() if outcome.known else "Unknown"
         case _:
             return type(outcome).__name__
 
@@ -116,7 +116,8 @@ def test_an_answer_that_was_cut_short_confirms_nothing_whatever_came_of_it() -> 
         ([100, 101, 199], "Retry ambiguous"),
         ([200, 201, 202, 204, 206, 299], "Retry ambiguous"),
         ([300, 301, 302, 303, 304, 307, 308, 399], "Hold redirect"),
-        ([401, 403], "Hold credentials"),
+        ([401, 403, 491], "Hold credentials"),
+        ([492], "Hold app_unavailable"),
         ([400, 402, 404, 405, 406, 407, 409, 410, 411, 412, 414, 415, 417, 418], "Hold endpoint_refuses"),
         ([421, 423, 424, 426, 428, 431, 451, 499], "Hold endpoint_refuses"),
         ([408], "Retry ambiguous"),
@@ -139,8 +140,24 @@ AGREEING = [
     (401, "40100", "", "Hold credentials"),
     (401, "40101", "", "Hold credentials"),
     (401, "40199", "", "Hold credentials"),
-    (403, "49000", "", "Hold credentials"),
-    (403, "49999", "", "Hold credentials"),
+    (401, "40106", "", "Hold credentials"),
+    (491, "49101", "", "Hold credentials"),
+    (491, "49199", "", "Hold credentials"),
+    (403, "49101", "", "Hold credentials"),
+    (491, "", "", "Hold credentials"),
+    (492, "49201", "", "Hold app_unavailable"),
+    (492, "49202", "", "Hold app_unavailable"),
+    (403, "49203", "", "Hold app_unavailable"),
+    (492, "", "", "Hold app_unavailable"),
+    (401, "49201", "", "Hold app_unavailable"),
+    (403, "40301", "", "Unknown"),
+    (403, "", "", "Hold credentials"),
+    (403, "49000", "", "Unknown"),
+    (403, "49204", "", "Unknown"),
+    (400, "99999", "", "Unknown"),
+    (500, "99999", "", "Unknown"),
+    (503, "99999", "", "Retry"),
+    (403, "40002", "102", "Unknown"),
     (400, "40002", "101", "TooLarge"),
     (400, "40002", "102", "Rejected 102"),
     (400, "40002", "103", "Rejected 103"),
@@ -148,15 +165,16 @@ AGREEING = [
     (400, "40002", "", "Rejected"),
     (400, "40002", "105", "Hold endpoint_refuses"),
     (400, "40002", "contacts", "Hold endpoint_refuses"),
-    (400, "40003", "", "Hold endpoint_refuses"),
-    (400, "4000", "", "Hold endpoint_refuses"),
-    (400, "4900", "", "Hold endpoint_refuses"),
-    (400, "401000", "", "Hold endpoint_refuses"),
+    (400, "40003", "", "Unknown"),
+    (400, "4000", "", "Unknown"),
+    (400, "4900", "", "Unknown"),
+    (400, "401000", "", "Unknown"),
     (400, "", "", "Hold endpoint_refuses"),
-    (404, "40401", "", "Hold endpoint_refuses"),
+    (404, "40401", "", "Unknown"),
     (408, "40801", "", "Retry"),
     (413, "41301", "", "TooLarge"),
-    (422, "42201", "102", "Rejected 102"),
+    (422, "42201", "102", "Unknown"),
+    (422, "", "102", "Rejected 102"),
     (425, "", "", "Retry"),
     (429, "42901", "", "Retry"),
     (500, "50001", "", "Retry"),
@@ -214,8 +232,9 @@ def test_field_null_is_no_field_but_a_field_of_another_shape_is_not_taken_for_no
         (200, envelope(200, "40001"), "Hold credentials"),
         (200, envelope(200, "40002", "103"), "Rejected 103"),
         (200, envelope(200, "40002", "101"), "TooLarge"),
-        (200, envelope(200, "40099"), "Hold endpoint_refuses"),
-        (200, envelope(200, "77777"), "Retry"),
+        (200, envelope(200, "40099"), "Unknown"),
+        (200, envelope(200, "77777"), "Unknown"),
+        (200, envelope(200, 1.5), "Retry"),
         (200, envelope(200, 0), "Retry"),
         (200, envelope(504), "Retry ambiguous"),
         (500, envelope(400, "40002", "102"), "Retry"),  # to reject would settle a record, to retry settles none
@@ -227,7 +246,7 @@ def test_field_null_is_no_field_but_a_field_of_another_shape_is_not_taken_for_no
         (422, envelope(400, "40001"), "Hold credentials"),
         (503, envelope(401, "40101"), "Hold credentials"),
         (401, envelope(500, "50001"), "Hold credentials"),
-        (404, envelope(400, "40002", "102"), "Hold endpoint_refuses"),
+        (404, envelope(400, "40002", "102"), "Unknown"),
         (302, envelope(401, "40101"), "Hold credentials"),
     ],
 )
@@ -271,8 +290,8 @@ def test_the_error_names_status_code_and_field_and_never_the_message() -> None:
 
 
 def test_a_code_or_field_that_is_no_number_of_theirs_is_not_repeated() -> None:
-    held = judge(400, envelope(400, "user-4711\n", "1234567"))
-    assert held == Hold("endpoint_refuses", "HTTP 400, code unknown, field unknown")
+    retry = judge(503, envelope(503, "user-4711\n", "1234567"))
+    assert retry == Retry(None, ambiguous=False, error="HTTP 503, code unknown, field unknown")
 
 
 def test_a_rejection_keeps_the_endpoints_message_on_one_short_line() -> None:
