@@ -15,6 +15,7 @@ from producers.cooldown import Cooldown
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
 from producers.relay.forward import BATCH, FIELDS, Relayed, Waiting, forward_all, send_rows
+from producers.relay.lane import LANES
 from producers.send.transport import connect
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ class ForwardLane:
         began = time.monotonic()
         try:
             producer = _producer_for(read_settings())
-            done = forward_all(
-                producer, lambda passed: None if passed else forward_one(producer, self.using, [self.lane])
-            )
+            done = forward_all(producer, lambda passed: None if passed else self._forward(producer))
             cause = done.cause
         except Exception as error:  # noqa: BLE001 - the transaction is committed: the app must not get an error
             cause = error
@@ -57,6 +56,26 @@ class ForwardLane:
             _COOLDOWN.begin(time.monotonic() - began)
             # Only the type: a database's error text may contain data.
             _LOG.warning("changes wait in the outbox for a relay: %s", type(cause).__name__)
+
+    def _forward(self, producer: ContactProducer) -> tuple[int, Relayed] | None:
+        done = forward_one(producer, self.using, [self.lane])
+        return forward_one(producer, self.using, [self.lane]) if done is None and fill_lanes(self.using) else done
+
+
+def fill_lanes(using: str) -> bool:
+    """Adds the lanes' rows that are missing; returns whether any was.
+
+    The migration adds them, and `flush` and each TransactionTestCase remove them with all other rows.
+
+    Raises:
+        django.db.Error: the database is unavailable, or refuses.
+    """
+    from producers.django.models import Lane  # noqa: PLC0415 - Django may load this module before its models
+
+    there = set(Lane.objects.using(using).values_list("lane", flat=True))
+    missing = [Lane(lane=lane) for lane in range(LANES) if lane not in there]
+    Lane.objects.using(using).bulk_create(missing, ignore_conflicts=True)  # another process may add them, too
+    return bool(missing)
 
 
 def relay(producer: ContactProducer, using: str = DEFAULT_DB_ALIAS, batches: int | None = None) -> Relayed:
@@ -66,9 +85,8 @@ def relay(producer: ContactProducer, using: str = DEFAULT_DB_ALIAS, batches: int
         PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
         django.db.Error: the database is unavailable, busy for too long, or refuses.
     """
-    from producers.django.models import Lane  # noqa: PLC0415 - Django may load this module before its models
-
-    lanes = list(Lane.objects.using(using).values_list("lane", flat=True))
+    fill_lanes(using)
+    lanes = range(LANES)
     return forward_all(
         producer, lambda passed: forward_one(producer, using, [each for each in lanes if each not in passed]), batches
     )

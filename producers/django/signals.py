@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from django.db import router, transaction
 from django.db.models.signals import post_delete, post_save
 
 from producers.django.recording import delete, upsert
@@ -20,9 +21,10 @@ def sync_contacts(
 ) -> None:
     """Records an upsert whenever a row of the model is saved, and a delete whenever a row is deleted.
 
-    They are recorded in the same transaction. Django sends no signals for ``QuerySet.update``, ``bulk_create`` and raw
-    SQL: use ``record`` for these. If the owner or contact of a row changes, an upsert of the new pair is recorded:
-    record the delete of the old pair yourself. Rows of a fixture (``loaddata``) are recorded too.
+    They are recorded in the same transaction: outside of one, each save is given its own. If the owner or the contact
+    is None, as a foreign key can be, nothing is recorded. Django sends no signals for ``QuerySet.update``,
+    ``bulk_create`` and raw SQL: use ``record`` for these. If the owner or contact of a row changes, an upsert of the
+    new pair is recorded: record the delete of the old pair yourself. Rows of a fixture (``loaddata``) are recorded too.
 
     Args:
         model: a model whose rows are pairs, most often a table between users.
@@ -32,16 +34,55 @@ def sync_contacts(
     owner_of, contact_of = _getter(owner), _getter(contact)
 
     def saved(instance: Any, using: str, **_: Any) -> None:
-        upsert(owner_of(instance), contact_of(instance), using=using)
+        owner_id, contact_id = owner_of(instance), contact_of(instance)
+        if owner_id is not None and contact_id is not None:
+            upsert(owner_id, contact_id, using=using)
 
     def deleted(instance: Any, using: str, **_: Any) -> None:
-        delete(owner_of(instance), contact_of(instance), using=using)
+        owner_id, contact_id = owner_of(instance), contact_of(instance)
+        if owner_id is not None and contact_id is not None:
+            delete(owner_id, contact_id, using=using)
 
+    _save_in_transactions(model)
     name = f"contact_sync.{model._meta.label}"  # noqa: SLF001 - its public name
     post_save.connect(saved, sender=model, weak=False, dispatch_uid=name)
     post_delete.connect(deleted, sender=model, weak=False, dispatch_uid=name)
 
 
-def _getter(field: str | Callable[[Any], object]) -> Callable[[Any], str]:
-    get = attrgetter(field) if isinstance(field, str) else field
-    return lambda row: str(get(row))
+def _save_in_transactions(model: type[Model]) -> None:
+    """Lets each save of the model's rows begin a transaction, if none is open.
+
+    Django deletes in a transaction, but sends the signal of a save after the save's own. A crash in between would leave
+    a row without its change.
+    """
+    save_base = model.save_base
+    if getattr(save_base, "in_transaction", False):
+        return
+
+    @wraps(save_base)
+    def in_transaction(self: Model, *args: Any, **options: Any) -> None:
+        using = options.get("using") or router.db_for_write(type(self), instance=self)
+        with transaction.atomic(using, savepoint=False):
+            save_base(self, *args, **options)
+
+    in_transaction.in_transaction = True  # type: ignore[attr-defined] # so that a second call does not wrap it again
+    model.save_base = in_transaction  # the one place that each way of saving passes
+
+
+def _getter(field: str | Callable[[Any], object]) -> Callable[[Any], str | None]:
+    if not isinstance(field, str):
+        return lambda row: _id(field(row))
+
+    def get(row: Any) -> str | None:
+        value = row
+        for name in field.split("."):
+            value = getattr(value, name)
+            if value is None:
+                return None
+        return _id(value)
+
+    return get
+
+
+def _id(value: object) -> str | None:
+    return None if value is None else str(value)

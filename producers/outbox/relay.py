@@ -67,11 +67,7 @@ class Relay:
         missing = [table.name for table in (CHANGES, LANE_LOCKS) if not inspect(engine).has_table(table.name)]
         if missing:
             raise NoOutbox(f"the database has no table {missing[0]}: see `contact-sync relay --create-tables`")
-        try:
-            with engine.begin() as connection:
-                fill_lanes(connection)
-        except IntegrityError:
-            pass  # another relay filled them first
+        self._fill_lanes()
 
     def run_once(self, batches: int | None = None) -> Relayed:
         """Forwards what is in the outbox, lane by lane and batch by batch.
@@ -83,6 +79,7 @@ class Relay:
             PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
             sqlalchemy.exc.SQLAlchemyError: the database is unavailable, busy for too long, or refuses.
         """
+        self._fill_lanes()
         return forward_all(self._producer, self._forward_one, batches)
 
     def waiting(self) -> Waiting:
@@ -95,6 +92,14 @@ class Relay:
             count, oldest = connection.execute(select(func.count(), func.min(CHANGES.c.at)).where(_WAITS)).one()
             refused = connection.scalar(select(func.count()).select_from(CHANGES).where(~_WAITS))
         return Waiting(int(count), oldest, int(refused or 0))
+
+    def _fill_lanes(self) -> None:
+        """Adds the lanes' rows that are missing: tests that empty all tables remove them, too."""
+        try:
+            with self._engine.begin() as connection:
+                fill_lanes(connection)
+        except IntegrityError:
+            pass  # another relay filled them first
 
     def _forward_one(self, passed: set[int]) -> tuple[int, Relayed] | None:
         """Forwards one batch of one other lane; None if no other lane has changes, or other relays hold them all."""

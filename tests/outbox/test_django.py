@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from io import StringIO
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -284,3 +285,49 @@ def test_the_relay_goes_on_until_it_is_asked_to_end(
         process.send_signal(number)
         assert process.wait(30) == 0
     assert (tmp_path / "said").read_text() == ""
+
+
+def test_lanes_that_were_emptied_with_all_tables_are_added_again(using: str, log: Log) -> None:
+    """`flush`, and each TransactionTestCase, empties them: nothing was forwarded from then on."""
+    from producers.django import upsert  # noqa: PLC0415 - as above
+    from producers.django.models import Lane  # noqa: PLC0415 - as above
+
+    Lane.objects.using(using).all().delete()
+    upsert("1", "2", using=using, at=T)
+    assert log.said() == [("upsert", "1", "2", T)]
+
+    configure(FORWARD_AFTER_COMMIT=False)
+    upsert("1", "3", using=using, at=T)
+    Lane.objects.using(using).all().delete()
+    told = StringIO()
+    call_command("contact_sync_relay", once=True, database=using, stdout=told)
+    assert told.getvalue().startswith("1 forwarded")
+
+
+def test_a_save_outside_of_a_transaction_is_one_with_its_change(
+    using: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from producers.django import signals, sync_contacts  # noqa: PLC0415 - as above
+    from tests.outbox.shop.models import Contact  # noqa: PLC0415 - as above
+
+    sync_contacts(Contact, owner="user_id", contact="contact_id")
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(signals, "upsert", crash)
+    with pytest.raises(ZeroDivisionError):
+        Contact.objects.using(using).create(user_id=1, contact_id=2)
+    assert not Contact.objects.using(using).exists()
+    assert log.said() == []
+
+
+@pytest.mark.parametrize("owner", ["user_id", "user.external_id", "function"])
+def test_a_row_without_owner_or_contact_is_no_pair(owner: str) -> None:
+    from producers.django.signals import _getter  # noqa: PLC0415 - as above
+
+    row = SimpleNamespace(user_id=None, user=None, contact_id=7)
+    assert _getter((lambda row: row.user_id) if owner == "function" else owner)(row) is None
+    assert _getter("contact_id")(row) == "7"
+    with pytest.raises(AttributeError):
+        _getter("misspelled")(row)
