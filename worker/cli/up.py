@@ -68,6 +68,9 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool, print_unit: bool) -
     Settings come from the environment or a .env file, except the Redis: it always uses the one that it starts. That
     Redis listens on a socket that only this user can reach, unless --tcp is given. With --data its URL is the same at
     every start: DIR holds the socket, or the number of the port.
+
+    It also writes its settings to a private file that a shell can read, and prints the line for that: after it, every
+    command of that shell uses what runs here. The file is gone when this command ends.
     """
     if print_unit:
         if data is None:
@@ -130,7 +133,10 @@ def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, wit
     if data is not None and not server.keeps_url:
         long = "contact-sync: the path of --data is too long for a socket: the URL will be different at every start"
         click.echo(long, err=True)
-    _announce(settings, data, with_stand_in=with_stand_in)
+    shell_settings = server.private_directory / "settings.sh"
+    shell_settings.touch(mode=0o600)
+    shell_settings.write_text(_for_shell(settings), encoding="utf-8")
+    _announce(settings, data, shell_settings, with_stand_in=with_stand_in)
     for _ in interrupts.ticks(WATCH_SECONDS):
         client.ping()
         worker.restart_if_ended()
@@ -150,7 +156,24 @@ def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
     return load_worker_settings(require_credentials=stand_in_url is None, **here)
 
 
-def _announce(settings: WorkerSettings, data: Path | None, *, with_stand_in: bool) -> None:
+def _for_shell(settings: WorkerSettings) -> str:
+    """Returns what a shell must read for its commands to use what runs here.
+
+    All that the worker was told is in it, so that `check` sees what the worker sees. What it was not told is unset,
+    because another broker or another file with a key would count in that shell.
+    """
+    lines = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if value is None:
+            lines.append(f"unset {variable_of(name)}")
+        elif name in settings.model_fields_set:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            lines.append(f"export {variable_of(name)}={shlex.quote(text)}")
+    return "\n".join(lines) + "\n"
+
+
+def _announce(settings: WorkerSettings, data: Path | None, shell_settings: Path, *, with_stand_in: bool) -> None:
     """Prints what runs, and how to use it."""
     variables = f"{variable_of('redis_url')}={shlex.quote(settings.redis_url)}"
     if settings.namespace != "contact-sync":
@@ -163,6 +186,8 @@ def _announce(settings: WorkerSettings, data: Path | None, *, with_stand_in: boo
     click.echo(f"status:   {variables} contact-sync status --watch")
     if with_stand_in:
         click.echo(f"contacts: curl -s {settings.endpoint_url}/_stand-in/contacts")
+    click.echo(f"settings: . {shlex.quote(str(shell_settings))}")
+    click.echo("          Run that line in another shell: all commands there then use what runs here.")
     click.echo("Ctrl-C ends all of it.")
 
 

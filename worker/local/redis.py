@@ -89,6 +89,11 @@ class EmbeddedRedis:
         return self._running.pid
 
     @property
+    def private_directory(self) -> Path:
+        """Directory that only this user can enter; it exists while the server runs, and is removed with all in it."""
+        return self._private
+
+    @property
     def _running(self) -> SupervisedProcess:
         if self._process is None:
             raise EmbeddedRedisError("the embedded Redis is not running")

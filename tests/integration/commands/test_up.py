@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.support.waiting import WaitUntil
 
+MAIN = "from worker.cli.main import main; main()"
 UP = [sys.executable, "-P", "-c", "from worker.cli.up import up; up()"]
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
@@ -125,6 +127,34 @@ def test_a_change_that_waited_is_delivered_after_a_restart_at_the_same_url(
     with running(temporary, *options, "--stand-in") as second, StandInClient(second.endpoint_url) as stand_in:
         assert second.redis_url == first.redis_url
         wait_until(lambda: stand_in.contacts() == {("1", "2")}, seconds=30, what="what waited is delivered")
+
+
+def test_its_settings_for_a_shell_lead_every_command_to_what_it_started(temporary: Path, wait_until: WaitUntil) -> None:
+    other_key = {"CONTACT_SYNC_SERVER_KEY_ID_FILE": "other", "CONTACT_SYNC_SERVER_KEY_SECRET_FILE": "other"}
+    other = {"CONTACT_SYNC_BROKER_URL": "redis://127.0.0.1:1", "CONTACT_SYNC_ENDPOINT_URL": "http://127.0.0.1:1"}
+    own = {"CONTACT_SYNC_NAMESPACE": "my-own", "CONTACT_SYNC_PARTITIONS": "8"}
+    with running(temporary, "--stand-in", **own) as up, StandInClient(up.endpoint_url) as stand_in:
+        (line,) = re.findall(r"^settings: (\. .+)$", up.shown, re.MULTILINE)
+
+        def in_shell(command: str) -> subprocess.CompletedProcess[str]:
+            program = "contact_sync() { " + shlex.join([sys.executable, "-P", "-c", MAIN]) + ' "$@"; }'
+            script = f"{program}\n{line}\n{command}"
+            environ = {**os.environ, **other_key, **other}
+            return subprocess.run(
+                ["sh", "-c", script], env=environ, cwd="/", capture_output=True, text=True, timeout=60, check=False
+            )
+
+        file = Path(shlex.split(line)[1])
+        assert file.stat().st_mode & 0o077 == 0
+        checked = in_shell("contact_sync check")
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert f"{up.endpoint_url}" in checked.stdout
+        emitted = in_shell("""echo '{"owner": "1", "contact": "2", "op": "upsert"}' | contact_sync emit""")
+        assert emitted.returncode == 0, emitted.stderr
+        wait_until(lambda: stand_in.contacts() == {("1", "2")}, seconds=30, what="the change is delivered")
+        up.process.send_signal(signal.SIGINT)
+        up.process.wait(60)
+    assert not file.exists()
 
 
 def test_a_path_too_long_for_a_socket_is_said_and_works_all_the_same(temporary: Path, wait_until: WaitUntil) -> None:
