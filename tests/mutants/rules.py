@@ -7,6 +7,7 @@ from typing import Final
 from tests.mutants.mutant import Mutant, Patch
 
 JOIN: Final = "worker/core/pair.py"
+FAST_PATH: Final = "worker/core/fast_path.py"
 STRETCH: Final = "worker/core/slice.py"
 BATCH: Final = "worker/core/batch.py"
 
@@ -70,13 +71,24 @@ RULES: Final = (
         (
             Patch(
                 STRETCH,
-                "return self.ledger.get(pair) if dead is None else "
-                "join_remembered(self.ledger.get(pair), dead.confirmed)",
-                "return None if dead is None else dead.confirmed",
+                "known = None if stored is None else decode_remembered(stored)",
+                "known: Remembered | None = None",
             ),
         ),
         unit=("tests/unit/core/test_slice.py",),
         integration=("tests/integration/flush/test_rules.py", "tests/integration/flush/test_state.py"),
+    ),
+    Mutant(
+        "fast_path_takes_stale",
+        "on the fast path an upsert is sent that a later one was confirmed before",
+        (Patch(FAST_PATH, "(at > delete_at and at > upsert_at)", "at > delete_at"),),
+        unit=("tests/unit/core/test_fast_path.py",),
+    ),
+    Mutant(
+        "fast_path_untimed_delete",
+        "on the fast path a delete without `at` is remembered without the time of its entry",
+        (Patch(FAST_PATH, 'b"d%b," % max(said[0], said[2])', 'b"d%b," % said[0]'),),
+        unit=("tests/unit/core/test_fast_path.py",),
     ),
     Mutant(
         "superseded_forgotten",

@@ -65,9 +65,22 @@ def split_pair(pair: bytes) -> tuple[bytes, bytes]:
     return owner, contact
 
 
-def is_ordinary_id(raw: bytes) -> bool:
-    """Fast check. True: a valid id. False: run the full check."""
-    return _ORDINARY_ID.fullmatch(raw) is not None
+def is_id(raw: bytes) -> bool:
+    """Returns whether these bytes are a valid id. Nearly all are ASCII, which is checked first because it is fast."""
+    return _ORDINARY_ID.fullmatch(raw) is not None or id_fault(raw) is None
+
+
+def fields_of(flat: list[bytes]) -> tuple[bytes, bytes, bytes, bytes | None, bytes]:
+    """Returns owner, contact, op, `at` (None if there is none) and source of an entry, in any order of its fields.
+
+    A missing owner, contact or op is empty. So are all of them if a field stands twice: no rule allows that.
+    """
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    if 2 * len(fields) != len(flat):
+        return b"", b"", b"", None, b""
+    source = fields.get(b"source", b"")
+    owner, contact, op = fields.get(b"owner", b""), fields.get(b"contact", b""), fields.get(b"op", b"")
+    return owner, contact, op, fields.get(b"at"), _source(source) if source else b""
 
 
 def _at_fault(at: bytes, entry_ms: int) -> Reason | None:
@@ -89,7 +102,7 @@ def _id_faults(fields: dict[bytes, bytes]) -> Reason | None:
 
 def _source(raw: bytes) -> bytes:
     """The source, or nothing if it is invalid: an invalid source is ignored."""
-    return raw if len(raw) <= SOURCE_MAX_BYTES and id_fault(raw) is None else b""
+    return raw if len(raw) <= SOURCE_MAX_BYTES and is_id(raw) else b""
 
 
 def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions: int) -> Change | Malformed:

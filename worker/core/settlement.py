@@ -147,14 +147,14 @@ def _keep(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict,
 
 
 def _confirm_fast_path(into: Settlement, part: PartitionSlice, now_ms: int) -> None:
-    """Confirms the pairs on the fast path: all of them are in the batch, and nothing else is known of them."""
+    """Confirms the pairs on the fast path: all of them are in the batch, and nothing else speaks against them."""
     upserts, deletes = len(part.log.fast_path.upserts), len(part.log.fast_path.deletes)
     into.ledger += part.log.fast_path.ledger()
     into.totals["records_confirmed"] += upserts + deletes
     into.totals["upserts_confirmed"] += upserts
     into.totals["deletes_confirmed"] += deletes
-    count_times(into.totals, "upsert", (entry_id for _, entry_id in part.log.fast_path.upserts.values()), now_ms)
-    count_times(into.totals, "delete", (entry_id for _, entry_id in part.log.fast_path.deletes.values()), now_ms)
+    count_times(into.totals, "upsert", (said[1] for said in part.log.fast_path.upserts.values()), now_ms)
+    count_times(into.totals, "delete", (said[1] for said in part.log.fast_path.deletes.values()), now_ms)
 
 
 def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from producers.contract.change import ID_MAX_BYTES
+from producers.contract.change import AT_AHEAD_MS, ID_MAX_BYTES
 from producers.contract.keys import PAIR_SEPARATOR
 from worker.core.backlog import ABSORB_READ
 from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
-from worker.core.entry import Malformed, is_ordinary_id, read_entry
-from worker.core.fast_path import FastPathPairs, Said
+from worker.core.entry import Malformed, fields_of, is_id, read_entry
+from worker.core.fast_path import FastPathPairs, Said, join_said
 from worker.core.pair import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class LogPrefix:
         states: the joined changes of each pair that is not on the fast path.
         malformed: the entries that break a rule.
         more: whether more entries were read than fit.
-        fast_path: the pairs with a single timestamped op.
+        fast_path: the pairs with a single op.
     """
 
     position: bytes
@@ -50,20 +50,20 @@ class LogPrefix:
         return len(self.states) + len(self.fast_path)
 
 
-def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for each entry would cost more than its work
+def coalesce_prefix(  # noqa: C901, PLR0912, PLR0915 - one loop: a call for each entry would cost more than its work
     raw: RawEntries, partition: int, partitions: int, room: int, *, fast: bool = False
 ) -> LogPrefix:
     """Coalesces entries from the first on, up to `room` distinct pairs: only a whole prefix can be settled.
 
-    Producers write owner, contact, op, at in this order, and most ids are letters and digits. Such entries are compared
-    as bytes: times of 13 digits sort as their digits do. All others are read by `read_entry`.
+    Producers write owner, contact, op, at in this order, and most ids are letters and digits. Entries that keep the
+    rules are joined as bytes, with or without `at`, in any order of their fields. All others are read by `read_entry`.
 
     Args:
         raw: the entries.
         partition: the partition whose log holds them.
         partitions: number of partitions.
         room: most distinct pairs.
-        fast: put pairs with a single timestamped op on the fast path; otherwise every pair gets a state.
+        fast: put pairs with a single op on the fast path; otherwise every pair gets a state.
     """
     states: dict[bytes, PairState] = {}
     fast_path = FastPathPairs()
@@ -73,14 +73,28 @@ def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for 
     other = deletes
     for entry_id, flat in raw:
         said: dict[bytes, Said] | None = None
-        if len(flat) == 8:
-            owner_is, owner, contact_is, contact, op_is, op, at_is, at = flat
+        source = unstamped = b""
+        words = len(flat)
+        if ((words == 8 and flat[6] == b"at") or words == 6) and (
+            flat[0] == b"owner" and flat[2] == b"contact" and flat[4] == b"op"
+        ):
+            owner, contact, op = flat[1], flat[3], flat[5]
+            stamp = flat[7] if words == 8 else None
+        else:
+            owner, contact, op, stamp, source = fields_of(flat)
+        # Times of 13 digits compare as their digits do; an entry's id begins with 13, too, and then a hyphen.
+        if entry_id[13:14] == b"-":
+            if stamp is None:
+                at, unstamped, timed = b"", entry_id[:13], True
+            else:
+                at = stamp
+                timed = (len(at) == 13 and at.isdigit() and at >= b"1") and (
+                    at < entry_id or int(at) <= int(entry_id[:13]) + AT_AHEAD_MS
+                )
             if (
-                (owner_is == b"owner" and contact_is == b"contact" and op_is == b"op" and at_is == b"at")
-                # Not ahead of its entry, whose id must also begin with 13 digits and a hyphen.
-                and (len(at) == 13 and b"1" <= at < entry_id and at.isdigit() and entry_id[13:14] == b"-")
-                and ((owner.isalnum() and len(owner) <= ID_MAX_BYTES) or is_ordinary_id(owner))
-                and ((contact.isalnum() and len(contact) <= ID_MAX_BYTES) or is_ordinary_id(contact))
+                timed
+                and ((owner.isalnum() and len(owner) <= ID_MAX_BYTES) or is_id(owner))
+                and ((contact.isalnum() and len(contact) <= ID_MAX_BYTES) or is_id(contact))
                 and crc32(owner) % partitions == partition
             ):
                 if op == b"upsert":
@@ -91,13 +105,17 @@ def coalesce_prefix(  # noqa: C901, PLR0912 - one loop: at this rate a call for 
             pair = owner + PAIR_SEPARATOR + contact
             known = said.get(pair)
             if known is not None:
-                if at > known[0]:
-                    said[pair] = (at, known[1])
+                if source or known[3]:
+                    said[pair] = join_said(known, (at, entry_id, unstamped, source))
+                elif at > known[0]:
+                    said[pair] = (at, known[1], known[2], b"")
+                elif unstamped > known[2]:
+                    said[pair] = (known[0], known[1], unstamped, b"")
             elif pair in other or pair in states:
-                said[pair] = (at, entry_id)
+                said[pair] = (at, entry_id, unstamped, source)
             elif room > 0:
                 room -= 1
-                said[pair] = (at, entry_id)
+                said[pair] = (at, entry_id, unstamped, source)
             else:
                 break
         else:
@@ -132,7 +150,7 @@ class PartitionSlice:
         partition: its number.
         log: the prefix of its log that was read.
         pending: states that waited before: candidates for this batch, and those of pairs in the prefix.
-        ledger: what was confirmed of its pairs.
+        ledger: what was confirmed of its pairs, as stored: few of them are ever decoded.
         dead_pairs: those of its pairs that have dead letters.
         marks: late marks of its pairs, as stored and as decoded.
         late_until_ms: until when a worker whose lease expired may still change pairs (Unix ms).
@@ -145,7 +163,7 @@ class PartitionSlice:
     partition: int
     log: LogPrefix
     pending: dict[bytes, PairState] = field(default_factory=dict)
-    ledger: dict[bytes, Remembered] = field(default_factory=dict)
+    ledger: dict[bytes, bytes] = field(default_factory=dict)
     dead_pairs: dict[bytes, DeadPair] = field(default_factory=dict)
     marks: dict[bytes, tuple[bytes, Mark]] = field(default_factory=dict)
     late_until_ms: int = 0
@@ -162,15 +180,18 @@ class PartitionSlice:
 
     def remembered(self, pair: bytes) -> Remembered | None:
         """What was confirmed of a pair: by the ledger and, if it has dead letters, by what is kept beside them."""
-        dead = self.dead_pairs.get(pair)
-        return self.ledger.get(pair) if dead is None else join_remembered(self.ledger.get(pair), dead.confirmed)
+        dead, stored = self.dead_pairs.get(pair), self.ledger.get(pair)
+        known = None if stored is None else decode_remembered(stored)
+        return known if dead is None else join_remembered(known, dead.confirmed)
 
     def judge(self, readd: Readd, now_ms: int) -> None:
         """Decides the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
         if self.late_until_ms > now_ms:
             self.materialize()
         elif self.log.fast_path:
-            self.materialize(self.log.fast_path.among(self.pending, self.ledger, self.dead_pairs, self.marks))
+            self.materialize(self.log.fast_path.among(self.pending, self.dead_pairs, self.marks))
+            if self.ledger:
+                self.materialize(self.log.fast_path.recall(self.ledger))
         states, pending = self.log.states, self.pending
         for pair in self.pairs:
             state, waiting = states.get(pair), pending.get(pair)
@@ -229,7 +250,7 @@ def assemble(lease: Lease, prefix: LogPrefix, read: ReadResult, recalled: Recall
         lease.partition,
         prefix,
         pending={pair: decode_state(value) for pair, value in pending.items()},
-        ledger={pair: decode_remembered(value) for pair, value in recalled.ledger.items()},
+        ledger={**recalled.ledger},
         dead_pairs={pair: decode_dead_pair(value) for pair, value in recalled.dead_pairs.items()},
         marks={**read.marks, **marks},
         late_until_ms=lease.late_until_ms,

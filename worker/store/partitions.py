@@ -164,7 +164,10 @@ class Partitions:
                     commands.append(("HMGET", key, *some))
                     targets.append((kinds[kind], some))
         for (target, some), values in zip(targets, all_checked(round_trip(self._client, commands)), strict=True):
-            if values.count(None) < len(values):  # most pairs are new, and nothing is stored about them
+            unknown = values.count(None)
+            if not unknown:
+                target.update(zip(some, values, strict=True))
+            elif unknown < len(values):  # otherwise all are new, and nothing is stored about them
                 target.update((pair, value) for pair, value in zip(some, values, strict=True) if value is not None)
         return results
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from producers.contract.change import partition_of
 from tests.support.pair_oracle import Known, Said, Told, confirm, read, record
 from worker.core.batch import fill
-from worker.core.codec import decode_mark, decode_remembered, decode_state
+from worker.core.codec import decode_mark, decode_state
 from worker.core.entry import pair_of
 from worker.core.settlement import BatchResult, settlement
 from worker.core.slice import PartitionSlice, coalesce_prefix
@@ -135,7 +135,7 @@ def _look(kept: Kept, now_ms: int, readd: Readd) -> PartitionSlice:
     if kept.pending:
         part.pending[PAIR] = decode_state(kept.pending)
     if kept.ledger:
-        part.ledger[PAIR] = decode_remembered(kept.ledger)
+        part.ledger = {PAIR: kept.ledger}
     if kept.mark:
         part.marks[PAIR] = (kept.mark, decode_mark(kept.mark))
     part.judge(readd, now_ms)

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from worker.core.batch import fill
-from worker.core.codec import Mark
+from worker.core.codec import Mark, encode_remembered
 from worker.core.entry import pair_of
 from worker.core.pair import PairState, Remembered, state_of
 from worker.core.slice import LogPrefix, PartitionSlice
@@ -42,7 +42,7 @@ def partitions(draw: st.DrawFn) -> list[PartitionSlice]:
             elif kind == "waiting":
                 part.pending[pair] = state
             else:
-                part.ledger[pair] = Remembered(draw(st.sampled_from(ops)), T, T)
+                part.ledger[pair] = encode_remembered(Remembered(draw(st.sampled_from(ops)), T, T))
                 part.marks[pair] = (b"as stored", Mark(T, T))
         part.judge("resend", T)
         slices.append(part)
@@ -143,6 +143,6 @@ def test_a_stale_suspect_holds_nobody_up() -> None:
         stale: PairState(None, state_of("upsert", T, T).upsert, suspect=1),
         healthy: state_of("upsert", T, T),
     }
-    part.ledger[stale] = Remembered("delete", T, 0)
+    part.ledger[stale] = encode_remembered(Remembered("delete", T, 0))
     part.judge("resend", T)
     assert fill([part], 500).upserts == (healthy,)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from producers.contract.change import partition_of
 from worker.core.batch import Batch, fill
-from worker.core.codec import DeadPair, Mark
-from worker.core.entry import Change, Malformed, pair_of, read_entry
+from worker.core.codec import DeadPair, Mark, encode_remembered
+from worker.core.entry import Malformed, pair_of, read_entry
 from worker.core.pair import PairState, Remembered, join, state_of
 from worker.core.settlement import BatchResult, settlement
 from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
@@ -49,15 +49,20 @@ def entries(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     flat = [b"owner", owner, b"contact", contact, b"op", op, b"at", at]
     match draw(st.integers(0, 12)):
         case 0:
-            flat = flat[:6]  # no time
-        case 1:
-            flat += [b"source", b"crm"]
-        case 2:
-            flat = [*flat[2:4], *flat[:2], *flat[4:]]  # another order
-        case 3:
             flat[draw(st.sampled_from([0, 2, 4, 6]))] = b"else"
-        case 4:
+        case 1:
             flat[5] = draw(ops)
+        case 2:
+            flat += [draw(st.sampled_from([b"at", b"owner", b"source"])), draw(times)]  # perhaps a second time
+        case 3 | 4 | 5 | 6:
+            flat = flat[:6]  # no time
+    if draw(st.booleans()):
+        flat += [b"source", draw(st.sampled_from([b"crm", b"app", b"", b"\x01", b"\xff", b"s" * 65]))]
+    if draw(st.integers(0, 3)) == 0:
+        flat += [b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
+    if draw(st.integers(0, 3)) == 0:  # another order
+        fields = draw(st.permutations([*zip(flat[::2], flat[1::2], strict=True)]))
+        flat = [item for each in fields for item in each]
     return b"%d" % draw(entry_times), flat
 
 
@@ -100,26 +105,67 @@ def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntries, room: int, 
 
 
 @settings(max_examples=500)
-@given(owners, contacts, ops, times, entry_times)
-def test_an_entry_is_plain_only_if_the_rules_take_it(
-    owner: bytes, contact: bytes, op: bytes, at: bytes, entry_ms: int
-) -> None:
-    flat = [b"owner", owner, b"contact", contact, b"op", op, b"at", at]
-    entry_id = b"%d-0" % entry_ms
+@given(entries())
+def test_an_entry_is_plain_if_and_only_if_the_rules_take_it(entry: tuple[bytes, list[bytes]]) -> None:
+    entry_ms, flat = entry
+    entry_id = entry_ms + b"-0"
     change = read_entry(entry_id, flat, 0, PARTITIONS)
     log = coalesce_prefix([(entry_id, flat)], 0, PARTITIONS, 1, fast=True)
-    if log.fast_path:
-        assert change == Change(
-            pair_of(owner, contact), "upsert" if op == b"upsert" else "delete", int(at), entry_ms, b""
-        )
-        assert partition_of(owner, PARTITIONS) == 0
+    if isinstance(change, Malformed):
+        assert log.malformed == [change]
+        return
+    of_today = (
+        len(entry_ms) == 13
+        and change.at < 10**13
+        and not dict(zip(flat[::2], flat[1::2], strict=True)).get(b"at", b"").startswith(b"0")
+    )
+    assert [*log.fast_path] == ([change.pair] if of_today and len(flat) == 2 * len({*flat[::2]}) else [])
+    [state] = log.states.values() or [log.fast_path.take_out(change.pair)]
+    assert state == state_of(change.op, change.at, change.entry_ms, change.source)
+
+
+@pytest.mark.parametrize("fields", [{}, {b"at": b"%d" % T}, {b"at": b"%d" % (T + 60_000)}, {b"source": b"crm"}])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("owner", [OURS, "\u00e9".encode()])
+def test_every_change_is_fast(fields: dict[bytes, bytes], order: int, owner: bytes) -> None:
+    said = {b"owner": owner, b"contact": b"2", b"op": b"delete", **fields}
+    flat = [item for each in [*said.items()][::order] for item in each]
+    log = coalesce_prefix([(b"%d-0" % T, flat)], partition_of(owner, PARTITIONS), PARTITIONS, 1, fast=True)
+    assert [*log.fast_path] == [pair_of(owner, b"2")]
+
+
+@pytest.mark.parametrize(
+    ("op", "at", "known", "then"),
+    [
+        (b"upsert", T, Remembered("upsert", 0, T - 1), Remembered("upsert", 0, T)),
+        (b"upsert", T, Remembered("delete", T - 1, 0), Remembered("upsert", T - 1, T)),
+        (b"delete", T, Remembered("upsert", T - 2, T), Remembered("delete", T, T)),
+        (b"upsert", 0, Remembered("delete", T + 1, T), Remembered("upsert", T + 1, T)),
+        (b"delete", 0, Remembered("delete", T + 1, 0), Remembered("delete", T + 1, 0)),
+        (b"delete", 0, Remembered("upsert", 0, 0), Remembered("delete", T, 0)),
+        (b"upsert", T, Remembered("upsert", 0, T), None),
+        (b"upsert", T, Remembered("delete", T, 0), None),
+        (b"delete", T, Remembered("delete", T, 0), None),
+        (b"upsert", T, Remembered("delete", 1, 0), None),
+    ],
+)
+def test_a_pair_that_the_ledger_knows_is_fast_if_all_that_it_knows_is_older(
+    op: bytes, at: int, known: Remembered, then: Remembered | None
+) -> None:
+    pair = pair_of(OURS, b"2")
+    flat = [b"owner", OURS, b"contact", b"2", b"op", op, *([b"at", b"%d" % at] if at else [])]
+    log = coalesce_prefix([(b"%d-0" % T, flat)], 0, PARTITIONS, 1, fast=True)
+    part = PartitionSlice(0, log, ledger={pair: encode_remembered(known)})
+    part.judge("resend", T)
+    assert [*log.fast_path] == ([] if then is None else [pair])
+    if then is not None:
+        assert log.fast_path.ledger() == [pair, encode_remembered(then)]
 
 
 waiting = st.builds(state_of, st.sampled_from(["upsert", "delete"]), st.integers(T - 3, T + 3), st.just(T))
 suspects = st.builds(lambda state, suspect: state._replace(suspect=suspect), waiting, st.sampled_from([0, 0, 1, 2]))
-known = st.builds(
-    Remembered, st.sampled_from(["upsert", "delete"]), st.integers(T - 3, T + 3), st.integers(T - 3, T + 3)
-)
+known_times = st.integers(T - 3, T + 3) | st.sampled_from([0, 0, 0, 1, 10**13])
+known = st.builds(Remembered, st.sampled_from(["upsert", "delete"]), known_times, known_times)
 marks = st.builds(Mark, st.integers(T, T + 4), st.integers(T, T + 4)).map(lambda mark: (b"%d,%d" % mark, mark))
 
 
@@ -131,7 +177,7 @@ def both_ways(draw: st.DrawFn) -> tuple[PartitionSlice, PartitionSlice]:
     pairs = st.sampled_from([*logs_of_both[1].states, pair_of(b"9", b"9")])
     beside = {
         "pending": draw(st.dictionaries(pairs, suspects, max_size=2)),
-        "ledger": draw(st.dictionaries(pairs, known, max_size=2)),
+        "ledger": draw(st.dictionaries(pairs, known.map(encode_remembered), max_size=4)),
         "dead_pairs": draw(st.dictionaries(pairs, st.builds(DeadPair, st.just(1), known), max_size=1)),
         "marks": draw(st.dictionaries(pairs, marks, max_size=2)),
         "late_until_ms": draw(st.sampled_from([0, 0, 0, T + 2, T + 4])),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.batch import fill
-from worker.core.codec import DeadPair, Mark, decode_remembered, decode_state
+from worker.core.codec import DeadPair, Mark, decode_remembered, decode_state, encode_remembered
 from worker.core.counters import times
 from worker.core.entry import pair_of
 from worker.core.pair import PairState, Remembered, join, join_remembered, state_of
@@ -63,7 +63,7 @@ def slices(draw: st.DrawFn) -> PartitionSlice:
         0,
         log_of(draw(entries), room=draw(st.integers(0, 4))),
         pending=draw(st.dictionaries(pairs, waiting, max_size=3)),
-        ledger=draw(st.dictionaries(pairs, known, max_size=3)),
+        ledger=draw(st.dictionaries(pairs, known.map(encode_remembered), max_size=3)),
         dead_pairs=draw(st.dictionaries(pairs, st.builds(DeadPair, st.just(1), known), max_size=1)),
         marks=draw(st.dictionaries(pairs, marks, max_size=3)),
         late_until_ms=draw(stamps),
@@ -155,7 +155,7 @@ def judged(log: LogPrefix, **parts: object) -> PartitionSlice:
 
 def due_for_repair(**parts: object) -> PartitionSlice:
     mark, remembered = (b"as stored", Mark(T, 0)), Remembered("delete", T, 0)
-    return judged(read(), marks={PAIR: mark}, ledger={PAIR: remembered}, **parts)
+    return judged(read(), marks={PAIR: mark}, ledger={PAIR: encode_remembered(remembered)}, **parts)
 
 
 def counted(into: Settlement) -> dict[str, int]:
@@ -175,7 +175,7 @@ def test_a_confirmed_delete_leaves_the_later_upsert_waiting() -> None:
 def test_a_refused_delete_is_dead_and_the_later_upsert_is_tried_on_its_own() -> None:
     log = read((b"delete", T + 1), (b"upsert", T + 2))
     suspect = {PAIR: state_of("delete", T, T)._replace(suspect=1)}
-    part = judged(log, pending=suspect, ledger={PAIR: Remembered("upsert", 0, T - 5)})
+    part = judged(log, pending=suspect, ledger={PAIR: encode_remembered(Remembered("upsert", 0, T - 5))})
     into = settled(part, BatchResult("refused", T, T + 5, refusal=REFUSAL), 500)
     assert pending_after(part, into) == {PAIR: state_of("upsert", T + 2, T)}
     assert counted(into) == {"events": 2, "coalesced": 1, "dead_lettered": 1}
@@ -199,7 +199,9 @@ def test_what_waits_already_and_has_not_changed_is_not_written_again() -> None:
 
 
 def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
-    part = judged(read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: Remembered("delete", T, 0)})
+    part = judged(
+        read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: encode_remembered(Remembered("delete", T, 0))}
+    )
     into = settled(part, BatchResult("kept", T, T), 500)
     assert into.drop == [PAIR]
     assert counted(into) == {"stale": 1}

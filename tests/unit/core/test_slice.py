@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.codec import DeadPair, Mark
+from worker.core.codec import DeadPair, Mark, encode_remembered
 from worker.core.entry import pair_of
 from worker.core.pair import Remembered, join, state_of
 from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
@@ -68,7 +68,7 @@ def test_a_pair_with_dead_letters_is_judged_by_what_the_ledger_has_forgotten_too
     part.dead_pairs[PAIR] = DeadPair(1, Remembered("delete", T + 1, 0))
     part.judge("resend", T)
     assert part.verdicts[PAIR].op is None
-    part.ledger[PAIR] = Remembered("upsert", 0, T - 1)
+    part.ledger[PAIR] = encode_remembered(Remembered("upsert", 0, T - 1))
     assert part.remembered(PAIR) == Remembered("upsert", T + 1, T - 1)
 
 
@@ -87,7 +87,7 @@ def test_a_mark_whose_time_is_over_is_repaired_if_it_differs_else_it_is_past(
 ) -> None:
     part = PartitionSlice(0, NOTHING_READ, marks={PAIR: (b"as stored", mark)})
     if remembered:
-        part.ledger[PAIR] = remembered
+        part.ledger[PAIR] = encode_remembered(remembered)
     part.judge("resend", T)
     assert part.repairs == ({PAIR: repair} if repair else {})
     assert part.past == ([] if repair else [PAIR])
@@ -95,7 +95,7 @@ def test_a_mark_whose_time_is_over_is_repaired_if_it_differs_else_it_is_past(
 
 def test_a_mark_waits_for_its_time_and_for_a_record_of_its_pair() -> None:
     early = PartitionSlice(0, NOTHING_READ, marks={PAIR: (b"as stored", Mark(0, T))})
-    early.ledger[PAIR] = Remembered("upsert", 0, T)
+    early.ledger[PAIR] = encode_remembered(Remembered("upsert", 0, T))
     early.judge("resend", T - 1)
     assert (early.repairs, early.past) == ({}, [])
 
@@ -111,7 +111,7 @@ def test_a_stale_change_does_not_keep_a_mark_from_its_repair() -> None:
     part = PartitionSlice(
         0, coalesce_prefix(raw((b"2", b"delete", T - 1)), 0, 1, 10), marks={PAIR: (b"as stored", Mark(0, T))}
     )
-    part.ledger[PAIR] = Remembered("upsert", 0, T)
+    part.ledger[PAIR] = encode_remembered(Remembered("upsert", 0, T))
     part.judge("resend", T)
     assert part.verdicts[PAIR].op is None
     assert part.repairs == {PAIR: "upsert"}
