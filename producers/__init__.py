@@ -43,7 +43,7 @@ All other modules are internal and may change in any release.
 """
 
 from producers.async_producer import AsyncContactProducer
-from producers.contract.change import ChangeOptions, ContactChange, Op
+from producers.contract.change import ChangeOptions, ContactChange, Lane, Op
 from producers.contract.errors import (
     ContactSyncError,
     InvalidChange,
@@ -65,6 +65,7 @@ __all__ = [
     "ContactSyncError",
     "DeliveryStatus",
     "InvalidChange",
+    "Lane",
     "NotAccepted",
     "Op",
     "PartitionsMismatch",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import redis.asyncio
 
-    from producers.contract.change import ChangeOptions
+    from producers.contract.change import ChangeOptions, Lane
     from producers.receipt import DeliveryStatus
     from producers.send.intake import Item
     from producers.send.report import Forwarded, Replies
@@ -101,10 +101,14 @@ class AsyncContactProducer:
         """Reports that ``contact`` is no longer a contact of ``owner``; as ``ContactProducer.delete``."""
         return await self._send_one(ContactChange(owner=owner, contact=contact, op="delete", **options))
 
-    async def send(self, changes: Iterable[Item] | AsyncIterable[Item]) -> list[str]:
+    async def send(self, changes: Iterable[Item] | AsyncIterable[Item], *, lane: Lane | None = None) -> list[str]:
         """Appends many changes, in order; as ``ContactProducer.send``, and also takes an asynchronous iterable."""
         stamper = self._protocol.stamper
-        intake = AsyncIntake(changes, stamper) if isinstance(changes, AsyncIterable) else Intake(changes, stamper)
+        intake: Intake | AsyncIntake
+        if isinstance(changes, AsyncIterable):
+            intake = AsyncIntake(changes, stamper, lane)
+        else:
+            intake = Intake(changes, stamper, lane)
         return await run_async(self._protocol.send(intake), self._perform)
 
     async def forward(self) -> Forwarded:

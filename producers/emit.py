@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterable, Iterator
 
+    from producers.contract.change import Lane
     from producers.producer import ContactProducer
 
 LINE_MAX_BYTES: Final = 64 * 1024
@@ -92,7 +93,13 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def emit_lines(lines: Iterable[bytes | None], producer: ContactProducer, on_bad: OnBad, on_sent: OnSent) -> EmitResult:
+def emit_lines(
+    lines: Iterable[bytes | None],
+    producer: ContactProducer,
+    on_bad: OnBad,
+    on_sent: OnSent,
+    lane: Lane | None = None,
+) -> EmitResult:
     """Appends every valid line, in order, with one round trip per thousand lines. Memory stays flat.
 
     Blank lines are skipped. It stops after the first round trip in which Redis did not accept everything.
@@ -103,13 +110,14 @@ def emit_lines(lines: Iterable[bytes | None], producer: ContactProducer, on_bad:
         producer: sends the changes.
         on_bad: called for each invalid line, in order.
         on_sent: called after each round trip.
+        lane: the lane of changes whose line names none; None is ``live``.
 
     Raises:
         PartitionsMismatch: as for ``ContactProducer.send``.
     """
     sent = bad = count = 0
     for batch in _batches(lines):
-        outcome = _emit_batch(batch, count, producer)
+        outcome = _emit_batch(batch, count, producer, lane)
         count += len(batch)
         for number, rule in sorted(outcome.bad):
             on_bad(number, rule)
@@ -138,7 +146,7 @@ def _batches(lines: Iterable[bytes | None]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _emit_batch(batch: list[bytes], before: int, producer: ContactProducer) -> _BatchOutcome:
+def _emit_batch(batch: list[bytes], before: int, producer: ContactProducer, lane: Lane | None) -> _BatchOutcome:
     changes: list[tuple[int, ContactChange]] = []
     bad: list[tuple[int, str]] = []
     for number, line in enumerate(batch, start=before + 1):
@@ -150,7 +158,7 @@ def _emit_batch(batch: list[bytes], before: int, producer: ContactProducer) -> _
     sent = 0
     while changes:
         try:
-            return _BatchOutcome(sent + len(producer.send(change for _, change in changes)), bad)
+            return _BatchOutcome(sent + len(producer.send((change for _, change in changes), lane=lane)), bad)
         except NotAccepted as error:
             return _BatchOutcome(sent + error.accepted, bad, error)
         except (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from producers.contract.change import ChangeOptions
+    from producers.contract.change import ChangeOptions, Lane
     from producers.receipt import DeliveryStatus, Receipt
     from producers.send.intake import Item
     from producers.send.report import Forwarded
@@ -83,7 +83,7 @@ class ContactProducer:
         Args:
             owner: the owner's XC user id.
             contact: the contact's XC user id.
-            options: ``at``, ``source`` and ``traceparent``; see ``ChangeOptions``.
+            options: ``at``, ``source``, ``traceparent`` and ``lane``; see ``ChangeOptions``.
 
         Returns:
             The id of the entry in the log, or ``spooled``; ``status_of`` and ``wait`` take it as a receipt.
@@ -101,7 +101,7 @@ class ContactProducer:
         change = ContactChange(owner=owner, contact=contact, op="delete", **options)
         return run(self._protocol.send_one(change), self._perform)
 
-    def send(self, changes: Iterable[Item]) -> list[str]:
+    def send(self, changes: Iterable[Item], *, lane: Lane | None = None) -> list[str]:
         """Appends many changes, in order, with one round trip per thousand.
 
         The iterable may have any length: it is never held as a whole. Each change is stamped as it is taken. It is sent
@@ -110,6 +110,7 @@ class ContactProducer:
 
         Args:
             changes: changes, or mappings of their fields.
+            lane: ``bulk`` if nobody waits for these changes; for changes without a lane of their own. None is ``live``.
 
         Returns:
             The ids of the entries, in order; ``spooled`` for changes in the spool.
@@ -121,7 +122,7 @@ class ContactProducer:
             PartitionsMismatch: the log has another number of partitions than configured; nothing was taken.
             Exception: an error that the iterable itself raised; the changes before it were sent.
         """
-        return run(self._protocol.send(Intake(changes, self._protocol.stamper)), self._perform)
+        return run(self._protocol.send(Intake(changes, self._protocol.stamper, lane)), self._perform)
 
     def forward(self) -> Forwarded:
         """Sends everything that is in the spool, oldest first; it tries at once, even if Redis failed just now.

@@ -16,7 +16,7 @@ from producers.contract.query import Query
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from producers.contract.change import ContactChange, Op
+    from producers.contract.change import ContactChange, Lane, Op
     from producers.contract.keys import Keys
 
 DeliveryStatus = Literal["waiting", "confirmed", "superseded", "dead", "settled"]
@@ -48,20 +48,23 @@ class Receipt(str):
     Attributes:
         owner, contact, op: of the change.
         at: its time, as given or as stamped, in Unix milliseconds.
+        lane: which stream it took.
     """
 
-    __slots__ = ("at", "contact", "op", "owner")
+    __slots__ = ("at", "contact", "lane", "op", "owner")
 
     owner: str
     contact: str
     op: Op
     at: int
+    lane: Lane
 
     @classmethod
     def of(cls, entry_id: str, change: ContactChange) -> Self:
         """Returns the receipt of a stamped change."""
         receipt = cls(entry_id)
         receipt.owner, receipt.contact, receipt.op, receipt.at = change.owner, change.contact, change.op, change.at or 0
+        receipt.lane = change.lane or "live"
         return receipt
 
     @property
@@ -71,10 +74,17 @@ class Receipt(str):
 
 
 class ReceiptLookup(NamedTuple):
-    """What the workers keep of a pair, as Redis returns it; None if there is nothing."""
+    """What the workers keep of a pair, as Redis returns it; None if there is nothing.
+
+    Attributes:
+        position: how far the log of the change's lane is settled.
+        pending: the pair's joined states, one if it waits.
+        ledger_new, ledger_old: what was confirmed.
+        dead_pair: what is known of its dead letters.
+    """
 
     position: bytes | None
-    pending: bytes | None
+    pending: tuple[bytes, ...]
     ledger_new: bytes | None
     ledger_old: bytes | None
     dead_pair: bytes | None
@@ -82,26 +92,33 @@ class ReceiptLookup(NamedTuple):
     @classmethod
     def of(cls, replies: Iterable[Sequence[bytes | None]]) -> Self:
         """Returns the replies to the commands of ``lookups``, by name."""
-        return cls(*(found for [found] in replies))
+        position, *places = (found for [found] in replies)
+        ledger_new, ledger_old, dead_pair = places[-3:]
+        return cls(position, tuple(state for state in places[:-3] if state), ledger_new, ledger_old, dead_pair)
 
 
 def lookups(receipt: Receipt, keys: Keys, partitions: int) -> Query:
     """Returns the commands to read a ``ReceiptLookup``, in an order that misses nothing while workers go on.
 
     A change moves from the log to pending to the ledger, and from the newer ledger to the older one. So each place is
-    read before the place that the change may move to meanwhile.
+    read before the place that the change may move to meanwhile. Among the pending pairs it moves from bulk to live, and
+    between upserts and deletes in either direction: so upserts are read before and after deletes.
     """
     p = partition_of(receipt.owner, partitions)
     pair = receipt.owner.encode() + PAIR_SEPARATOR + receipt.contact.encode()
-    places = (keys.pending(p), keys.ledger_new(p), keys.ledger_old(p), keys.dead_pairs(p))
-    return Query((("HMGET", keys.partition(p), b"position"), *(("HMGET", place, pair) for place in places)))
+    deletes, upserts, bulk_deletes, bulk_upserts = keys.pending_classes(p)
+    pending = (bulk_upserts, bulk_deletes, bulk_upserts, upserts, deletes, upserts)
+    places = (*pending, keys.ledger_new(p), keys.ledger_old(p), keys.dead_pairs(p))
+    # A receipt that was pickled before there were lanes has none.
+    position = b"bulk_position" if getattr(receipt, "lane", "live") == "bulk" else b"position"
+    return Query((("HMGET", keys.partition(p), position), *(("HMGET", place, pair) for place in places)))
 
 
 def status_from(receipt: Receipt, found: ReceiptLookup) -> DeliveryStatus:
     """Computes the status of a change (pure)."""
     if not receipt.spooled and (found.position is None or _order(receipt.encode()) > _order(found.position)):
         return "waiting"
-    if found.pending is not None and _waits_in(receipt, found.pending):
+    if any(_waits_in(receipt, state) for state in found.pending):
         return "waiting"
     letters, _, beside = (found.dead_pair or b"").partition(b";")
     known = [each for each in (found.ledger_new, found.ledger_old, beside) if each]

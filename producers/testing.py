@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from producers.contract.change import Op
+    from producers.contract.change import Lane, Op
 
-_LOG: Final = re.compile(rb".+:\{\d+\}:events")
+_LOG: Final = re.compile(rb".+:\{\d+\}:(?:events|bulk)")
 
 
 class Emitted(NamedTuple):
@@ -39,6 +39,7 @@ class Emitted(NamedTuple):
         at: when it happened, in Unix milliseconds.
         source: which system reported the change, None if unknown.
         traceparent: W3C trace context, None if there is none.
+        lane: ``live`` or ``bulk``.
     """
 
     op: Op
@@ -47,6 +48,7 @@ class Emitted(NamedTuple):
     at: int
     source: str | None = None
     traceparent: str | None = None
+    lane: Lane = "live"
 
     @property
     def compared(self) -> tuple[str, str, str]:
@@ -212,7 +214,8 @@ class ContactChanges(Sequence[Emitted]):
         entries: Any = self._reader.xrange(key, min=b"(" + after if after else "-")
         if entries:
             self._seen[key] = entries[-1][0]
-        return [_emitted(fields) for _, fields in entries]
+        lane: Lane = "bulk" if key.endswith(b":bulk") else "live"
+        return [_emitted(fields, lane) for _, fields in entries]
 
 
 class _Client:
@@ -245,11 +248,11 @@ class _Encoder:
         self._agreed[protocol] = encoder
 
 
-def _emitted(fields: dict[bytes, bytes]) -> Emitted:
+def _emitted(fields: dict[bytes, bytes], lane: Lane) -> Emitted:
     texts = {name.decode(): value.decode() for name, value in fields.items()}
     op: Any = texts["op"]
     owner, contact, at = texts["owner"], texts["contact"], int(texts["at"])
-    return Emitted(op, owner, contact, at, texts.get("source"), texts.get("traceparent"))
+    return Emitted(op, owner, contact, at, texts.get("source"), texts.get("traceparent"), lane)
 
 
 def _words(commands: bytes) -> Iterator[bytes]:

@@ -59,9 +59,11 @@ public class Producer implements AutoCloseable {
     write(List.of("HGET", namespace + ":config", "partitions"));
     var recorded = reply();
     int partitions = recorded == null ? 64 : Integer.parseInt(recorded);
-    for (var entry : entries) {
-      var command = new ArrayList<>(List.of("XADD", key(entry.get(1), partitions), "*"));
-      command.addAll(entry);
+    var streams = new ArrayList<String>();
+    for (var change : changes) streams.add(streamOf(change, partitions, namespace)); // before anything is written
+    for (int i = 0; i < entries.size(); i++) {
+      var command = new ArrayList<>(List.of("XADD", streams.get(i), "*"));
+      command.addAll(entries.get(i));
       write(command);
     }
     var ids = new ArrayList<String>();
@@ -71,8 +73,12 @@ public class Producer implements AutoCloseable {
     return ids;
   }
 
-  private String key(String owner, int partitions) {
-    return namespace + ":{" + partitionOf(owner, partitions) + "}:events";
+  /** The key of the change's stream. Nobody waits for the changes of the lane "bulk"; without a lane, it is "live". */
+  public static String streamOf(Map<String, ?> change, int partitions, String namespace) {
+    var lane = change.get("lane") == null ? "live" : change.get("lane");
+    if (!"live".equals(lane) && !"bulk".equals(lane)) throw new IllegalArgumentException("lane must be live or bulk");
+    var name = "bulk".equals(lane) ? "bulk" : "events";
+    return namespace + ":{" + partitionOf((String) change.get("owner"), partitions) + "}:" + name;
   }
 
   private void write(List<String> words) throws IOException {

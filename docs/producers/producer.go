@@ -25,6 +25,7 @@ type Change struct {
 	Owner, Contact, Op  string
 	At                  int64
 	Source, Traceparent string
+	Lane                string // "bulk" if nobody waits for the change; empty is "live"
 }
 
 // Contacts is a connection to the log; it may be shared.
@@ -51,6 +52,15 @@ func (c *Contacts) Close() error { return c.conn.Close() }
 // PartitionOf is CRC-32 (IEEE) of the owner's UTF-8, modulo the number of partitions.
 func PartitionOf(owner string, partitions int) int {
 	return int(crc32.ChecksumIEEE([]byte(owner)) % uint32(partitions))
+}
+
+// StreamOf gives the key of the change's stream.
+func StreamOf(change Change, partitions int, namespace string) (string, error) {
+	name, known := map[string]string{"": "events", "live": "events", "bulk": "bulk"}[change.Lane]
+	if !known {
+		return "", errors.New("lane must be live or bulk")
+	}
+	return fmt.Sprintf("%s:{%d}:%s", namespace, PartitionOf(change.Owner, partitions), name), nil
 }
 
 // EntryOf gives the fields and values of the entry, in their order.
@@ -107,7 +117,10 @@ func (c *Contacts) Send(changes []Change) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		key := fmt.Sprintf("%s:{%d}:events", c.namespace, PartitionOf(change.Owner, partitions))
+		key, err := StreamOf(change, partitions, c.namespace)
+		if err != nil {
+			return nil, err
+		}
 		commands = append(commands, pack(append([]string{"XADD", key, "*"}, entry...)...)...)
 	}
 	if _, err := c.conn.Write(commands); err != nil {

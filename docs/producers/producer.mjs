@@ -14,6 +14,12 @@ const isId = (id) => typeof id === "string" && id !== "" && Buffer.byteLength(id
 
 export const partitionOf = (owner, partitions) => crc32(owner) % partitions; // of its UTF-8, unsigned
 
+// Nobody waits for the changes of the lane "bulk"; without a lane, it is "live".
+export function streamOf({ owner, lane = "live" }, partitions, namespace = "contact-sync") {
+  if (lane !== "live" && lane !== "bulk") throw new RangeError("lane must be live or bulk");
+  return `${namespace}:{${partitionOf(owner, partitions)}}:${lane === "bulk" ? "bulk" : "events"}`;
+}
+
 export function entryOf({ owner, contact, op, at, source, traceparent }) {
   if (!isId(owner)) throw new RangeError("owner must be 1 to 256 bytes of UTF-8 without control characters");
   if (!isId(contact)) throw new RangeError("contact must be 1 to 256 bytes of UTF-8 without control characters");
@@ -30,8 +36,8 @@ export async function connect(url, namespace = "contact-sync") {
     async send(changes) {
       const entries = changes.map((change) => entryOf({ at: (last = Math.max(last, Date.now())), ...change }));
       const partitions = Number((await redis.hGet(`${namespace}:config`, "partitions")) ?? 64);
-      const key = ({ owner }) => `${namespace}:{${partitionOf(owner, partitions)}}:events`;
-      return Promise.all(entries.map((entry) => redis.xAdd(key(entry), "*", entry))); // one round trip
+      const streams = changes.map((change) => streamOf(change, partitions, namespace));
+      return Promise.all(entries.map((entry, i) => redis.xAdd(streams[i], "*", entry))); // one round trip
     },
     close: () => redis.close(),
   };

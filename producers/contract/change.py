@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 Op = Literal["upsert", "delete"]
 """What a change does to its pair."""
 
+Lane = Literal["live", "bulk"]
+"""Which stream a change takes: ``live`` if somebody waits for it, ``bulk`` for imports and other mass changes."""
+
 IdFault = Literal["empty", "too_long", "not_utf8", "control_character"]
 """Why an id is invalid, for the message; in dead letters each of them is ``bad_owner`` or ``bad_contact``."""
 
 OPS: Final[tuple[Op, ...]] = get_args(Op)
+LANES: Final[tuple[Lane, ...]] = get_args(Lane)
 ID_MAX_BYTES: Final = 256
 SOURCE_MAX_BYTES: Final = 64
 AT_MIN_MS: Final = 10**12
@@ -113,6 +117,7 @@ _RULES: Final = {
     "at": f"must be a whole number of Unix milliseconds, {AT_MIN_MS} or more",
     "source": f"must be a string of at most {SOURCE_MAX_BYTES} bytes of UTF-8",
     "traceparent": "must be a W3C traceparent: 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
+    "lane": "must be 'live' or 'bulk'",
 }
 _FAULTS: Final[dict[IdFault, str]] = {
     "empty": "it is empty",
@@ -129,11 +134,13 @@ class ChangeOptions(TypedDict, total=False):
         at: when the change happened at its source, in Unix milliseconds; None for now.
         source: which system reports the change, up to 64 bytes.
         traceparent: W3C trace context.
+        lane: ``live`` (None too) if somebody waits for the change, ``bulk`` if nobody does.
     """
 
     at: int | None
     source: str | None
     traceparent: str | None
+    lane: Lane | None
 
 
 class ContactChange(BaseModel):
@@ -146,6 +153,7 @@ class ContactChange(BaseModel):
         at: when the change happened at its source, in Unix milliseconds; None lets the producer stamp it.
         source: which system reports the change, up to 64 bytes; shown in explanations, never sent to the endpoint.
         traceparent: W3C trace context.
+        lane: ``live`` or ``bulk``; decides when it is sent, never how its pair ends. None takes the lane of the call.
 
     Raises:
         InvalidChange: a field breaks its rule, is missing or unknown.
@@ -160,6 +168,7 @@ class ContactChange(BaseModel):
     at: Annotated[int, Field(strict=True, ge=AT_MIN_MS)] | None = None
     source: _Source | None = None
     traceparent: _Traceparent | None = None
+    lane: Lane | None = None
 
     if not TYPE_CHECKING:  # for the type checker the fields themselves are the signature
 
@@ -170,6 +179,16 @@ class ContactChange(BaseModel):
                 self.__pydantic_validator__.validate_python(fields, self_instance=self)
             except ValidationError as error:
                 raise InvalidChange(_one_line(error)) from None
+
+
+def check_lane(lane: str | None) -> None:
+    """Checks the lane of a call.
+
+    Raises:
+        InvalidChange: it is invalid.
+    """
+    if lane is not None and lane not in LANES:
+        raise InvalidChange(f"lane {_RULES['lane']}")
 
 
 def _one_line(error: ValidationError) -> str:

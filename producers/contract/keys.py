@@ -26,9 +26,18 @@ class Keys:
         """Stream of changes not yet settled."""
         return f"{self.namespace}:{{{partition}}}:events"
 
+    def bulk(self, partition: int) -> str:
+        """Stream of changes not yet settled that nobody waits for: imports, reconciliation, backfills."""
+        return f"{self.namespace}:{{{partition}}}:bulk"
+
     def pending(self, partition: int) -> str:
-        """Hash of pairs that were read but are not confirmed: pair -> joined state."""
+        """Hash of live pairs to be upserted that were read but are not confirmed: pair -> joined state."""
         return f"{self.namespace}:{{{partition}}}:pending"
+
+    def pending_classes(self, partition: int) -> tuple[str, str, str, str]:
+        """Hashes of pairs that wait, in the order of sending: live deletes, live upserts, and the same of bulk."""
+        live = self.pending(partition)
+        return f"{live}:deletes", live, f"{live}:bulk:deletes", f"{live}:bulk"
 
     def ledger_new(self, partition: int) -> str:
         """Hash of outcomes confirmed since the last rotation: pair -> confirmed."""

@@ -46,6 +46,7 @@ def change_schema() -> dict[str, Any]:
 def entry_schema() -> dict[str, Any]:
     """Returns the JSON Schema of an entry of the log: all values are text, and unknown fields are ignored."""
     properties = {name: _stripped(schema) for name, schema in change_schema()["properties"].items()}
+    del properties["lane"]  # the stream says it
     properties["at"] = {
         "description": f"{_described()['at']} Decimal digits only, 10^12 or more, and at most "
         f"{AT_AHEAD_MS // 60_000} minutes ahead of the entry's own time.",
@@ -61,13 +62,14 @@ def entry_schema() -> dict[str, Any]:
 def asyncapi() -> dict[str, Any]:
     """Returns the AsyncAPI 3 document of the event log."""
     # AsyncAPI would read the hash tag's braces as a parameter, so they are part of the parameter's value.
-    address = Keys("{namespace}").events(0).replace("{0}", "{tag}")
+    live, bulk = (key.replace("{0}", "{tag}") for key in (Keys("{namespace}").events(0), Keys("{namespace}").bulk(0)))
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "contact-sync event log",
             "version": str(LOG_FORMAT),
-            "description": "One Redis Stream per partition. One entry, appended by XADD with an automatic id, is one "
+            "description": "Two Redis Streams per partition: `events` for changes that somebody waits for, and `bulk` "
+            "for imports and other mass changes. One entry, appended by XADD with an automatic id, is one "
             "change of one owner-contact pair. The version is the version of the log's format.",
         },
         "defaultContentType": "application/json",
@@ -78,14 +80,23 @@ def asyncapi() -> dict[str, Any]:
                 "description": "Redis 6.2 or newer, at CONTACT_SYNC_REDIS_URL.",
             }
         },
-        "channels": {"events": _channel(address)},
+        "channels": {
+            "events": _channel(live, "Changes that somebody waits for."),
+            "bulk": _channel(bulk, "Imports and other mass changes, sent after live ones. Here `at` is required."),
+        },
         "operations": {
             "receiveChange": {
                 "action": "receive",
                 "summary": "The workers read the entries that producers append.",
                 "description": "XADD {namespace}:{tag}:events * owner 1 contact 9 op delete at 1795460847757",
                 "channel": {"$ref": "#/channels/events"},
-            }
+            },
+            "receiveBulkChange": {
+                "action": "receive",
+                "summary": "The workers read these entries after live ones.",
+                "description": "XADD {namespace}:{tag}:bulk * owner 1 contact 9 op upsert at 1795460847757",
+                "channel": {"$ref": "#/channels/bulk"},
+            },
         },
         "components": {
             "messages": {
@@ -109,6 +120,15 @@ def vectors() -> dict[str, Any]:
             for count in (1, 7, DEFAULT_PARTITIONS, MAX_PARTITIONS)
         ],
         "entries": [{"change": change, "entry": [str(word) for word in _entry(change)]} for change in _CHANGES],
+        "streams": [
+            {
+                "owner": "1",
+                "lane": lane,
+                "partitions": DEFAULT_PARTITIONS,
+                "stream": stream(partition_of("1", DEFAULT_PARTITIONS)),
+            }
+            for lane, stream in (("live", _KEYS.events), ("bulk", _KEYS.bulk))
+        ],
         "refused": [{"change": change, "field": field} for change, field in _REFUSED],
     }
 
@@ -121,6 +141,7 @@ def _entry(change: dict[str, Any]) -> Iterable[Any]:
 
 
 _OWNERS: Final = ("1", "9", "user-123", "8d0f1c1e-5f6a-4a2e-9a0b-3c2d1e0f9a8b", "é", "界面", "🙂", 'a"b\\c', "x" * 256)
+_KEYS: Final = Keys("contact-sync")
 _AT: Final = 1_795_460_847_757
 _CHANGES: Final[tuple[dict[str, Any], ...]] = (
     {"owner": "1", "contact": "9", "op": "upsert", "at": _AT},
@@ -160,12 +181,13 @@ def write(directory: Path) -> None:
         (directory / name).write_text(text, encoding="utf-8")
 
 
-def _channel(address: str) -> dict[str, Any]:
+def _channel(address: str, purpose: str) -> dict[str, Any]:
     return {
         "address": address,
-        "description": "The partition is CRC-32 (IEEE, as in zlib) of the owner's UTF-8 bytes, as an unsigned number, "
-        f"modulo the number of partitions, which is the field `partitions` of the hash {Keys('{namespace}').config} "
-        f"({DEFAULT_PARTITIONS} unless configured, at most {MAX_PARTITIONS}). vectors.json has examples.",
+        "description": f"{purpose} The partition is CRC-32 (IEEE, as in zlib) of the owner's UTF-8 bytes, as an "
+        f"unsigned number, modulo the number of partitions, which is the field `partitions` of the hash "
+        f"{Keys('{namespace}').config} ({DEFAULT_PARTITIONS} unless configured, "
+        f"at most {MAX_PARTITIONS}). vectors.json has examples.",
         "parameters": {
             "namespace": {"description": "CONTACT_SYNC_NAMESPACE.", "default": "contact-sync"},
             "tag": {

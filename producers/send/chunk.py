@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from producers.contract.change import AT_AHEAD_MS, ContactChange, partition_of
+from producers.contract.change import AT_AHEAD_MS, ContactChange, check_lane, partition_of
 from producers.contract.errors import InvalidChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from producers.contract.change import Lane
     from producers.contract.keys import Keys
     from producers.send.stamp import Stamper
 
@@ -24,21 +25,27 @@ class Chunk:
 
     Args:
         traceparent: the caller's trace, for changes that have none of their own.
+        lane: the lane of the call, for changes that have none of their own; None is ``live``.
+
+    Raises:
+        InvalidChange: the lane is invalid.
     """
 
-    __slots__ = ("changes", "stamps", "traceparent")
+    __slots__ = ("changes", "lane", "stamps", "traceparent")
 
-    def __init__(self, traceparent: str | None = None) -> None:
+    def __init__(self, traceparent: str | None = None, lane: Lane | None = None) -> None:
+        check_lane(lane)
         self.traceparent = traceparent
+        self.lane = lane
         self.changes: list[ContactChange] = []
         self.stamps: list[int] = []
 
     @classmethod
     def joined(cls, chunks: Sequence[Chunk]) -> Chunk:
-        """Returns one chunk made of several. Each change keeps its stamp and its trace."""
-        traces = {chunk.traceparent for chunk in chunks}
-        shared = len(traces) == 1  # nearly always, and then no change need be copied
-        whole = cls(traces.pop() if shared else None)
+        """Returns one chunk made of several. Each change keeps its stamp, its trace and its lane."""
+        given = {(chunk.traceparent, chunk.lane) for chunk in chunks}
+        shared = len(given) == 1  # nearly always, and then no change need be copied
+        whole = cls(*given.pop()) if shared else cls()
         for chunk in chunks:
             whole.changes += chunk.changes if shared else [chunk.stamped(index) for index in range(len(chunk))]
             whole.stamps += chunk.stamps
@@ -71,6 +78,8 @@ class Chunk:
         update: dict[str, object] = {} if change.at is not None else {"at": self.stamps[index]}
         if self.traceparent is not None and change.traceparent is None:
             update["traceparent"] = self.traceparent
+        if self.lane is not None and change.lane is None:
+            update["lane"] = self.lane
         return change.model_copy(update=update) if update else change
 
 
@@ -90,21 +99,23 @@ class XaddEncoder:
 
     def __init__(self, keys: Keys, partitions: int) -> None:
         self.partitions: Final = partitions
-        self._heads = [_head(keys.events(partition).encode()) for partition in range(partitions)]
+        self._live = [_head(keys.events(partition).encode()) for partition in range(partitions)]
+        self._bulk = [_head(keys.bulk(partition).encode()) for partition in range(partitions)]
 
     def pack(self, chunk: Chunk) -> bytes:
         """Returns the commands that append the chunk, with the fields in the order of docs/contract.md, section 2."""
-        trace = chunk.traceparent
-        return b"".join([self._command(change, at, trace) for change, at in chunk])
+        trace, lane = chunk.traceparent, chunk.lane
+        return b"".join([self._command(change, at, trace, lane) for change, at in chunk])
 
-    def _command(self, change: ContactChange, at: int, trace: str | None) -> bytes:
+    def _command(self, change: ContactChange, at: int, trace: str | None, lane: Lane | None) -> bytes:
         owner, contact, time = change.owner.encode(), change.contact.encode(), b"%d" % at
+        heads = self._bulk if (change.lane or lane) == "bulk" else self._live
         words, optional = _WORDS, b""
         if change.source is not None or change.traceparent is not None or trace is not None:
             words, optional = _optional(change.source, change.traceparent or trace)
         return b"*%d\r\n%b$%d\r\n%b\r\n$7\r\ncontact\r\n$%d\r\n%b\r\n%b$%d\r\n%b\r\n%b" % (
             words,
-            self._heads[partition_of(owner, self.partitions)],
+            heads[partition_of(owner, self.partitions)],
             len(owner),
             owner,
             len(contact),

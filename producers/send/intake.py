@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from producers.contract.change import ContactChange
+from producers.contract.change import ContactChange, check_lane
 from producers.contract.errors import InvalidChange
 from producers.send.chunk import CHUNK_SIZE, Chunk
 from producers.send.trace import current_traceparent
@@ -14,6 +14,7 @@ from producers.send.trace import current_traceparent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from producers.contract.change import Lane
     from producers.send.stamp import Stamper
 
 Item = ContactChange | Mapping[str, object]
@@ -28,16 +29,18 @@ class _Taken:
             Nothing is taken after it. The changes before it are valid and may be sent.
     """
 
-    def __init__(self, stamper: Stamper) -> None:
+    def __init__(self, stamper: Stamper, lane: Lane | None) -> None:
+        check_lane(lane)
         self.failure: Exception | None = None
         self._stamper = stamper
+        self._lane = lane
         self._traceparent = current_traceparent()
         self._ended = False
         self._count = 0
 
     @contextmanager
     def _next_chunk(self) -> Iterator[Chunk]:
-        chunk = Chunk(self._traceparent)
+        chunk = Chunk(self._traceparent, self._lane)
         try:
             yield chunk
         except Exception as error:  # noqa: BLE001 - the caller's own; raised once the changes before it are sent
@@ -52,8 +55,8 @@ class _Taken:
 class Intake(_Taken):
     """Checks and stamps changes in the order they are given, until the end or the first failure."""
 
-    def __init__(self, items: Iterable[Item], stamper: Stamper) -> None:
-        super().__init__(stamper)
+    def __init__(self, items: Iterable[Item], stamper: Stamper, lane: Lane | None = None) -> None:
+        super().__init__(stamper, lane)
         self._items = iter(items)
 
     def take(self) -> Chunk:
@@ -67,8 +70,8 @@ class Intake(_Taken):
 class AsyncIntake(_Taken):
     """``Intake`` for an asynchronous iterable."""
 
-    def __init__(self, items: AsyncIterable[Item], stamper: Stamper) -> None:
-        super().__init__(stamper)
+    def __init__(self, items: AsyncIterable[Item], stamper: Stamper, lane: Lane | None = None) -> None:
+        super().__init__(stamper, lane)
         self._items = aiter(items)
 
     async def take(self) -> Chunk:

@@ -27,7 +27,7 @@ _CREATE: Final = (
     """CREATE TABLE changes (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         owner TEXT NOT NULL, contact TEXT NOT NULL, op TEXT NOT NULL, at INTEGER NOT NULL,
-        source TEXT, traceparent TEXT
+        source TEXT, traceparent TEXT, lane TEXT
     )""",
     "CREATE TABLE log (namespace TEXT NOT NULL)",
     f"PRAGMA application_id = {_APPLICATION_ID}",
@@ -133,6 +133,16 @@ def _prepare(connection: sqlite3.Connection, path: Path, namespace: str) -> None
         connection.execute("INSERT INTO log VALUES (?)", (namespace,))
     elif application_id != _APPLICATION_ID:
         raise SettingsError(f"{path} is not a spool of this version of contact-sync")
+    else:
+        _add_lane(connection)
     [(recorded,)] = connection.execute("SELECT namespace FROM log")
     if recorded != namespace:
         raise SettingsError(f"the spool {path} is for namespace {recorded!r}, not {namespace!r}")
+
+
+def _add_lane(connection: sqlite3.Connection) -> None:
+    """Adds the lane to a file of an earlier version. Its changes have none, which is the live one."""
+    for table in ("changes", "invalid"):
+        columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
+        if columns and "lane" not in columns:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN lane TEXT")

@@ -26,10 +26,10 @@ SPOOL_BYTES: Final = 64 * 1024 * 1024
 SPOOL_MIN_BYTES: Final = 64 * 1024
 """Smallest limit: below it SQLite's own pages leave little room for changes."""
 
-_FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
-_APPEND: Final = "INSERT INTO changes (owner, contact, op, at, source, traceparent) VALUES (?, ?, ?, ?, ?, ?)"
+_FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent", "lane")
+_APPEND: Final = "INSERT INTO changes (owner, contact, op, at, source, traceparent, lane) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _AFTER: Final = (
-    "SELECT seq, owner, contact, op, at, source, traceparent FROM changes WHERE seq > ? ORDER BY seq LIMIT ?"
+    "SELECT seq, owner, contact, op, at, source, traceparent, lane FROM changes WHERE seq > ? ORDER BY seq LIMIT ?"
 )
 
 # A connection inherited through a fork must be neither used nor closed, so it is kept from garbage collection.

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 import click
 
 from producers import ContactProducer, InvalidChange, ProducerSettings, load_settings
+from producers.contract.change import LANES
 from producers.emit import emit_lines, parse_line, read_lines
 from producers.send.stamp import Stamper
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_failure
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
 
-    from producers import ContactChange, NotAccepted
+    from producers import ContactChange, Lane, NotAccepted
 
 _EPILOG = """\b
 Example:
@@ -40,11 +41,16 @@ _REDRAW_LINES: Final = 1_000
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to append the changes to that Redis did not accept.  [default: standard output]",
 )
-def emit(*, file: BinaryIO, unsent: Path | None) -> None:
+@click.option(
+    "--lane",
+    type=click.Choice(LANES),
+    help="Lane of lines that name none: bulk for an import, which is sent after live changes.  [default: live]",
+)
+def emit(*, file: BinaryIO, unsent: Path | None, lane: Lane | None) -> None:
     """Append changes to the log from JSON lines, from FILE or standard input.
 
-    A line is {"owner": "1", "contact": "2", "op": "upsert"}, or "delete"; "at" (Unix milliseconds) and "source" are
-    optional. Bad lines are reported by number and skipped; exit status 1 if there were any.
+    A line is {"owner": "1", "contact": "2", "op": "upsert"}, or "delete"; "at" (Unix milliseconds), "source" and
+    "lane" are optional. Bad lines are reported by number and skipped; exit status 1 if there were any.
 
     If Redis does not accept a change, that change and all after it are written out with their time stamps. Emit those
     again later, not the whole input: its lines would get new time stamps.
@@ -56,13 +62,13 @@ def emit(*, file: BinaryIO, unsent: Path | None) -> None:
         ContactProducer(settings=settings) as producer,
         _progress(read, file) as lines,
     ):
-        result = emit_lines(lines, producer, _report_bad, lambda _: None)
+        result = emit_lines(lines, producer, _report_bad, lambda _: None, lane)
         if result.not_accepted is None:
             click.echo(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}", err=True)
         else:
             failure = redis_failure(settings.redis_url, result.not_accepted.cause)
             click.echo(f"contact-sync: {failure}; changes accepted: {result.sent:,}", err=True)
-            left = _write_rest(rest_file, result.not_accepted, lines, result.lines)
+            left = _write_rest(rest_file, result.not_accepted, lines, result.lines, lane)
             where = "standard output" if unsent is None else str(unsent)
             raise Failure(
                 f"changes not accepted, or perhaps not: {left:,}; they are written to {where}: emit them again"
@@ -106,10 +112,12 @@ def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:
         return False
 
 
-def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> int:
-    """Writes the changes that were not accepted and all after them, with their `at`; returns the number."""
+def _write_rest(
+    out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None], number: int, lane: Lane | None
+) -> int:
+    """Writes the changes that were not accepted and all after them, with `at` and lane; returns the number."""
     count = 0
-    for change in chain(lost.changes, _stamped_rest(lost, lines, number)):
+    for change in chain(lost.changes, _stamped_rest(lost, lines, number, lane)):
         if change is None:
             out.flush()  # the pipe pauses: what was read is saved before it waits for more
         else:
@@ -119,7 +127,9 @@ def _write_rest(out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None]
     return count
 
 
-def _stamped_rest(lost: NotAccepted, lines: Iterator[bytes | None], number: int) -> Iterator[ContactChange | None]:
+def _stamped_rest(
+    lost: NotAccepted, lines: Iterator[bytes | None], number: int, lane: Lane | None
+) -> Iterator[ContactChange | None]:
     """The changes in the lines after ``number``, and None when a pipe pauses; reports bad lines."""
     # Later than every stamp so far, so that two changes of one pair keep their order.
     after = (max((change.at or 0 for change in lost.changes), default=0) + 1.5) / 1000
@@ -133,7 +143,7 @@ def _stamped_rest(lost: NotAccepted, lines: Iterator[bytes | None], number: int)
             if line and not line.isspace():
                 change = parse_line(line)
                 at = stamper.stamp(change.owner, change.contact) if change.at is None else change.at
-                yield change.model_copy(update={"at": at})
+                yield change.model_copy(update={"at": at, "lane": change.lane or lane})
         except InvalidChange as invalid:
             _report_bad(number, invalid.rule)
 

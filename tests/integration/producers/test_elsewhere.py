@@ -22,12 +22,13 @@ NODE = pytest.mark.skipif(shutil.which("npm") is None, reason="it is of Node.js,
 
 COMPARES = """
 import { readFileSync } from "node:fs";
-import { entryOf, partitionOf } from "./producer.mjs";
-const { partitions, entries, refused } = JSON.parse(readFileSync("vectors.json"));
+import { entryOf, partitionOf, streamOf } from "./producer.mjs";
+const { partitions, entries, streams, refused } = JSON.parse(readFileSync("vectors.json"));
 const refusal = (change) => { try { entryOf(change); } catch (error) { return error.message.split(" ")[0]; } };
 console.log(JSON.stringify({
   partitions: partitions.map((each) => ({ ...each, partition: partitionOf(each.owner, each.partitions) })),
   entries: entries.map(({ change }) => ({ change, entry: Object.entries(entryOf(change)).flat() })),
+  streams: streams.map((each) => ({ ...each, stream: streamOf(each, each.partitions) })),
   refused: refused.map(({ change }) => ({ change, field: refusal(change) })),
 }));
 """

@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from producers import ContactChange, Receipt
+from producers import ContactChange, Lane, Receipt
 from producers.contract.keys import Keys
 from producers.receipt import LONGEST_WAIT_SECONDS, DeliveryStatus, ReceiptLookup, lookups, status_from, waits
 from worker.core.codec import encode_remembered, encode_state
@@ -31,7 +31,7 @@ def looked(
     dead: bytes | None = None,
 ) -> ReceiptLookup:
     ledger = [None if each is None else encode_remembered(each) for each in (new, old)]
-    return ReceiptLookup(position, None if pending is None else encode_state(pending), ledger[0], ledger[1], dead)
+    return ReceiptLookup(position, () if pending is None else (encode_state(pending),), ledger[0], ledger[1], dead)
 
 
 def test_it_is_the_entrys_id_and_remembers_what_was_said() -> None:
@@ -94,7 +94,22 @@ def test_what_nobody_remembers_is_settled_or_dead() -> None:
 
 def test_each_place_is_asked_before_the_one_that_a_change_may_move_to() -> None:
     places = [str(key).rpartition("}:")[2] for _, key, _ in lookups(receipt(), Keys("ns"), 64).commands]
-    assert places == ["partition", "pending", "ledger:new", "ledger:old", "dead:pairs"]
+    bulk, live = ("pending:bulk", "pending:bulk:deletes"), ("pending", "pending:deletes")
+    pending = (*bulk, "pending:bulk", *live, "pending")
+    assert places == ["partition", *pending, "ledger:new", "ledger:old", "dead:pairs"]
+
+
+@pytest.mark.parametrize(("lane", "position"), [(None, b"position"), ("live", b"position"), ("bulk", b"bulk_position")])
+def test_what_is_settled_is_told_by_the_position_of_its_own_lane(lane: Lane | None, position: bytes) -> None:
+    one = Receipt.of(f"{T}-5", ContactChange(owner="1", contact="2", op="upsert", at=T, lane=lane))
+    assert one.lane == (lane or "live")
+    assert lookups(one, Keys("ns"), 64).commands[0][2] == position
+
+
+def test_a_change_that_waits_in_any_class_waits() -> None:
+    state = encode_state(PairState(None, Side(T, T, 0)))
+    found = ReceiptLookup.of([[BEHIND], *([each] for each in (None, None, None, state, None, None)), *[[None]] * 3])
+    assert status_from(receipt(), found) == "waiting"
 
 
 def test_looks_come_ever_less_often() -> None:

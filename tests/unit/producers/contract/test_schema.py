@@ -37,6 +37,7 @@ changes = st.fixed_dictionaries(
         "at": st.sampled_from([AT_MIN_MS, AT_MIN_MS - 1, 0, -1, 1_795_460_847_757, "1795460847757", 1.5, None]),
         "source": st.sampled_from(["crm", "", "x" * SOURCE_MAX_BYTES, "x" * (SOURCE_MAX_BYTES + 1), 5, None]),
         "traceparent": st.sampled_from([TRACEPARENT, TRACEPARENT.upper(), "00-" + "0" * 32, "", None]),
+        "lane": st.sampled_from(["live", "bulk", "x", "", 1, None]),
         "colour": st.just("red"),
     },
 )
@@ -69,6 +70,7 @@ def test_an_entry_is_text_and_may_say_more(fields: dict[str, Any], *, fits: bool
     assert Draft7Validator(entry_schema()).is_valid(fields) == fits
 
 
-def test_the_address_is_that_of_a_partition() -> None:
-    address = asyncapi()["channels"]["events"]["address"]
-    assert address.replace("{namespace}", "ns").replace("{tag}", "{7}") == Keys("ns").events(7)
+def test_each_address_is_that_of_a_partition() -> None:
+    addresses = {name: channel["address"] for name, channel in asyncapi()["channels"].items()}
+    found = {name: each.replace("{namespace}", "ns").replace("{tag}", "{7}") for name, each in addresses.items()}
+    assert found == {"events": Keys("ns").events(7), "bulk": Keys("ns").bulk(7)}
