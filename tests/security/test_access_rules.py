@@ -158,6 +158,8 @@ def test_serve_needs_no_more(guarded: Guarded) -> None:
         ("producer", "XRANGE {namespace}:{{0}}:events - +"),
         ("producer", "XTRIM {namespace}:{{0}}:events MAXLEN 0"),
         ("producer", "HSET {namespace}:{{0}}:pending a b"),
+        ("producer", "HGETALL {namespace}:{{0}}:ledger:new"),
+        ("producer", "HSCAN {namespace}:{{0}}:ledger:new 0"),
         ("producer", "DEL {namespace}:config"),
         ("producer", "XADD another:{{0}}:events * a b"),
         ("producer", "EVAL return 0"),

@@ -128,14 +128,14 @@ def reconcile_command() -> None:
 @click.option(
     "--max-deletes",
     type=click.IntRange(min=0),
-    default=100_000,
+    default=Limits().most,
     show_default=True,
     help="Send nothing if there are more deletes.",
 )
 @click.option(
     "--max-delete-share",
     type=click.FloatRange(0, 100),
-    help="Send nothing if more than this percentage is deleted.  [default: 10]",
+    help=f"Send nothing if more than this percentage is deleted.  [default: {Limits().share:g}]",
 )
 @click.option(
     "--wait",
@@ -175,8 +175,7 @@ def run(  # noqa: PLR0913 - click passes each option by its name
     Otherwise it sends every row again, and deletes only rows with op delete. Exit status 1 if there were rejects.
     """
     settings = load_worker_settings(require_credentials=False)
-    share = (10.0, Limits().floor) if max_delete_share is None else (max_delete_share, 0)
-    limits = Limits(max_deletes, *share)
+    limits = Limits(max_deletes) if max_delete_share is None else Limits(max_deletes, max_delete_share, floor=0)
     how = Options(name="", differences=settings.ledger_forever, limits=limits, **options)
     asked = _Asked(source, format_, query, diff_path, rejects_path, wait, trim, as_json)
     if every is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ import pytest
 from tests.support.commands import dead_letter, run, told
 from tests.support.fleet import PARTITIONS, Fleet
 from worker.admin.check import check_variables
-from worker.admin.check_redis import USED_COMMANDS
+from worker.admin.check_redis import USED_COMMANDS, check_clock
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -164,3 +165,21 @@ def test_check_names_the_url_that_is_not_right_and_its_variable(fleet: Fleet) ->
     lines = run(fleet, "check", endpoint_url="http://127.0.0.1:1").stdout.splitlines()
     assert lines[-1].startswith("wrong  endpoint     http://127.0.0.1:1: no connection")
     assert lines[-1].endswith("; is CONTACT_SYNC_ENDPOINT_URL right?")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "severity", "said"),
+    [
+        (0, "ok", "agrees with"),
+        (4, "ok", "agrees with"),
+        (-6, "warn", "6 s behind Redis'"),
+        (6, "warn", "6 s ahead of Redis'"),
+        (240, "warn", "240 s ahead of Redis'"),
+        (301, "wrong", "at_out_of_range"),
+        (-3600, "warn", "3600 s behind Redis'"),
+    ],
+)
+def test_check_compares_the_clocks(fleet: Fleet, ahead: int, severity: str, said: str) -> None:
+    finding = check_clock(fleet.client, lambda: time.time() + ahead)
+    assert finding.severity == severity
+    assert said in finding.message

@@ -147,3 +147,12 @@ def test_without_anybody_to_ask_nothing_is_removed(fleet: Fleet) -> None:
 def test_an_id_that_is_none_is_wrong_usage(fleet: Fleet) -> None:
     assert run(fleet, "forget", "", "--yes").exit_code == 2
     assert run(fleet, "forget", "1", "a\x01", "--yes").exit_code == 2
+
+
+def test_the_older_ledger_forgets_too(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert", T)
+    fleet.deliver()
+    p = fleet.partition("1")
+    fleet.client.rename(fleet.keys.ledger_new(p), fleet.keys.ledger_old(p))
+    assert told(fleet, "forget", "1", "--yes")["removed"] == NOTHING | {"remembered_pairs": 1}
+    assert fleet.remembered() == {}

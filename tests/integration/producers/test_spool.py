@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from producers import ContactProducer, ProducerSettings
+from producers.send.chunk import CHUNK_SIZE
 from producers.spool.store import Spool
 from tests.support.processes import runs
 from worker.local.redis import EmbeddedRedis
@@ -149,3 +150,37 @@ def test_an_app_that_is_killed_while_it_forwards_loses_and_reorders_nothing(
     for contact in map(str, range(5)):
         times = [at for at, _, of, _ in log if of == contact]
         assert list(dict.fromkeys(times)) == sorted(set(times))
+
+
+def test_nothing_overtakes_what_another_process_is_forwarding(own_redis: EmbeddedRedis, path: Path) -> None:
+    settings, away = (ProducerSettings(redis_url=url) for url in (own_redis.url, "redis://127.0.0.1:1"))
+    with ContactProducer(settings=away, spool=path) as without_redis:
+        assert without_redis.upsert("1", "2", at=T) == "spooled"
+    with ContactProducer(settings=settings, spool=path) as producer:
+        with Spool(path, settings.namespace).claim() as claimed:
+            assert claimed
+            assert producer.delete("1", "2", at=T + 1) == "spooled"
+        assert log_of(own_redis.url) == []
+        assert producer.forward().left == 0
+    assert log_of(own_redis.url) == [(T, "1", "2", "upsert"), (T + 1, "1", "2", "delete")]
+
+
+def test_nothing_overtakes_what_another_process_spools_during_a_call(own_redis: EmbeddedRedis, path: Path) -> None:
+    settings, away = (ProducerSettings(redis_url=url) for url in (own_redis.url, "redis://127.0.0.1:1"))
+    chunks = 3 * CHUNK_SIZE
+    with (
+        ContactProducer(settings=away, spool=path) as without_redis,
+        ContactProducer(settings=settings, spool=path) as producer,
+    ):
+
+        def changes() -> Iterator[dict[str, Any]]:
+            for n in range(chunks):
+                if n == chunks - 1:
+                    assert without_redis.upsert("1", "x", at=T) == "spooled"
+                yield {"owner": "1", "contact": "x" if n == chunks - 1 else str(n), "op": "delete", "at": T + 1}
+
+        said = producer.send(changes())
+        assert "spooled" not in said[:CHUNK_SIZE]
+        assert said[-1] == "spooled"
+        assert producer.forward().left == 0
+    assert [op for _, _, contact, op in log_of(own_redis.url) if contact == "x"] == ["upsert", "delete"]

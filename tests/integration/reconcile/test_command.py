@@ -164,6 +164,22 @@ def test_a_snapshot_that_would_delete_too_much_sends_nothing_and_says_what(
     assert fleet.backlog() == 0
 
 
+@pytest.mark.parametrize(
+    ("known", "deletes", "stopped"),
+    [(900, 100, False), (900, 101, True), (1_100, 110, False), (1_100, 111, True)],
+    ids=["floor", "above the floor", "share", "above the share"],
+)
+def test_without_limits_given_a_hundred_deletes_or_a_tenth_pass(
+    fleet: Fleet, source: Path, known: int, deletes: int, *, stopped: bool
+) -> None:
+    forever(fleet)
+    confirm(fleet, *[("1", str(n), "upsert", T) for n in range(known)])
+    ran = run(fleet, "reconcile", write(source, *[f"1,{n}" for n in range(deletes, known)]))
+    assert ran.exit_code == int(stopped), ran.stderr
+    assert ("--max-delete-share allows 10 %" in ran.stderr) is stopped
+    assert fleet.backlog() == (0 if stopped else deletes)
+
+
 def test_an_empty_source_is_stopped_by_the_share_alone(fleet: Fleet) -> None:
     forever(fleet)
     confirm(fleet, *[("1", str(n), "upsert", T) for n in range(150)])

@@ -166,3 +166,25 @@ def test_another_number_of_partitions_is_said_and_not_guessed(fleet: Fleet) -> N
         assert client.get("/metrics").status_code == 503  # so that `up` is 0, and not Redis is to blame
     assert (answer.status_code, answer.json()["error"]) == (503, "unfit")
     assert f"{PARTITIONS + 1}" in answer.json()["message"]
+
+
+def test_each_counter_is_read_from_its_own_field(fleet: Fleet) -> None:
+    fields = {
+        "changes_accepted": "events",
+        "changes_coalesced": "coalesced",
+        "changes_superseded": "superseded",
+        "changes_stale": "stale",
+        "changes_forgotten": "forgotten",
+        "request_records": "records_sent",
+        "requests_retried": "retries",
+        "repairs": "repairs",
+        "endpoint_inserted": "inserted",
+        "endpoint_deleted": "deleted",
+    }
+    numbers = {field: 10**6 + 7 * n for n, field in enumerate(fields.values())}
+    fleet.client.hset(fleet.keys.totals(0), mapping=dict(numbers))
+    with serving(fleet) as client:
+        scraped = metrics(client)
+    assert {name: scraped[f"contact_sync_{name}_total"] for name in fields} == {
+        name: numbers[field] for name, field in fields.items()
+    }
