@@ -124,4 +124,51 @@ SURROUNDINGS: Final = (
         ),
         unit=("tests/unit/core/test_entry.py", "tests/unit/core/test_slice.py"),
     ),
+    Mutant(
+        "forget_keeps_older_ledger",
+        "`forget` leaves what the older ledger remembers of an owner",
+        (
+            Patch("worker/admin/erasure.py", "            (stored.ledger, k.ledger_old(p)),\n", ""),
+            Patch("worker/store/lua/forget.lua", " + redis.call('HDEL', KEYS[6], ARGV[i])", ""),
+        ),
+        integration=("tests/integration/commands/test_forget.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "spool_overtaken",
+        "a change goes past older ones that another process spooled during the call",
+        (
+            Patch(
+                "producers/spool/sender.py",
+                " and broken is None and not (yield Block(self._spool.holds_any)):",
+                " and broken is None:",
+            ),
+        ),
+        integration=("tests/integration/producers/test_spool.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "metrics_of_other_counters",
+        "two metrics are read from each other's counters",
+        (
+            Patch("worker/serve/metrics.py", 'same pair and op.", "coalesced")', 'same pair and op.", "repairs")'),
+            Patch("worker/serve/metrics.py", 'have undone them.", "repairs")', 'have undone them.", "coalesced")'),
+        ),
+        integration=("tests/integration/serve/test_numbers.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "clocks_never_warned_of",
+        "`check` says that any two clocks agree",
+        (Patch("worker/admin/check_redis.py", "_SKEW_SECONDS: Final = 5.0", "_SKEW_SECONDS: Final = 5e9"),),
+        integration=("tests/integration/commands/test_check.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "nearly_everything_deleted",
+        "a reconciliation that would delete 99 % of the contacts is not stopped",
+        (Patch("worker/reconcile/plan.py", "share: float = 10.0", "share: float = 99.0"),),
+        unit=("tests/unit/project/test_figures.py",),
+        simulated=False,
+    ),
 )
