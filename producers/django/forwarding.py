@@ -14,7 +14,7 @@ from django.db.models import Exists, Min, OuterRef
 from producers.cooldown import Cooldown
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
-from producers.relay.forward import BATCH, FIELDS, Relayed, Waiting, forward_all, send_rows
+from producers.relay.forward import BATCH, COLUMNS, Relayed, Waiting, forward_all, send_rows
 from producers.relay.lane import LANES
 from producers.send.transport import connect
 
@@ -133,7 +133,7 @@ def _forward(producer: ContactProducer, using: str, lane: int) -> Relayed:
     from producers.django.models import Change  # noqa: PLC0415 - as above
 
     there = Change.objects.using(using)
-    rows: Any = there.filter(lane=lane, refused=None).order_by("id").values("id", *FIELDS)[:BATCH]
+    rows: Any = there.filter(lane=lane, refused=None).order_by("id").values("id", *COLUMNS)[:BATCH]
     sent = send_rows(producer, ((row["id"], row) for row in rows), time.time())
     for row_id, rule in sent.refused:
         there.filter(id=row_id).update(refused=rule)

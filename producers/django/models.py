@@ -15,6 +15,7 @@ class Change(models.Model):
     op = models.CharField(max_length=6)
     at = models.BigIntegerField()
     source = models.CharField(max_length=64, null=True)  # noqa: DJ001 - NULL, as writers without Django leave it
+    delivery_lane = models.CharField(max_length=4, default="live")
     traceparent = models.CharField(max_length=256, null=True)  # noqa: DJ001 - the same
     refused = models.CharField(max_length=200, null=True)  # noqa: DJ001 - the same
 

@@ -33,7 +33,7 @@ def upsert(
         owner: the owner's XC user id.
         contact: the contact's XC user id.
         using: the database of the transaction.
-        options: ``at``, ``source`` and ``traceparent``; see ``ChangeOptions``.
+        options: ``at``, ``source``, ``traceparent`` and ``lane``; see ``ChangeOptions``.
 
     Returns:
         The change as it is recorded, with its ``at``.
@@ -74,6 +74,7 @@ def record(changes: Iterable[Item], *, using: str = DEFAULT_DB_ALIAS) -> list[Co
             at=each.at,
             source=each.source if each.source is not None else source(),
             traceparent=each.traceparent,
+            delivery_lane=each.lane or "live",
         )
         for each in recorded
     )

@@ -10,6 +10,7 @@ from sqlalchemy.orm import registry
 
 from producers.contract.change import ContactChange
 from producers.outbox.tables import CHANGES
+from producers.relay.forward import DELIVERY_LANE
 from producers.relay.lane import lane_of
 from producers.send.chunk import Chunk
 from producers.send.stamp import Stamper
@@ -63,7 +64,7 @@ class Outbox:
             session: of the transaction: a session, asynchronous or not, or a connection.
             owner: the owner's XC user id.
             contact: the contact's XC user id.
-            options: ``at``, ``source`` and ``traceparent``; see ``ChangeOptions``.
+            options: ``at``, ``source``, ``traceparent`` and ``lane``; see ``ChangeOptions``.
 
         Returns:
             The change as it is recorded, with its ``at``.
@@ -112,4 +113,5 @@ class Outbox:
             "at": change.at,
             "source": change.source if change.source is not None else self._source,
             "traceparent": change.traceparent,
+            DELIVERY_LANE: change.lane or "live",
         }

@@ -14,8 +14,8 @@ from sqlalchemy import delete, func, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
 from producers.contract.errors import ContactSyncError
-from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes
-from producers.relay.forward import BATCH, Relayed, Waiting, forward_all, send_rows
+from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes, lacks_delivery_lane
+from producers.relay.forward import BATCH, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,8 @@ class Relay:
         missing = [table.name for table in (CHANGES, LANE_LOCKS) if not inspect(engine).has_table(table.name)]
         if missing:
             raise NoOutbox(f"the database has no table {missing[0]}: see `contact-sync relay --create-tables`")
+        if lacks_delivery_lane(engine):
+            raise NoOutbox(f"{CHANGES.name} has no column {DELIVERY_LANE}: see `contact-sync relay --create-tables`")
         self._fill_lanes()
 
     def run_once(self, batches: int | None = None) -> Relayed:

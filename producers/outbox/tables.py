@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    insert,
+    inspect,
+    select,
+)
 from sqlalchemy.dialects.mysql import VARCHAR
 
+from producers.relay.forward import DELIVERY_LANE
 from producers.relay.lane import LANES
 
 if TYPE_CHECKING:
@@ -34,6 +47,8 @@ CHANGES: Final = Table(
     Column("at", BigInteger, nullable=False),
     Column("source", _text(64)),
     Column("traceparent", _text(256)),
+    # The default is the database's own, for writers that do not know the column yet.
+    Column(DELIVERY_LANE, String(4), nullable=False, server_default="live"),
     # Why the row cannot be sent; only a row that somebody wrote by hand can need it. Such a row is kept and skipped.
     Column("refused", _text(200)),
     Index("contact_sync_outbox_lane_id", "lane", "id"),
@@ -47,15 +62,26 @@ LANE_LOCKS: Final = Table(
 )
 
 
+_ADD_LANE: Final = f"ALTER TABLE {CHANGES.name} ADD COLUMN {DELIVERY_LANE} VARCHAR(4) DEFAULT 'live' NOT NULL"
+
+
 def create_tables(engine: Engine) -> None:
-    """Creates the tables if they are missing.
+    """Creates the tables if they are missing, and adds the column that tables of an earlier version lack.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database is unavailable, or refuses.
     """
     metadata.create_all(engine)
+    lacks_lane = lacks_delivery_lane(engine)
     with engine.begin() as connection:
+        if lacks_lane:
+            connection.exec_driver_sql(_ADD_LANE)
         fill_lanes(connection)
+
+
+def lacks_delivery_lane(engine: Engine) -> bool:
+    """Returns whether the table of changes was created by a version without lanes."""
+    return DELIVERY_LANE not in {column["name"] for column in inspect(engine).get_columns(CHANGES.name)}
 
 
 def fill_lanes(connection: Connection) -> None:

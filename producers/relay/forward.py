@@ -21,7 +21,12 @@ BATCH: Final = 500
 REASON_MAX: Final = 200
 """Longest reason, in characters, that the column `refused` can hold."""
 
-FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
+_FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
+
+DELIVERY_LANE: Final = "delivery_lane"
+"""The column with the change's lane, ``live`` or ``bulk``; the column ``lane`` is the one a relay locks by."""
+
+COLUMNS: Final = (*_FIELDS, DELIVERY_LANE)
 """The columns of a change."""
 
 
@@ -142,7 +147,7 @@ def send_rows(
 
 
 def _change_of(columns: Mapping[str, Any], now_epoch_seconds: float) -> ContactChange:
-    change = ContactChange(**{name: columns[name] for name in FIELDS})
+    change = ContactChange(**{name: columns[name] for name in _FIELDS}, lane=columns[DELIVERY_LANE])
     if change.at is None or change.at > now_epoch_seconds * 1000 + AT_AHEAD_MS:
         raise InvalidChange(f"at must be at most {AT_AHEAD_MS // 60_000} minutes ahead")
     return change

@@ -83,6 +83,14 @@ class Log:
             found += [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in raw]
         return found
 
+    def bulk_contacts(self) -> list[str]:
+        """The contact of each entry in the bulk lane."""
+        found = []
+        for partition in range(PARTITIONS):
+            raw: Any = self.client.xrange(self.settings.keys.bulk(partition))
+            found += [fields[b"contact"].decode() for _, fields in raw]
+        return found
+
     def said(self) -> list[tuple[str, str, str, int]]:
         return [(each["op"], each["owner"], each["contact"], int(each["at"])) for each in self.entries()]
 

@@ -105,6 +105,21 @@ def test_what_is_committed_is_forwarded_at_once_and_what_is_rolled_back_never(us
     assert waiting(using) == 0
 
 
+def test_a_change_takes_the_stream_of_its_lane_and_rows_that_name_none_are_live(using: str, log: Log) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+    from producers.django.forwarding import relay  # noqa: PLC0415 - as above
+
+    upsert("1", "2", using=using, lane="bulk")
+    with connections[using].cursor() as cursor:  # as a process of the earlier version writes them
+        columns = "lane, owner, contact, op, at"
+        row = f"{lane_of('1')}, '1', '3', 'upsert', {T}"
+        cursor.execute(f"INSERT INTO contact_sync_outbox ({columns}) VALUES ({row})")  # noqa: S608 - constants
+    with log.producer() as producer:
+        relay(producer, using)
+    assert log.bulk_contacts() == ["2"]
+    assert log.said() == [("upsert", "1", "3", T)]
+
+
 def test_a_change_outside_of_a_transaction_is_its_own(using: str, log: Log) -> None:
     from producers.django import upsert  # noqa: PLC0415 - as above
 

@@ -46,6 +46,21 @@ def test_a_change_is_committed_with_what_it_is_about_and_stamped_when_it_was_rec
     assert (second["source"], second["refused"]) == ("importer", None)
 
 
+def test_the_lane_is_recorded_and_is_live_for_rows_that_name_none(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        Outbox().upsert(session, "1", "2")
+        Outbox().delete(session, "1", "3", lane="bulk")
+        columns = "lane, owner, contact, op, at"
+        session.execute(text(f"INSERT INTO contact_sync_outbox ({columns}) VALUES (0, '1', '4', 'upsert', {T})"))  # noqa: S608 - constants
+        with pytest.raises(InvalidChange, match=r"^lane must be 'live' or 'bulk'$"):
+            Outbox().upsert(session, "1", "5", lane="x")  # type: ignore[arg-type] # that is the case
+    assert [(each["contact"], each["delivery_lane"]) for each in rows(engine)] == [
+        ("2", "live"),
+        ("3", "bulk"),
+        ("4", "live"),
+    ]
+
+
 def test_what_is_rolled_back_was_never_said(engine: Engine) -> None:
     outbox = Outbox()
     with Session(engine) as session:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from producers import ContactProducer, PartitionsMismatch, ProducerSettings
 from producers.contract.change import partition_of
-from producers.outbox import NoOutbox, Outbox, Relay, Relayed
+from producers.outbox import NoOutbox, Outbox, Relay, Relayed, create_tables
 from producers.outbox.tables import CHANGES, LANE_LOCKS
 from producers.relay.lane import lane_of
 from tests.outbox.conftest import PARTITIONS, Log
@@ -173,6 +173,39 @@ def test_several_relays_beside_a_writing_app_lose_and_reorder_nothing(engine: En
     for owner in {each[1] for each in said}:
         times = [at for _, of, _, at in said if of == owner]
         assert times == sorted(times)
+
+
+def test_each_change_takes_the_stream_of_its_lane(engine: Engine, log: Log, relay: Relay) -> None:
+    with Session(engine) as session, session.begin():
+        Outbox().upsert(session, "1", "2", at=T)
+        Outbox().upsert(session, "1", "3", at=T, lane="bulk")
+    assert relay.run_once() == Relayed(2, 0)
+    assert log.said() == [("upsert", "1", "2", T)]
+    assert log.bulk_contacts() == ["3"]
+
+
+def test_a_lane_that_somebody_wrote_by_hand_is_refused_and_kept(engine: Engine, relay: Relay) -> None:
+    record(engine, ("upsert", "1", "2", T))
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.update(CHANGES).values(delivery_lane="x"))
+    assert relay.run_once() == Relayed(0, 1)
+    with engine.connect() as connection:
+        assert connection.scalar(sqlalchemy.select(CHANGES.c.refused)) == "lane must be 'live' or 'bulk'"
+
+
+def test_a_table_of_an_earlier_version_is_told_and_gets_its_column(engine: Engine, log: Log) -> None:
+    record(engine, ("upsert", "1", "2", T))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE contact_sync_outbox DROP COLUMN delivery_lane")
+    with log.producer() as producer:
+        with pytest.raises(
+            NoOutbox, match=r"^contact_sync_outbox has no column delivery_lane: see `contact-sync relay"
+        ):
+            Relay(engine, producer)
+        create_tables(engine)
+        create_tables(engine)
+        assert Relay(engine, producer).run_once() == Relayed(1, 0)
+    assert log.said() == [("upsert", "1", "2", T)]
 
 
 def test_a_database_without_the_tables_is_told_and_one_without_the_lanes_is_mended(database_url: str, log: Log) -> None:
