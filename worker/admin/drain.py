@@ -1,4 +1,4 @@
-"""Waits until all changes are delivered: none is waiting or in flight."""
+"""Waits until all changes are delivered: none is waiting or in flight, and no late request may undo one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ POLL_SECONDS: Final = 0.2
 Drained = Literal["drained", "held", "timeout"]
 
 
-def drain(
+def drain(  # noqa: PLR0913 - four of them are keyword-only, and two of these are the clock
     read: Callable[[], Status],
     on_status: Callable[[Status], None],
     *,
     timeout_seconds: float | None,
+    ignore_late: bool = False,
     monotonic: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> tuple[Drained, Status]:
@@ -29,6 +30,7 @@ def drain(
         read: reads the status of the namespace.
         on_status: called with every status, to show progress.
         timeout_seconds: when to give up, None for never; the status is read at least once.
+        ignore_late: whether to end although an unanswered request may still undo what was confirmed.
         monotonic: a clock, in seconds, for the timeout.
         sleep: waits so many seconds.
     """
@@ -36,7 +38,7 @@ def drain(
     while True:
         status = read()
         on_status(status)
-        if status.idle:
+        if status.idle or (ignore_late and status.idle_but_late):
             return "drained", status
         # This holds even if a worker still has a partition: nothing can be sent while the gate is held.
         if status.gate.state == "held" and (status.backlog_events or status.pending_pairs):

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from worker.core.codec import decode_mark
 from worker.core.entry import entry_time_ms
 from worker.core.times import iso_utc
-from worker.store.client import command
+from worker.store.client import command, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
 from worker.store.presence import Worker, present
-from worker.store.replies import all_checked, is_wrong_type
+from worker.store.replies import all_checked, checked, is_wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +68,7 @@ class Part(NamedTuple):
         oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if there is none.
         oldest_delete_ms: the same for its oldest delete.
         leased: whether a worker holds it.
+        late: pairs that unanswered requests may still change, or that are to be repaired after one.
     """
 
     backlog: int
@@ -75,6 +77,7 @@ class Part(NamedTuple):
     oldest_ms: int | None
     oldest_delete_ms: int | None
     leased: bool
+    late: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Status:
         counted: every counter, including those that are not in `totals`.
         inbox_entries: entries in the inbox, which the ticker moves into the streams.
         wrong_type_inbox: whether the inbox's key has the wrong type.
+        late_pairs: pairs that unanswered requests may still change, or that are to be repaired after one.
+        late_until_ms: when the last of these requests can act no longer (Unix ms), None if there is none.
     """
 
     partitions: int
@@ -120,6 +125,8 @@ class Status:
     counted: Mapping[str, int] = field(default_factory=dict)
     inbox_entries: int = 0
     wrong_type_inbox: bool = False
+    late_pairs: int = 0
+    late_until_ms: int | None = None
 
     @property
     def waiting_changes(self) -> int:
@@ -148,8 +155,20 @@ class Status:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is waiting and nothing is in flight."""
+        """Whether nothing is waiting, nothing is in flight, and no late request may undo what was confirmed."""
+        return self.idle_but_late and not self.late_pairs
+
+    @property
+    def idle_but_late(self) -> bool:
+        """Whether nothing is waiting and nothing is in flight; late requests are left out."""
         return not (self.inbox_entries or self.backlog_events or self.pending_pairs or self.in_flight)
+
+    def late_words(self) -> str:
+        """Says for how many pairs unanswered requests are still awaited; empty if for none."""
+        if not self.late_pairs:
+            return ""
+        until = "" if self.late_until_ms is None else f" until {iso_utc(self.late_until_ms)}"
+        return f"unanswered requests may still change {self.late_pairs:,} pairs{until}"
 
     def lost_words(self) -> str:
         """Says what Redis lost, as far as that is known; empty if no loss was noticed."""
@@ -175,6 +194,8 @@ class Status:
             "inbox_entries": self.inbox_entries,
             "pending_pairs": self.pending_pairs,
             "partitions_in_flight": self.in_flight,
+            "late_pairs": self.late_pairs,
+            "late_until": None if self.late_until_ms is None else iso_utc(self.late_until_ms),
             "dead_letters": self.dead_letters,
             "endpoint": {
                 "state": gate.state,
@@ -198,11 +219,11 @@ class Status:
 
 
 def _part(found: Sequence[Any]) -> Part:
-    backlog, heads, pending, dead, (oldest, oldest_delete, _), leased, _ = found
+    backlog, heads, late, pending, dead, (oldest, oldest_delete, _), leased, _ = found
     since = [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
     deletes = [entry_time_ms(entry_id) for entry_id, fields in heads if is_delete(fields)][:1]
     deletes += [int(oldest_delete)] if oldest_delete else []
-    return Part(backlog, pending, dead, min(since, default=None), min(deletes, default=None), bool(leased))
+    return Part(backlog, pending, dead, min(since, default=None), min(deletes, default=None), bool(leased), late)
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:
@@ -227,7 +248,7 @@ def read_status(namespace: Namespace) -> Status:
             wrong_type.append(p)
         # A key of the wrong type hides its own number, not the others.
         parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
-        if fits[4] and fits[4][-1]:
+        if fits[5] and fits[5][-1]:
             replaced.append(p)
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
@@ -252,6 +273,18 @@ def read_status(namespace: Namespace) -> Status:
         counted=counted,
         inbox_entries=inbox_entries,
         wrong_type_inbox=wrong_type_inbox,
+        late_pairs=sum(part.late for part in parts),
+        late_until_ms=_late_until_ms(namespace, parts),
+    )
+
+
+def _late_until_ms(namespace: Namespace, parts: Sequence[Part]) -> int | None:
+    """When the last late request can act no longer (Unix ms); None if there is no mark, or it was cleared meanwhile."""
+    marked = [("HVALS", namespace.keys.late(p)) for p, part in enumerate(parts) if part.late]
+    replies = round_trip(namespace.client, marked)
+    return max(
+        (decode_mark(value).until_ms for values in replies if not is_wrong_type(values) for value in checked(values)),
+        default=None,
     )
 
 
@@ -290,7 +323,7 @@ def acknowledge(namespace: Namespace) -> None:
     pipe.execute()
 
 
-_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, (None, None, None), 0, {})
+_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, 0, (None, None, None), 0, {})
 
 
 def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
@@ -302,6 +335,7 @@ def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
         for p in several:
             pipe.xlen(keys.events(p))
             command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS)
+            pipe.hlen(keys.late(p))
             pipe.hlen(keys.pending(p))
             pipe.hlen(keys.dead(p))
             pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed")

@@ -35,11 +35,17 @@ Example:
     metavar="SECONDS",
     help="Give up after so many seconds, with exit status 1.  [default: never]",
 )
-def drain(*, timeout_seconds: float | None) -> None:
-    """Wait until all changes are delivered: none is waiting or in flight.
+@click.option(
+    "--ignore-late",
+    is_flag=True,
+    help="Do not wait for unanswered requests that may still undo what was confirmed; say for how many pairs.",
+)
+def drain(*, timeout_seconds: float | None, ignore_late: bool) -> None:
+    """Wait until all changes are delivered: none is waiting or in flight, and no late request may undo one.
 
-    Exit status 0 then; 1 at the timeout, or at once if the endpoint is held, with the reason. Dead letters do not count
-    as waiting.
+    An unanswered request may still act until its time is over; then its pairs are repaired if need be. Exit status 0
+    when all that is done; 1 at the timeout, or at once if the endpoint is held, with the reason. Dead letters do not
+    count as waiting.
     """
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as namespace, _progress() as show:
@@ -47,11 +53,14 @@ def drain(*, timeout_seconds: float | None) -> None:
             lambda: read_status(namespace),
             show,
             timeout_seconds=timeout_seconds,
+            ignore_late=ignore_late,
             monotonic=time.monotonic,
             sleep=time.sleep,
         )
     if end != "drained":
         raise Failure(_why(end, last, timeout_seconds))
+    if late := last.late_words():
+        click.echo(f"drained; left out: {late}", err=True)
 
 
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
@@ -61,6 +70,8 @@ def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
         left += f", beside {last.inbox_entries:,} entries in the inbox"
     if last.oldest_seconds is not None:
         left += f", the oldest for {in_words(last.oldest_seconds)}"
+    if late := last.late_words():
+        left += f"; {late}"
     endpoint = f"the endpoint is {gate.state.replace('_', ' ')}"
     if gate.state != "ok":
         endpoint += f" ({printable('; '.join(filter(None, [gate.reason, gate.error])))})"
@@ -94,6 +105,8 @@ class _LiveProgress:
 
     def _show(self, status: Status) -> None:
         left = f"{status.backlog_events:,} entries, {status.pending_pairs:,} pairs left"
+        if status.late_pairs:
+            left += f"; {status.late_words()}"
         endpoint = "" if status.gate.state == "ok" else f"; endpoint {status.gate.state.replace('_', ' ')}"
         asleep = "" if status.worker_awake else "; no worker is awake"
         self._live.update(left + endpoint + asleep)

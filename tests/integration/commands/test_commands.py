@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.commands import COMMAND, ENDS, dead_letter, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.waiting import wait_until
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def test_status_of_an_empty_log_says_that_nothing_waits_and_records_nothing(flee
     assert found["oldest_seconds"] is None
     assert found["backlog_events"] == found["pending_pairs"] == found["dead_letters"] == 0
     well = {"state": "ok", "reason": None, "attempts": 0, "retry_at": None, "last_error": None, "paused_since": None}
-    assert found["endpoint"] == well
+    assert found["endpoint"] == well | {"rate": None, "in_flight_limit": None, "in_flight": 0}
     assert not fleet.client.exists(fleet.keys.config)
     assert "nothing waits" in run(fleet, "status").stdout
 
@@ -147,6 +148,30 @@ def test_draining_ends_at_once_with_the_reason_where_the_endpoint_is_held(fleet:
     ran = run(fleet, "drain", "--timeout", "5")
     assert ran.exit_code == 1
     assert "not drained: the endpoint is held (credentials" in ran.stderr
+
+
+def test_draining_waits_for_a_late_request_that_may_still_undo_what_was_confirmed(fleet: Fleet) -> None:
+    fleet.change(late_seconds=2.0)
+    fleet.stand_in.faults({"kind": "late", "seconds": 1.0, "times": 1})
+    fleet.append("1", "2", "upsert", T)
+    fleet.flush_once()
+    fleet.append("1", "2", "delete", T + 1)
+    wait_until(lambda: fleet.flush(0.1) >= 0 and not (fleet.backlog() or fleet.pending()), what="confirmed")
+    found = told(fleet, "status")
+    assert (found["late_pairs"], found["pending_pairs"], found["backlog_events"]) == (1, 0, 0)
+    until_ms = max(mark.until_ms for mark in fleet.marks().values())
+    assert found["late_until"] == iso_utc(until_ms)
+    ran = run(fleet, "drain", "--timeout", "0")
+    assert ran.exit_code == 1
+    assert f"unanswered requests may still change 1 pairs until {iso_utc(until_ms)}" in ran.stderr
+    left_out = run(fleet, "drain", "--ignore-late")
+    assert left_out.exit_code == 0
+    assert "drained; left out: unanswered requests may still change 1 pairs" in left_out.stderr
+    with running(fleet.environment(), "drain", "--timeout", "60") as process:
+        fleet.deliver()
+        assert process.wait(30) == 0
+    assert fleet.stand_in.contacts() == set()
+    assert (told(fleet, "status")["late_pairs"], told(fleet, "status")["late_until"]) == (0, None)
 
 
 # explain
