@@ -10,10 +10,11 @@ from producers.contract.change import partition_of
 from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
 from worker.core.entry import Malformed, entry_time_ms, pair_of, read_entry
 from worker.core.pair import join, join_remembered, state_of, verdict
-from worker.store.client import command
+from worker.store.client import command, read_together
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.gate import Gate
 from worker.store.inbox import entries_of
+from worker.store.replies import all_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,12 +124,13 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
 
 
 def _read_pair(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any]:
-    pipe = client.pipeline(transaction=True)
-    for key in (keys.pending(p), keys.ledger_new(p), keys.ledger_old(p), keys.late(p), keys.dead_pairs(p)):
-        command(pipe, "HGET", key, pair)
-    pipe.exists(keys.lease(p))
-    pipe.xlen(keys.events(p))
-    return list(pipe.execute())
+    def queue(pipe: Any) -> None:
+        for key in (keys.pending(p), keys.ledger_new(p), keys.ledger_old(p), keys.late(p), keys.dead_pairs(p)):
+            command(pipe, "HGET", key, pair)
+        pipe.exists(keys.lease(p))
+        pipe.xlen(keys.events(p))
+
+    return all_checked(read_together(client, queue))
 
 
 def _scan(client: redis.Redis, keys: Keys, p: int, partitions: int, pair: bytes) -> tuple[list[Entry], int]:

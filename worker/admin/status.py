@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -11,7 +12,7 @@ from redis.exceptions import ResponseError
 from worker.core.codec import decode_mark
 from worker.core.entry import entry_time_ms
 from worker.core.times import iso_utc
-from worker.store.client import command, round_trip
+from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
 from worker.store.presence import Worker, present
@@ -331,18 +332,21 @@ def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
     replies_by_partition = []
     for first in range(0, partitions, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, partitions))
-        pipe = client.pipeline(transaction=True)
-        for p in several:
-            pipe.xlen(keys.events(p))
-            command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS)
-            pipe.hlen(keys.late(p))
-            pipe.hlen(keys.pending(p))
-            pipe.hlen(keys.dead(p))
-            pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed")
-            pipe.exists(keys.lease(p))
-            pipe.hgetall(keys.totals(p))
-        replies = pipe.execute(raise_on_error=False)
+        replies = read_together(client, partial(_queue, keys, several))
         all_checked([reply for reply in replies if not is_wrong_type(reply)])
         width = len(_EMPTY)
         replies_by_partition += [(p, replies[i * width : (i + 1) * width]) for i, p in enumerate(several)]
     return replies_by_partition
+
+
+def _queue(keys: Keys, several: Iterable[int], pipe: Any) -> None:
+    # In this order, so that a change is seen even if a worker moves it on between two commands.
+    for p in several:
+        pipe.xlen(keys.events(p))
+        command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS)
+        pipe.hlen(keys.late(p))
+        pipe.hlen(keys.pending(p))
+        pipe.hlen(keys.dead(p))
+        pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed")
+        pipe.exists(keys.lease(p))
+        pipe.hgetall(keys.totals(p))

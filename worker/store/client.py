@@ -101,6 +101,29 @@ class LogClient(redis.Redis):
         return connection
 
 
+def read_together(client: redis.Redis, queue: Callable[[Any], None]) -> list[Any]:
+    """Reads in one transaction, so that the replies fit together; returns them, errors included.
+
+    A full Redis 7.0 refuses every command of a transaction, reading ones too. Then the commands run one after another,
+    in their order, and what workers do meanwhile shows in the later replies only.
+
+    Args:
+        client: to read from.
+        queue: queues the commands, which must only read, in the pipeline that it is given.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    pipe = client.pipeline(transaction=True)
+    queue(pipe)
+    try:
+        return list(pipe.execute(raise_on_error=False))
+    except redis.exceptions.OutOfMemoryError:
+        pipe = client.pipeline(transaction=False)
+        queue(pipe)
+        return list(pipe.execute(raise_on_error=False))
+
+
 def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
     """`LogClient.round_trip` for any client."""
     if isinstance(client, LogClient):

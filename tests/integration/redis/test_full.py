@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from producers import NotAccepted
-from tests.support.fleet import Fleet
+from tests.support.commands import run, told
+from tests.support.fleet import Fleet, T
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from worker.local.redis import EmbeddedRedis
@@ -96,3 +98,15 @@ def test_workers_that_worked_when_redis_became_full_drain_it(
         wait_until_delivered(fleet, seconds=90)
         assert stand_in.contacts() == accepted
         assert [worker.end() for worker in workers] == [0, 0]
+
+
+def test_what_an_operator_asks_is_answered_by_a_full_redis(namespace: str, stand_in: StandInClient) -> None:
+    with EmbeddedRedis() as server, Fleet(server.url, namespace, stand_in, partitions=8) as fleet:
+        fleet.append_many([("1", f"{i}", "upsert", T) for i in range(100)])
+        fleet.client.config_set("maxmemory", int(fleet.client.info("memory")["used_memory"]) - 100_000)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            fleet.append("1", "2", "upsert", T)
+        assert told(fleet, "status")["backlog_events"] == 100
+        assert [each["op"] for each in told(fleet, "explain", "1", "2")["waiting"]] == ["upsert"]
+        assert told(fleet, "health")["reason"] == "progress"
+        assert "100 entries and 0 pairs are waiting" in run(fleet, "drain", "--timeout", "0").stderr
