@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import time
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +27,7 @@ from worker.admin.check_redis import OLDEST_REDIS
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import command
 from worker.store.inbox import Inbox
+from worker.store.ledger_rotation import LedgerRotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,7 +36,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(120)
 
-USERS = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
+ROOT = Path(__file__).parents[2]
+USERS = ROOT / "deploy" / "redis" / "users.acl"
 PASSWORD = "pass-word"
 USER_NAMES = ("producer", "worker", "broker")
 HARMLESS = [
@@ -55,15 +62,16 @@ class Guarded:
     """
 
     def __init__(self, server: EmbeddedRedis, namespace: str, stand_in: StandInClient, undo: ExitStack) -> None:
-        self.path = urlsplit(server.url).path
+        self.address = urlsplit(server.url).netloc
         self.client = undo.enter_context(redis.Redis.from_url(server.url))
+        self.undo = undo
         for name, each in rules(namespace).items():
             self.client.execute_command("ACL", "SETUSER", name, "reset", *each)
         self.fleet = undo.enter_context(Fleet(server.url, namespace, stand_in, **PROCESS))
         self.fleet.change(redis_url=self.url("worker"), broker_url=self.url("broker", database=1))
 
     def url(self, user: str, database: int = 0) -> str:
-        return f"unix://contact-sync-{user}:{PASSWORD}@{self.path}?db={database}"
+        return f"redis://contact-sync-{user}:{PASSWORD}@{self.address}/{database}"
 
     def producer(self) -> ContactProducer:
         return ContactProducer(settings=self.fleet.settings(redis_url=self.url("producer")))
@@ -79,10 +87,54 @@ class Guarded:
         return [each for each in every if each not in HARMLESS]
 
 
+USED: dict[str, set[tuple[str, str]]] = {}
+"""What each test's users ran: (user, command)."""
+
+UNTRIED = {
+    "producer": {},
+    "worker": {
+        "select": "a URL that names another database than 0",
+        "hvals": "settle.lua, for a partition with states whose times it must find again",
+    },
+    "broker": {
+        "client|setname": "a URL with client_name",
+        **dict.fromkeys(("hget", "rpush", "watch", "unwatch"), "kombu, to restore a message of a lost worker"),
+        "zrevrangebyscore": "kombu, to find the messages of lost workers",
+    },
+}
+"""What is granted although the tests of this file do not meet it, and who needs it."""
+
+ALWAYS_ALLOWED = {"auth", "hello"}
+
+
+def used_by_user(guarded: Guarded, seen: Any) -> Iterator[tuple[str, str]]:
+    """What was run on this server, by whom; the test's own commands are left out.
+
+    MONITOR tells connections and databases, not users. Workers and brokers use a database each; the test's own client
+    and producers are told by their connections, which are open to the end.
+    """
+    every: Any = guarded.client.client_list()
+    users = {each["addr"]: each["user"] for each in every}
+    end = uuid.uuid4().hex
+    guarded.client.echo(end)
+    for line in iter(seen.next_command, None):
+        words = line["command"].lower().split()
+        if words[:2] == ["echo", end]:
+            return
+        user = users.get(f"{line['client_address']}:{line['client_port']}")
+        if line["client_type"] == "lua" or user is None:
+            user = "contact-sync-broker" if line["db"] == 1 else "contact-sync-worker"
+        if user != "default" and words[0] not in ALWAYS_ALLOWED:
+            yield user, "|".join(words[:2]) if words[0] in {"script", "client"} else words[0]
+
+
 @pytest.fixture
-def guarded(namespace: str, stand_in: StandInClient) -> Iterator[Guarded]:
+def guarded(request: pytest.FixtureRequest, namespace: str, stand_in: StandInClient) -> Iterator[Guarded]:
     with ExitStack() as undo:
-        yield Guarded(undo.enter_context(EmbeddedRedis()), namespace, stand_in, undo)
+        guarded = Guarded(undo.enter_context(EmbeddedRedis(tcp=True)), namespace, stand_in, undo)
+        seen = undo.enter_context(guarded.client.monitor())
+        yield guarded
+        USED.setdefault(request.function.__name__, set()).update(used_by_user(guarded, seen))
 
 
 @pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])
@@ -107,6 +159,34 @@ def test_producers_and_workers_need_no_more(guarded: Guarded, tmp_path: Path, op
     assert guarded.refused() == []
 
 
+def test_producers_need_no_more_in_any_language(guarded: Guarded) -> None:
+    fleet, url = guarded.fleet, guarded.url("producer", database=0)
+    producer = guarded.undo.enter_context(guarded.producer())
+    producer.upsert("1", "2")
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import os, time, zlib, redis\n.*?)```", shown, re.DOTALL)
+    code = code.replace("contact-sync:", f"{fleet.keys.namespace}:")
+    environ = {**os.environ, "CONTACT_SYNC_REDIS_URL": url}
+    ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    client = guarded.undo.enter_context(redis.Redis.from_url(guarded.url("producer", database=3)))
+    assert client.ping()
+    assert client.hget(fleet.keys.config, "partitions") is None
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "2")}
+    assert guarded.refused() == []
+
+
+def test_whatever_a_documented_producer_runs_is_allowed() -> None:
+    """Each names its commands as words in quotes, or as methods of its client."""
+    granted = {word[1:] for word in rules("contact-sync")["contact-sync-producer"] if word.startswith("+")}
+    for path in sorted((ROOT / "docs" / "producers").glob("[Pp]roducer.*")):
+        text = path.read_text(encoding="utf-8")
+        named = {*re.findall(r'"([HX][A-Z]{2,})"', text), *re.findall(r"redis\.([hx][A-Z]\w+)\(", text)}
+        assert len(named) == 2, (path.name, named)
+        assert {name.lower() for name in named} <= granted, path.name
+
+
 def test_commands_need_no_more(guarded: Guarded, tmp_path: Path) -> None:
     fleet = guarded.fleet
     given = '{"owner": "1", "contact": "2", "op": "upsert"}'
@@ -114,6 +194,10 @@ def test_commands_need_no_more(guarded: Guarded, tmp_path: Path) -> None:
     fleet.deliver()
     dead_letter(fleet, at=T)
     assert told(fleet, "check")["ok"], told(fleet, "check")
+    rotation = LedgerRotation(fleet.first.namespace, time.monotonic, ledger_seconds=0.001)
+    for _ in range(2):  # the newer ledger becomes the older one, and that goes
+        time.sleep(0.01)
+        rotation.rotate_due()
     source = tmp_path / "contacts.csv"
     source.write_text("owner,contact\n1,2\n1,3\n", encoding="utf-8")
     for line in (f"reconcile {source} --wait 0", "reconcile history", "conform"):
@@ -150,6 +234,17 @@ def test_serve_needs_no_more(guarded: Guarded) -> None:
         assert client.post("/api/dead-letters/purge", json={"all": True}).json()["noted"]
         assert len(client.get("/api/audit").json()["entries"]) == 2
     assert guarded.refused() == []
+
+
+@pytest.mark.parametrize("user", USER_NAMES)
+def test_what_is_granted_is_what_is_used(user: str) -> None:
+    """It adds up what the tests above have run, so it needs all of them."""
+    if len({name for name in USED if "need" in name}) < 4:
+        pytest.skip("the tests above did not run in this process: run the whole file")
+    used = {command for of in USED.values() for name, command in of if name == f"contact-sync-{user}"}
+    granted = {word[1:] for word in rules("contact-sync")[f"contact-sync-{user}"] if word.startswith("+")}
+    assert used - granted == set()
+    assert granted - used == set(UNTRIED[user])
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ _KEYLESS: Final = ("exec", "info", "multi", "time")
 
 # It only asks, so it needs none of the permissions that it asks about. Redis has this since version 7.
 _MAY = """
-if not redis.acl_check_cmd then return {} end
+if not redis.acl_check_cmd then return false end
 local refused = {}
 local function ask(name, ...)
   if not redis.acl_check_cmd(name, ...) then refused[#refused + 1] = name end
@@ -57,6 +57,34 @@ ask('rename', KEYS[1], KEYS[1])
 ask('script', 'load', '')
 ask('xread', 'streams', KEYS[1], '0')
 return refused
+"""
+
+
+# How to run each command so that it changes nothing: on a key that does not exist, or with arguments that it refuses
+# itself, after Redis has checked the permission.
+_HARMLESS: Final[Mapping[str, tuple[str, ...]]] = {
+    "hdel": ("f",),
+    "hexists": ("f",),
+    "hget": ("f",),
+    "hincrby": ("f", "no-number"),
+    "hmget": ("f",),
+    "hscan": ("0",),
+    "hset": ("f", "v", "no-value-follows"),
+    "pexpire": ("1",),
+    "set": ("v", "no-such-option"),
+    "xadd": ("no-id", "f", "v"),
+    "xdel": ("0-1",),
+    "xrange": ("-", "+"),
+    "xrevrange": ("+", "-"),
+    "xtrim": ("MAXLEN", "no-number"),
+}
+
+# The only command that would write. Nobody sees the key: a script is atomic.
+_TRY_HSETNX = """
+local reply = redis.pcall('HSETNX', KEYS[1], 'f', 'v')
+if type(reply) == 'table' and reply.err then return reply end
+redis.call('DEL', KEYS[1])
+return 0
 """
 
 
@@ -88,12 +116,50 @@ def check_permissions(client: redis.Redis, keys: Keys) -> Finding:
         return Finding("permissions", "wrong", f"the user may not run scripts, which do all the work: {error}")
     except redis.ResponseError as error:  # a server that resembles Redis but lacks this
         return Finding("permissions", "warn", f"the server cannot say: {error}")
-    if not reply:
+    refused = _refused_when_tried(client, keys) if reply is None else [name.decode().upper() for name in reply]
+    if not refused:
         return Finding("permissions", "ok", f"every command that the keys {keys.namespace}:* need is allowed")
-    refused = ", ".join(name.decode().upper() for name in reply)
     return Finding(
-        "permissions", "wrong", f"the user of CONTACT_SYNC_REDIS_URL may not, on {keys.namespace}:*, {refused}"
+        "permissions",
+        "wrong",
+        f"the user of CONTACT_SYNC_REDIS_URL may not, on {keys.namespace}:*, {', '.join(refused)}",
     )
+
+
+def _refused_when_tried(client: redis.Redis, keys: Keys) -> list[str]:
+    """Returns the refused commands by running each so that it changes nothing. Redis before 7 cannot be asked.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    key = f"{keys.events(0)}:permissions"  # in the namespace, and never a key of ours
+    tried: list[tuple[str, tuple[Any, ...]]] = [
+        (name, (name, key, *_HARMLESS.get(name, ()))) for name in USED_COMMANDS if name != "hsetnx"
+    ]
+    tried.append(("rename", ("RENAME", key, key)))
+    tried += [("info", ("INFO", "server")), ("time", ("TIME",))]
+    tried += [("evalsha", ("EVALSHA", "0" * 40, 0)), ("script", ("SCRIPT LOAD", "return 0"))]
+    tried.append(("xread", ("XREAD", "STREAMS", key, "0")))
+    refused = [name.upper() for name, words in tried if _is_refused(client, *words)]
+    with redis.Redis(
+        connection_pool=client.connection_pool, single_connection_client=True
+    ) as alone:  # another command must not land in this transaction
+        refused += [name for name in ("MULTI", "EXEC") if _is_refused(alone, name)]
+        if alone.connection is not None:
+            alone.connection.disconnect()  # if EXEC is refused, the transaction is still open
+    if "DEL" not in refused and _is_refused(client, "EVAL", _TRY_HSETNX, 1, key):
+        refused.append("HSETNX")
+    return refused
+
+
+def _is_refused(client: redis.Redis, *words: Any) -> bool:
+    try:
+        command(client, *words)
+    except NoPermissionError:
+        return True
+    except redis.ResponseError as error:  # what a script was refused comes as another error
+        return "permission" in str(error) or "can't run this command" in str(error)
+    return False
 
 
 def check_persistence(info: Mapping[str, Any], appendfsync: str | None, save: str | None) -> Finding:

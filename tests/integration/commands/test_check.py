@@ -106,8 +106,10 @@ def test_the_commands_that_check_asks_for_are_all_that_it_takes(fleet: Fleet) ->
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        pytest.param(("~*", "+@all", "-xtrim", "-hset"), "HSET, XTRIM", marks=pytest.mark.redis(7, 0)),
-        pytest.param(("~*", "+@all", "-evalsha"), "EVALSHA", marks=pytest.mark.redis(7, 0)),
+        (("~*", "+@all", "-xtrim", "-hset"), "HSET, XTRIM"),
+        (("~*", "+@all", "-hsetnx"), "HSETNX"),
+        (("~*", "+@all", "-evalsha"), "EVALSHA"),
+        (("~*", "+@all", "-exec"), "EXEC"),
         (("~*", "+@all", "-eval"), "the user may not run scripts"),
         (("~foreign:*", "+@all"), "permissions to access"),  # Redis' own words, which differ by version
     ],
