@@ -47,9 +47,10 @@ class FastPathPairs:
         yield from self.upserts
         yield from self.deletes
 
-    def among(self, *known: Iterable[bytes]) -> set[bytes]:
-        """Those of its pairs that are also in any of these."""
-        return {pair for each in known if each for side in (self.upserts, self.deletes) for pair in side.keys() & each}
+    def among(self, *known: Iterable[bytes]) -> list[bytes]:
+        """Those of its pairs that are also in any of these, in an order that does not depend on the process."""
+        found = {pair for each in known if each for side in (self.upserts, self.deletes) for pair in side.keys() & each}
+        return sorted(found)
 
     def take_out(self, pair: bytes) -> PairState:
         """Takes a pair off the fast path; returns its state, as joining its changes one by one would."""

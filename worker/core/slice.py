@@ -136,7 +136,8 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0915 - one loop: a call for each
                     break
         position = entry_id
         entries += 1
-    for pair in (fast_path.among(states) | (upserts.keys() & deletes.keys())) if fast else [*fast_path]:
+    mixed = upserts.keys() & deletes.keys()
+    for pair in sorted({*fast_path.among(states), *mixed}) if fast else [*fast_path]:
         state = fast_path.take_out(pair)
         states[pair] = join(states[pair], state) if pair in states else state
     return LogPrefix(position, entries, states, malformed, entries < len(raw), fast_path)
