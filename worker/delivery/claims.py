@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -24,10 +25,38 @@ if TYPE_CHECKING:
 ABSORB_LOOK_SECONDS: Final = 0.25
 """How often a run that waits for its place looks for logs to absorb."""
 
+SCAN_SECONDS: Final = 0.25
+"""How long a run takes partitions from one scan, while it names due ones that the run did not try. With many partitions
+a scan before each batch would cost more than the batch."""
+
 STAY_SECONDS: Final = 1.0
 """Longest time that a flush keeps the same partitions while others may be due."""
 
 _REACH_MAX: Final = 10.0  # if few pairs change often, this many batches' worth of entries are read at once
+
+
+@dataclass(slots=True)
+class Choice:
+    """Partitions that a scan found free, in the order in which a run tries them.
+
+    Attributes:
+        due: those that are due.
+        company: others with entries, which may share a request.
+        ends: when it is too old (monotonic, seconds).
+    """
+
+    due: deque[PartitionBacklog]
+    company: deque[PartitionBacklog]
+    ends: float
+
+    def take(self, room: int) -> list[int]:
+        """Takes partitions, due ones first, until what waits in them fills the room."""
+        taken: list[int] = []
+        while room > 0 and (self.due or self.company):
+            each = (self.due or self.company).popleft()
+            taken.append(each.partition)
+            room -= each.entries + each.pending
+        return taken
 
 
 @dataclass(slots=True)
@@ -39,12 +68,14 @@ class FlushRun:
         ends: when they are released, so that other partitions get their turn (monotonic, seconds).
         reach: entries to read at once, in batches; more if they join into few pairs.
         absorbs: when logs to absorb are looked for again while no request may go out (monotonic, seconds).
+        choice: what the last scan found and the run has not tried yet.
     """
 
     leases: list[Lease] = field(default_factory=list)
     ends: float = 0.0
     reach: float = 1.0
     absorbs: float = 0.0
+    choice: Choice | None = None
 
     def learn(self, prefixes: Sequence[LogPrefix], room: int) -> None:
         """Adapts the reach to the last batch.
@@ -147,8 +178,26 @@ class Claims:
         filled = sum(lease.waiting + lease.pending for lease in run.leases)
         if filled < limit and not (run.leases and gate.closed):
             held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
-            chosen = [p for p in self._choose(gate, limit, limit - filled) if p not in held]
-            run.leases += self._partitions.claim(chosen)
+            kept = self._kept(run, gate)
+            if kept is not None:
+                run.leases += self._try(run, kept, limit - filled, held)
+            if kept is None or not run.leases:
+                run.choice = self._scan(gate, limit)
+                run.leases += self._try(run, run.choice, limit - filled, held)
+
+    def _kept(self, run: FlushRun, gate: GateSnapshot) -> Choice | None:
+        """The choice of an earlier scan, if it still serves: a closed gate has other partitions due."""
+        kept = run.choice
+        serves = kept is not None and kept.due and self._monotonic() < kept.ends and not gate.closed
+        return kept if serves else None
+
+    def _try(self, run: FlushRun, choice: Choice, room: int, held: set[int]) -> list[Lease]:
+        """Claims partitions of a choice; drops the choice if others took some of them, because it is outdated then."""
+        chosen = [p for p in choice.take(room) if p not in held]
+        leases = self._partitions.claim(chosen)
+        if len(leases) < len(chosen):
+            run.choice = None
+        return leases
 
     def _release_short(self, run: FlushRun) -> None:
         """Releases the leases that a request begun now would outlive."""
@@ -157,8 +206,9 @@ class Claims:
         run.leases = [lease for lease in run.leases if lease.outlives(deadline)]
         self.release(short)
 
-    def _choose(self, gate: GateSnapshot, limit: int, room: int) -> list[int]:
-        """Chooses partitions that are due, in random order, then others to share the request, which costs no more."""
+    def _scan(self, gate: GateSnapshot, limit: int) -> Choice:
+        """Finds partitions that are due, in random order, and others to share the request, which costs no more."""
+        ends = self._monotonic() + SCAN_SECONDS
         survey = self._scanner.scan()
         free = [each for each in survey.waiting if not each.leased]
         # All that is due is equally due: ranked by size or age, a quiet partition would wait while others stay full.
@@ -166,13 +216,7 @@ class Claims:
         ranked = sorted(free, key=lambda each: (max(self._due_ms(each, gate, limit), survey.now_ms), self._draw()))
         due = [each for each in ranked if self._due_ms(each, gate, limit) <= survey.now_ms]
         company = [] if gate.closed or not due else [each for each in ranked[len(due) :] if each.oldest_ms]
-        chosen: list[int] = []
-        for each in [*due, *company]:
-            if room <= 0:
-                break
-            chosen.append(each.partition)
-            room -= each.entries + each.pending
-        return chosen
+        return Choice(deque(due), deque(company), ends)
 
     def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int) -> float:
         due = backlog.due_ms(gate, self._linger, limit)
