@@ -10,7 +10,7 @@ PEERS := .venv/peers
 TOOLS := .venv/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test fix lint types imports prometheus mariadb tools dist alerts browser audit check simulate mutants soak bench lock clean
+.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser audit check simulate mutants soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,8 @@ imports: $(INSTALLED) ## Check which module may import which
 prometheus: .venv/prometheus/usr/bin/promtool ## Bring promtool and Prometheus from Debian's packages, for tests/alerts (installs nothing)
 
 mariadb: .venv/mariadb/usr/sbin/mariadbd ## Bring MariaDB from Debian's packages, for tests/outbox (installs nothing)
+
+nginx: .venv/nginx/usr/sbin/nginx ## Bring nginx from Debian's packages, for tests/integration/serve (installs nothing)
 
 tools: $(TOOLS)/.installed ## Bring what builds and checks a release and the Helm chart, Helm itself included
 
@@ -124,7 +126,8 @@ endif
 # Unpacked beside the environment, so that it takes no root; without apt-get, have the programs on PATH.
 .venv/prometheus/usr/bin/promtool: PACKAGES := prometheus
 .venv/mariadb/usr/sbin/mariadbd: PACKAGES := mariadb-server-core libaio1 liburing2
-.venv/prometheus/usr/bin/promtool .venv/mariadb/usr/sbin/mariadbd: $(INSTALLED)
+.venv/nginx/usr/sbin/nginx: PACKAGES := nginx
+.venv/prometheus/usr/bin/promtool .venv/mariadb/usr/sbin/mariadbd .venv/nginx/usr/sbin/nginx: $(INSTALLED)
 	rm -rf $(firstword $(subst /usr/, ,$@)) && mkdir -p $(firstword $(subst /usr/, ,$@))
 	cd $(firstword $(subst /usr/, ,$@)) && { apt-get download $(PACKAGES) || { apt-get update && apt-get download $(PACKAGES); }; }
 	cd $(firstword $(subst /usr/, ,$@)) && for package in *.deb; do dpkg-deb -x "$$package" . && rm "$$package" || exit 1; done

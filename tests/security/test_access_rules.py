@@ -236,6 +236,7 @@ def test_serve_needs_no_more(guarded: Guarded) -> None:
     assert guarded.refused() == []
 
 
+@pytest.mark.redis(7, 0)  # an older one hides CLIENT from MONITOR
 @pytest.mark.parametrize("user", USER_NAMES)
 def test_what_is_granted_is_what_is_used(user: str) -> None:
     """It adds up what the tests above have run, so it needs all of them."""
@@ -244,7 +245,7 @@ def test_what_is_granted_is_what_is_used(user: str) -> None:
     used = {command for of in USED.values() for name, command in of if name == f"contact-sync-{user}"}
     granted = {word[1:] for word in rules("contact-sync")[f"contact-sync-{user}"] if word.startswith("+")}
     assert used - granted == set()
-    assert granted - used == set(UNTRIED[user])
+    assert granted - used <= UNTRIED[user].keys()
 
 
 @pytest.mark.parametrize(

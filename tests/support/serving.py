@@ -27,15 +27,16 @@ OPEN = Tokens(None, None)
 OURS = {"x-contact-sync": "1"}
 
 
-def serve_settings(fleet: Fleet, **overrides: Any) -> ServeSettings:
-    return ServeSettings(**fleet.settings(**overrides).model_dump(exclude_unset=True))
+def serve_settings(fleet: Fleet, serve_hosts: str = "", **overrides: Any) -> ServeSettings:
+    return ServeSettings(serve_hosts=serve_hosts, **fleet.settings(**overrides).model_dump(exclude_unset=True))
 
 
 @contextmanager
 def serving(fleet: Fleet, tokens: Tokens = OPEN, *, loopback: bool = True, **overrides: Any) -> Iterator[httpx.Client]:
     """A client of it, without a sign-in."""
-    access = Access(tokens, LOCALHOST, loopback=loopback)
-    server = server_of(build_app(SnapshotCache(serve_settings(fleet, **overrides), time.monotonic), access))
+    settings = serve_settings(fleet, **overrides)
+    access = Access(tokens, LOCALHOST, loopback=loopback, proxied=settings.proxied_hosts)
+    server = server_of(build_app(SnapshotCache(settings, time.monotonic), access))
     with listen(LOCALHOST, 0) as listener:
         # Who connects before the loop runs waits in the listener's backlog.
         thread = threading.Thread(target=server.run, args=([listener],), name="serve")

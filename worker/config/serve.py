@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path  # noqa: TC003 - pydantic reads the fields' types
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
-from pydantic import SecretStr  # noqa: TC002 - the same
+from pydantic import AfterValidator, SecretStr
 
 from producers.contract.errors import SettingsError
 from producers.settings import setting, variable_of
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FIT: Final = re.compile(r"[\x21-\x7e]{16,256}")
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9a-fA-F:]+|")
 _RULE: Final = "16 to 256 printable ASCII characters without spaces"
 _MAX_BYTES: Final = 65536  # a token file longer than this is some other file
+
+
+def _check_hosts(value: str) -> str:
+    names = value.replace(" ", "")
+    if not all(_HOST.fullmatch(name) for name in names.split(",")):
+        raise ValueError
+    return names
 
 
 class ServeSettings(WorkerSettings):
@@ -37,6 +45,16 @@ class ServeSettings(WorkerSettings):
         shown=False,
     )
     serve_read_token_file: Path | None = setting(None, description="Path of a file with that token.", rule="a path")
+    serve_hosts: Annotated[str, AfterValidator(_check_hosts)] = setting(
+        "",
+        description="Names by which people reach the page through a proxy on this machine, separated by commas.",
+        rule="host names without scheme and port, separated by commas",
+    )
+
+    @property
+    def proxied_hosts(self) -> frozenset[str]:
+        """The names of `serve_hosts`, in lower case."""
+        return frozenset(self.serve_hosts.lower().split(",")) - {""}
 
 
 class Tokens(NamedTuple):

@@ -37,15 +37,17 @@ class Access:
             machine only.
         host: the address that the server listens on.
         loopback: whether only this machine can reach that address.
+        proxied: names, in lower case, by which people reach it through a proxy.
     """
 
-    def __init__(self, tokens: Tokens, host: str, *, loopback: bool) -> None:
+    def __init__(self, tokens: Tokens, host: str, *, loopback: bool, proxied: frozenset[str] = frozenset()) -> None:
         self._tokens: dict[Role, str] = {}
         if tokens.operator is not None:
             self._tokens["operator"] = tokens.operator
         if tokens.reader is not None:
             self._tokens["reader"] = tokens.reader
-        self._hosts = {*_LOOPBACK_NAMES, host.lower()} if loopback else None
+        self._hosts = {*_LOOPBACK_NAMES, *proxied, host.lower()} if loopback else None
+        self._proxied = proxied
 
     @property
     def needed(self) -> bool:
@@ -79,20 +81,25 @@ class Access:
         return f"{claim}.{self._mac(role, claim)}"
 
     def is_known_host(self, host: str) -> bool:
-        """Whether a Host header names this machine; always true if other machines may connect.
+        """Whether a Host header names this machine or a proxy's name for it; always true if other machines may connect.
 
         This stops DNS rebinding: a page of another site whose name starts to resolve to 127.0.0.1 would otherwise
         count as ours. Any port is accepted, because a tunnel has its own.
         """
         return self._hosts is None or _hostname(host) in self._hosts
 
-    @staticmethod
-    def is_same_origin(headers: Mapping[str, str]) -> bool:
-        """Whether a request that acts comes from our own page, or from a program that is no browser."""
+    def is_same_origin(self, headers: Mapping[str, str]) -> bool:
+        """Whether a request that acts comes from our own page, or from a program that is no browser.
+
+        A proxy may replace the Host header or drop its port. So a page under a proxy's name counts as ours, too.
+        """
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
         if HEADER not in headers or site not in {"same-origin", "none"}:
             return False
-        return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        if origin is None:
+            return True
+        netloc = origin.partition("://")[2].lower()
+        return netloc == headers.get("host", "").lower() or _hostname(netloc) in self._proxied
 
     def _of_cookie(self, cookie: str, now_seconds: float) -> Role | None:
         try:

@@ -217,11 +217,17 @@ def _guarded(
     return endpoint
 
 
+_FOREIGN: Final = (
+    "this request must come from this page, with the header X-Contact-Sync; "
+    "behind a proxy, add the page's host name to CONTACT_SYNC_SERVE_HOSTS"
+)
+
+
 def _admit(site: _Site, request: Request, needs: Needs) -> None:
     if not site.access.is_known_host(request.headers.get("host", "")):
-        raise Refused(421, "wrong_host", "unknown host name: use localhost or 127.0.0.1")
+        raise Refused(421, "wrong_host", "unknown host name: use localhost, or add it to CONTACT_SYNC_SERVE_HOSTS")
     if request.method == "POST" and not site.access.is_same_origin(request.headers):
-        raise Refused(403, "foreign", "this request must come from this page, with the header X-Contact-Sync")
+        raise Refused(403, "foreign", _FOREIGN)
     if needs == "nobody":
         return
     role = site.role(request)

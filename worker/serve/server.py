@@ -39,7 +39,7 @@ def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announc
     Raises:
         OSError: the address cannot be listened on.
     """
-    access = Access(tokens, host, loopback=is_loopback_host(host))
+    access = Access(tokens, host, loopback=is_loopback_host(host), proxied=settings.proxied_hosts)
     with listen(host, port) as listener:
         server = server_of(build_app(SnapshotCache(settings, time.monotonic), access))
         announce(url_of(listener))
