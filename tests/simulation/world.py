@@ -216,6 +216,9 @@ class World:
 
     # The endpoint
 
+    def distrust(self) -> None:
+        """No connection is modelled."""
+
     def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
         """A request on its way: it begins, may take effect, is answered or not (a `Sender`)."""
         _ = server_key

@@ -170,6 +170,11 @@ class WorkerSettings(ProducerSettings):
         gt=0,
         le=600,
     )
+    connections: Literal["reuse", "once"] = setting(
+        "reuse",
+        description="Whether a connection to the endpoint serves many requests (reuse), or one and is closed (once).",
+        rule="'reuse' or 'once'",
+    )
     lease_seconds: float = _seconds(
         15.0,
         description="How long a worker holds a partition; must exceed the request timeout by at least a second.",

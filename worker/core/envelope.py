@@ -37,9 +37,15 @@ def _as_text(value: object) -> str:
             return "?"
 
 
-def _as_count(value: object) -> object:
-    # A bool is an int in Python, but true is not a count.
-    return value if type(value) is int and 0 <= value <= _LARGEST_COUNT else 0
+def _as_count(value: object) -> int:
+    """Reads a count: null is 0, and a fraction too; what is negative or no number is an error."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):  # a bool is an int in Python, but no count
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic takes a ValueError for an invalid value
+    if value < 0:
+        raise ValueError("must not be negative")
+    return min(value, _LARGEST_COUNT) if isinstance(value, int) else 0
 
 
 def _as_object(value: object) -> object:
@@ -79,7 +85,8 @@ class _Counts(BaseModel):
 class Success(BaseModel):
     """The envelope of a success: the status is the number 200 and the error code is the empty string.
 
-    Only the counts are read leniently (0 if missing or invalid), because only totals depend on them.
+    A count that is missing is 0, because only totals depend on it. One that is negative or no number is no success: it
+    is not the word of the endpoint that we know.
     """
 
     status: Literal[200]

@@ -5,6 +5,7 @@ Only this module and `deadline` know httpx and httpcore; this one returns values
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -62,29 +63,32 @@ class Endpoint:
             (CONTACT_SYNC_REQUEST_TIMEOUT_SECONDS).
         monotonic: the clock of deadlines, in seconds.
         max_connections: most open connections.
+        reuse: whether a connection serves more than one request.
         ssl_context: which authorities to trust; None: those of certifi.
 
     Raises:
         ValueError: ``url`` is not a valid http or https base URL.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three are keyword-only, with defaults
         self,
         url: str,
         timeout_seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
         *,
         max_connections: int = _MAX_CONNECTIONS,
+        reuse: bool = True,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._url = _target(url)
         self._timeout_seconds = timeout_seconds
         self._monotonic = monotonic
+        self._last = threading.local()
         self._transport = _Transport(
             httpcore.ConnectionPool(
                 ssl_context=ssl_context or _trusting(),
                 max_connections=max_connections,
-                max_keepalive_connections=max_connections,
+                max_keepalive_connections=max_connections if reuse else 0,
                 keepalive_expiry=_KEEP_ALIVE_SECONDS,
                 network_backend=DeadlineBackend(monotonic),
             )
@@ -119,10 +123,17 @@ class Endpoint:
             return NoAnswer(sent=False, why=_why(error))
         except httpx.TransportError as error:
             return NoAnswer(sent=True, why=_why(error))
+        self._last.stream = response.extensions["network_stream"]
         try:
             return _read(response)
         finally:
             response.close()
+
+    def distrust(self) -> None:
+        """Closes the connection of this thread's last answer: what comes over it next may belong to another request."""
+        stream = getattr(self._last, "stream", None)
+        if stream is not None:
+            stream.close()
 
     def close(self) -> None:
         """Closes all connections; a request under way in another thread ends without an answer."""

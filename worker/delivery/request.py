@@ -50,6 +50,9 @@ class Sender(Protocol):
     def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
         """Sends the body, and waits for the answer until the deadline."""
 
+    def distrust(self) -> None:
+        """Uses the connection of this thread's last answer no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -66,6 +69,7 @@ class Sent:
         posted: whether a request went out.
         left: what it tells of the flow as it leaves its place.
         garbage: whether the answer stated a limit that cannot be read.
+        excess: whether the answer counts more changes than records were sent.
     """
 
     batch: Batch
@@ -78,6 +82,7 @@ class Sent:
     posted: bool = False
     left: Left = NOTHING_LEFT
     garbage: bool = False
+    excess: bool = False
 
     @property
     def stopped(self) -> bool:
@@ -145,6 +150,9 @@ class RequestSender:
         outcome = decide(answer, batch.records, self._epoch())
         if isinstance(outcome, Rejected) and not outcome.known:
             outcome = Hold("endpoint_refuses", _of(outcome))
+        excess = isinstance(outcome, Confirmed) and outcome.inserted + outcome.deleted > batch.records
+        if excess:
+            self._endpoint.distrust()
         stated = NOTHING
         if isinstance(answer, Answer):
             stated = read_rate_headers(answer.rate_headers, self._settings.retry_after_max_seconds)
@@ -158,7 +166,7 @@ class RequestSender:
             rest_ms=int(stated.rest_seconds * 1000),
         )
         sent = replace(passed, outcome=outcome, posted=True, deadline_ms=this.at_ms(deadline))
-        return replace(sent, left=left, garbage=stated.garbage)
+        return replace(sent, left=left, garbage=stated.garbage, excess=excess)
 
     def leaving(self, sent: Sent) -> list[scripts.Call]:
         """What frees the request's place if `report` has not done so: to be sent along with what is settled."""

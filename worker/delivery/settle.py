@@ -95,9 +95,7 @@ class Settler:
     def _log_outcome(
         self, sent: Sent, slices: Sequence[PartitionSlice], settlements: Sequence[Settlement], fenced: int
     ) -> None:
-        if sent.garbage and not self._said_garbage:
-            self._said_garbage = True
-            self._log.warning("rate_limit_headers_unreadable", heeded="none of them")
+        self._warn_of(sent)
         malformed = sum(len(part.log.malformed) for part in slices)
         if malformed:
             self._log.warning("entries_malformed", entries=malformed)
@@ -123,6 +121,14 @@ class Settler:
                 self._log.error("endpoint_held", **fields, reason=reason, error=error)
             case TooLarge(error=error):
                 self._log.warning("batch_too_large", **fields, error=error)
+
+    def _warn_of(self, sent: Sent) -> None:
+        if sent.garbage and not self._said_garbage:
+            self._said_garbage = True
+            self._log.warning("rate_limit_headers_unreadable", heeded="none of them")
+        if sent.excess and isinstance(sent.outcome, Confirmed):
+            said = {"inserted": sent.outcome.inserted, "deleted": sent.outcome.deleted}
+            self._log.warning("counts_exceed_records", records=sent.batch.records, **said)
 
 
 def _settlements(slices: Sequence[PartitionSlice], sent: Sent, fate: Fate | None, now_ms: int) -> list[Settlement]:

@@ -71,6 +71,10 @@ class Tracing:
                 span.set_status(trace.StatusCode.ERROR, answer.why)
             return answer
 
+    def distrust(self) -> None:
+        """Uses the connection of this thread's last answer no more."""
+        self._sender.distrust()
+
     def _parents(self) -> Iterable[str]:
         parents: Iterable[str] = getattr(self._of_thread, "parents", ())
         self._of_thread.parents = ()

@@ -114,7 +114,12 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         late_seconds=settings.late_seconds,
         ledger_seconds=settings.ledger_seconds,
     )
-    endpoint = Endpoint(settings.endpoint_url, settings.request_timeout_seconds, monotonic)
+    endpoint = Endpoint(
+        settings.endpoint_url,
+        settings.request_timeout_seconds,
+        monotonic,
+        reuse=settings.connections == "reuse",
+    )
     tracing = _tracing(endpoint, settings)
     requests = RequestSender(
         settings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
+import time
 
 import pytest
 
@@ -235,3 +236,40 @@ def test_a_key_that_is_no_header_value_is_neither_sent_nor_quoted() -> None:
     with RawServer(answering(http())) as server, endpoint(server.url) as made:
         answer = made.send(b"{}", "se\r\ncret")
     assert answer == NoAnswer(sent=False, why="the request holds a header that cannot be sent")
+
+
+# A connection that cannot be trusted
+
+
+def test_a_connection_is_not_used_again_after_its_answer_was_distrusted() -> None:
+    with RawServer(answering(http(), http())) as server, endpoint(server.url) as made:
+        made.send(b"1", KEY)
+        made.distrust()
+        assert made.send(b"2", KEY) == Answer(200, None, SUCCESS)
+        assert server.connections == 2
+
+
+def test_an_answer_repeated_while_the_connection_is_idle_does_not_confirm_the_next_request() -> None:
+    repeated = threading.Event()
+
+    def handler(connection: Connection) -> None:
+        while connection.read_request():
+            connection.socket.sendall(http())
+            time.sleep(0.03)
+            connection.socket.sendall(http())
+            repeated.set()
+
+    with RawServer(handler) as server, endpoint(server.url) as made:
+        made.send(b"1", KEY)
+        assert repeated.wait(5)
+        time.sleep(0.05)
+        made.send(b"2", KEY)
+        assert server.connections == 2
+
+
+def test_connections_that_serve_once_cannot_carry_another_requests_answer() -> None:
+    with RawServer(answering(http(), http())) as server:
+        made = Endpoint(server.url, 5.0, reuse=False)
+        assert made.send(b"1", KEY) == made.send(b"2", KEY) == Answer(200, None, SUCCESS)
+        made.close()
+        assert server.connections == 2

@@ -48,17 +48,23 @@ def test_status_200_twice_and_no_error_code_is_confirmed_with_the_endpoints_coun
     ("data", "confirmed"),
     [
         ({"countInserted": 2}, Confirmed(2, 0)),
-        ({"countInserted": "2", "countDeleted": None}, Confirmed(0, 0)),
-        ({"countInserted": -1, "countDeleted": True}, Confirmed(0, 0)),
-        ({"countInserted": 1.5, "countDeleted": 10**30}, Confirmed(0, 0)),
+        ({"countInserted": None, "countDeleted": 1}, Confirmed(0, 1)),
+        ({"countInserted": 1.5, "countDeleted": 10**30}, Confirmed(0, 2**31 - 1)),
         ({}, Confirmed(0, 0)),
         (None, Confirmed(0, 0)),
         ([1], Confirmed(0, 0)),
     ],
 )
-def test_counts_that_are_missing_or_no_counts_are_zero_and_the_success_stands(data: Any, confirmed: Confirmed) -> None:
+def test_counts_that_are_missing_are_zero_and_the_success_stands(data: Any, confirmed: Confirmed) -> None:
     body = {"status": 200, "error": {"code": "", "message": "", "field": ""}, "data": data}
     assert judge(200, json.dumps(body).encode()) == confirmed
+
+
+@pytest.mark.parametrize("count", [-1, -0.5, "2", "", True, [], {}])
+@pytest.mark.parametrize("name", ["countInserted", "countDeleted"])
+def test_a_count_that_is_negative_or_no_number_confirms_nothing(name: str, count: Any) -> None:
+    body = {"status": 200, "error": {"code": "", "message": "", "field": ""}, "data": {name: count}}
+    assert kind(judge(200, json.dumps(body).encode())) == "Retry ambiguous"
 
 
 def test_a_success_without_data_and_with_fields_we_do_not_know_is_a_success() -> None:
