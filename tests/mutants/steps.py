@@ -244,4 +244,14 @@ STEPS: Final = (
         integration=("tests/integration/store/test_gate.py",),
         simulated=False,
     ),
+    Mutant(
+        "trimmed_log_unnoticed",
+        "what somebody trims from a log before it is read is not missed",
+        (
+            Patch("worker/store/lua/trimmed.lua", "  if gone <= before then\n", "  if gone < 1e15 then\n"),
+            Patch(MODEL, "    if gone <= before:\n", "    if gone < 1e15:\n"),
+        ),
+        integration=("tests/integration/redis/test_lost_changes.py",),
+        simulated=False,
+    ),
 )

@@ -55,7 +55,34 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     redis.set(lease, token, expires_in_ms=int(argv[0]))
     redis.hset(partition, "token", token, "holder", token)
     counts = [redis.xlen(events), sizes[0], sizes[1], int(late_due or 0), sizes[2], sizes[3]]
-    return [b"%d" % token, now_ms, seq or b"0", position, *counts, late_until, late_to, replaced]
+    return [
+        b"%d" % token,
+        now_ms,
+        seq or b"0",
+        position,
+        *counts,
+        late_until,
+        late_to,
+        replaced,
+        _first_trimmed(redis, partition, events, keys[9]),
+    ]
+
+
+def _first_trimmed(redis: RedisModel, partition: str, events: str, totals: str) -> int:
+    """trimmed.lua."""
+    log = redis.stream_of(events)
+    if log is None:
+        return 0
+    gone = log.added - len(log.entries) - int(redis.hget(totals, "events") or 0)
+    known, seq, told = redis.hmget(partition, "gone", "seq", "trimmed")
+    before = int(known) if known is not None else gone if seq is not None else 0
+    if known is None or gone != before:
+        redis.hset(partition, "gone", gone)
+    if gone <= before:
+        return 0
+    redis.hincrby(partition, "trimmed", gone - before)
+    redis.hsetnx(partition, "trimmed_at", redis.now_ms)
+    return 0 if told is not None else gone - before
 
 
 def release(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

@@ -35,19 +35,22 @@ class Stream:
     Attributes:
         entries: id as it is, and fields and values in turn.
         last: the id given last; ids only ever rise.
+        added: number of entries that were ever added.
     """
 
-    __slots__ = ("_ids", "entries", "last")
+    __slots__ = ("_ids", "added", "entries", "last")
 
     def __init__(self) -> None:
         self.entries: list[list[Any]] = []
         self.last = (0, 0)
+        self.added = 0
         self._ids: list[tuple[int, int]] = []
 
     def append(self, now_ms: int, flat: list[bytes]) -> bytes:
         """Adds an entry under the next id; returns it."""
         ms, n = self.last
         self.last = (now_ms, 0) if now_ms > ms else (ms, n + 1)
+        self.added += 1
         raw = b"%d-%d" % self.last
         self._ids.append(self.last)
         self.entries.append([raw, flat])

@@ -158,7 +158,7 @@ def _open(  # noqa: PLR0913, PLR0917 - one step of both callers
     pipe = client.pipeline(transaction=True)
     for p in closed:
         pipe.delete(keys.events(p))
-        pipe.hdel(keys.partition(p), "position", "strayed")  # of the stream that was there
+        pipe.hdel(keys.partition(p), "position", "strayed", "gone")  # of the stream that was there
     for p in range(partitions) if rotated is not None else ():
         pipe.hset(keys.partition(p), "rotated", str(rotated))
     for name, value in config.items():

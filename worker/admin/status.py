@@ -48,15 +48,19 @@ class Lost(NamedTuple):
     Attributes:
         after_ms: the last time that Redis remembered when it came back (Unix ms), 0 if it was empty.
         before_ms: when a worker noticed (Unix ms): changes accepted between the two may be lost.
+        trimmed: entries that somebody removed from the logs before they were read.
+        came_back: whether Redis came back empty or older.
     """
 
     after_ms: int
     before_ms: int
+    trimmed: int
+    came_back: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Both as in `status --json`."""
+        """As in `status --json`."""
         after = iso_utc(self.after_ms) if self.after_ms else None
-        return {"accepted_after": after, "accepted_before": iso_utc(self.before_ms)}
+        return {"accepted_after": after, "accepted_before": iso_utc(self.before_ms), "trimmed_entries": self.trimmed}
 
 
 class Part(NamedTuple):
@@ -97,7 +101,7 @@ class Status:
         gate: the state of the endpoint, and the time by Redis' clock.
         totals: the counters; `events` includes the entries that are still in the streams.
         wrong_type_partitions: those with a key of the wrong type, which something else wrote.
-        lost: when Redis lost changes, None if it lost none or that is acknowledged.
+        lost: when changes were lost that Redis had accepted, None if none were or that is acknowledged.
         replaced_partitions: those whose log is not the one that was read before, until acknowledged.
         workers: the worker processes seen in the last minute.
         parts: each partition, in order.
@@ -174,7 +178,9 @@ class Status:
     def lost_words(self) -> str:
         """Says what Redis lost, as far as that is known; empty if no loss was noticed."""
         parts = []
-        if self.lost is not None:
+        if self.lost is not None and self.lost.trimmed:
+            parts.append(f"somebody trimmed {self.lost.trimmed:,} unread entries from the logs")
+        if self.lost is not None and self.lost.came_back:
             after = f"after {iso_utc(self.lost.after_ms)} and " if self.lost.after_ms else ""
             parts.append(f"Redis came back without changes accepted {after}before {iso_utc(self.lost.before_ms)}")
         if self.replaced_partitions:
@@ -220,7 +226,7 @@ class Status:
 
 
 def _part(found: Sequence[Any]) -> Part:
-    backlog, heads, late, pending, dead, (oldest, oldest_delete, _), leased, _ = found
+    backlog, heads, late, pending, dead, (oldest, oldest_delete, *_), leased, _ = found
     since = [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
     deletes = [entry_time_ms(entry_id) for entry_id, fields in heads if is_delete(fields)][:1]
     deletes += [int(oldest_delete)] if oldest_delete else []
@@ -243,14 +249,18 @@ def read_status(namespace: Namespace) -> Status:
     parts: list[Part] = []
     counted: Counter[str] = Counter()
     wrong_type, replaced = [], []
+    trimmed = trimmed_ms = 0
     for p, replies in _replies(namespace):
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
             wrong_type.append(p)
         # A key of the wrong type hides its own number, not the others.
         parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
-        if fits[5] and fits[5][-1]:
+        if fits[5] and fits[5][2]:
             replaced.append(p)
+        if fits[5] and fits[5][3]:
+            trimmed += int(fits[5][3])
+            trimmed_ms = max(trimmed_ms, int(fits[5][4]))
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
@@ -268,7 +278,7 @@ def read_status(namespace: Namespace) -> Status:
         workers=present(namespace, gate.now_ms),
         totals={name: counted[name] for name in TOTALS},
         wrong_type_partitions=wrong_type,
-        lost=_lost(client, keys),
+        lost=_lost(client, keys, trimmed, trimmed_ms),
         replaced_partitions=replaced,
         parts=parts,
         counted=counted,
@@ -300,14 +310,16 @@ def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None, bool]:
         return 0, None, True
 
 
-def _lost(client: redis.Redis, keys: Keys) -> Lost | None:
+def _lost(client: redis.Redis, keys: Keys, trimmed: int, trimmed_ms: int) -> Lost | None:
+    after = before = None
     try:
         after, before = client.hmget(keys.config, "lost_from", "lost_at")
     except ResponseError as error:
         if not is_wrong_type(error):
             raise
+    if before is None and not trimmed:
         return None
-    return None if before is None else Lost(int(after or 0), int(before))
+    return Lost(int(after or 0), max(int(before or 0), trimmed_ms), trimmed, came_back=before is not None)
 
 
 def acknowledge(namespace: Namespace) -> None:
@@ -320,11 +332,11 @@ def acknowledge(namespace: Namespace) -> None:
     pipe = client.pipeline(transaction=False)
     pipe.hdel(keys.config, "lost_from", "lost_at")
     for p in range(partitions):
-        pipe.hdel(keys.partition(p), "strayed")
+        pipe.hdel(keys.partition(p), "strayed", "trimmed", "trimmed_at")
     pipe.execute()
 
 
-_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, 0, (None, None, None), 0, {})
+_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, 0, (None,) * 5, 0, {})
 
 
 def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
@@ -347,6 +359,6 @@ def _queue(keys: Keys, several: Iterable[int], pipe: Any) -> None:
         pipe.hlen(keys.late(p))
         pipe.hlen(keys.pending(p))
         pipe.hlen(keys.dead(p))
-        pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed")
+        pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed", "trimmed", "trimmed_at")
         pipe.exists(keys.lease(p))
         pipe.hgetall(keys.totals(p))

@@ -77,7 +77,7 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
     ("ticker_alive", "Whether a worker's ticker is alive.", lambda status: status.worker_awake),
     (
         "redis_lost_changes",
-        "Whether Redis lost changes that it had accepted, until acknowledged.",
+        "Whether Redis lost changes that it had accepted, or somebody trimmed a log, until acknowledged.",
         lambda status: status.lost is not None,
     ),
     (

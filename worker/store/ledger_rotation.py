@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from worker.store import scripts
+from worker.store.loss_detector import log_trimmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ class LedgerRotation:
                 scripts.ROTATE,
                 [
                     *(keys.lease(p), keys.partition(p), keys.events(p), keys.pending(p), keys.late(p)),
-                    *(keys.ledger_new(p), keys.ledger_old(p)),
+                    *(keys.ledger_new(p), keys.ledger_old(p), keys.totals(p)),
                 ],
                 [int(ledger_seconds * 1000)],
             )
@@ -56,6 +57,6 @@ class LedgerRotation:
         """
         if self._monotonic() >= self._next:
             self._next = self._monotonic() + self._every_seconds
-            scripts.run(
-                self._client, self._calls
-            )  # a partition that refuses, or has a key of the wrong type, stays as it is
+            replies = scripts.run(self._client, self._calls)
+            # A partition that refuses, or has a key of the wrong type, stays as it is.
+            log_trimmed({p: gone for p, gone in enumerate(replies) if isinstance(gone, int)})

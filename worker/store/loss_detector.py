@@ -1,12 +1,15 @@
-"""Detects that Redis lost accepted changes: it came back empty, or from an older backup.
+"""Detects that accepted changes are lost: Redis came back empty or older, or somebody trimmed a log before it was read.
 
 Nothing in such a Redis shows that anything is missing. So each worker process remembers a count that only rises, and
-asks for it regularly: a smaller count means that accepted changes are gone.
+asks for it regularly: a smaller count means that accepted changes are gone. The scripts that claim partitions and
+rotate ledgers count what is missing in a log.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from producers.contract.errors import ContactSyncError
 from producers.contract.partitions import agree_partitions
@@ -14,13 +17,26 @@ from worker.core.times import iso_utc
 from worker.store import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from worker.core.events import Log
     from worker.store.namespace import Namespace
 
+_LOG = structlog.get_logger("contact_sync")
+
 EVERY_SECONDS: Final = 1.0
 """Time between two checks. A loss of only the changes since the last check may go unnoticed."""
+
+
+def log_trimmed(gone: Mapping[int, int]) -> None:
+    """Raises one alarm for all logs from which entries are gone unread.
+
+    Args:
+        gone: for each partition how many, 0 for none.
+    """
+    partitions = [p for p, entries in gone.items() if entries]
+    if partitions:
+        _LOG.error("log_trimmed", partitions=partitions, lost=sum(gone.values()))
 
 
 class LossDetector:

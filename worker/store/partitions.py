@@ -17,6 +17,7 @@ from worker.core.lease import Lease
 from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
 from worker.store.client import command, round_trip
+from worker.store.loss_detector import log_trimmed
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
@@ -72,13 +73,15 @@ class Partitions:
         args = [int(self._lease_seconds * 1000), self._late_ms]
         calls = [scripts.Call(scripts.CLAIM, self._keys_for_claim(p), args) for p in partitions]
         leases = []
+        trimmed = {}
         for partition, reply in zip(partitions, scripts.run(self._client, calls), strict=True):
             if reply is None or is_wrong_type(reply):
                 continue
-            token, _now, seq, position, *rest = checked(reply)
+            token, _now, seq, position, *rest, trimmed[partition] = checked(reply)
             leases.append(lease := Lease(partition, token, int(seq), until, position, *rest))
             if lease.replaced:
                 _LOG.error("log_replaced", partition=partition, reads="from the start of the log that is there")
+        log_trimmed(trimmed)
         return leases
 
     def _keys_for_claim(self, p: int) -> list[str]:

@@ -39,7 +39,7 @@ def _load(name: str, *preludes: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-CLAIM: Final = _load("claim")
+CLAIM: Final = _load("claim", "trimmed")
 RELEASE: Final = _load("release")
 SETTLE: Final = _load("settle")
 MARK_LATE: Final = _load("mark_late")
@@ -50,7 +50,7 @@ REDRIVE: Final = _load("redrive")
 PURGE: Final = _load("purge")
 TICKER: Final = _load("ticker")
 BEAT: Final = _load("beat")
-ROTATE: Final = _load("rotate")
+ROTATE: Final = _load("rotate", "trimmed")
 PAUSE: Final = _load("pause")
 FORGET: Final = _load("forget")
 CLOSE: Final = _load("close")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,6 +14,7 @@ from tests.support.fleet import PARTITIONS, Fleet
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from worker.local.redis import EmbeddedRedis
+from worker.store.ledger_rotation import LedgerRotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,3 +150,60 @@ def test_a_log_that_was_removed_raises_an_alarm_when_its_partition_is_worked_on(
         fleet.deliver()
     assert [each["event"] for each in logs if each["log_level"] == "error"] == ["log_replaced"]
     assert fleet.stand_in.contacts() == {("1", "1")}
+
+
+def append_trimming(fleet: Fleet, contact: str, maxlen: int) -> None:
+    fields = {"owner": "1", "contact": contact, "op": "upsert"}
+    fleet.client.xadd(fleet.keys.events(fleet.partition("1")), dict(fields), maxlen=maxlen, approximate=False)
+
+
+def trimmed_alarms(logs: list[Any]) -> list[tuple[Any, Any]]:
+    return [(each["log_level"], each["lost"]) for each in logs if each["event"] == "log_trimmed"]
+
+
+def test_a_log_that_somebody_trims_before_it_is_read_raises_one_alarm(fleet: Fleet) -> None:
+    for n in range(300):
+        append_trimming(fleet, str(n), 100)
+    with capture_logs() as logs:
+        fleet.deliver()
+        for n in range(300, 310):
+            append_trimming(fleet, str(n), 5)
+        fleet.deliver()
+    assert trimmed_alarms(logs) == [("error", 200)]
+    lost = told(fleet, "status")["lost"]
+    assert (lost["trimmed_entries"], lost["accepted_after"]) == (205, None)
+    assert "somebody trimmed 205 unread entries from the logs" in run(fleet, "status").stdout
+    assert run(fleet, "check").exit_code == 1
+    assert run(fleet, "status", "--acknowledge").exit_code == 0
+    fleet.append("1", "9", "delete")
+    with capture_logs() as logs:
+        fleet.deliver()
+    assert trimmed_alarms(logs) == []
+    assert told(fleet, "status")["lost"] is None
+
+
+def test_entries_that_were_read_or_forgotten_are_not_taken_for_trimmed_ones(fleet: Fleet) -> None:
+    partition = fleet.partition("1")
+    for n in range(20):
+        fleet.append("1", str(n), "upsert")
+    fleet.deliver()
+    fleet.client.delete(fleet.keys.events(partition))  # another log counts from its own start
+    for n in range(3):
+        fleet.append("1", str(n), "delete")
+    with capture_logs() as logs:
+        fleet.deliver()
+        fleet.append("1", "7", "delete")
+        fleet.deliver()
+    assert trimmed_alarms(logs) == []
+
+
+def test_a_log_that_was_emptied_is_noticed_although_nothing_waits(fleet: Fleet) -> None:
+    fleet.append("1", "1", "upsert")
+    fleet.deliver()
+    fleet.append("1", "2", "upsert")
+    fleet.client.xtrim(fleet.keys.events(fleet.partition("1")), maxlen=0)
+    rotation = LedgerRotation(fleet.first.namespace, time.monotonic, 0.001)
+    with capture_logs() as logs:
+        time.sleep(0.01)
+        rotation.rotate_due()
+    assert trimmed_alarms(logs) == [("error", 1)]

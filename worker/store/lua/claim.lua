@@ -1,10 +1,11 @@
 -- Takes the lease of one partition, if nobody holds it.
 --
--- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 dead  7 dead:pairs  and any others that settling writes
+-- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 dead  7 dead:pairs  8 ledger:new  9 ledger:old  10 totals
 -- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
 -- Returns nil if the lease is held, else
 --   { token, now_ms, seq, position, waiting, pending, late, late_due_ms, dead, dead_pairs, late_until_ms, late_to_ms,
---     replaced: 1 if the log was replaced by another, which is read from its start }
+--     replaced: 1 if the log was replaced by another, which is read from its start
+--     trimmed: entries that are gone unread, as first_trimmed says }
 local lease, partition, events = KEYS[1], KEYS[2], KEYS[3]
 
 if redis.call('EXISTS', lease) == 1 then
@@ -67,4 +68,5 @@ end
 redis.call('SET', lease, token, 'PX', ARGV[1])
 redis.call('HSET', partition, 'token', token, 'holder', token)
 return { token, now_ms, seq, position, redis.call('XLEN', events), sizes[4], sizes[5], tonumber(held[7] or '0'),
-  sizes[6], sizes[7], late_until, late_to, replaced }
+  sizes[6], sizes[7], late_until, late_to, replaced,
+  first_trimmed(partition, events, KEYS[10], now_ms) }

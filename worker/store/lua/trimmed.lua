@@ -1,0 +1,31 @@
+-- Finds entries of a log that are gone although nobody read them: somebody trimmed it, or deleted from it. Redis counts
+-- what was ever added (from 7.0 on), and `events` counts what was read; the rest must be in the log.
+--
+-- Needs a script whose first write was made before: a full server refuses one whose first write could grow it.
+-- Returns how many are gone, if they are the first since somebody acknowledged the last; else 0
+local function first_trimmed(partition, events, totals, now_ms)
+  local info, added, length = redis.pcall('XINFO', 'STREAM', events), nil, nil
+  for i = 1, #info, 2 do
+    if info[i] == 'entries-added' then
+      added = tonumber(info[i + 1])
+    elseif info[i] == 'length' then
+      length = tonumber(info[i + 1])
+    end
+  end
+  if not added then
+    return 0 -- there is no log, or this Redis does not count
+  end
+  local gone = added - length - tonumber(redis.call('HGET', totals, 'events') or '0')
+  local known = redis.call('HMGET', partition, 'gone', 'seq', 'trimmed')
+  -- An earlier version did not count, and another log in the place of the first one counts from its own start.
+  local before = tonumber(known[1] or (known[2] and gone) or '0')
+  if not known[1] or gone ~= before then
+    redis.call('HSET', partition, 'gone', string.format('%.0f', gone))
+  end
+  if gone <= before then
+    return 0
+  end
+  redis.call('HINCRBY', partition, 'trimmed', gone - before)
+  redis.call('HSETNX', partition, 'trimmed_at', string.format('%.0f', now_ms))
+  return known[3] and 0 or gone - before
+end
