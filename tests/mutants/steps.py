@@ -198,8 +198,8 @@ STEPS: Final = (
         (
             Patch(
                 PARTITION,
-                "            token, _now, seq, position, *rest = checked(reply)\n",
-                "            token, _now, seq, position, *rest = checked(reply)\n"
+                "            token, _now, seq, position, *rest, trimmed[partition] = checked(reply)\n",
+                "            token, _now, seq, position, *rest, trimmed[partition] = checked(reply)\n"
                 "            import threading\n"
                 "            import time\n"
                 "\n"
