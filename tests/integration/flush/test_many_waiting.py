@@ -122,3 +122,14 @@ def test_a_quiet_partition_is_served_while_others_are_full_all_the_time(fleet: F
         served += 1
         assert served < 100, "one of eight by lot: 99 times another is less likely than one in half a million"
     assert fleet.backlog() > 0
+
+
+def test_one_scan_serves_many_batches(fleet: Fleet) -> None:
+    fleet.change(partitions=256, batch_size=10)
+    fleet.append_many([(f"o{i}", "c", "upsert", T) for i in range(2_000)])
+    fleet.client.config_resetstat()
+    fleet.deliver(seconds=60)
+    batches, stats = fleet.totals()["requests"], fleet.client.info("commandstats")
+    assert len(fleet.stand_in.contacts()) == 2_000
+    assert batches >= 200
+    assert stats["cmdstat_xread"]["calls"] < batches / 2  # a scan is one XREAD of all logs
