@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from worker.config.settings import load_worker_settings
+from worker.local.cores import cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +28,7 @@ Example:
 
 def default_concurrency() -> int:
     """A good number of parallel flushes for this machine."""
-    affinity = getattr(os, "sched_getaffinity", None)  # the cores of the container, not of the machine
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(_FEWEST, min(_MOST, _THREADS_PER_CORE * cores))
+    return max(_FEWEST, min(_MOST, _THREADS_PER_CORE * cores()))
 
 
 def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence[str]) -> list[str]:
