@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 from producers.contract.change import ContactChange
 from producers.contract.query import Query, ask_async
 from producers.protocol import ProducerProtocol
-from producers.receipt import Receipt
+from producers.receipt import AsyncSentReceipt
 from producers.send.chunk import CHUNK_SIZE, Chunk
 from producers.send.errors import NotAccepted
 from producers.send.intake import AsyncIntake, Intake
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import redis.asyncio
 
     from producers.contract.change import ChangeOptions, Lane
-    from producers.receipt import DeliveryStatus
+    from producers.receipt import DeliveryStatus, Receipt
     from producers.send.intake import Item
     from producers.send.report import Forwarded, Replies
     from producers.send.steps import Step
@@ -93,11 +93,11 @@ class AsyncContactProducer:
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
 
-    async def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+    async def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> AsyncSentReceipt:
         """Reports that ``contact`` is a contact of ``owner``, new or changed; as ``ContactProducer.upsert``."""
         return await self._send_one(ContactChange(owner=owner, contact=contact, op="upsert", **options))
 
-    async def delete(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+    async def delete(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> AsyncSentReceipt:
         """Reports that ``contact`` is no longer a contact of ``owner``; as ``ContactProducer.delete``."""
         return await self._send_one(ContactChange(owner=owner, contact=contact, op="delete", **options))
 
@@ -126,6 +126,10 @@ class AsyncContactProducer:
         """Waits until a change is no longer waiting, and returns its status; as ``ContactProducer.wait``."""
         return await run_async(self._protocol.wait(receipt, timeout), self._perform)
 
+    async def pressure(self) -> float:
+        """Returns whether a bulk job should slow down, from 0 to 1; as ``ContactProducer.pressure``."""
+        return (await run_async(self._protocol.load(), self._perform)).pressure
+
     async def aclose(self) -> None:
         """Sends what waits, forwards what is spooled, then closes the connections, unless the caller owns them."""
         if self._sender is not None:
@@ -144,12 +148,13 @@ class AsyncContactProducer:
     ) -> None:
         await self.aclose()
 
-    async def _send_one(self, change: ContactChange) -> Receipt:
+    async def _send_one(self, change: ContactChange) -> AsyncSentReceipt:
         waiting = _Waiting(self._protocol.chunk_of(change), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_waiting())
-        return Receipt.of(await waiting.entry_id, waiting.chunk.stamped(0))
+        receipt = AsyncSentReceipt.of(await waiting.entry_id, waiting.chunk.stamped(0))
+        return receipt.asking(lambda asked: run_async(self._protocol.eta(asked), self._perform))
 
     async def _send_waiting(self) -> None:
         while self._waiting:

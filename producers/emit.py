@@ -93,12 +93,14 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-def emit_lines(
+def emit_lines(  # noqa: PLR0913 - each has its name
     lines: Iterable[bytes | None],
     producer: ContactProducer,
     on_bad: OnBad,
     on_sent: OnSent,
+    *,
     lane: Lane | None = None,
+    before_each: Callable[[], None] = lambda: None,
 ) -> EmitResult:
     """Appends every valid line, in order, with one round trip per thousand lines. Memory stays flat.
 
@@ -111,12 +113,14 @@ def emit_lines(
         on_bad: called for each invalid line, in order.
         on_sent: called after each round trip.
         lane: the lane of changes whose line names none; None is ``live``.
+        before_each: called before each round trip; it may wait.
 
     Raises:
         PartitionsMismatch: as for ``ContactProducer.send``.
     """
     sent = bad = count = 0
     for batch in _batches(lines):
+        before_each()
         outcome = _emit_batch(batch, count, producer, lane)
         count += len(batch)
         for number, rule in sorted(outcome.bad):

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import redis
 
     from producers.contract.change import ChangeOptions, Lane
-    from producers.receipt import DeliveryStatus, Receipt
+    from producers.receipt import DeliveryStatus, Receipt, SentReceipt
     from producers.send.intake import Item
+    from producers.send.pressure import Load
     from producers.send.report import Forwarded
     from producers.send.steps import Step
     from producers.settings import ProducerSettings
@@ -77,7 +78,7 @@ class ContactProducer:
             self._inherited.append(self._client)  # neither used nor closed: its sockets are the parent's
             self._client = connect(self._url)
 
-    def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+    def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> SentReceipt:
         """Reports that ``contact`` is a contact of ``owner``, new or changed.
 
         Args:
@@ -94,12 +95,12 @@ class ContactProducer:
             PartitionsMismatch: the log has another number of partitions than configured.
         """
         change = ContactChange(owner=owner, contact=contact, op="upsert", **options)
-        return run(self._protocol.send_one(change), self._perform)
+        return self._send_one(change)
 
-    def delete(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> Receipt:
+    def delete(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> SentReceipt:
         """Reports that ``contact`` is no longer a contact of ``owner``; arguments and errors as for ``upsert``."""
         change = ContactChange(owner=owner, contact=contact, op="delete", **options)
-        return run(self._protocol.send_one(change), self._perform)
+        return self._send_one(change)
 
     def send(self, changes: Iterable[Item], *, lane: Lane | None = None) -> list[str]:
         """Appends many changes, in order, with one round trip per thousand.
@@ -172,6 +173,22 @@ class ContactProducer:
         """
         return run(self._protocol.wait(receipt, timeout), self._perform)
 
+    def pressure(self) -> float:
+        """Returns, with one round trip, whether a bulk job should slow down: from 0 (no) to 1 (send nothing more).
+
+        It is the greater of two shares: what waits in the bulk lane, of two million changes; and Redis' memory in use
+        above half of it, of what is left up to 90 %.
+
+        Raises:
+            redis.RedisError: Redis did not answer, or refused.
+            PartitionsMismatch: the log has another number of partitions than configured.
+        """
+        return self.load().pressure
+
+    def load(self) -> Load:
+        """Returns what ``pressure`` is computed from; same errors."""
+        return run(self._protocol.load(), self._perform)
+
     def close(self) -> None:
         """Forwards what is spooled, if Redis accepts it, then closes the connections, unless the caller owns them."""
         run(self._protocol.close(), self._perform)
@@ -185,6 +202,10 @@ class ContactProducer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _send_one(self, change: ContactChange) -> SentReceipt:
+        receipt = run(self._protocol.send_one(change), self._perform)
+        return receipt.asking(lambda asked: run(self._protocol.eta(asked), self._perform))
 
     def _perform(self, step: Step) -> Any:
         match step:

@@ -10,8 +10,9 @@ import redis
 
 from producers.contract.errors import SettingsError
 from producers.contract.partitions import agreement
-from producers.receipt import Receipt, ReceiptLookup, lookups, status_from, waits
+from producers.receipt import ReceiptLookup, SentReceipt, lookups, status_from, waits
 from producers.send.chunk import Chunk, XaddEncoder
+from producers.send.pressure import MEASURED_SECONDS, Load, Throughput, load_of, load_query
 from producers.send.report import Forwarded, Replies, SendReport
 from producers.send.stamp import Stamper
 from producers.send.steps import Exchange, Sleep, Take
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from producers.contract.change import ContactChange
-    from producers.receipt import DeliveryStatus
+    from producers.receipt import DeliveryStatus, Receipt
     from producers.send.intake import AsyncIntake, Intake
     from producers.send.steps import Steps
     from producers.settings import ProducerSettings
@@ -51,16 +52,17 @@ class ProducerProtocol:
     ) -> None:
         self._settings = settings
         self.stamper = Stamper(clock)
+        self._throughput = Throughput()
         self._encoder: XaddEncoder | None = None
         self._spool = self._open_spool(spool, spool_bytes)
 
-    def send_one(self, change: ContactChange) -> Steps[Receipt]:
+    def send_one(self, change: ContactChange) -> Steps[SentReceipt]:
         """Appends one change."""
         report = SendReport()
         encoder = yield from self._begin(report)
         chunk = self.chunk_of(change)
         yield from self._send_chunk(chunk, encoder, report)
-        return Receipt.of(report.conclude(None)[0], chunk.stamped(0))
+        return SentReceipt.of(report.conclude(None)[0], chunk.stamped(0))
 
     def send(self, intake: Intake | AsyncIntake) -> Steps[list[str]]:
         """Appends what the intake gives, chunk by chunk."""
@@ -83,10 +85,7 @@ class ProducerProtocol:
 
     def status_of(self, receipt: Receipt) -> Steps[DeliveryStatus]:
         """Asks Redis for the status of a change."""
-        report = SendReport()
-        encoder = yield from self._agree(report)
-        if encoder is None:
-            raise report.broken or redis.ConnectionError("Redis did not answer")
+        encoder = yield from self._agreed()
         replies = yield lookups(receipt, self._settings.keys, encoder.partitions)
         return status_from(receipt, ReceiptLookup.of(replies))
 
@@ -100,6 +99,26 @@ class ProducerProtocol:
                 return status
             yield Sleep(min(seconds, left))
         raise AssertionError  # the waits never end
+
+    def load(self) -> Steps[Load]:
+        """Asks Redis how much waits, and how full it is."""
+        encoder = yield from self._agreed()
+        replies = yield load_query(self._settings.keys, encoder.partitions)
+        load = load_of(replies, encoder.partitions)
+        self._throughput.note(load.confirmed)
+        return load
+
+    def eta(self, receipt: Receipt) -> Steps[float]:
+        """Estimates how long a change still waits, in seconds."""
+        if (yield from self.status_of(receipt)) != "waiting":
+            return 0.0
+        load = yield from self.load()
+        before = load.before(receipt.lane)
+        if before and self._throughput.per_second is None:
+            yield Sleep(MEASURED_SECONDS)
+            load = yield from self.load()
+            before = load.before(receipt.lane)
+        return self._throughput.seconds_for(before)
 
     def close(self) -> Steps[None]:
         """Forwards what is spooled, if Redis accepts it, and closes the spool."""
@@ -129,6 +148,13 @@ class ProducerProtocol:
             except (redis.RedisError, OSError) as error:
                 report.broken = error
             self._encoder = encoder
+        return encoder
+
+    def _agreed(self) -> Steps[XaddEncoder]:
+        report = SendReport()
+        encoder = yield from self._agree(report)
+        if encoder is None:
+            raise report.broken or redis.ConnectionError("Redis did not answer")
         return encoder
 
     def _send_chunk(self, chunk: Chunk, encoder: XaddEncoder | None, report: SendReport) -> Steps[None]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
-from producers.contract.change import partition_of
+from producers.contract.change import ContactChange, partition_of
 from producers.contract.keys import PAIR_SEPARATOR
 from producers.contract.query import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-    from producers.contract.change import ContactChange, Lane, Op
+    from producers.contract.change import Lane, Op
     from producers.contract.keys import Keys
 
 DeliveryStatus = Literal["waiting", "confirmed", "superseded", "dead", "settled"]
@@ -71,6 +71,60 @@ class Receipt(str):
     def spooled(self) -> bool:
         """Whether the change was put into the spool: its entry in the log is then never known."""
         return self == SPOOLED
+
+
+class SentReceipt(Receipt):
+    """The receipt that ``ContactProducer`` returns; it can ask how long the change still waits.
+
+    A copy, also a pickled one, is a plain ``Receipt``.
+    """
+
+    __slots__ = ("_ask",)
+
+    _ask: Callable[[Receipt], float]
+
+    def asking(self, ask: Callable[[Receipt], float]) -> Self:
+        """Returns the same receipt, which asks so."""
+        self._ask = ask
+        return self
+
+    def eta(self) -> float:
+        """Estimates how many seconds the change still waits; 0.0 if it is done.
+
+        It is what waits before the change, in its lane and in those that go first, at the rate at which records are
+        being confirmed. That rate is measured between two questions of the same producer, for half a second if there
+        was none before. It is infinite while nothing is being confirmed: deliveries are paused, or no worker runs.
+
+        Raises:
+            redis.RedisError: Redis did not answer, or refused.
+            PartitionsMismatch: the log has another number of partitions than configured.
+        """
+        return self._ask(self)
+
+    def __reduce__(self) -> tuple[Callable[..., Receipt], tuple[str, ContactChange]]:
+        """Returns how to make a plain copy."""
+        return Receipt.of, (str(self), _change_of(self))
+
+
+class AsyncSentReceipt(Receipt):
+    """The receipt that ``AsyncContactProducer`` returns; as ``SentReceipt``, with ``await``."""
+
+    __slots__ = ("_ask",)
+
+    _ask: Callable[[Receipt], Awaitable[float]]
+
+    def asking(self, ask: Callable[[Receipt], Awaitable[float]]) -> Self:
+        """Returns the same receipt, which asks so."""
+        self._ask = ask
+        return self
+
+    async def eta(self) -> float:
+        """Estimates how many seconds the change still waits; as ``SentReceipt.eta``."""
+        return await self._ask(self)
+
+    def __reduce__(self) -> tuple[Callable[..., Receipt], tuple[str, ContactChange]]:
+        """Returns how to make a plain copy."""
+        return Receipt.of, (str(self), _change_of(self))
 
 
 class ReceiptLookup(NamedTuple):
@@ -145,6 +199,10 @@ def waits(draw: Iterator[float]) -> Iterator[float]:
     for fraction in draw:
         yield longest * (0.5 + fraction / 2)
         longest = min(LONGEST_WAIT_SECONDS, longest * _SLOWER)
+
+
+def _change_of(receipt: Receipt) -> ContactChange:
+    return ContactChange(owner=receipt.owner, contact=receipt.contact, op=receipt.op, at=receipt.at, lane=receipt.lane)
 
 
 def _waits_in(receipt: Receipt, state: bytes) -> bool:

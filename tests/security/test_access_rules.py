@@ -144,6 +144,7 @@ def test_producers_and_workers_need_no_more(guarded: Guarded, tmp_path: Path, op
         worker.wait_until_ready()
         producer.send([{"owner": f"o{n % 20}", "contact": str(n), "op": "upsert"} for n in range(2_000)])
         producer.delete("o1", "1")
+        assert producer.pressure() < 1
         wait_until_delivered(fleet)
         fleet.stand_in.faults({"kind": "hang", "times": 1})  # late marks, and a repair
         producer.upsert("o2", "late")

@@ -16,6 +16,7 @@ import click
 from producers import ContactProducer, InvalidChange, ProducerSettings, load_settings
 from producers.contract.change import LANES
 from producers.emit import emit_lines, parse_line, read_lines
+from producers.send.pressure import BulkPacer
 from producers.send.stamp import Stamper
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_failure
 
@@ -62,7 +63,8 @@ def emit(*, file: BinaryIO, unsent: Path | None, lane: Lane | None) -> None:
         ContactProducer(settings=settings) as producer,
         _progress(read, file) as lines,
     ):
-        result = emit_lines(lines, producer, _report_bad, lambda _: None, lane)
+        wait = BulkPacer(producer.load, _tell).wait if lane == "bulk" else lambda: None
+        result = emit_lines(lines, producer, _report_bad, lambda _: None, lane=lane, before_each=wait)
         if result.not_accepted is None:
             click.echo(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}", err=True)
         else:
@@ -83,6 +85,10 @@ def _readable(lines: Iterator[bytes | None]) -> Iterator[bytes | None]:
         yield from lines
     except OSError as error:
         raise Failure(f"the input cannot be read: {error.strerror or error}") from None
+
+
+def _tell(line: str) -> None:
+    click.echo(f"contact-sync: {line}", err=True)
 
 
 def _report_bad(number: int, rule: str) -> None:
