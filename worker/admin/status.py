@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -12,6 +13,7 @@ from redis.exceptions import ResponseError
 from worker.core.codec import decode_mark
 from worker.core.entry import entry_time_ms
 from worker.core.times import iso_utc
+from worker.store import scripts
 from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
@@ -70,7 +72,8 @@ class Part(NamedTuple):
         backlog: entries in its stream.
         pending: pairs that workers have read and the endpoint has not confirmed.
         dead: dead letters.
-        oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if there is none.
+        oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if there is none. If its id is
+            ahead of the clock: when that was first seen.
         oldest_delete_ms: the same for its oldest delete.
         leased: whether a worker holds it.
         late: pairs that unanswered requests may still change, or that are to be repaired after one.
@@ -149,7 +152,7 @@ class Status:
         return self._since(self.oldest_delete_ms)
 
     def _since(self, ms: int | None) -> float | None:
-        return None if ms is None else max(0, self.gate.now_ms - ms) / 1000
+        return None if ms is None else max(1, self.gate.now_ms - ms) / 1000
 
     @property
     def retry_at_ms(self) -> int | None:
@@ -265,6 +268,7 @@ def read_status(namespace: Namespace) -> Status:
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
     gate = Gate(namespace).snapshot()
+    inbox_ms, parts = _in_the_past(namespace, gate.now_ms, inbox_ms, parts)
     return Status(
         partitions=namespace.partitions,
         backlog_events=backlog,
@@ -287,6 +291,47 @@ def read_status(namespace: Namespace) -> Status:
         late_pairs=sum(part.late for part in parts),
         late_until_ms=_late_until_ms(namespace, parts),
     )
+
+
+def _in_the_past(
+    namespace: Namespace, now_ms: int, inbox_ms: int | None, parts: Sequence[Part]
+) -> tuple[int | None, list[Part]]:
+    """Replaces times ahead of the clock by when they were first seen, so that what waits always has an age.
+
+    Redis gives no entry an id before the last one. So a clock that was ahead once leaves such ids for that long.
+    """
+    seen = _First(namespace, now_ms)
+    if inbox_ms is not None and inbox_ms > now_ms:
+        inbox_ms = seen.ms(0, "ahead_inbox", inbox_ms)
+    past = list(parts)
+    for p, part in enumerate(parts):
+        oldest, delete = part.oldest_ms, part.oldest_delete_ms
+        if oldest is not None and oldest > now_ms:
+            oldest = seen.ms(p, "ahead", oldest)
+        if delete is not None and delete > now_ms:
+            delete = oldest  # it waits for no longer than the oldest of all
+        past[p] = part._replace(oldest_ms=oldest, oldest_delete_ms=delete)
+    return inbox_ms, past
+
+
+class _First:
+    """When times ahead of the clock were first seen; noted in the hash of a partition."""
+
+    def __init__(self, namespace: Namespace, now_ms: int) -> None:
+        self._client, self._keys, _ = namespace
+        self._now_ms = now_ms
+
+    def ms(self, p: int, field: str, ahead_ms: int) -> int:
+        """When `ahead_ms` was first seen (Unix ms), at least 1 ms ago; notes it in the field if that is now."""
+        key = self._keys.partition(p)
+        (noted,) = round_trip(self._client, [("HGET", key, field)])
+        if isinstance(noted, bytes) and noted.startswith(b"%d," % ahead_ms):
+            return min(int(noted.partition(b",")[2]), self._now_ms - 1)
+        # If it is refused, Redis accepts no writes, the user may only read, or the key has the wrong type: then its age
+        # stays short, and everything else is still told.
+        with suppress(ResponseError):
+            scripts.run(self._client, [scripts.Call(scripts.NOTE, [key], [field, f"{ahead_ms},{self._now_ms}"])])
+        return self._now_ms - 1
 
 
 def _late_until_ms(namespace: Namespace, parts: Sequence[Part]) -> int | None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,6 +113,25 @@ def test_another_number_of_partitions_than_recorded_is_exit_status_2(fleet: Flee
     ran = run(fleet, "status", partitions=PARTITIONS + 1)
     assert ran.exit_code == 2
     assert f"is {PARTITIONS + 1}, but namespace" in ran.stderr
+
+
+def test_what_waits_has_an_age_although_its_id_is_ahead_of_the_clock(fleet: Fleet) -> None:
+    fleet.append("1", "2", "delete", entry=f"{fleet.now_ms() + 3_600_000}-0")
+    assert told(fleet, "status")["oldest_seconds"] > 0
+    time.sleep(1.0)
+    found = told(fleet, "status")
+    assert 1 <= found["oldest_seconds"] < 30
+    assert found["oldest_delete_seconds"] == found["oldest_seconds"]
+    fleet.deliver()
+    assert told(fleet, "status")["oldest_seconds"] is None
+
+
+def test_an_inbox_whose_ids_are_ahead_of_the_clock_has_an_age(fleet: Fleet) -> None:
+    change = {"owner": "1", "contact": "2", "op": "upsert"}
+    fleet.client.xadd(fleet.keys.inbox, change, id=f"{fleet.now_ms() + 3_600_000}-0")
+    assert told(fleet, "status")["oldest_seconds"] > 0
+    time.sleep(0.5)
+    assert 0.5 <= told(fleet, "status")["oldest_seconds"] < 30
 
 
 # drain
