@@ -14,6 +14,7 @@ MESSAGE_CAP: Final = 200
 """Most characters kept of any text from the endpoint or the network stack."""
 
 # The counts are added to 64-bit counters in Redis; an absurd number must not make later additions overflow.
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"  # JSON has none, but some servers write one
 _LARGEST_COUNT = 2**31 - 1
 
 
@@ -97,7 +98,7 @@ class Success(BaseModel):
 def read_envelope(body: bytes) -> Envelope | None:
     """Returns the envelope in ``body``, or None if there is none."""
     try:
-        return Envelope.model_validate_json(body)
+        return Envelope.model_validate_json(body.removeprefix(_BYTE_ORDER_MARK))
     except ValidationError:
         return None
 
@@ -105,6 +106,6 @@ def read_envelope(body: bytes) -> Envelope | None:
 def read_success(body: bytes) -> Success | None:
     """Returns the envelope in ``body`` if it is a success in every part, else None."""
     try:
-        return Success.model_validate_json(body)
+        return Success.model_validate_json(body.removeprefix(_BYTE_ORDER_MARK))
     except ValidationError:
         return None

@@ -364,3 +364,8 @@ def is_exact_success(body: bytes) -> bool:
         and isinstance(read.get("error"), dict)
         and read["error"].get("code") == ""
     )
+
+
+def test_a_byte_order_mark_before_the_answer_changes_nothing() -> None:
+    body = {"status": 200, "error": {"code": ""}, "data": {}}
+    assert judge(200, b"\xef\xbb\xbf" + json.dumps(body).encode()) == Confirmed(0, 0)
