@@ -137,6 +137,8 @@ def test_every_change_is_fast(fields: dict[bytes, bytes], order: int, owner: byt
 @pytest.mark.parametrize(
     ("op", "at", "known", "then"),
     [
+        (b"delete", 0, None, Remembered("delete", T, 0)),
+        (b"upsert", 0, None, Remembered("upsert", 0, 0)),
         (b"upsert", T, Remembered("upsert", 0, T - 1), Remembered("upsert", 0, T)),
         (b"upsert", T, Remembered("delete", T - 1, 0), Remembered("upsert", T - 1, T)),
         (b"delete", T, Remembered("upsert", T - 2, T), Remembered("delete", T, T)),
@@ -150,12 +152,12 @@ def test_every_change_is_fast(fields: dict[bytes, bytes], order: int, owner: byt
     ],
 )
 def test_a_pair_that_the_ledger_knows_is_fast_if_all_that_it_knows_is_older(
-    op: bytes, at: int, known: Remembered, then: Remembered | None
+    op: bytes, at: int, known: Remembered | None, then: Remembered | None
 ) -> None:
     pair = pair_of(OURS, b"2")
     flat = [b"owner", OURS, b"contact", b"2", b"op", op, *([b"at", b"%d" % at] if at else [])]
     log = coalesce_prefix([(b"%d-0" % T, flat)], 0, PARTITIONS, 1, fast=True)
-    part = PartitionSlice(0, log, ledger={pair: encode_remembered(known)})
+    part = PartitionSlice(0, log, ledger={pair: encode_remembered(known)} if known else {})
     part.judge("resend", T)
     assert [*log.fast_path] == ([] if then is None else [pair])
     if then is not None:
