@@ -254,4 +254,17 @@ STEPS: Final = (
         integration=("tests/integration/redis/test_lost_changes.py",),
         simulated=False,
     ),
+    Mutant(
+        "inbox_appends_while_there_is_room",
+        "an inbox that filled Redis never drains: its entries need room in the logs before they give theirs back",
+        (
+            Patch(
+                "worker/store/lua/append.lua",
+                "redis.call('XTRIM', events, 'MINID', '0-0')\n",
+                "redis.call('XLEN', events)\n",
+            ),
+        ),
+        integration=("tests/integration/store/test_inbox.py",),
+        simulated=False,
+    ),
 )

@@ -6,14 +6,16 @@ moves twice, both copies have the same `at` (its own, or the time of its inbox e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from redis.exceptions import ResponseError
 
 from producers.contract.change import partition_of
-from worker.core.entry import entry_time_ms
-from worker.store.client import command, round_trip
+from worker.core.entry import Malformed, entry_time_ms, read_entry
+from worker.store import scripts
+from worker.store.client import command
 from worker.store.replies import is_wrong_type
 
 if TYPE_CHECKING:
@@ -24,7 +26,17 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 500  # most entries moved in one round trip
 _PAGES: Final = 20  # most pages in one call, so that the ticker soon scans again
+_ITEMS_AT_ONCE: Final = 3_000  # managed services take at most 3,999 arguments in one command
+_ITEMS_MAX: Final = 64  # of one entry: what has more is malformed, because it repeats fields
 _FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
+_KNOWN: Final = frozenset({b"data", *(name.encode() for name in _FIELDS)})
+
+
+class _Append(NamedTuple):
+    """Entries that move into one partition in one step: their ids in the inbox, and the arguments of append.lua."""
+
+    ids: list[bytes]
+    args: list[Any]
 
 
 class Inbox:
@@ -37,38 +49,54 @@ class Inbox:
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self._client, self._keys, self._partitions = namespace
+        self._next = b"-"
 
     def move(self) -> int:
         """Moves the inbox's entries, in order; returns how many moved.
 
-        An entry that its partition refuses stays for the next time: Redis is full, or a key there has the wrong type.
+        An entry that its partition refuses stays for a later time: a key there has the wrong type. Each call continues
+        behind what the last one tried, so that however many stay, they block none behind them.
         If the inbox's own key has the wrong type, there is nothing to move.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        moved, first = 0, b"-"
+        moved = 0
         for _ in range(_PAGES):
-            page = _page(self._namespace, first)
+            page = _page(self._namespace, self._next)
             if page:
                 moved += self._move(page)
-                first = b"(" + page[-1][0]
             if len(page) < _PAGE:
+                self._next = b"-"
                 break
+            self._next = b"(" + page[-1][0]
         return moved
 
     def _move(self, page: Sequence[Any]) -> int:
         # Not in one script: a partition's keys and the inbox are in different slots of a Redis Cluster.
-        replies = round_trip(self._client, [self._append(entry_id, flat) for entry_id, flat in page])
-        there = [entry_id for (entry_id, _), reply in zip(page, replies, strict=True) if isinstance(reply, bytes)]
+        appends: dict[int, list[_Append]] = defaultdict(list)
+        for entry_id, flat in page:
+            fields = stamped(entry_id, flat)
+            several = appends[self._partition(entry_id, fields)]
+            if not several or len(several[-1].args) + len(fields) >= _ITEMS_AT_ONCE:
+                several.append(_Append([], []))
+            several[-1].ids.append(entry_id)
+            several[-1].args.extend((len(fields), *fields))
+        every = [(p, each) for p, several in appends.items() for each in several]
+        calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], each.args) for p, each in every]
+        replies = scripts.run(self._client, calls)
+        there = [i for (_, each), reply in zip(every, replies, strict=True) if isinstance(reply, int) for i in each.ids]
         if there:
             command(self._client, "XDEL", self._keys.inbox, *there)
         return len(there)
 
-    def _append(self, entry_id: bytes, flat: Sequence[bytes]) -> tuple[Any, ...]:
-        fields = stamped(entry_id, flat)
-        # Without an owner any partition will do: the worker that reads it makes it a dead letter, with the reason.
-        return ("XADD", self._keys.events(partition_of(_said(fields, b"owner"), self._partitions)), "*", *fields)
+    def _partition(self, entry_id: bytes, fields: list[bytes]) -> int:
+        home = partition_of(_said(fields, b"owner"), self._partitions)
+        read = read_entry(entry_id, fields, home, self._partitions)
+        if isinstance(read, Malformed) and read.reason != "at_out_of_range":  # by the time in the log it may be valid
+            # It becomes a dead letter in any partition. In one alone, a producer's mistake would fill that one's.
+            return partition_of(entry_id, self._partitions)
+        return home
 
 
 def entries_of(namespace: Namespace, owner: bytes, contact: bytes | None = None) -> Iterator[tuple[bytes, list[bytes]]]:
@@ -97,8 +125,13 @@ def _page(namespace: Namespace, first: bytes) -> Sequence[Any]:
 
 
 def stamped(entry_id: bytes, flat: Sequence[bytes]) -> list[bytes]:
-    """The fields and values of an inbox entry as it moves: with the time of the entry, if it has none (pure)."""
-    fields = list(read_inbox(flat))
+    """The fields and values of an inbox entry as it moves: with the time of the entry, if it has none (pure).
+
+    Unknown fields stay behind.
+    """
+    said = read_inbox(flat)
+    known = zip(said[::2], said[1::2], strict=True)
+    fields = [item for pair in known if pair[0] in _KNOWN for item in pair][:_ITEMS_MAX]
     return fields if b"at" in fields[::2] else [*fields, b"at", b"%d" % entry_time_ms(entry_id)]
 
 

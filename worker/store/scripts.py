@@ -55,6 +55,7 @@ PAUSE: Final = _load("pause")
 FORGET: Final = _load("forget")
 CLOSE: Final = _load("close")
 NOTE: Final = _load("note")
+APPEND: Final = _load("append")
 
 
 def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:

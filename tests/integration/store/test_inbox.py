@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from tests.support.worker_process import WorkerProcess
+from worker.local.redis import EmbeddedRedis
 from worker.store.backlog import BacklogScanner
-from worker.store.client import connect
+from worker.store.client import command, connect
 from worker.store.inbox import Inbox, read_inbox
 from worker.store.namespace import Namespace
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.waiting import WaitUntil
+    from worker.standin.client import StandInClient
 
 
 @pytest.fixture
@@ -100,6 +104,54 @@ def test_what_a_partition_refuses_stays_and_holds_up_no_other(fleet: Fleet, inbo
     assert inbox.move() == 1
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "9"), ("2", "9")}
+
+
+def test_however_many_entries_a_partition_refuses_those_behind_them_move(fleet: Fleet, inbox: Inbox) -> None:
+    fleet.client.set(fleet.keys.events(fleet.partition("1")), "not ours")
+    pipe = fleet.client.pipeline(transaction=False)
+    for n in range(10_050):
+        pipe.xadd(fleet.keys.inbox, {"owner": "1", "contact": str(n), "op": "upsert"})
+    pipe.execute()
+    put(fleet, {"owner": "2", "contact": "9", "op": "upsert"})
+    assert fleet.partition("1") != fleet.partition("2")
+    assert inbox.move() + inbox.move() == 1
+    fleet.client.delete(fleet.keys.events(fleet.partition("1")))
+    assert inbox.move() + inbox.move() == 10_050
+
+
+@pytest.mark.parametrize("fields", [{"colour": "blue"}, {"owner": "1", "contact": "9", "op": "update"}])
+def test_what_is_no_change_does_not_fill_one_partition(fields: dict[str, str], fleet: Fleet, inbox: Inbox) -> None:
+    pipe = fleet.client.pipeline(transaction=False)
+    for _ in range(400):
+        pipe.xadd(fleet.keys.inbox, dict(fields))
+    pipe.execute()
+    assert inbox.move() == 400
+    assert max(fleet.client.xlen(fleet.keys.events(p)) for p in range(PARTITIONS)) < 200
+
+
+def test_an_entry_of_very_many_fields_holds_up_none_beside_it(fleet: Fleet, inbox: Inbox) -> None:
+    many = {str(n): "x" for n in range(20_000)}
+    put(fleet, {**many, "owner": "1", "contact": "8", "op": "upsert"})
+    command(fleet.client, "XADD", fleet.keys.inbox, "*", *["owner", "1"] * 10_000)
+    put(fleet, {"owner": "1", "contact": "9", "op": "upsert"})
+    assert inbox.move() == 3
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "8"), ("1", "9")}
+    assert len(fleet.dead_letters()) == 1
+
+
+def test_an_inbox_that_filled_redis_drains(namespace: str, stand_in: StandInClient) -> None:
+    with EmbeddedRedis() as server, Fleet(server.url, namespace, stand_in) as fleet:
+        inbox = Inbox(fleet.first.namespace)
+        fleet.client.config_set("maxmemory", int(fleet.client.info("memory")["used_memory"]) + 3_000_000)
+        accepted = 0
+        with suppress(OutOfMemoryError):
+            while put(fleet, {"owner": str(accepted % 40), "contact": f"{accepted}-{'c' * 40}", "op": "upsert"}):
+                accepted += 1
+        while fleet.client.xlen(fleet.keys.inbox):
+            assert inbox.move()
+            fleet.deliver()
+        assert len(fleet.stand_in.contacts()) == accepted
 
 
 def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: Inbox) -> None:
