@@ -141,4 +141,18 @@ RULES: Final = (
         ),
         unit=("tests/unit/core/test_batch.py",),
     ),
+    Mutant(
+        "bulk_starves",
+        "bulk gets nothing while anything live waits",
+        (Patch(BATCH, "(min(bulk, bulk_share) if each in LIVE else 0)", "0"),),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "live_starves",
+        "bulk is chosen before live",
+        (Patch(BATCH, "for each, some in enumerate(classes):", "for each, some in reversed([*enumerate(classes)]):"),),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
 )

@@ -130,13 +130,13 @@ STEPS: Final = (
         (
             Patch(
                 SETTLE,
-                "(position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0)",
-                "now_ms > rotated + ledger_ms",
+                "(math.min(position_ms, oldest, oldest_bulk, unread) > reach_ms and marks == 0)",
+                "now_ms > reach_ms",
             ),
             Patch(
                 MODEL,
-                "(position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0)",
-                "now_ms > rotated + ledger_ms",
+                "(min(position_ms, oldest, *unread) > reach_ms and marks == 0)",
+                "now_ms > reach_ms",
             ),
         ),
         integration=("tests/integration/store/test_settle_keeps.py",),
@@ -198,8 +198,8 @@ STEPS: Final = (
         (
             Patch(
                 PARTITION,
-                "            token, _now, seq, position, *rest, trimmed[partition] = checked(reply)\n",
-                "            token, _now, seq, position, *rest, trimmed[partition] = checked(reply)\n"
+                "            token, _now, seq, *rest, trimmed[partition] = checked(reply)\n",
+                "            token, _now, seq, *rest, trimmed[partition] = checked(reply)\n"
                 "            import threading\n"
                 "            import time\n"
                 "\n"

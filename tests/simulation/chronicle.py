@@ -100,8 +100,8 @@ class Chronicle:
 
     def _claimed(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         if reply is not None:
-            actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[10])
-            self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[10])
+            actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[14])
+            self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[14])
 
     def check_leases(self, actor: Actor, deadline_us: int) -> None:
         """A request begins: by the clock that never jumps, no lease may end before its deadline."""
@@ -125,21 +125,21 @@ class Chronicle:
             if reply[0] == b"fenced" and ends_ms > self._model.now_ms and self._model.text(args[0]) != token:
                 raise Broken(f"partition {p}: somebody who is fenced takes the lease from its holder")
             return
-        if self._last_settles.get(p) != args[10:12]:  # one whose reply was lost is answered again, and renews nothing
-            self._last_settles[p] = args[10:12]
+        if self._last_settles.get(p) != args[14:16]:  # one whose reply was lost is answered again, and renews nothing
+            self._last_settles[p] = args[14:16]
             self._leases.pop(p, None)
             actor.leases.pop(p, None)
-            if int(args[12]):
-                self._leases[p] = args[10], self._model.now_ms + int(args[12])
-                actor.leases[p] = self._mono_us() + 1000 * int(args[12])
-        argv = args[10:]
+            if int(args[16]):
+                self._leases[p] = args[14], self._model.now_ms + int(args[16])
+                actor.leases[p] = self._mono_us() + 1000 * int(args[16])
+        argv = args[14:]
         if actor.request is not None and p in actor.request.read_from:
             was = actor.request.settled.get(p, actor.request.read_from[p])
             actor.request.settled[p] = argv[3].decode() or was
             actor.request.ended_ms = self._now_ms()
-        if argv[10]:
+        if argv[17]:
             self._note_letters(p)
-        self.peak_pending[p] = max(self.peak_pending.get(p, 0), reply[2])
+        self.peak_pending[p] = max(self.peak_pending.get(p, 0), sum(reply[7:]))
         self._check(p)
 
     def _released(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
@@ -200,20 +200,28 @@ class Chronicle:
         totals = self._model.hash_of(_KEYS.totals(p))
         events = int(totals.get(b"events", 0))
         ended = sum(int(totals.get(name, 0)) for name in _ENDS)
-        pending = self._model.hash_of(_KEYS.pending(p))
+        classes = [self._model.hash_of(key) for key in _KEYS.pending_classes(p)]
+        pending = {pair: value for each in classes for pair, value in each.items()}
+        if len(pending) < sum(map(len, classes)):
+            raise Broken(f"partition {p}: a pair waits in two classes")
         waits = sum(decode_state(value).live for value in pending.values())
         if events != ended + waits:
             raise Broken(f"partition {p}: {events} events, but {ended} ended and {waits} wait: {totals}")
         if any(int(number) < 0 for number in totals.values()):
             raise Broken(f"partition {p}: a counter is negative: {totals}")
-        position = self._model.hash_of(_KEYS.partition(p)).get(b"position")
-        stream = self._model.stream_of(_KEYS.events(p))
-        if position and stream and stream.range(b"-", 1) and stream.range(b"-", 1) != stream.range(b"(" + position, 1):
-            raise Broken(f"partition {p}: entries up to {position!r} are settled and not trimmed")
-        if pending and int(self._model.hget(_KEYS.partition(p), "oldest") or 1 << 62) > min(
-            decode_state(value).first_ms for value in pending.values()
-        ):
-            raise Broken(f"partition {p}: something older waits than it says")
+        for log, name in ((_KEYS.events(p), b"position"), (_KEYS.bulk(p), b"bulk_position")):
+            settled, stream = self._model.hash_of(_KEYS.partition(p)).get(name), self._model.stream_of(log)
+            if (
+                settled
+                and stream
+                and stream.range(b"-", 1)
+                and stream.range(b"-", 1) != stream.range(b"(" + settled, 1)
+            ):
+                raise Broken(f"partition {p}: entries up to {settled!r} are settled and not trimmed")
+        for field, lane in (("oldest", classes[:2]), ("oldest_bulk", classes[2:])):
+            since = [decode_state(value).first_ms for each in lane for value in each.values()]
+            if since and int(self._model.hget(_KEYS.partition(p), field) or 1 << 62) > min(since):
+                raise Broken(f"partition {p}: something older waits than it says")
         if len(pending) > len({(each.owner, each.contact) for each in self.changes if each.partition == p}):
             raise Broken(f"partition {p}: more pairs wait than there are")
         self._check_dead_pairs(p)

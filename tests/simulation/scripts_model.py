@@ -27,53 +27,43 @@ _KNOWN = re.compile(rb"^[du](\d*),(\d*)$")
 
 def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     """claim.lua."""
-    lease, partition, events = keys[0], keys[1], keys[2]
+    lease, partition, events, bulk = keys[:4]
     if redis.exists(lease):
         return None
-    sizes = [redis.hlen(key) for key in keys[3:]]
-    token_was, holder, position, seq, late_until_was, late_to_was, late_due = redis.hmget(
-        partition, "token", "holder", "position", "seq", "late_until", "late_to", "late_due"
+    bulk_waiting = redis.xlen(bulk)
+    sizes = [redis.hlen(key) for key in keys[4:]]
+    token_was, holder, position, seq, late_until_was, late_to_was, late_due, bulk_position = redis.hmget(
+        partition, "token", "holder", "position", "seq", "late_until", "late_to", "late_due", "bulk_position"
     )
     late_until, late_to = int(late_until_was or 0), int(late_to_was or 0)
-    position = position or b"0-0"
     now_us, now_ms = redis.now_us(), redis.now_ms
     replaced = 0
-    if position != b"0-0":
-        log = redis.stream_of(events)
-        replaced = int(log is None or bool(log.entries and entry_id(log.entries[0][0]) <= entry_id(position)))
-    if replaced:
-        position = b"0-0"
-        redis.hset(partition, "position", position, "strayed", now_ms)
+    positions = [position or b"0-0", bulk_position or b"0-0"]
+    for i, (key, name) in enumerate(((events, "position"), (bulk, "bulk_position"))):
+        log = redis.stream_of(key)
+        known = entry_id(positions[i])
+        if positions[i] != b"0-0" and (log is None or (log.entries and entry_id(log.entries[0][0]) <= known)):
+            replaced, positions[i] = 1, b"0-0"
+            redis.hset(partition, name, b"0-0", "strayed", now_ms)
     token = max(int(token_was or 0) + 1, now_us)
     if holder is not None:
         late_until = max(late_until, now_ms + int(argv[1]))
         late_to = now_ms
-        stream = redis.stream_of(events)
-        if stream and stream.entries:
-            late_to = max(late_to, entry_id(stream.entries[-1][0])[0])
+        late_to = max(late_to, _last_ms(redis, events, bulk))
         redis.hset(partition, "late_until", late_until, "late_to", late_to)
     redis.set(lease, token, expires_in_ms=int(argv[0]))
     redis.hset(partition, "token", token, "holder", token)
-    counts = [redis.xlen(events), sizes[0], sizes[1], int(late_due or 0), sizes[2], sizes[3]]
-    return [
-        b"%d" % token,
-        now_ms,
-        seq or b"0",
-        position,
-        *counts,
-        late_until,
-        late_to,
-        replaced,
-        _first_trimmed(redis, partition, events, keys[9]),
-    ]
+    counts = [redis.xlen(events), bulk_waiting, sizes[0], int(late_due or 0), *sizes[1:3]]
+    first = _first_trimmed(redis, partition, (events, bulk), keys[13])
+    return [b"%d" % token, now_ms, seq or b"0", *positions, *counts, late_until, late_to, replaced, *sizes[3:7], first]
 
 
-def _first_trimmed(redis: RedisModel, partition: str, events: str, totals: str) -> int:
+def _first_trimmed(redis: RedisModel, partition: str, logs: Sequence[str], totals: str) -> int:
     """trimmed.lua."""
-    log = redis.stream_of(events)
-    if log is None:
+    streams = [each for each in map(redis.stream_of, logs) if each is not None]
+    if not streams:
         return 0
-    gone = log.added - len(log.entries) - int(redis.hget(totals, "events") or 0)
+    gone = sum(each.added - len(each.entries) for each in streams) - int(redis.hget(totals, "events") or 0)
     known, seq, told = redis.hmget(partition, "gone", "seq", "trimmed")
     before = int(known) if known is not None else gone if seq is not None else 0
     if known is None or gone != before:
@@ -83,6 +73,12 @@ def _first_trimmed(redis: RedisModel, partition: str, events: str, totals: str) 
     redis.hincrby(partition, "trimmed", gone - before)
     redis.hsetnx(partition, "trimmed_at", redis.now_ms)
     return 0 if told is not None else gone - before
+
+
+def _last_ms(redis: RedisModel, *logs: str) -> int:
+    """The time of the newest entry of these logs, 0 if they hold none."""
+    streams = [redis.stream_of(log) for log in logs]
+    return max((entry_id(each.entries[-1][0])[0] for each in streams if each and each.entries), default=0)
 
 
 def release(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
@@ -99,11 +95,11 @@ class _Items:
 
     def __init__(self, argv: Sequence[Any]) -> None:
         self._argv = argv
-        self._at = 13
+        self._at = 20
 
     def block(self, kind: int, width: int) -> list[tuple[bytes, ...]]:
         """The next kind's items."""
-        first, count = self._at, int(self._argv[5 + kind])
+        first, count = self._at, int(self._argv[6 + kind])
         self._at = first + count * width
         flat = [bytes_of(each) for each in self._argv[first : self._at]]
         return [tuple(flat[i : i + width]) for i in range(0, len(flat), width)]
@@ -111,10 +107,10 @@ class _Items:
 
 def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:  # noqa: C901, PLR0912, PLR0915 - as the Lua
     """settle.lua."""
-    lease, partition, events, pending, ledger_new, ledger_old, late, dead, dead_pairs, totals = keys
+    lease, partition, events, bulk, ledger_new, ledger_old, late, dead, dead_pairs, totals, *classes = keys
     token, expected, position = bytes_of(argv[0]), int(argv[1]), bytes_of(argv[3])
-    token_was, seq_was, rotated_was, oldest_was, late_due_was, oldest_delete_was = redis.hmget(
-        partition, "token", "seq", "rotated", "oldest", "late_due", "oldest_delete"
+    token_was, seq_was, rotated_was, oldest_was, late_due_was, oldest_delete_was, oldest_bulk_was = redis.hmget(
+        partition, "token", "seq", "rotated", "oldest", "late_due", "oldest_delete", "oldest_bulk"
     )
     seq = int(seq_was or 0)
     if token_was == token and seq == expected + 1:
@@ -122,23 +118,26 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     if redis.get(lease) != token or seq != expected:
         return [b"fenced"]
     items = _Items(argv)
-    ledger, keep, drop = items.block(1, 2), items.block(2, 2), items.block(3, 1)
-    clear, letters, know, counted = items.block(4, 2), items.block(5, 3), items.block(6, 2), items.block(7, 2)
+    ledger, keeps = items.block(1, 2), [items.block(2 + i, 2) for i in range(4)]
+    drops = [items.block(6 + i, 1) for i in range(4)]
+    clear, letters, know, counted = items.block(10, 2), items.block(11, 3), items.block(12, 2), items.block(13, 2)
     if letters and redis.hlen(dead) + len(letters) > int(argv[5]):
         return [b"full"]
     position_ms = None
-    if position:
-        position_ms, n = entry_id(position)
-        redis.xtrim(events, b"%d-%d" % (position_ms, n + 1))
-        redis.hset(partition, "position", position)
-    else:
-        redis.xtrim(events, b"0-0")
+    redis.xtrim(events, b"0-0")
+    for key, field, settled in ((events, "position", position), (bulk, "bulk_position", bytes_of(argv[6]))):
+        if settled:
+            ms, n = entry_id(settled)
+            position_ms = ms if position_ms is None else min(position_ms, ms)
+            redis.xtrim(key, b"%d-%d" % (ms, n + 1))
+            redis.hset(partition, field, settled)
     for pair, confirmed in ledger:
         redis.hset(ledger_new, pair, confirmed)
-    for pair, state in keep:
-        redis.hset(pending, pair, state)
-    for (pair,) in drop:
-        redis.hdel(pending, pair)
+    for each, keep, drop in zip(classes, keeps, drops, strict=True):
+        for (pair,) in drop:
+            redis.hdel(each, pair)
+        for pair, state in keep:
+            redis.hset(each, pair, state)
     now_ms = redis.now_ms
     for pair, mark in clear:
         if redis.hget(late, pair) == mark and max(_mark(mark)) <= now_ms:
@@ -157,11 +156,18 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     for name, number in counted:
         redis.hincrby(totals, name, int(number))
 
-    waiting = redis.hlen(pending)
-    exact = waiting == 0 or (waiting <= 128 and bool(keep or drop))
-    states = list(redis.hash_of(pending).values()) if exact else [state for _, state in keep]
-    oldest = _oldest(redis, partition, "oldest", None if exact else oldest_was, b"du", states)
-    _oldest(redis, partition, "oldest_delete", None if exact else oldest_delete_was, b"d", states)
+    oldest = math.inf
+    for first, since, was in ((0, "oldest", oldest_was), (2, "oldest_bulk", oldest_bulk_was)):
+        lane = range(first, first + 2)
+        waiting = sum(redis.hlen(classes[i]) for i in lane)
+        exact = waiting == 0 or (waiting <= 128 and any(keeps[i] or drops[i] for i in lane))
+        if exact:
+            states = [state for i in lane for state in redis.hash_of(classes[i]).values()]
+        else:
+            states = [state for i in lane for _, state in keeps[i]]
+        oldest = min(oldest, _oldest(redis, partition, since, None if exact else was, b"du", states))
+        if first == 0:
+            _oldest(redis, partition, "oldest_delete", None if exact else oldest_delete_was, b"d", states)
 
     marks, late_due = redis.hlen(late), int(late_due_was or 0)
     if marks == 0 and late_due_was is not None:
@@ -172,11 +178,11 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         redis.hset(partition, "late_due", late_due)
 
     if position_ms is not None:
-        ledger_ms, rotated = int(argv[4]), int(rotated_was or 0)
-        if rotated_was is None or (position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0):
-            log = redis.stream_of(events)
-            last_ms = entry_id(log.entries[-1][0])[0] if log and log.entries else 0
-            redis.hset(partition, "rotated", max(now_ms, position_ms, last_ms))
+        reach_ms = int(rotated_was or 0) + int(argv[4])
+        streams = [redis.stream_of(log) for log in (events, bulk)]
+        unread = [entry_id(each.entries[0][0])[0] for each in streams if each and each.entries]
+        if rotated_was is None or (min(position_ms, oldest, *unread) > reach_ms and marks == 0):
+            redis.hset(partition, "rotated", max(now_ms, position_ms, _last_ms(redis, events, bulk)))
             if rotated_was is not None:
                 redis.delete(ledger_old)
                 if redis.exists(ledger_new):
@@ -192,8 +198,9 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
 
 
 def _settled(redis: RedisModel, keys: Sequence[str], late_due_ms: int) -> list[Any]:
-    counts = [redis.hlen(keys[key]) for key in (3, 6, 7, 8)]  # pending, late, dead, dead:pairs
-    return [b"settled", redis.xlen(keys[2]), *counts[:2], late_due_ms, *counts[2:]]
+    counts = [redis.hlen(key) for key in keys[6:9]]  # late, dead, dead:pairs
+    classes = [redis.hlen(key) for key in keys[10:]]
+    return [b"settled", redis.xlen(keys[2]), redis.xlen(keys[3]), counts[0], late_due_ms, *counts[1:], *classes]
 
 
 def mark_late(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

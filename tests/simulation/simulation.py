@@ -156,8 +156,8 @@ class _Life:
     def _left(self) -> Left:
         model, parts = self._world.model, range(PARTITIONS)
         return Left(
-            entries=sum(model.xlen(KEYS.events(p)) for p in parts),
-            pending=sum(model.hlen(KEYS.pending(p)) for p in parts),
+            entries=sum(model.xlen(log) for p in parts for log in (KEYS.events(p), KEYS.bulk(p))),
+            pending=sum(model.hlen(key) for p in parts for key in KEYS.pending_classes(p)),
             marks=sum(model.hlen(KEYS.late(p)) for p in parts),
             in_flight=sum(model.exists(KEYS.lease(p)) for p in parts),
         )

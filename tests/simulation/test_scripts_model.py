@@ -21,6 +21,7 @@ from producers.contract.keys import Keys
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.scripts_model import SCRIPTS
 from tests.simulation.values import Stream, Text, bytes_of
+from worker.core.lane import CLASSES
 from worker.store import scripts
 from worker.store.client import connect
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 K = Keys("model")
 P = 3
+LOGS = (K.events(P), K.bulk(P))
 PAIRS = [b"1\x1f2", b"1\x1f3", b"4\x1f2"]
 HOUR_MS = 3_600_000
 TOKENS = [8 * letter for letter in "abc"]
@@ -216,12 +218,12 @@ def remembered(both: Both) -> Callable[[Random], bytes]:
 
 def add(both: Both, chance: Random) -> Op:
     _ = both
-    return "XADD", (K.events(P), "*", "owner", "1", "contact", chance.choice("23"))
+    return "XADD", (chance.choice(LOGS), "*", "owner", "1", "contact", chance.choice("23"))
 
 
 def claim(both: Both, chance: Random) -> Op:
     _ = both
-    keys = [K.lease(P), K.partition(P), K.events(P), K.pending(P), K.late(P), K.dead(P), K.dead_pairs(P)]
+    keys = [K.lease(P), K.partition(P), *LOGS, K.late(P), K.dead(P), K.dead_pairs(P), *K.pending_classes(P)]
     keys += [K.ledger_new(P), K.ledger_old(P), K.totals(P)]
     return evalsha(scripts.CLAIM, keys, [chance.choice([1, 2, HOUR_MS]), chance.choice([0, 5, HOUR_MS])])
 
@@ -234,23 +236,23 @@ def release(both: Both, chance: Random) -> Op:
 def settle(both: Both, chance: Random) -> Op:
     token = chance.choice([both.of_partition("token", b"1")] * 6 + [b"1"])
     seq = int(both.of_partition("seq", b"0")) + chance.choice([0] * 6 + [-1, 1])
-    stream = both.model.stream_of(K.events(P))
-    positions = [b"", *(entry[0] for entry in stream.entries)] if stream else [b""]
+    streams = [both.model.stream_of(log) for log in LOGS]
+    positions = [[b"", *(entry[0] for entry in each.entries)] if each else [b""] for each in streams]
     held = list(both.model.hash_of(K.late(P)).items())
     marks = chance.sample(held, chance.randrange(len(held) + 1))
     blocks = [
         (some_pairs(chance, remembered(both)), 2),
-        (some_pairs(chance, a_state(both)), 2),
-        (some_pairs(chance), 1),
+        *((some_pairs(chance, a_state(both)), 2) for _ in range(CLASSES)),
+        *((some_pairs(chance), 1) for _ in range(CLASSES)),
         ([each for mark in marks for each in mark] + some_pairs(chance, lambda _: b"1,1"), 2),
         (chance.choice([[], [b"", b"", b"{}"], [PAIRS[0], b"", b"x"], [PAIRS[1], b"d5,", b"y"]]), 3),
         (some_pairs(chance, remembered(both)), 2),
         (chance.choice([[], ["events", 2], ["events", 1, "coalesced", -1]]), 2),
     ]
-    head = [token, seq, chance.choice([0, 1, HOUR_MS]), chance.choice(positions)]
-    head += [chance.choice([1, 1, HOUR_MS]), chance.choice([0, 1, 2, 1000])]
-    keys = [K.lease(P), K.partition(P), K.events(P), K.pending(P), K.ledger_new(P), K.ledger_old(P)]
-    keys += [K.late(P), K.dead(P), K.dead_pairs(P), K.totals(P)]
+    head = [token, seq, chance.choice([0, 1, HOUR_MS]), chance.choice(positions[0])]
+    head += [chance.choice([1, 1, HOUR_MS]), chance.choice([0, 1, 2, 1000]), chance.choice(positions[1])]
+    keys = [K.lease(P), K.partition(P), *LOGS, K.ledger_new(P), K.ledger_old(P)]
+    keys += [K.late(P), K.dead(P), K.dead_pairs(P), K.totals(P), *K.pending_classes(P)]
     counts = [len(items) // width for items, width in blocks]
     return evalsha(scripts.SETTLE, keys, [*head, *counts, *(item for items, _ in blocks for item in items)])
 
@@ -331,11 +333,11 @@ def expire(both: Both, chance: Random) -> Op:
 
 def look(both: Both, chance: Random) -> Op:
     position = both.of_partition("position", b"0-0")
-    some_hash = chance.choice([K.pending(P), K.late(P), K.partition(P), K.dead(P), K.totals(P), K.lease(P)])
+    some_hash = chance.choice([*K.pending_classes(P), K.late(P), K.partition(P), K.dead(P), K.totals(P), K.lease(P)])
     return chance.choice(
         [
             ("XRANGE", (K.events(P), b"(" + position, "+", "COUNT", 2)),
-            ("XREAD", ("COUNT", 1, "STREAMS", K.events(P), K.events(9), "0-0", "0-0")),
+            ("XREAD", ("COUNT", 1, "STREAMS", *LOGS, K.events(9), "0-0", "0-0", "0-0")),
             ("XLEN", (K.events(P),)),
             ("HLEN", (some_hash,)),
             ("HMGET", (some_hash, *PAIRS, "token")),

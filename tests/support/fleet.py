@@ -16,6 +16,7 @@ from tests.support.waiting import wait_until
 from worker.admin.status import TOTALS
 from worker.config.settings import WorkerSettings
 from worker.core.codec import decode_mark, decode_remembered, decode_state
+from worker.core.lane import CLASSES
 from worker.process import runtime
 from worker.standin.settings import DEFAULT_KEY
 from worker.store import scripts
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from producers.contract.change import Lane
     from worker.core.codec import Mark
     from worker.core.pair import PairState, Remembered
     from worker.process.runtime import Runtime
@@ -131,22 +133,26 @@ class Fleet:
 
     # The log
 
-    def append(self, owner: str, contact: str, op: str, at: int | None = None, *, entry: str = "*") -> str:
+    def append(  # noqa: PLR0913 - a change as it is written down
+        self, owner: str, contact: str, op: str, at: int | None = None, *, entry: str = "*", lane: Lane = "live"
+    ) -> str:
         """One entry as any language would append it; `at` is left out unless given."""
         fields = {"owner": owner, "contact": contact, "op": op} | ({} if at is None else {"at": str(at)})
-        return self.append_raw(self.partition(owner), fields, entry=entry)
+        return self.append_raw(self.partition(owner), fields, entry=entry, lane=lane)
 
-    def append_raw(self, partition: int, fields: dict[Any, Any], *, entry: str = "*") -> str:
+    def append_raw(self, partition: int, fields: dict[Any, Any], *, entry: str = "*", lane: Lane = "live") -> str:
         """An entry of whatever fields, in whatever partition."""
-        reply: Any = self.client.xadd(self.keys.events(partition), fields, id=entry)
+        log = self.keys.bulk(partition) if lane == "bulk" else self.keys.events(partition)
+        reply: Any = self.client.xadd(log, fields, id=entry)
         return bytes(reply).decode()
 
-    def append_many(self, changes: Iterable[tuple[str, str, str, int | None]]) -> None:
+    def append_many(self, changes: Iterable[tuple[str, str, str, int | None]], *, lane: Lane = "live") -> None:
         """Many entries in one round trip, in order."""
         pipe = self.client.pipeline(transaction=False)
         for owner, contact, op, at in changes:
             fields = {"owner": owner, "contact": contact, "op": op} | ({} if at is None else {"at": str(at)})
-            pipe.xadd(self.keys.events(self.partition(owner)), dict(fields))
+            log = self.keys.bulk if lane == "bulk" else self.keys.events
+            pipe.xadd(log(self.partition(owner)), dict(fields))
         pipe.execute()
 
     def mark_late(self, partition: int, pair: bytes, upsert_until_ms: int, delete_until_ms: int) -> None:
@@ -171,11 +177,15 @@ class Fleet:
 
     def backlog(self) -> int:
         """How many entries the logs hold."""
-        return sum(self.client.xlen(self.keys.events(p)) for p in self._partitions)
+        return sum(self.client.xlen(log(p)) for p in self._partitions for log in (self.keys.events, self.keys.bulk))
 
     def pending(self) -> dict[tuple[str, str], PairState]:
         """The pairs that were read and are not confirmed."""
-        return {pair: decode_state(value) for pair, value in self._pairs(self.keys.pending).items()}
+        return {pair: decode_state(value) for each in self.classes() for pair, value in each.items()}
+
+    def classes(self) -> list[dict[tuple[str, str], bytes]]:
+        """The same by class, as stored: live deletes, live upserts, bulk deletes, bulk upserts."""
+        return [self._pairs(lambda p, each=each: self.keys.pending_classes(p)[each]) for each in range(CLASSES)]
 
     def marks(self) -> dict[tuple[str, str], Mark]:
         """The late marks."""
@@ -210,7 +220,7 @@ class Fleet:
 
     def waits(self) -> bool:
         """Whether anything is left to do: entries, pending pairs, or late marks to be judged."""
-        return bool(self.backlog() or self._pairs(self.keys.pending) or self._pairs(self.keys.late))
+        return bool(self.backlog() or self.pending() or self._pairs(self.keys.late))
 
     def _pairs(self, key_of: Any) -> dict[tuple[str, str], bytes]:
         found: dict[tuple[str, str], bytes] = {}

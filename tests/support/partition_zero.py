@@ -30,6 +30,10 @@ def claim(partitions: Partitions) -> Lease:
 
 
 def settle(partitions: Partitions, lease: Lease, *, renew: bool = True, **writes: Any) -> str:
+    """Settles; `keep` and `drop` are of the live upserts."""
+    for name in ("keep", "drop"):
+        if name in writes:
+            writes[name] = [[], writes[name], [], []]
     (result,) = partitions.settle([lease], [Settlement(**writes)], [renew])
     return result
 

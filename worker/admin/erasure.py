@@ -37,6 +37,7 @@ class StoredData:
 
     inbox: list[bytes] = field(default_factory=list)
     entries: list[bytes] = field(default_factory=list)
+    bulk_entries: list[bytes] = field(default_factory=list)
     pending: set[bytes] = field(default_factory=set)
     late: set[bytes] = field(default_factory=set)
     ledger: set[bytes] = field(default_factory=set)
@@ -46,13 +47,13 @@ class StoredData:
     @property
     def waiting(self) -> bool:
         """Whether any of it must still be delivered, or repaired after a late request."""
-        return bool(self.inbox or self.entries or self.pending or self.late)
+        return bool(self.inbox or self.entries or self.bulk_entries or self.pending or self.late)
 
     def counts(self) -> dict[str, int]:
         """The number of each kind."""
         return {
             "inbox_entries": len(self.inbox),
-            "waiting_entries": len(self.entries),
+            "waiting_entries": len(self.entries) + len(self.bulk_entries),
             "pending_pairs": len(self.pending),
             "late_marks": len(self.late),
             "remembered_pairs": len(self.ledger),
@@ -99,14 +100,15 @@ class Erasure:
         # The inbox first: an entry that moves into the log meanwhile is found there.
         stored = StoredData(inbox=[entry_id for entry_id, _ in entries_of(self._namespace, self._owner, self._contact)])
         for into, key in (
-            (stored.pending, k.pending(p)),
+            *((stored.pending, key) for key in k.pending_classes(p)),
             (stored.late, k.late(p)),
             (stored.ledger, k.ledger_old(p)),
             (stored.ledger, k.ledger_new(p)),
             (stored.dead_pairs, k.dead_pairs(p)),
         ):
             into.update(self._pairs(key, renew))
-        stored.entries = list(self._entries(renew))
+        stored.entries = list(self._entries(k.events(p), renew))
+        stored.bulk_entries = list(self._entries(k.bulk(p), renew))
         stored.letters = list(self._letters.find(self._wanted))
         return stored
 
@@ -134,9 +136,10 @@ class Erasure:
         for first in range(0, len(stored.inbox), _PAGE):
             command(self._client, "XDEL", k.inbox, *stored.inbox[first : first + _PAGE])
         pairs = sorted(stored.pending | stored.late | stored.ledger | stored.dead_pairs)
-        for first in range(0, max(len(pairs), len(stored.entries)), _PAGE):
+        for first in range(0, max(len(pairs), len(stored.entries), len(stored.bulk_entries)), _PAGE):
             renew()
-            self._remove(lease, pairs[first : first + _PAGE], stored.entries[first : first + _PAGE])
+            page = slice(first, first + _PAGE)
+            self._remove(lease, pairs[page], stored.entries[page], stored.bulk_entries[page])
         self._settle(lease, keep=False)
         return stored
 
@@ -155,12 +158,12 @@ class Erasure:
     def _settle(self, lease: Lease, *, keep: bool) -> str:
         return self._partitions.settle([lease], [Settlement()], [keep])[0]
 
-    def _remove(self, lease: Lease, pairs: list[bytes], entries: list[bytes]) -> None:
+    def _remove(self, lease: Lease, pairs: list[bytes], entries: list[bytes], bulk: list[bytes]) -> None:
         k, p = self._keys, self.partition
-        keys = [k.lease(p), k.events(p), k.pending(p), k.late(p), k.ledger_new(p), k.ledger_old(p)]
-        call = scripts.Call(
-            scripts.FORGET, [*keys, k.dead_pairs(p), k.totals(p)], [lease.token, len(pairs), *pairs, *entries]
-        )
+        keys = [k.lease(p), k.events(p), k.bulk(p), k.late(p), k.ledger_new(p), k.ledger_old(p)]
+        keys += [k.dead_pairs(p), k.totals(p), *k.pending_classes(p)]
+        args = [lease.token, len(pairs), len(entries), *pairs, *entries, *bulk]
+        call = scripts.Call(scripts.FORGET, keys, args)
         if scripts.run_one(self._client, call)[0] != b"forgotten":
             raise NotErased("the partition's lease was lost before everything was removed: run it again")
 
@@ -179,11 +182,11 @@ class Erasure:
             cursor, found = reply
             yield from (pair for pair in found if split_pair(pair)[0] == self._owner)
 
-    def _entries(self, renew: Callable[[], None]) -> Iterator[bytes]:
+    def _entries(self, log: str, renew: Callable[[], None]) -> Iterator[bytes]:
         after: Any = b"-"
         while True:
             renew()
-            page = command(self._client, "XRANGE", self._keys.events(self.partition), after, "+", "COUNT", _PAGE)
+            page = command(self._client, "XRANGE", log, after, "+", "COUNT", _PAGE)
             for entry_id, flat in page:
                 said = dict(zip(flat[::2], flat[1::2], strict=True))
                 if said.get(b"owner") == self._owner and self._contact in {None, said.get(b"contact")}:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from producers.contract.change import partition_of
 from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
 from worker.core.entry import Malformed, entry_time_ms, pair_of, read_entry
+from worker.core.lane import LIVE
 from worker.core.pair import join, join_remembered, state_of, verdict
 from worker.store.client import command, read_together
 from worker.store.dead_letters import DeadLetters, Wanted
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from producers.contract.change import Lane
     from producers.contract.keys import Keys
     from worker.core.codec import Mark
     from worker.core.dead_letter import DeadLetter
@@ -41,6 +43,7 @@ class Entry:
 
     id: str
     says: Change | Malformed
+    lane: Lane = "live"
 
     @property
     def time_ms(self) -> int:
@@ -58,6 +61,7 @@ class Explanation:
         inbox: its entries in the inbox, stamped as they will be in the log.
         cut: the number of entries of the log that were not read, 0 if all were.
         pending: what workers have read and the endpoint has not confirmed.
+        lane: the lane in which the pair waits, None if it does not.
         known: what was confirmed, as far as that is remembered.
         mark: until when unanswered requests may still act on it.
         letters: its dead letters.
@@ -77,6 +81,7 @@ class Explanation:
     leased: bool
     next: Verdict | None
     gate: GateSnapshot
+    lane: Lane | None = None
 
 
 def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> Explanation:
@@ -99,8 +104,15 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
         Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions))
         for entry_id, fields in entries_of(namespace, owner.encode(), contact.encode())
     ]
-    entries, seen = _scan(client, keys, p, partitions, pair)
-    pending, new, old, mark, dead_pair, leased, length = _read_pair(client, keys, p, pair)
+    live, seen = _scan(client, keys.events(p), p, partitions, pair, "live")
+    bulk, bulk_seen = _scan(client, keys.bulk(p), p, partitions, pair, "bulk")
+    entries = [*live, *bulk]
+    *classes, new, old, mark, dead_pair, leased, length, bulk_length = _read_pair(client, keys, p, pair)
+    pending = next((each for each in classes if each is not None), None)
+    comes_live = bool(inbox or live) or any(classes[each] is not None for each in LIVE)
+    unread = (max(0, length - seen) if seen >= SCAN_ENTRIES else 0) + (
+        max(0, bulk_length - bulk_seen) if bulk_seen >= SCAN_ENTRIES else 0
+    )
     dead = decode_dead_pair(dead_pair).confirmed if dead_pair is not None else None
     known = join_remembered(
         join_remembered(decode_remembered(new) if new else None, decode_remembered(old) if old else None), dead
@@ -111,7 +123,7 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
         partition=p,
         entries=entries,
         inbox=inbox,
-        cut=max(0, length - seen) if seen >= SCAN_ENTRIES else 0,
+        cut=unread,
         pending=waiting,
         known=known,
         mark=decode_mark(mark) if mark else None,
@@ -120,31 +132,35 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
         leased=bool(leased),
         next=verdict(state, known, readd) if state is not None else None,
         gate=Gate(namespace).snapshot(),
+        lane=None if state is None else "live" if comes_live else "bulk",
     )
 
 
 def _read_pair(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any]:
     def queue(pipe: Any) -> None:
-        for key in (keys.pending(p), keys.ledger_new(p), keys.ledger_old(p), keys.late(p), keys.dead_pairs(p)):
+        for key in (*keys.pending_classes(p), keys.ledger_new(p), keys.ledger_old(p), keys.late(p), keys.dead_pairs(p)):
             command(pipe, "HGET", key, pair)
         pipe.exists(keys.lease(p))
         pipe.xlen(keys.events(p))
+        pipe.xlen(keys.bulk(p))
 
     return all_checked(read_together(client, queue))
 
 
-def _scan(client: redis.Redis, keys: Keys, p: int, partitions: int, pair: bytes) -> tuple[list[Entry], int]:
-    """Returns the entries of a pair in its log, and the number of entries that were read."""
+def _scan(  # noqa: PLR0913, PLR0917 - one log of a pair, by all that names it
+    client: redis.Redis, log: str, p: int, partitions: int, pair: bytes, lane: Lane
+) -> tuple[list[Entry], int]:
+    """Returns the entries of a pair in one of its logs, and the number of entries that were read."""
     found, seen = [], 0
-    for entry_id, flat in _entries(client, keys.events(p)):
+    for entry_id, flat in _entries(client, log):
         seen += 1
-        says = read_entry(entry_id, flat, p, partitions)
+        says = read_entry(entry_id, flat, p, partitions, lane)
         if isinstance(says, Malformed):
             of = pair_of(says.fields.get(b"owner", b""), says.fields.get(b"contact", b""))
         else:
             of = says.pair
         if of == pair:
-            found.append(Entry(entry_id.decode(), says))
+            found.append(Entry(entry_id.decode(), says, lane))
         if seen >= SCAN_ENTRIES:
             break
     return found, seen

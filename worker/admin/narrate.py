@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.admin.explain import SCAN_ENTRIES
 from worker.core.entry import Malformed
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from worker.core.pair import PairState, Side
 
 
+_LOGS: Final = {"live": "log", "bulk": "bulk log"}
+
+
 def explanation_lines(found: Explanation) -> Iterator[str]:
     """The explanation, line by line."""
     yield from (f"in the inbox: {_entry(entry)}; {fate(found, entry)}" for entry in found.inbox)
-    yield from (f"in the log: {_entry(entry)}; {fate(found, entry)}" for entry in found.entries)
+    yield from (f"in the {_LOGS[entry.lane]}: {_entry(entry)}; {fate(found, entry)}" for entry in found.entries)
     if found.cut:
         yield f"in the log: {found.cut:,} entries after the first {SCAN_ENTRIES:,} were not read"
     if found.pending is not None:
-        yield from (f"pending: {line}" for line in _state(found.pending))
+        yield from (f"pending{_in_bulk(found)}: {line}" for line in _state(found.pending))
     if found.known is not None:
         yield f"confirmed: {found.known.op}" + _settled_up_to(found)
     if found.mark is not None:
@@ -33,6 +36,10 @@ def explanation_lines(found: Explanation) -> Iterator[str]:
                 yield f"late: an unanswered request may still {op} it until {iso_utc(until)}; then it is repaired"
     yield from (f"dead: {_letter(letter)}" for letter in found.letters)
     yield f"next: {'; '.join(next_steps(found))}"
+
+
+def _in_bulk(found: Explanation) -> str:
+    return " in bulk" if found.lane == "bulk" else ""
 
 
 def fate(found: Explanation, entry: Entry) -> str:
@@ -141,6 +148,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         "waiting": [_entry_json(entry) for entry in found.entries],
         "inbox": [_entry_json(entry) for entry in found.inbox],
         "not_scanned": found.cut,
+        "lane": found.lane,
         "pending": None if found.pending is None else _state_json(found.pending),
         "confirmed": None
         if known is None

@@ -107,7 +107,8 @@ def _close(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
 
 
 def _held(keys: Keys, p: int) -> list[str]:
-    return [keys.lease(p), keys.events(p), keys.pending(p), keys.late(p), keys.dead(p), keys.dead_pairs(p)]
+    kept = [keys.late(p), keys.dead(p), keys.dead_pairs(p), *keys.pending_classes(p)]
+    return [keys.lease(p), keys.events(p), keys.bulk(p), *kept]
 
 
 def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int) -> int:
@@ -157,8 +158,8 @@ def _open(  # noqa: PLR0913, PLR0917 - one step of both callers
 ) -> None:
     pipe = client.pipeline(transaction=True)
     for p in closed:
-        pipe.delete(keys.events(p))
-        pipe.hdel(keys.partition(p), "position", "strayed", "gone")  # of the stream that was there
+        pipe.delete(keys.events(p), keys.bulk(p))
+        pipe.hdel(keys.partition(p), "position", "bulk_position", "strayed", "gone")  # of the stream that was there
     for p in range(partitions) if rotated is not None else ():
         pipe.hset(keys.partition(p), "rotated", str(rotated))
     for name, value in config.items():

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from worker.core.codec import decode_mark
 from worker.core.entry import entry_time_ms
+from worker.core.lane import BULK, CLASSES
 from worker.core.times import iso_utc
 from worker.store import scripts
 from worker.store.client import command, read_together, round_trip
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import redis
 
+    from producers.contract.change import Lane
     from producers.contract.keys import Keys
     from worker.core.gate import GateSnapshot
     from worker.store.namespace import Namespace
@@ -75,6 +77,10 @@ class Part(NamedTuple):
         oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if there is none. If its id is
             ahead of the clock: when that was first seen.
         oldest_delete_ms: the same for its oldest delete.
+        bulk_backlog: those of its entries that are in the bulk lane's stream.
+        bulk_pending: those of its pending pairs that wait in the bulk lane.
+        bulk_ms: when Redis accepted the oldest change of the bulk lane (Unix ms), None if there is none.
+        live_ms: the same for the live lane.
         leased: whether a worker holds it.
         late: pairs that unanswered requests may still change, or that are to be repaired after one.
     """
@@ -86,6 +92,24 @@ class Part(NamedTuple):
     oldest_delete_ms: int | None
     leased: bool
     late: int = 0
+    bulk_backlog: int = 0
+    bulk_pending: int = 0
+    bulk_ms: int | None = None
+    live_ms: int | None = None
+
+
+class LaneStatus(NamedTuple):
+    """What waits in one lane.
+
+    Attributes:
+        backlog_events: entries in its streams.
+        pending_pairs: pairs that workers have read and the endpoint has not confirmed.
+        oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if there is none.
+    """
+
+    backlog_events: int
+    pending_pairs: int
+    oldest_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +121,10 @@ class Status:
         backlog_events: entries in the streams.
         pending_pairs: pairs that workers have read and the endpoint has not confirmed.
         in_flight: partitions that a worker holds now.
-        oldest_ms: when Redis accepted the oldest unconfirmed change (Unix ms), None if there is none.
-        oldest_delete_ms: the same for the oldest delete, among the first entries of each log.
+        oldest_ms: when Redis accepted the oldest unconfirmed change (Unix ms), None if there is none; of the live lane,
+            unless only bulk waits.
+        lanes: what waits in the lanes `live` and `bulk`.
+        oldest_delete_ms: the same for the oldest live delete, among the first entries of each log.
         dead_letters: the number of dead letters.
         worker_awake: whether the ticker of any worker is alive.
         gate: the state of the endpoint, and the time by Redis' clock.
@@ -126,6 +152,7 @@ class Status:
     totals: Mapping[str, int]
     wrong_type_partitions: Sequence[int]
     oldest_delete_ms: int | None = None
+    lanes: Mapping[Lane, LaneStatus] = field(default_factory=dict)
     lost: Lost | None = None
     replaced_partitions: Sequence[int] = ()
     workers: Sequence[Worker] = ()
@@ -203,6 +230,14 @@ class Status:
             "backlog_events": self.backlog_events,
             "inbox_entries": self.inbox_entries,
             "pending_pairs": self.pending_pairs,
+            "lanes": {
+                lane: {
+                    "backlog_events": each.backlog_events,
+                    "pending_pairs": each.pending_pairs,
+                    "oldest_seconds": self._since(each.oldest_ms),
+                }
+                for lane, each in self.lanes.items()
+            },
             "partitions_in_flight": self.in_flight,
             "late_pairs": self.late_pairs,
             "late_until": None if self.late_until_ms is None else iso_utc(self.late_until_ms),
@@ -229,11 +264,35 @@ class Status:
 
 
 def _part(found: Sequence[Any]) -> Part:
-    backlog, heads, late, pending, dead, (oldest, oldest_delete, *_), leased, _ = found
+    (
+        backlog,
+        bulk_backlog,
+        heads,
+        late,
+        bulk_heads,
+        *classes,
+        dead,
+        (oldest, oldest_delete, oldest_bulk, *_),
+        leased,
+        _,
+    ) = found
     since = [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
     deletes = [entry_time_ms(entry_id) for entry_id, fields in heads if is_delete(fields)][:1]
     deletes += [int(oldest_delete)] if oldest_delete else []
-    return Part(backlog, pending, dead, min(since, default=None), min(deletes, default=None), bool(leased), late)
+    bulk_since = [entry_time_ms(entry_id) for entry_id, _ in bulk_heads] + ([int(oldest_bulk)] if oldest_bulk else [])
+    return Part(
+        backlog=backlog + bulk_backlog,
+        pending=sum(classes),
+        dead=dead,
+        oldest_ms=min(since or bulk_since, default=None),
+        oldest_delete_ms=min(deletes, default=None),
+        leased=bool(leased),
+        late=late,
+        bulk_backlog=bulk_backlog,
+        bulk_pending=sum(classes[: len(BULK)]),
+        bulk_ms=min(bulk_since, default=None),
+        live_ms=min(since, default=None),
+    )
 
 
 def _earliest(times: Iterable[int | None]) -> int | None:
@@ -259,22 +318,34 @@ def read_status(namespace: Namespace) -> Status:
             wrong_type.append(p)
         # A key of the wrong type hides its own number, not the others.
         parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
-        if fits[5] and fits[5][2]:
+        stored = fits[_STORED] or _EMPTY[_STORED]
+        if stored[3]:
             replaced.append(p)
-        if fits[5] and fits[5][3]:
-            trimmed += int(fits[5][3])
-            trimmed_ms = max(trimmed_ms, int(fits[5][4]))
+        if stored[4]:
+            trimmed += int(stored[4])
+            trimmed_ms = max(trimmed_ms, int(stored[5]))
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
     gate = Gate(namespace).snapshot()
     inbox_ms, parts = _in_the_past(namespace, gate.now_ms, inbox_ms, parts)
+    bulk = LaneStatus(
+        sum(part.bulk_backlog for part in parts),
+        sum(part.bulk_pending for part in parts),
+        _earliest(part.bulk_ms for part in parts),
+    )
+    live = LaneStatus(
+        backlog - bulk.backlog_events,
+        sum(part.pending for part in parts) - bulk.pending_pairs,
+        _earliest((inbox_ms, *(part.live_ms for part in parts))),
+    )
     return Status(
         partitions=namespace.partitions,
         backlog_events=backlog,
         pending_pairs=sum(part.pending for part in parts),
         in_flight=sum(part.leased for part in parts),
-        oldest_ms=_earliest((inbox_ms, *(part.oldest_ms for part in parts))),
+        oldest_ms=live.oldest_ms or bulk.oldest_ms,
+        lanes={"live": live, "bulk": bulk},
         oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
         dead_letters=sum(part.dead for part in parts),
         worker_awake=bool(client.exists(keys.ticker)),
@@ -305,12 +376,15 @@ def _in_the_past(
         inbox_ms = seen.ms(0, "ahead_inbox", inbox_ms)
     past = list(parts)
     for p, part in enumerate(parts):
-        oldest, delete = part.oldest_ms, part.oldest_delete_ms
-        if oldest is not None and oldest > now_ms:
-            oldest = seen.ms(p, "ahead", oldest)
+        oldest, delete, live, bulk = part.oldest_ms, part.oldest_delete_ms, part.live_ms, part.bulk_ms
+        if bulk is not None and bulk > now_ms:
+            bulk = seen.ms(p, "ahead_bulk", bulk)
+        if live is not None and live > now_ms:
+            live = seen.ms(p, "ahead", live)
+        oldest = bulk if live is None else live
         if delete is not None and delete > now_ms:
             delete = oldest  # it waits for no longer than the oldest of all
-        past[p] = part._replace(oldest_ms=oldest, oldest_delete_ms=delete)
+        past[p] = part._replace(oldest_ms=oldest, oldest_delete_ms=delete, live_ms=live, bulk_ms=bulk)
     return inbox_ms, past
 
 
@@ -381,7 +455,10 @@ def acknowledge(namespace: Namespace) -> None:
     pipe.execute()
 
 
-_EMPTY: Final[tuple[Any, ...]] = (0, (), 0, 0, 0, (None,) * 5, 0, {})
+_EMPTY: Final[tuple[Any, ...]] = (0, 0, (), 0, (), *([0] * CLASSES), 0, (None,) * 6, 0, {})
+
+_STORED: Final = 6 + CLASSES
+"""Which of the replies about a partition are its own fields."""
 
 
 def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
@@ -400,10 +477,13 @@ def _queue(keys: Keys, several: Iterable[int], pipe: Any) -> None:
     # In this order, so that a change is seen even if a worker moves it on between two commands.
     for p in several:
         pipe.xlen(keys.events(p))
+        pipe.xlen(keys.bulk(p))
         command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS)
         pipe.hlen(keys.late(p))
-        pipe.hlen(keys.pending(p))
+        command(pipe, "XRANGE", keys.bulk(p), "-", "+", "COUNT", 1)
+        for key in reversed(keys.pending_classes(p)):  # a pair moves from bulk to live, never back
+            pipe.hlen(key)
         pipe.hlen(keys.dead(p))
-        pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "strayed", "trimmed", "trimmed_at")
+        pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "oldest_bulk", "strayed", "trimmed", "trimmed_at")
         pipe.exists(keys.lease(p))
         pipe.hgetall(keys.totals(p))

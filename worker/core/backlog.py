@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.gate import DEAD_LETTERS_FULL, PAUSED
+from worker.core.lane import CLASSES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from worker.core.gate import GateSnapshot
     from worker.core.linger import Linger
 
@@ -34,8 +37,10 @@ class PartitionBacklog:
         delete_ms: time of the oldest delete in its log (Unix ms), 0 if none was found: only lingering logs are
             searched.
         entries: number of entries in its log.
-        pending: number of pairs that were read and are not confirmed.
-        dead: number of its dead letters; counted only if its log has entries.
+        bulk_ms: time of the oldest entry in the bulk lane's log (Unix ms); 0 and 1 as above.
+        bulk_entries: number of entries in that log.
+        classes: number of pairs that were read and are not confirmed, by class.
+        dead: number of its dead letters; counted only if a log has entries.
         late_due_ms: when its next late mark can be judged (Unix ms), 0 if there is none.
     """
 
@@ -44,9 +49,26 @@ class PartitionBacklog:
     oldest_ms: int = 0
     delete_ms: int = 0
     entries: int = 0
-    pending: int = 0
+    bulk_ms: int = 0
+    bulk_entries: int = 0
+    classes: list[int] = field(default_factory=lambda: [0] * CLASSES)
     dead: int = 0
     late_due_ms: int = 0
+
+    @property
+    def pending(self) -> int:
+        """How many pairs were read and are not confirmed."""
+        return sum(self.classes)
+
+    @property
+    def records(self) -> int:
+        """Most records that it has for a request."""
+        return self.entries + self.bulk_entries + self.pending
+
+    @property
+    def has_bulk(self) -> bool:
+        """Whether anything of the bulk lane waits."""
+        return bool(self.bulk_ms or self.classes[2] or self.classes[3])
 
     def due_ms(self, gate: GateSnapshot, linger: Linger, batch_size: int) -> int | None:
         """When the partition is due by itself (Unix ms, in the past if it is due now), None if nothing makes it due.
@@ -56,21 +78,21 @@ class PartitionBacklog:
         """
         if gate.closed:
             full = gate.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
-            if full or not self.oldest_ms:
+            if full:
                 return None  # what is read might not fit into the dead letters: only a probe finds out
-            return (
-                0
-                if self.entries >= ABSORB_ENTRIES
-                else self.oldest_ms + max(linger.change_ms, int(ABSORB_SECONDS * 1000))
-            )
+            return min(self._logs_due(ABSORB_ENTRIES, max(linger.change_ms, int(ABSORB_SECONDS * 1000))), default=None)
         times = [self.late_due_ms] if self.late_due_ms else []
-        if self.oldest_ms:
-            times.append(0 if self.entries >= batch_size else self.oldest_ms + linger.change_ms)
+        times += self._logs_due(batch_size, linger.change_ms)
         if self.delete_ms:
             times.append(self.delete_ms + linger.delete_ms)
         if self.pending:
             times.append(0)
         return min(times, default=None)
+
+    def _logs_due(self, many: int, wait_ms: int) -> list[int]:
+        """When each log that holds anything is due: at once if it holds many entries, else after this time."""
+        logs = ((self.oldest_ms, self.entries), (self.bulk_ms, self.bulk_entries))
+        return [0 if entries >= many else oldest_ms + wait_ms for oldest_ms, entries in logs if oldest_ms]
 
 
 @dataclass(slots=True)
@@ -88,3 +110,36 @@ class Survey:
     waiting: list[PartitionBacklog]
     wrong_type: list[int] = field(default_factory=list)
     inbox: bool = False
+
+
+def choose(ranked: Sequence[PartitionBacklog], room: int) -> list[int]:
+    """Chooses partitions until they fill a request.
+
+    Those with live deletes go first, whatever else they hold. Half of the room that they leave goes to those whose live
+    logs are unread, so that a delete in them is found; the other half to any, so that nobody is kept waiting by news
+    elsewhere. If none of them has anything in bulk, one that has goes with them.
+
+    Args:
+        ranked: partitions to choose from, the first first.
+        room: how many records the request has room for.
+    """
+    chosen: dict[int, PartitionBacklog] = {}
+
+    def take(wanted: Callable[[PartitionBacklog], int], until: int) -> None:
+        nonlocal room
+        for each in ranked:
+            if room <= until:
+                return
+            records = wanted(each)
+            if records and each.partition not in chosen:
+                chosen[each.partition] = each
+                room -= records
+
+    if sum(each.records for each in ranked) > room > 0:
+        take(lambda each: each.classes[0], 0)
+        take(lambda each: each.entries, room // 2)
+    take(lambda each: each.records or 1, 0)
+    bulk = next((each for each in ranked if each.has_bulk), None)
+    if bulk is not None and chosen and not any(each.has_bulk for each in chosen.values()):
+        chosen[bulk.partition] = bulk
+    return list(chosen)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from producers.contract.keys import PAIR_SEPARATOR
+from worker.core.lane import BULK, CLASSES, LIVE, class_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,8 +52,11 @@ def _records(pairs: tuple[bytes, ...], end: bytes) -> bytes:
     return b'{"ownerXCUserID":"%b%b' % (text, end) if pairs else b""
 
 
-def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False) -> Batch:
+def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False, bulk_share: int = 0) -> Batch:
     """Chooses the records of the next request, `limit` at most.
+
+    If more could go, live deletes go first, then live upserts, bulk deletes and bulk upserts. The owners of each
+    of these take turns, so that one with many pairs does not keep the others waiting.
 
     If suspects wait (pairs of a batch that was rejected), only they are chosen, in groups that get smaller. So the
     poisonous record ends up alone, and the healthy ones are confirmed on the way.
@@ -63,6 +68,7 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
             suspect, then suspects in the largest groups, and last the records that were refused alone, each time
             another one. A confirmation tells poison from an endpoint that rejects everything, and no innocent record
             waits for a poisonous one.
+        bulk_share: records that bulk gets, if so many of it wait, whatever waits live.
     """
     suspects = [
         (reached.state.suspect, i, pair)
@@ -87,16 +93,50 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
         # Alone, so that halving finds a repair that is refused, while other records come and go.
         _materialize(slices)
         return _batch(slices, [], repairs)
-    if fast_path > limit:
-        _materialize(slices)
-        fast_path = 0
-    waiting = [
+    waiting = _waiting(slices)
+    if fast_path + len(waiting) > limit:
+        if fast_path:
+            _materialize(slices)
+            waiting = _waiting(slices)
+        waiting = _first(slices, waiting, limit, bulk_share)
+    return _batch(slices, waiting, [])
+
+
+def _waiting(slices: Sequence[PartitionSlice]) -> list[tuple[int, bytes]]:
+    return [
         (i, pair)
         for i, part in enumerate(slices)
         for pair, reached in part.verdicts.items()
         if reached.op is not None and reached.state is not None and not reached.state.suspect
     ]
-    return _batch(slices, waiting[: limit - fast_path], [])
+
+
+def _first(
+    slices: Sequence[PartitionSlice], waiting: list[tuple[int, bytes]], limit: int, bulk_share: int
+) -> list[tuple[int, bytes]]:
+    """Those that go first, `limit` at most."""
+    classes: list[list[tuple[int, bytes]]] = [[] for _ in range(CLASSES)]
+    for i, pair in waiting:
+        op = slices[i].verdicts[pair].op
+        if op is not None:
+            classes[class_of(op, bulk=slices[i].is_bulk(pair))].append((i, pair))
+    bulk = sum(len(classes[each]) for each in BULK)
+    chosen: list[tuple[int, bytes]] = []
+    for each, some in enumerate(classes):
+        room = limit - len(chosen) - (min(bulk, bulk_share) if each in LIVE else 0)
+        chosen += some if len(some) <= room else _in_turn(some)[: max(0, room)]
+    return chosen
+
+
+def _in_turn(pairs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """The first pair of each owner, then the second of each, and so on."""
+    taken: Counter[bytes] = Counter()
+    turns = []
+    for _, pair in pairs:
+        owner = pair.partition(PAIR_SEPARATOR)[0]
+        turns.append(taken[owner])
+        taken[owner] += 1
+    return [pairs[i] for i in sorted(range(len(pairs)), key=turns.__getitem__)]
 
 
 def _materialize(slices: Sequence[PartitionSlice]) -> None:

@@ -14,7 +14,7 @@ from worker.core.reasons import REFUSED, WRONG_PARTITION
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
-    from producers.contract.change import Op
+    from producers.contract.change import Lane, Op
     from worker.core.pair import Remembered
 
 DEAD_CAP: Final = 10_000
@@ -51,6 +51,7 @@ class DeadLetter:
         owner, contact, op, at, source: of the change, each as far as it was readable.
         reason: one of `worker.core.reasons.REASONS`, or that of a newer version.
         code, field, message: what the endpoint answered.
+        lane: the lane that the change came through, and goes back to if it is redriven.
         since_ms: when it became a dead letter (Unix ms).
         entry: id of the malformed entry, None if changes were joined.
         entry_ms: time of the entry (Unix ms).
@@ -72,6 +73,7 @@ class DeadLetter:
     entry: str | None
     entry_ms: int | None
     outdated: bool = False
+    lane: Lane = "live"
 
     @property
     def counted_pair(self) -> bytes:
@@ -107,6 +109,7 @@ class DeadLetter:
             "code": self.code,
             "field": self.field,
             "message": self.message,
+            "lane": self.lane,
             "since": iso_utc(self.since_ms),
             "outdated": self.outdated,
             "entry": self.entry,
@@ -132,4 +135,5 @@ def read_letter(partition: int, letter_id: bytes, value: bytes) -> DeadLetter:
         since_ms=found["since"],
         entry=found["entry"],
         entry_ms=found["entry_ms"],
+        lane=found.get("lane", "live"),
     )

@@ -13,6 +13,7 @@ from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS, SOURCE_MAX_BYTES, 
 from producers.contract.keys import PAIR_SEPARATOR
 
 if TYPE_CHECKING:
+    from producers.contract.change import Lane
     from worker.core.reasons import Reason
 
 _OPS: Final[dict[bytes, Op]] = {b"upsert": "upsert", b"delete": "delete"}
@@ -47,6 +48,7 @@ class Malformed(NamedTuple):
     entry_id: bytes
     reason: Reason
     fields: dict[bytes, bytes]
+    lane: Lane = "live"
 
 
 def entry_time_ms(entry_id: bytes) -> int:
@@ -105,7 +107,7 @@ def _source(raw: bytes) -> bytes:
     return raw if len(raw) <= SOURCE_MAX_BYTES and is_id(raw) else b""
 
 
-def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions: int) -> Change | Malformed:
+def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions: int, lane: Lane) -> Change | Malformed:
     """Reads any entry; finds the first rule that it breaks."""
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     readable = {name: fields[name] for name in _KNOWN if name in fields}
@@ -117,6 +119,8 @@ def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions:
         reason = "missing_op"
     if reason is None and fields[b"op"] not in _OPS:
         reason = "bad_op"
+    if reason is None and lane == "bulk" and b"at" not in fields:
+        reason = "missing_at"
     if reason is None and b"at" in fields:
         reason = _at_fault(fields[b"at"], entry_ms)
     if reason is None and partition_of(fields[b"owner"], partitions) != partition:
@@ -125,13 +129,15 @@ def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions:
         # A repeated field has two values; to take either would be a guess.
         reason = next((repeated for name, repeated in _REPEATED.items() if flat[::2].count(name) > 1), None)
     if reason is not None:
-        return Malformed(entry_id, reason, readable)
+        return Malformed(entry_id, reason, readable, lane)
     pair = pair_of(fields[b"owner"], fields[b"contact"])
     at = int(fields.get(b"at", b"0"))
     return Change(pair, _OPS[fields[b"op"]], at, entry_ms, _source(fields.get(b"source", b"")))
 
 
-def read_entry(entry_id: bytes, flat: list[bytes], partition: int, partitions: int) -> Change | Malformed:
+def read_entry(
+    entry_id: bytes, flat: list[bytes], partition: int, partitions: int, lane: Lane = "live"
+) -> Change | Malformed:
     """Returns the change in an entry of this partition, or what is wrong with it.
 
     Args:
@@ -139,6 +145,7 @@ def read_entry(entry_id: bytes, flat: list[bytes], partition: int, partitions: i
         flat: its fields and values in turn.
         partition: the partition whose log holds it.
         partitions: number of partitions.
+        lane: the lane of that log; the bulk lane's changes must carry `at`.
     """
     # Producers write owner, contact, op, at in this order, and most ids are letters and digits: those need no dict.
     if len(flat) == 8 and flat[0] == b"owner" and flat[2] == b"contact" and flat[4] == b"op" and flat[6] == b"at":
@@ -150,4 +157,4 @@ def read_entry(entry_id: bytes, flat: list[bytes], partition: int, partitions: i
             fits = AT_MIN_MS <= stamp <= entry_ms + AT_AHEAD_MS
             if fits and partition_of(owner, partitions) == partition:
                 return Change(owner + PAIR_SEPARATOR + contact, op, stamp, entry_ms, b"")
-    return _read_slowly(entry_id, flat, partition, partitions)
+    return _read_slowly(entry_id, flat, partition, partitions, lane)

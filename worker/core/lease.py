@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from worker.core.lane import CLASSES
 
 
 @dataclass(slots=True)
@@ -17,16 +19,18 @@ class Lease:
         seq: number of settles of this partition so far, by which a repeated settle is recognized.
         until: when it ends at the latest, by this process' monotonic clock (seconds).
         waiting: entries in the log.
-        pending: pairs that were read and are not confirmed.
+        bulk_waiting: entries in the log of the bulk lane.
         late: pairs with a late mark.
         late_due_ms: when the next of them can be judged (Unix ms), 0 if there is none.
         dead: dead letters.
         dead_pairs: pairs with dead letters.
         late_until_ms: until when an earlier holder whose lease expired may still change pairs (Unix ms).
         late_to_ms: the newest entry time that this holder can have known (Unix ms).
-        position: id of the last entry that was settled.
-        replaced: 1 if the log was replaced by another, which is read from its start.
-        pending_cursor: where to continue the scan for pairs that wait.
+        position: id of the last entry of the log that was settled.
+        bulk_position: the same of the bulk lane's log.
+        replaced: 1 if a log was replaced by another, which is read from its start.
+        classes: pairs that were read and are not confirmed, by class.
+        cursors: where to continue the scan for pairs that wait, by class.
         late_cursor: where to continue the scan for late marks.
     """
 
@@ -35,8 +39,9 @@ class Lease:
     seq: int
     until: float
     position: bytes
+    bulk_position: bytes
     waiting: int
-    pending: int
+    bulk_waiting: int
     late: int
     late_due_ms: int
     dead: int
@@ -44,8 +49,23 @@ class Lease:
     late_until_ms: int
     late_to_ms: int
     replaced: int = 0
-    pending_cursor: int = 0
+    classes: list[int] = field(default_factory=lambda: [0] * CLASSES)
+    cursors: list[int] = field(default_factory=lambda: [0] * CLASSES)
     late_cursor: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Pairs that were read and are not confirmed."""
+        return sum(self.classes)
+
+    @property
+    def has_bulk(self) -> bool:
+        """Whether anything of the bulk lane waits."""
+        return bool(self.bulk_waiting or self.classes[2] or self.classes[3])
+
+    def share(self, entries: int) -> int:
+        """Entries to read of each log, if so many are read of the partition."""
+        return entries // 2 if self.waiting and self.bulk_waiting else entries
 
     def outlives(self, monotonic_seconds: float) -> bool:
         """Whether the lease still holds at that time (monotonic, seconds)."""
@@ -53,4 +73,4 @@ class Lease:
 
     def has_work(self, now_ms: int) -> bool:
         """Whether anything of the partition is left to do at this time (Unix ms)."""
-        return bool(self.waiting or self.pending or (self.late and self.late_due_ms <= now_ms))
+        return bool(self.waiting or self.bulk_waiting or self.pending or (self.late and self.late_due_ms <= now_ms))

@@ -16,14 +16,14 @@ class ReadRequest(NamedTuple):
     """How much to read of a leased partition.
 
     Attributes:
-        entries: most entries of its log.
-        pairs: most pairs that wait; 0 reads none.
+        entries: most entries of each of its logs.
+        pairs: pairs that wait to read at least, by class; 0 reads none of a class.
         marks: most late marks that are due; 0 reads none.
         now_ms: the time by which marks are due (Unix ms, Redis' clock).
     """
 
     entries: int
-    pairs: int
+    pairs: Sequence[int]
     marks: int
     now_ms: int
 
@@ -35,12 +35,16 @@ class ReadResult(NamedTuple):
         entries: of its log, from the settled position on.
         has_old_ledger: whether it has an older ledger beside the current one.
         pending: states of pairs that wait, as stored.
+        classes: the class in which each of these pairs waits.
+        bulk: entries of the bulk lane's log, from the settled position on.
         marks: late marks that are due, as stored and as decoded.
     """
 
     entries: RawEntries
     has_old_ledger: bool
     pending: Mapping[bytes, bytes]
+    classes: Mapping[bytes, int]
+    bulk: RawEntries
     marks: Mapping[bytes, tuple[bytes, Mark]]
 
 
@@ -50,11 +54,13 @@ class Recalled(NamedTuple):
     Attributes:
         ledger: what was confirmed of them.
         pending: states that wait, of pairs whose state was not read before.
+        classes: the class in which each of these pairs waits.
         marks: late marks, of pairs whose mark was not read before.
         dead_pairs: what is kept beside their dead letters.
     """
 
     ledger: Mapping[bytes, bytes]
     pending: Mapping[bytes, bytes]
+    classes: Mapping[bytes, int]
     marks: Mapping[bytes, bytes]
     dead_pairs: Mapping[bytes, bytes]

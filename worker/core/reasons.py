@@ -9,6 +9,7 @@ Reason = Literal[
     "missing_owner",
     "missing_contact",
     "missing_op",
+    "missing_at",
     "bad_owner",
     "bad_contact",
     "bad_op",

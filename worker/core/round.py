@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from worker.core.backlog import ABSORB_READ
+from worker.core.lane import BULK, CLASSES, LIVE, bulk_share
 from worker.core.read import ReadRequest
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
     from worker.core.slice import PartitionSlice
+
+
+SLOW_MS: Final = 20
+"""If the fleet may send no sooner than this, there is time to read whole logs: a delete deep in one is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +52,59 @@ class Round:
         """The same, but exact or up to a look earlier."""
         return self.gate.now_ms + int((monotonic - self.answered) * 1000)
 
+    @property
+    def bulk_share(self) -> int:
+        """Records of the request that are left to bulk while both lanes wait."""
+        return bulk_share(self.limit, self.gate.now_ms)
+
     def absorbs(self, lease: Lease) -> bool:
-        """Whether the whole log is read into pending, so that a retry is built from the newest state of its pairs."""
+        """Whether the whole logs are read into pending.
+
+        So a retry is built from the newest state of its pairs, and what goes next is known of all that waits.
+        """
+        return self._reads_first(lease) or (
+            self.next_ms >= SLOW_MS and max(lease.waiting, lease.bulk_waiting) > self.limit
+        )
+
+    def _reads_first(self, lease: Lease) -> bool:
+        """Whether nothing is sent before the logs were read to their ends."""
         return self.gate.state != "ok" or self.gate.closed or lease.pending > self.limit
 
-    def request_for(self, lease: Lease, reach: float) -> ReadRequest:
-        """How much to read of one of its partitions.
+    def requests(self, reach: float) -> list[ReadRequest]:
+        """How much to read of each of its partitions.
 
         Args:
-            lease: the partition's.
-            reach: entries to read from its log, in batches.
+            reach: entries to read from each log, in batches.
         """
         sends = not self.gate.closed
-        return ReadRequest(
-            entries=ABSORB_READ if self.absorbs(lease) else int(self.limit * reach),
-            pairs=self.limit if lease.pending and sends else 0,
-            marks=self.limit if lease.late and lease.late_due_ms <= self.gate.now_ms and sends else 0,
-            now_ms=self.gate.now_ms,
-        )
+        pairs = self._pairs() if sends else [[0] * CLASSES for _ in self.leases]
+        return [
+            ReadRequest(
+                entries=lease.share(ABSORB_READ) if self.absorbs(lease) else int(self.limit * reach),
+                pairs=some,
+                marks=self.limit if lease.late and lease.late_due_ms <= self.gate.now_ms and sends else 0,
+                now_ms=self.gate.now_ms,
+            )
+            for lease, some in zip(self.leases, pairs, strict=True)
+        ]
+
+    def _pairs(self) -> list[list[int]]:
+        """As many waiting pairs as fill the request, class by class through all partitions."""
+        wanted = [[0] * CLASSES for _ in self.leases]
+        room = self.limit
+        for each in (*LIVE, *BULK):
+            if each == BULK[0]:
+                room = max(room, self.bulk_share)
+            for lease, some in zip(self.leases, wanted, strict=True):
+                some[each] = min(lease.classes[each], room)
+                room -= some[each]
+        return wanted
 
     def records_max(self, slices: Sequence[PartitionSlice]) -> int:
         """Most records to send: none while the gate is closed, or while part of a log to be absorbed is unread."""
         unread = any(
-            self.absorbs(lease) and lease.waiting > part.log.entries
+            self._reads_first(lease)
+            and (lease.waiting > part.log.entries or lease.bulk_waiting > part.log.bulk_entries)
             for lease, part in zip(self.leases, slices, strict=True)
         )
         return 0 if self.gate.closed or unread else self.limit

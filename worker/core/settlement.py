@@ -15,11 +15,13 @@ import orjson
 from worker.core.codec import encode_remembered, encode_state
 from worker.core.counters import count_time, count_times, dead_counter
 from worker.core.entry import Malformed, entry_time_ms, split_pair
+from worker.core.lane import CLASSES, class_of
 from worker.core.pair import confirm
 from worker.core.reasons import REFUSED
 
 if TYPE_CHECKING:
-    from worker.core.pair import Side, Verdict
+    from producers.contract.change import Lane, Op
+    from worker.core.pair import PairState, Side, Verdict
     from worker.core.slice import PartitionSlice
 
 _NUMBER_DIGITS: Final = 20  # leading zeros are valid; more digits than this are not a time
@@ -44,25 +46,37 @@ class Settlement:
 
     Attributes:
         position: id of the last entry settled, empty if it stays.
+        bulk_position: the same of the bulk lane's log.
         ledger: pair, what was confirmed.
-        keep: pair, state that waits.
-        drop: pair that waits no more.
+        keep: pair, state that waits; for each class.
+        drop: pair that waits no more; for each class.
         clear: pair, late mark that is over.
         letters: pair or nothing, what was confirmed or nothing, letter.
         know: pair with dead letters, what was confirmed.
-        late: pair, until when an upsert, until when a delete may still act; written before everything else.
+        late: pair, until when an upsert, until when a delete may still result; written before everything else.
         totals: by how much each counter moves.
     """
 
     position: bytes = b""
+    bulk_position: bytes = b""
     ledger: list[bytes] = field(default_factory=list)
-    keep: list[bytes] = field(default_factory=list)
-    drop: list[bytes] = field(default_factory=list)
+    keep: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(CLASSES)])
+    drop: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(CLASSES)])
     clear: list[bytes] = field(default_factory=list)
     letters: list[bytes] = field(default_factory=list)
     know: list[bytes] = field(default_factory=list)
     late: list[bytes | int] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any pair is to wait on."""
+        return any(self.keep)
+
+    @property
+    def drops(self) -> int:
+        """How many pairs wait no more."""
+        return sum(map(len, self.drop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ def settlement(
     part: PartitionSlice, chosen: frozenset[bytes], repairs: frozenset[bytes], result: BatchResult
 ) -> Settlement:
     """Computes the writes for one partition: the chosen pairs by their fate, the others as still waiting."""
-    into = Settlement(position=part.log.position)
+    into = Settlement(position=part.log.position, bulk_position=part.log.bulk_position)
     if result.fate == "confirmed":
         _confirm_fast_path(into, part, result.now_ms)
     else:
@@ -114,9 +128,9 @@ def settlement(
         into.letters += (b"", b"", _malformed_letter(entry, result.now_ms))
         into.totals[dead_counter(entry.reason)] += 1
     waited = sum(state.live for state in part.pending.values())
-    into.totals["events"] += part.log.entries
+    into.totals["events"] += part.log.read
     into.totals["dead_lettered"] += len(part.log.malformed)
-    into.totals["coalesced"] += part.log.entries - len(part.log.malformed) + waited - joined
+    into.totals["coalesced"] += part.log.read - len(part.log.malformed) + waited - joined
     _settle_marks(into, part, repairs, result)
     return into
 
@@ -131,9 +145,9 @@ def _leave(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict
     """Ends the wait of a pair, except for what its verdict leaves for a later request."""
     if reached is not None and reached.rest is not None:
         # The rest is not suspect: the rejected record was the one that has just ended.
-        into.keep += (pair, encode_state(reached.rest._replace(suspect=0)))
+        _wait(into, part, pair, reached.rest._replace(suspect=0), "upsert")
     elif pair in part.pending:
-        into.drop.append(pair)
+        into.drop[part.classes[pair]].append(pair)
 
 
 def _keep(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, suspect: int) -> None:
@@ -142,8 +156,16 @@ def _keep(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict,
         return
     if suspect:
         state = state._replace(suspect=suspect)
-    if part.pending.get(pair) != state:
-        into.keep += (pair, encode_state(state))
+    _wait(into, part, pair, state, reached.op)
+
+
+def _wait(into: Settlement, part: PartitionSlice, pair: bytes, state: PairState, op: Op | None) -> None:
+    """The pair waits with this state for a record of this op, in that record's class and no other."""
+    now, before = class_of(op or "upsert", bulk=part.is_bulk(pair)), part.classes.get(pair)
+    if now != before or part.pending.get(pair) != state:
+        into.keep[now] += (pair, encode_state(state))
+    if before is not None and now != before:
+        into.drop[before].append(pair)
 
 
 def _confirm_fast_path(into: Settlement, part: PartitionSlice, now_ms: int) -> None:
@@ -181,7 +203,11 @@ def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdi
 
 def _dead_letter(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:
     known = part.remembered(pair)
-    into.letters += (pair, encode_remembered(known) if known else b"", _refused_letter(pair, reached, result))
+    into.letters += (
+        pair,
+        encode_remembered(known) if known else b"",
+        _refused_letter(pair, reached, result, "bulk" if part.is_bulk(pair) else "live"),
+    )
     into.totals["dead_lettered"] += 1
     into.totals[dead_counter(REFUSED)] += 1
     into.totals["superseded"] += reached.superseded
@@ -218,6 +244,7 @@ def _malformed_letter(entry: Malformed, now_ms: int) -> bytes:
             "code": None,
             "field": None,
             "message": None,
+            "lane": entry.lane,
             "since": now_ms,
             "entry": entry.entry_id.decode(),
             "entry_ms": entry_time_ms(entry.entry_id),
@@ -231,7 +258,7 @@ def _side(reached: Verdict) -> Side | None:
     return None if state is None else state.delete if reached.op == "delete" else state.upsert
 
 
-def _refused_letter(pair: bytes, reached: Verdict, result: BatchResult) -> bytes:
+def _refused_letter(pair: bytes, reached: Verdict, result: BatchResult, lane: Lane) -> bytes:
     side = _side(reached)
     owner, contact = split_pair(pair)
     refusal = result.refusal or Refusal("", "", "")
@@ -247,6 +274,7 @@ def _refused_letter(pair: bytes, reached: Verdict, result: BatchResult) -> bytes
             "code": refusal.code or None,
             "field": refusal.field or None,
             "message": refusal.message or None,
+            "lane": lane,
             "since": result.now_ms,
             "entry": None,
             "entry_ms": (side.entry_ms or side.first_ms) if side else None,

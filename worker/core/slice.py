@@ -12,12 +12,13 @@ from worker.core.backlog import ABSORB_READ
 from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
 from worker.core.entry import Malformed, fields_of, is_id, read_entry
 from worker.core.fast_path import FastPathPairs, Said, join_said
+from worker.core.lane import BULK, LIVE
 from worker.core.pair import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from producers.contract.change import Op
+    from producers.contract.change import Lane, Op
     from worker.core.codec import DeadPair, Mark
     from worker.core.lease import Lease
     from worker.core.read import RawEntries, ReadResult, Recalled
@@ -35,6 +36,9 @@ class LogPrefix:
         malformed: the entries that break a rule.
         more: whether more entries were read than fit.
         fast_path: the pairs with a single op.
+        bulk_position: id of the last entry of the bulk lane's log, empty if there is none.
+        bulk_entries: how many entries of that log it has, malformed ones included.
+        bulk: the pairs of which only that log says something.
     """
 
     position: bytes
@@ -43,15 +47,39 @@ class LogPrefix:
     malformed: list[Malformed]
     more: bool
     fast_path: FastPathPairs = field(default_factory=FastPathPairs)
+    bulk_position: bytes = b""
+    bulk_entries: int = 0
+    bulk: set[bytes] = field(default_factory=set)
 
     @property
     def pairs(self) -> int:
         """Number of pairs in it."""
         return len(self.states) + len(self.fast_path)
 
+    @property
+    def read(self) -> int:
+        """How many entries it has of both logs."""
+        return self.entries + self.bulk_entries
 
-def coalesce_prefix(  # noqa: C901, PLR0912, PLR0915 - one loop: a call for each entry would cost more than its work
-    raw: RawEntries, partition: int, partitions: int, room: int, *, fast: bool = False
+    def take(self, bulk: LogPrefix) -> None:
+        """Takes a prefix of the bulk lane's log in: joining is a maximum, so the lanes' order cannot matter."""
+        ours = {*self.states, *self.fast_path}
+        theirs = {*bulk.states, *bulk.fast_path}
+        for pair in ours & theirs:
+            state = self.states.get(pair) or self.fast_path.take_out(pair)
+            other = bulk.states.pop(pair, None) or bulk.fast_path.take_out(pair)
+            self.states[pair] = join(state, other)
+        self.states.update(bulk.states)
+        self.fast_path.upserts.update(bulk.fast_path.upserts)
+        self.fast_path.deletes.update(bulk.fast_path.deletes)
+        self.malformed += bulk.malformed
+        self.more |= bulk.more
+        self.bulk_position, self.bulk_entries = bulk.position, bulk.entries
+        self.bulk = theirs - ours
+
+
+def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call for each entry costs more than it does
+    raw: RawEntries, partition: int, partitions: int, room: int, *, fast: bool = False, lane: Lane = "live"
 ) -> LogPrefix:
     """Coalesces entries from the first on, up to `room` distinct pairs: only a whole prefix can be settled.
 
@@ -64,6 +92,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0915 - one loop: a call for each
         partitions: number of partitions.
         room: most distinct pairs.
         fast: put pairs with a single op on the fast path; otherwise every pair gets a state.
+        lane: the lane of the log; in the bulk lane an entry without `at` is malformed.
     """
     states: dict[bytes, PairState] = {}
     fast_path = FastPathPairs()
@@ -85,7 +114,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0915 - one loop: a call for each
         # Times of 13 digits compare as their digits do; an entry's id begins with 13, too, and then a hyphen.
         if entry_id[13:14] == b"-":
             if stamp is None:
-                at, unstamped, timed = b"", entry_id[:13], True
+                at, unstamped, timed = b"", entry_id[:13], lane == "live"
             else:
                 at = stamp
                 timed = (len(at) == 13 and at.isdigit() and at >= b"1") and (
@@ -119,7 +148,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0915 - one loop: a call for each
             else:
                 break
         else:
-            change = read_entry(entry_id, flat, partition, partitions)
+            change = read_entry(entry_id, flat, partition, partitions, lane)
             if isinstance(change, Malformed):
                 malformed.append(change)
             else:
@@ -151,6 +180,7 @@ class PartitionSlice:
         partition: its number.
         log: the prefix of its log that was read.
         pending: states that waited before: candidates for this batch, and those of pairs in the prefix.
+        classes: the class in which each of these pairs waits.
         ledger: what was confirmed of its pairs, as stored: few of them are ever decoded.
         dead_pairs: those of its pairs that have dead letters.
         marks: late marks of its pairs, as stored and as decoded.
@@ -164,6 +194,7 @@ class PartitionSlice:
     partition: int
     log: LogPrefix
     pending: dict[bytes, PairState] = field(default_factory=dict)
+    classes: dict[bytes, int] = field(default_factory=dict)
     ledger: dict[bytes, bytes] = field(default_factory=dict)
     dead_pairs: dict[bytes, DeadPair] = field(default_factory=dict)
     marks: dict[bytes, tuple[bytes, Mark]] = field(default_factory=dict)
@@ -184,6 +215,12 @@ class PartitionSlice:
         dead, stored = self.dead_pairs.get(pair), self.ledger.get(pair)
         known = None if stored is None else decode_remembered(stored)
         return known if dead is None else join_remembered(known, dead.confirmed)
+
+    def is_bulk(self, pair: bytes) -> bool:
+        """Whether nothing of a pair came live; a live change takes along what waits of its pair in bulk."""
+        if self.classes.get(pair, BULK[0]) < BULK[0]:
+            return False
+        return pair in self.log.bulk or pair not in self.log.states
 
     def judge(self, readd: Readd, now_ms: int) -> None:
         """Decides the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
@@ -228,13 +265,24 @@ def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple
     Returns:
         The prefix of each log, and how many more pairs the request has room for.
     """
-    room = this.limit - sum(len(read.pending) + len(read.marks) for read in reads)
+    live = sum(each in LIVE for read in reads for each in read.classes.values())
+    bulk = sum(len(read.pending) for read in reads) - live
+    room = this.limit - live - sum(len(read.marks) for read in reads)
+    share = this.bulk_share if any(lease.has_bulk for lease in this.leases) else 0
     prefixes = []
     for lease, read in zip(this.leases, reads, strict=True):
         absorbs = this.absorbs(lease)
-        most = ABSORB_READ if absorbs else max(0, room)
+        most = ABSORB_READ if absorbs else max(0, room - share)
         prefixes.append(coalesce_prefix(read.entries, lease.partition, partitions, most, fast=True))
         room -= 0 if absorbs else prefixes[-1].pairs
+    room -= bulk
+    for lease, read, prefix in zip(this.leases, reads, prefixes, strict=True):
+        if read.bulk:
+            absorbs = this.absorbs(lease)
+            most = ABSORB_READ if absorbs else max(0, room)
+            beside = coalesce_prefix(read.bulk, lease.partition, partitions, most, fast=True, lane="bulk")
+            room -= 0 if absorbs else beside.pairs
+            prefix.take(beside)
     return prefixes, room
 
 
@@ -246,11 +294,13 @@ def pairs_of(prefix: LogPrefix, read: ReadResult) -> list[bytes]:
 def assemble(lease: Lease, prefix: LogPrefix, read: ReadResult, recalled: Recalled) -> PartitionSlice:
     """All that is known of one partition's pairs, decoded."""
     pending = {**read.pending, **recalled.pending}
+    classes = {**read.classes, **recalled.classes}
     marks = {pair: (value, decode_mark(value)) for pair, value in recalled.marks.items()}
     return PartitionSlice(
         lease.partition,
         prefix,
         pending={pair: decode_state(value) for pair, value in pending.items()},
+        classes=classes,
         ledger={**recalled.ledger},
         dead_pairs={pair: decode_dead_pair(value) for pair, value in recalled.dead_pairs.items()},
         marks={**read.marks, **marks},

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from worker.core.backlog import choose
 from worker.core.flow import Left
 from worker.core.linger import Linger
 from worker.core.round import Round
@@ -29,7 +30,7 @@ SCAN_SECONDS: Final = 0.25
 """How long a run takes partitions from one scan, while it names due ones that the run did not try. With many partitions
 a scan before each batch would cost more than the batch."""
 
-STAY_SECONDS: Final = 1.0
+STAY_SECONDS: Final = 0.25
 """Longest time that a flush keeps the same partitions while others may be due."""
 
 _REACH_MAX: Final = 10.0  # if few pairs change often, this many batches' worth of entries are read at once
@@ -51,11 +52,9 @@ class Choice:
 
     def take(self, room: int) -> list[int]:
         """Takes partitions, due ones first, until what waits in them fills the room."""
-        taken: list[int] = []
-        while room > 0 and (self.due or self.company):
-            each = (self.due or self.company).popleft()
-            taken.append(each.partition)
-            room -= each.entries + each.pending
+        taken = choose([*self.due, *self.company], room)
+        self.due = deque(each for each in self.due if each.partition not in taken)
+        self.company = deque(each for each in self.company if each.partition not in taken)
         return taken
 
 
@@ -85,7 +84,8 @@ class FlushRun:
             room: how many more pairs the batch had room for.
         """
         if room > 0 and any(
-            lease.waiting > log.entries and not log.more for lease, log in zip(self.leases, prefixes, strict=True)
+            lease.waiting + lease.bulk_waiting > log.read and not log.more
+            for lease, log in zip(self.leases, prefixes, strict=True)
         ):
             self.reach = min(_REACH_MAX, self.reach * 2)
         elif any(log.more for log in prefixes):
@@ -148,7 +148,9 @@ class Claims:
         answered = self._monotonic()
         waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
-        if waits or answered >= run.ends:
+        # What waits already may not be what goes next: only unread logs and live deletes are worth staying for.
+        stays = any(lease.waiting or lease.bulk_waiting or lease.classes[0] for lease in run.leases)
+        if waits or answered >= run.ends or not stays:
             self.release(run.leases)
             run.leases = []
         if not run.leases:
@@ -175,7 +177,7 @@ class Claims:
         self._partitions.release(leases)
 
     def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int) -> None:
-        filled = sum(lease.waiting + lease.pending for lease in run.leases)
+        filled = sum(lease.waiting + lease.bulk_waiting + lease.pending for lease in run.leases)
         if filled < limit and not (run.leases and gate.closed):
             held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
             kept = self._kept(run, gate)
@@ -186,9 +188,14 @@ class Claims:
                 run.leases += self._try(run, run.choice, limit - filled, held)
 
     def _kept(self, run: FlushRun, gate: GateSnapshot) -> Choice | None:
-        """The choice of an earlier scan, if it still serves: a closed gate has other partitions due."""
+        """The choice of an earlier scan, if it still serves: a closed gate has other partitions due.
+
+        While a rate binds there is time to scan, and a delete that was read since goes first.
+        """
         kept = run.choice
-        serves = kept is not None and kept.due and self._monotonic() < kept.ends and not gate.closed
+        serves = (
+            kept is not None and kept.due and self._monotonic() < kept.ends and not gate.closed and gate.rate is None
+        )
         return kept if serves else None
 
     def _try(self, run: FlushRun, choice: Choice, room: int, held: set[int]) -> list[Lease]:

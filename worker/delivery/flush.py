@@ -84,14 +84,16 @@ class Flusher:
 
     def _read(self, run: FlushRun, this: Round) -> list[ReadResult]:
         """Reads the logs, and of what waits already as much as fits into the batch."""
-        return self._partitions.read(this.leases, [this.request_for(lease, run.reach) for lease in this.leases])
+        return self._partitions.read(this.leases, this.requests(run.reach))
 
     def _coalesce(self, run: FlushRun, this: Round, reads: Sequence[ReadResult]) -> list[PartitionSlice]:
         """Joins what was read, pair by pair, with what is stored about each pair, and reaches the verdicts."""
         prefixes, room = coalesce(this, reads, self._partitions.namespace.partitions)
         run.learn(prefixes, room)
         if self._tracing is not None:
-            self._tracing.read((read.entries, prefix.entries) for read, prefix in zip(reads, prefixes, strict=True))
+            both = list(zip(reads, prefixes, strict=True))
+            lanes = [(read.entries, prefix.entries) for read, prefix in both]
+            self._tracing.read(lanes + [(read.bulk, prefix.bulk_entries) for read, prefix in both])
         pairs = [pairs_of(prefix, read) for prefix, read in zip(prefixes, reads, strict=True)]
         recalled = self._partitions.recall(this.leases, reads, pairs)
         slices = [assemble(*each) for each in zip(this.leases, prefixes, reads, recalled, strict=True)]
@@ -102,4 +104,4 @@ class Flusher:
     @staticmethod
     def _fill(this: Round, slices: Sequence[PartitionSlice]) -> Batch:
         """Chooses the records of the request."""
-        return fill(slices, this.records_max(slices), doubtful=this.gate.doubtful)
+        return fill(slices, this.records_max(slices), doubtful=this.gate.doubtful, bulk_share=this.bulk_share)

@@ -106,7 +106,7 @@ class Settler:
         fields: dict[str, Any] = {
             "records": sent.batch.records,
             "partitions": len(slices),
-            "entries": sum(part.log.entries for part in slices),
+            "entries": sum(part.log.read for part in slices),
             "repairs": sum(each.totals["repairs"] for each in settlements),
         }
         match sent.outcome:
@@ -182,6 +182,6 @@ def _postpone(slices: Sequence[PartitionSlice], sent: Sent, until_ms: int) -> li
 
 
 def _has_more(lease: Lease, part: PartitionSlice, each: Settlement, *, closed: bool) -> bool:
-    if lease.waiting > part.log.entries:
+    if lease.waiting > part.log.entries or lease.bulk_waiting > part.log.bulk_entries:
         return True
-    return not closed and bool(each.keep or lease.pending > len(each.drop))
+    return not closed and bool(each.keeps or lease.pending > each.drops)

@@ -180,7 +180,7 @@ class Ticker:
                 next_ms = min(next_ms, due_ms, survey.now_ms + 2000 * PACE_SECONDS)
             else:
                 due += 1
-                records += each.entries + each.pending
+                records += each.records
         return min(due, math.ceil(records / batch_size) or due, HINTS_MAX), next_ms
 
     def _leave_hints(self, wanted: int) -> None:

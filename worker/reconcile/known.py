@@ -10,6 +10,8 @@ from worker.store.client import command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import redis
+
     from worker.store.namespace import Namespace
 
 
@@ -48,14 +50,20 @@ def waiting_pairs(namespace: Namespace) -> Iterator[bytes]:
     """
     client, keys, partitions = namespace
     for p in range(partitions):
-        first = b"-"
-        while page := command(client, "XRANGE", keys.events(p), first, "+", "COUNT", _PAGE):
-            for _, flat in page:
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                pair = pair_of(fields.get(b"owner", b""), fields.get(b"contact", b""))
-                if b"\n" not in pair:  # an id with a line end is invalid, so this is not a pair
-                    yield pair
-            first = b"(" + page[-1][0]
-        # The log first: a change that a worker reads meanwhile is then seen twice, but never missed.
-        found: Any = client.hscan_iter(keys.pending(p), count=_PAGE)
-        yield from (pair for pair, _ in found)
+        # The logs first: a change that a worker reads meanwhile is then seen twice, but never missed.
+        for log in (keys.events(p), keys.bulk(p)):
+            yield from _pairs_in(client, log)
+        for key in keys.pending_classes(p):
+            found: Any = client.hscan_iter(key, count=_PAGE)
+            yield from (pair for pair, _ in found)
+
+
+def _pairs_in(client: redis.Redis, log: str) -> Iterator[bytes]:
+    first = b"-"
+    while page := command(client, "XRANGE", log, first, "+", "COUNT", _PAGE):
+        for _, flat in page:
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            pair = pair_of(fields.get(b"owner", b""), fields.get(b"contact", b""))
+            if b"\n" not in pair:  # an id with a line end is invalid, so this is not a pair
+                yield pair
+        first = b"(" + page[-1][0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
 from worker.core.backlog import PartitionBacklog, Survey
+from worker.core.lane import CLASSES
 from worker.store.client import command, round_trip
 from worker.store.delete_scan import decode_deletes
 from worker.store.replies import all_checked, is_wrong_type, time_ms
@@ -23,7 +25,8 @@ class BacklogScanner:
     def __init__(self, namespace: Namespace) -> None:
         self._client, self._keys = namespace.client, namespace.keys
         self._all = range(namespace.partitions)
-        self._kept = [key for p in self._all for key in (self._keys.pending(p), self._keys.late(p))]
+        self._classes = [[self._keys.pending_classes(p)[each] for p in self._all] for each in range(CLASSES)]
+        self._late = [self._keys.late(p) for p in self._all]
         self._wrong_type: list[int] = []
         self._inbox: list[str] = []
         self._inbox_holds = False
@@ -40,47 +43,57 @@ class BacklogScanner:
         """
         self._inbox, self._inbox_holds = [self._keys.inbox] if block_ms else [], False
         heads = self._heads(block_ms)
-        if not heads and not self._client.exists(*self._kept):
+        if not heads and not self._client.exists(*self._late, *chain.from_iterable(self._classes)):
             return Survey(0, [], list(self._wrong_type), self._inbox_holds)
         replies = round_trip(
             self._client,
             [
                 ("TIME",),
                 ("MGET", *(self._keys.lease(p) for p in self._all)),
-                ("EXISTS", *(self._keys.pending(p) for p in self._all)),
-                ("EXISTS", *(self._keys.late(p) for p in self._all)),
+                ("EXISTS", *self._late),
+                *(("EXISTS", *keys) for keys in self._classes),
                 ("GET", self._keys.deletes),
             ],
         )
         deletes = replies.pop()
-        time, leases, pending, late = all_checked(replies)
+        time, leases, late, *classes = all_checked(replies)
         found = {p: PartitionBacklog(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
-        self._measure(found, heads, pending=bool(pending), late=bool(late))
+        self._measure(found, heads, [each for each, kept in enumerate(classes) if kept], late=bool(late))
         for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
-            if p in heads and delete_ms >= heads[p]:  # a delete older than the log's oldest entry was settled
+            # What is older than the log's oldest entry was settled.
+            if p in found and delete_ms >= found[p].oldest_ms > 0:
                 found[p].delete_ms = delete_ms
-        waiting = [each for each in found.values() if each.oldest_ms or each.pending or each.late_due_ms]
+        waiting = [
+            each for each in found.values() if each.oldest_ms or each.has_bulk or each.pending or each.late_due_ms
+        ]
         now_ms = time_ms(time)
-        for each in waiting:
-            if each.oldest_ms > now_ms:  # the clock went back: how long it has waited is unknown
-                each.oldest_ms = 1
+        for each in waiting:  # how long an entry of the future has waited is not known: not until the clock is there
+            each.oldest_ms = 1 if each.oldest_ms > now_ms else each.oldest_ms
+            each.bulk_ms = 1 if each.bulk_ms > now_ms else each.bulk_ms
         return Survey(now_ms, waiting, list(self._wrong_type), self._inbox_holds)
 
-    def _measure(self, found: dict[int, PartitionBacklog], heads: dict[int, int], *, pending: bool, late: bool) -> None:
-        commands = [each for p in heads for each in (("XLEN", self._keys.events(p)), ("HLEN", self._keys.dead(p)))]
-        commands += [("HLEN", self._keys.pending(p)) for p in self._all if pending]
+    def _measure(
+        self, found: dict[int, PartitionBacklog], heads: dict[str, int], classes: Sequence[int], *, late: bool
+    ) -> None:
+        logs = [p for p in self._all if self._keys.events(p) in heads or self._keys.bulk(p) in heads]
+        sizes = ((self._keys.events(p), self._keys.bulk(p), self._keys.dead(p)) for p in logs)
+        commands = [each for live, bulk, dead in sizes for each in (("XLEN", live), ("XLEN", bulk), ("HLEN", dead))]
+        commands += [("HLEN", key) for each in classes for key in self._classes[each]]
         late_due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
-        replies = iter(round_trip(self._client, [*commands, *late_due]))  # an error for each key of the wrong type
-        for p, oldest_ms in heads.items():
-            found[p].oldest_ms, found[p].entries = oldest_ms, _number(next(replies))
+        replies = iter(round_trip(self._client, [*commands, *late_due]))  # where a key is strange, an error among them
+        for p in logs:
+            live, bulk = heads.get(self._keys.events(p), 0), heads.get(self._keys.bulk(p), 0)
+            found[p].oldest_ms, found[p].entries = live, _number(next(replies))
+            found[p].bulk_ms, found[p].bulk_entries = bulk, _number(next(replies))
             found[p].dead = _number(next(replies))
-        for p in self._all if pending else ():
-            found[p].pending = _number(next(replies))
+        for each in classes:
+            for p in self._all:
+                found[p].classes[each] = _number(next(replies))
         for p in self._all if late else ():
             found[p].late_due_ms = _number(next(replies))
 
-    def _heads(self, block_ms: int) -> dict[int, int]:
-        """The time of the oldest entry of each log that has one: settled entries are gone, so the first one waits."""
+    def _heads(self, block_ms: int) -> dict[str, int]:
+        """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
         if self._wrong_type:
             self._find_wrong_type()  # it may be a log again
         logs = [p for p in self._all if p not in self._wrong_type]
@@ -93,27 +106,28 @@ class BacklogScanner:
         self._find_wrong_type()
         return self._read_heads([p for p in self._all if p not in self._wrong_type], 0)
 
-    def _read_heads(self, logs: Sequence[int], block_ms: int) -> dict[int, int]:
-        names = [*(self._keys.events(p) for p in logs), *self._inbox]
+    def _read_heads(self, logs: Sequence[int], block_ms: int) -> dict[str, int]:
+        names = [*(key for p in logs for key in (self._keys.events(p), self._keys.bulk(p))), *self._inbox]
         if not names:
             return {}
         block: list[Any] = ["BLOCK", block_ms] if block_ms else []
         reply = command(self._client, "XREAD", "COUNT", 1, *block, "STREAMS", *names, *(["0-0"] * len(names)))
         heads = {name.decode(): int(entries[0][0].partition(b"-")[0]) for name, entries in reply or ()}
         self._inbox_holds = heads.pop(self._keys.inbox, None) is not None
-        by_name = dict(zip(names, logs, strict=False))
-        return {by_name[name]: oldest_ms for name, oldest_ms in heads.items()}
+        return heads
 
     def _find_wrong_type(self) -> None:
         pipe = self._client.pipeline(transaction=False)
-        for p in self._all:
-            pipe.type(self._keys.events(p))
+        for key_of in (self._keys.events, self._keys.bulk):
+            for p in self._all:
+                pipe.type(key_of(p))
         for name in self._inbox:
             pipe.type(name)
         found = pipe.execute()
-        self._inbox = [self._keys.inbox] if found[len(self._all) :] == [b"stream"] else []
-        kinds = zip(self._all, found, strict=False)
-        self._wrong_type = [p for p, kind in kinds if kind not in {b"stream", b"none"}]
+        self._inbox = [self._keys.inbox] if found[2 * len(self._all) :] == [b"stream"] else []
+        fits = {b"stream", b"none"}
+        count = len(self._all)
+        self._wrong_type = [p for p in self._all if not {found[p], found[count + p]} <= fits]
 
 
 def _number(reply: Any) -> int:

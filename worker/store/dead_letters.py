@@ -163,8 +163,9 @@ class DeadLetters:
 
     def _redrive_call(self, letter: DeadLetter, change: RedrivableChange, ledger_ms: int) -> scripts.Call:
         k, p = self._keys, self._home(change)
-        keys = [k.dead(p), k.dead_pairs(p), k.events(p), k.ledger_new(p), k.ledger_old(p), k.partition(p)]
-        # While a pair has refused letters, all that is confirmed of it is kept beside them; others rely on the ledger.
+        log = k.bulk(p) if letter.lane == "bulk" else k.events(p)
+        keys = [k.dead(p), k.dead_pairs(p), log, k.ledger_new(p), k.ledger_old(p), k.partition(p)]
+        # While a pair has refused letters all that is confirmed of it is kept; for the others the ledger must do.
         reach_ms = 0 if letter.reason == REFUSED else letter.entry_ms or 0
         letter_id = letter.id if p == letter.partition else ""
         fields: list[Any] = ["owner", change.owner, "contact", change.contact, "op", change.op, "at", change.at]

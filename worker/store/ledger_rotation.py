@@ -41,8 +41,8 @@ class LedgerRotation:
             scripts.Call(
                 scripts.ROTATE,
                 [
-                    *(keys.lease(p), keys.partition(p), keys.events(p), keys.pending(p), keys.late(p)),
-                    *(keys.ledger_new(p), keys.ledger_old(p), keys.totals(p)),
+                    *(keys.lease(p), keys.partition(p), keys.events(p), keys.bulk(p), keys.late(p)),
+                    *(keys.ledger_new(p), keys.ledger_old(p), *keys.pending_classes(p), keys.totals(p)),
                 ],
                 [int(ledger_seconds * 1000)],
             )

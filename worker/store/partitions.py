@@ -13,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.core.codec import decode_mark
 from worker.core.dead_letter import DEAD_CAP
+from worker.core.lane import CLASSES
 from worker.core.lease import Lease
 from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
@@ -77,8 +78,10 @@ class Partitions:
         for partition, reply in zip(partitions, scripts.run(self._client, calls), strict=True):
             if reply is None or is_wrong_type(reply):
                 continue
-            token, _now, seq, position, *rest, trimmed[partition] = checked(reply)
-            leases.append(lease := Lease(partition, token, int(seq), until, position, *rest))
+            token, _now, seq, *rest, trimmed[partition] = checked(reply)
+            lease = Lease(partition, token, int(seq), until, *rest[:-CLASSES])
+            lease.classes = list(rest[-CLASSES:])
+            leases.append(lease)
             if lease.replaced:
                 _LOG.error("log_replaced", partition=partition, reads="from the start of the log that is there")
         log_trimmed(trimmed)
@@ -86,8 +89,17 @@ class Partitions:
 
     def _keys_for_claim(self, p: int) -> list[str]:
         k = self._keys
-        counted = [k.pending(p), k.late(p), k.dead(p), k.dead_pairs(p)]
-        return [k.lease(p), k.partition(p), k.events(p), *counted, k.ledger_new(p), k.ledger_old(p), k.totals(p)]
+        counted = [k.late(p), k.dead(p), k.dead_pairs(p), *k.pending_classes(p)]
+        return [
+            k.lease(p),
+            k.partition(p),
+            k.events(p),
+            k.bulk(p),
+            *counted,
+            k.ledger_new(p),
+            k.ledger_old(p),
+            k.totals(p),
+        ]
 
     def read(self, leases: Sequence[Lease], requests: Sequence[ReadRequest]) -> list[ReadResult]:
         """Reads as much of each leased partition as requested, in one round trip.
@@ -100,8 +112,12 @@ class Partitions:
             p = lease.partition
             commands.append(("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", request.entries))
             commands.append(("EXISTS", self._keys.ledger_old(p)))
-            if request.pairs:
-                commands.append(("HSCAN", self._keys.pending(p), lease.pending_cursor, "COUNT", request.pairs))
+            if lease.bulk_waiting:
+                commands.append(
+                    ("XRANGE", self._keys.bulk(p), b"(" + lease.bulk_position, "+", "COUNT", request.entries)
+                )
+            for each, key in self._classes(lease, request):
+                commands.append(("HSCAN", key, lease.cursors[each], "COUNT", request.pairs[each]))
             if request.marks:
                 commands.append(("HSCAN", self._keys.late(p), lease.late_cursor, "COUNT", request.marks))
         replies = iter(all_checked(round_trip(self._client, commands)))
@@ -109,11 +125,15 @@ class Partitions:
 
     def _result(self, lease: Lease, request: ReadRequest, replies: Iterator[Any]) -> ReadResult:
         entries, has_old_ledger = next(replies) or [], bool(next(replies))
+        bulk = (next(replies) or []) if lease.bulk_waiting else []
         pending: dict[bytes, bytes] = {}
+        classes: dict[bytes, int] = {}
         marks: dict[bytes, tuple[bytes, Mark]] = {}
-        if request.pairs:
-            key, begun = self._keys.pending(lease.partition), lease.pending_cursor
-            pending, lease.pending_cursor = self._scan_on(key, begun, next(replies), request.pairs, _as_stored)
+        for each, key in self._classes(lease, request):
+            begun, enough = lease.cursors[each], request.pairs[each]
+            found, lease.cursors[each] = self._scan_on(key, begun, next(replies), enough, _as_stored)
+            pending.update(found)
+            classes.update(dict.fromkeys(found, each))
         if request.marks:
 
             def due(value: bytes) -> tuple[bytes, Mark] | None:
@@ -122,7 +142,12 @@ class Partitions:
 
             key, begun = self._keys.late(lease.partition), lease.late_cursor
             marks, lease.late_cursor = self._scan_on(key, begun, next(replies), request.marks, due)
-        return ReadResult(entries, has_old_ledger, pending, marks)
+        return ReadResult(entries, has_old_ledger, pending, classes, bulk, marks)
+
+    def _classes(self, lease: Lease, request: ReadRequest) -> list[tuple[int, str]]:
+        """The classes of waiting pairs to read, with their keys."""
+        keys = self._keys.pending_classes(lease.partition)
+        return [(each, keys[each]) for each in range(CLASSES) if request.pairs[each]]
 
     def _scan_on(
         self, key: str, begun: int, reply: Any, enough: int, wanted: Callable[[bytes], _Value | None]
@@ -157,38 +182,48 @@ class Partitions:
             redis.RedisError: Redis does not answer, or refuses.
         """
         commands: list[tuple[Any, ...]] = []
-        targets: list[tuple[dict[bytes, bytes], Sequence[bytes]]] = []
+        targets: list[tuple[dict[bytes, bytes], Sequence[bytes], dict[bytes, int], int | None]] = []
         results = []
         for lease, read, every in zip(leases, reads, pairs, strict=True):
             kinds: list[dict[bytes, bytes]] = [{}, {}, {}, {}]
-            results.append(Recalled(*kinds))
-            for kind, key, some in self._stored_about(lease, read, every):
+            classes: dict[bytes, int] = {}
+            results.append(Recalled(kinds[0], kinds[1], classes, kinds[2], kinds[3]))
+            for kind, key, some, each in self._stored_about(lease, read, every):
                 if some:
                     commands.append(("HMGET", key, *some))
-                    targets.append((kinds[kind], some))
-        for (target, some), values in zip(targets, all_checked(round_trip(self._client, commands)), strict=True):
+                    targets.append((kinds[kind], some, classes, each))
+        for (target, some, classes, each), values in zip(
+            targets, all_checked(round_trip(self._client, commands)), strict=True
+        ):
             unknown = values.count(None)
-            if not unknown:
-                target.update(zip(some, values, strict=True))
-            elif unknown < len(values):  # otherwise all are new, and nothing is stored about them
-                target.update((pair, value) for pair, value in zip(some, values, strict=True) if value is not None)
+            if unknown == len(values):
+                continue  # all are new, and nothing is stored about them
+            found = dict(zip(some, values, strict=True))
+            if unknown:
+                found = {pair: value for pair, value in found.items() if value is not None}
+            target.update(found)
+            if each is not None:
+                classes.update(dict.fromkeys(found, each))
         return results
 
     def _stored_about(
         self, lease: Lease, read: ReadResult, every: Sequence[bytes]
-    ) -> Iterator[tuple[int, str, Sequence[bytes]]]:
-        """For each hash to ask: the field of `Recalled` that it fills, its key, and the pairs."""
+    ) -> Iterator[tuple[int, str, Sequence[bytes], int | None]]:
+        """For each hash to ask: what it fills, its key, the pairs, and the class of pairs that wait in it."""
         p, k = lease.partition, self._keys
         # The older ledger goes first, so that the newer one has the last word.
         if read.has_old_ledger:
-            yield 0, k.ledger_old(p), every
-        yield 0, k.ledger_new(p), every
+            yield 0, k.ledger_old(p), every, None
+        yield 0, k.ledger_new(p), every, None
         if lease.pending:
-            yield 1, k.pending(p), [pair for pair in every if pair not in read.pending]
+            unread = [pair for pair in every if pair not in read.pending]
+            for each, key in enumerate(k.pending_classes(p)):
+                if lease.classes[each]:
+                    yield 1, key, unread, each
         if lease.late:
-            yield 2, k.late(p), [pair for pair in every if pair not in read.marks]
+            yield 2, k.late(p), [pair for pair in every if pair not in read.marks], None
         if lease.dead_pairs:
-            yield 3, k.dead_pairs(p), every
+            yield 3, k.dead_pairs(p), every, None
 
     def mark_late(self, marks: Sequence[tuple[int, Sequence[bytes | int]]]) -> None:
         """Marks pairs that an unanswered request may still change. This needs no lease.
@@ -260,14 +295,15 @@ class Partitions:
 
     def _settle_call(self, lease: Lease, each: Settlement, *, keep: bool) -> scripts.Call:
         p, k = lease.partition, self._keys
-        keys = [k.lease(p), k.partition(p), k.events(p), k.pending(p), k.ledger_new(p), k.ledger_old(p)]
-        keys += [k.late(p), k.dead(p), k.dead_pairs(p), k.totals(p)]
+        keys = [k.lease(p), k.partition(p), k.events(p), k.bulk(p), k.ledger_new(p), k.ledger_old(p)]
+        keys += [k.late(p), k.dead(p), k.dead_pairs(p), k.totals(p), *k.pending_classes(p)]
         totals = [item for name, number in each.totals.items() if number for item in (name, number)]
         renew_ms = int(self._lease_seconds * 1000) if keep else 0
-        head = [lease.token, lease.seq, renew_ms, each.position, self._ledger_ms, DEAD_CAP]
-        counts = [len(each.ledger) // 2, len(each.keep) // 2, len(each.drop), len(each.clear) // 2]
-        counts += [len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
-        items = [*each.ledger, *each.keep, *each.drop, *each.clear, *each.letters, *each.know, *totals]
+        head = [lease.token, lease.seq, renew_ms, each.position, self._ledger_ms, DEAD_CAP, each.bulk_position]
+        counts = [len(each.ledger) // 2, *(len(some) // 2 for some in each.keep), *map(len, each.drop)]
+        counts += [len(each.clear) // 2, len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
+        waits = [item for some in (*each.keep, *each.drop) for item in some]
+        items = [*each.ledger, *waits, *each.clear, *each.letters, *each.know, *totals]
         return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
 
 
@@ -282,5 +318,7 @@ def _settled(lease: Lease, each: Settlement, reply: Any, until: float) -> Settle
     lease.seq += 1
     lease.until = until
     lease.position = each.position or lease.position
-    lease.waiting, lease.pending, lease.late, lease.late_due_ms, lease.dead, lease.dead_pairs = reply[1:]
+    lease.bulk_position = each.bulk_position or lease.bulk_position
+    lease.waiting, lease.bulk_waiting, lease.late, lease.late_due_ms, lease.dead, lease.dead_pairs = reply[1:7]
+    lease.classes = list(reply[7:])
     return "settled"

@@ -183,8 +183,8 @@ def test_a_partition_that_is_fenced_does_not_fail_the_others_of_its_request(flee
 def test_taking_over_an_expired_lease_notes_what_its_holder_may_have_sent(fleet: Fleet) -> None:
     p = fleet.partition("1")
     known = int(fleet.append("1", "2", "upsert", T).partition("-")[0])
-    keys = [fleet.keys.lease(p), fleet.keys.partition(p), fleet.keys.events(p), fleet.keys.pending(p)]
-    keys += [fleet.keys.late(p), fleet.keys.dead(p), fleet.keys.dead_pairs(p)]
+    keys = [fleet.keys.lease(p), fleet.keys.partition(p), fleet.keys.events(p), fleet.keys.bulk(p)]
+    keys += [fleet.keys.late(p), fleet.keys.dead(p), fleet.keys.dead_pairs(p), *fleet.keys.pending_classes(p)]
     assert fleet.client.eval(CLAIM.text, len(keys), *keys, "60000", "300")
     expire(fleet)
     before_ms = fleet.now_ms()

@@ -42,6 +42,7 @@ class Kept(NamedTuple):
     mark: bytes = b""
     late_until_ms: int = 0
     late_to_ms: int = 0
+    waits_in: int | None = None
 
 
 class Flying(NamedTuple):
@@ -109,10 +110,11 @@ def _settled(kept: Kept, into: Settlement) -> Kept:
         kept = kept._replace(log=())
     if into.ledger:
         kept = kept._replace(ledger=into.ledger[1])
-    if into.keep:
-        kept = kept._replace(pending=into.keep[1])
-    if into.drop:
-        kept = kept._replace(pending=b"")
+    if into.drops:
+        kept = kept._replace(pending=b"", waits_in=None)
+    for each, keep in enumerate(into.keep):
+        if keep:
+            kept = kept._replace(pending=keep[1], waits_in=each)
     if into.clear and kept.mark == into.clear[1]:
         kept = kept._replace(mark=b"")
     return kept
@@ -134,6 +136,7 @@ def _look(kept: Kept, now_ms: int, readd: Readd) -> PartitionSlice:
     part = PartitionSlice(PARTITION, log, late_until_ms=kept.late_until_ms, late_to_ms=kept.late_to_ms)
     if kept.pending:
         part.pending[PAIR] = decode_state(kept.pending)
+        part.classes[PAIR] = 1 if kept.waits_in is None else kept.waits_in
     if kept.ledger:
         part.ledger = {PAIR: kept.ledger}
     if kept.mark:

@@ -13,6 +13,7 @@ from worker.core.batch import fill
 from worker.core.codec import DeadPair, Mark, decode_remembered, decode_state, encode_remembered
 from worker.core.counters import times
 from worker.core.entry import pair_of
+from worker.core.lane import CLASSES, class_of
 from worker.core.pair import PairState, Remembered, join, join_remembered, state_of
 from worker.core.settlement import BatchResult, Refusal, Settlement, settlement
 from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
@@ -69,6 +70,7 @@ def slices(draw: st.DrawFn) -> PartitionSlice:
         late_until_ms=draw(stamps),
         late_to_ms=draw(stamps),
     )
+    part.classes.update({pair: draw(st.integers(0, CLASSES - 1)) for pair in part.pending})
     part.judge(draw(st.sampled_from(modes)), T + 2)
     return part
 
@@ -85,8 +87,15 @@ def in_twos(flat: list[bytes]) -> list[tuple[bytes, bytes]]:
 def pending_after(part: PartitionSlice, into: Settlement) -> dict[bytes, PairState]:
     """What waits once `settle.lua` has written it."""
     after = dict(part.pending)
-    after |= {pair: decode_state(state) for pair, state in in_twos(into.keep)}
-    return {pair: state for pair, state in after.items() if pair not in into.drop}
+    classes = [{pair for pair, each in part.classes.items() if each == i} for i in range(CLASSES)]
+    for held, keep, drop in zip(classes, into.keep, into.drop, strict=True):
+        assert held >= {*drop}, "what is dropped waited there"
+        held.difference_update(drop)
+        held.update(keep[::2])
+    after |= {pair: decode_state(state) for keep in into.keep for pair, state in in_twos(keep)}
+    waits = [pair for held in classes for pair in held]
+    assert len(waits) == len({*waits}), "a pair waits in one class"
+    return {pair: after[pair] for pair in waits}
 
 
 @given(slices(), results, st.integers(0, 6))
@@ -149,6 +158,7 @@ def judged(log: LogPrefix, **parts: object) -> PartitionSlice:
     part = PartitionSlice(0, log)
     for name, value in parts.items():
         setattr(part, name, value)
+    part.classes = {pair: class_of("upsert", bulk=False) for pair in part.pending}
     part.judge("resend", T)
     return part
 
@@ -195,7 +205,7 @@ def test_what_is_refused_by_a_batch_is_kept_to_be_tried_in_smaller_company() -> 
 def test_what_waits_already_and_has_not_changed_is_not_written_again() -> None:
     part = judged(read(), pending={PAIR: state_of("upsert", T, T)})
     into = settled(part, BatchResult("kept", T, T), 500)
-    assert (into.keep, into.drop, into.position) == ([], [], b"")
+    assert (into.keeps, into.drops, into.position) == (False, 0, b"")
 
 
 def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
@@ -203,7 +213,7 @@ def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
         read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: encode_remembered(Remembered("delete", T, 0))}
     )
     into = settled(part, BatchResult("kept", T, T), 500)
-    assert into.drop == [PAIR]
+    assert into.drop[1] == [PAIR]
     assert counted(into) == {"stale": 1}
 
 
@@ -242,7 +252,7 @@ def test_a_repair_that_was_not_confirmed_stays_due_unless_the_endpoint_refuses_i
 @pytest.mark.parametrize(
     ("late_until_ms", "late_to_ms", "marked"),
     [(T + 1, T, True), (T, T, False), (T + 1, T - 1, False)],
-    ids=["its-holder-may-have-sent-it", "it-can-act-no-more", "its-holder-cannot-have-known-it"],
+    ids=["its-holder-may-have-sent-it", "it-can-result-no-more", "its-holder-cannot-have-known-it"],
 )
 def test_after_a_lost_lease_what_its_holder_may_have_sent_is_marked_both_ways(
     late_until_ms: int, late_to_ms: int, *, marked: bool

@@ -1,12 +1,14 @@
 -- Takes the lease of one partition, if nobody holds it.
 --
--- KEYS  1 lease  2 partition  3 events  4 pending  5 late  6 dead  7 dead:pairs  8 ledger:new  9 ledger:old  10 totals
+-- KEYS  1 lease  2 partition  3 events  4 bulk  5 late  6 dead  7 dead:pairs  8..11 pending of each class: live deletes,
+--       live upserts, bulk deletes, bulk upserts  12 ledger:new  13 ledger:old  14 totals
 -- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
 -- Returns nil if the lease is held, else
---   { token, now_ms, seq, position, waiting, pending, late, late_due_ms, dead, dead_pairs, late_until_ms, late_to_ms,
---     replaced: 1 if the log was replaced by another, which is read from its start
+--   { token, now_ms, seq, position, bulk_position, waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs,
+--     late_until_ms, late_to_ms, replaced: 1 if a log was replaced by another, which is read from its start,
+--     then the number of pending pairs of each class,
 --     trimmed: entries that are gone unread, as first_trimmed says }
-local lease, partition, events = KEYS[1], KEYS[2], KEYS[3]
+local lease, partition, events, bulk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 if redis.call('EXISTS', lease) == 1 then
   return false
@@ -14,11 +16,13 @@ end
 
 -- A key of the wrong type fails here, before anything is written: the caller passes over this partition alone.
 local sizes = {}
-for i = 4, #KEYS do
+local bulk_waiting = redis.call('XLEN', bulk)
+for i = 5, #KEYS do
   sizes[i] = redis.call('HLEN', KEYS[i])
 end
 
-local held = redis.call('HMGET', partition, 'token', 'holder', 'position', 'seq', 'late_until', 'late_to', 'late_due')
+local held = redis.call('HMGET', partition, 'token', 'holder', 'position', 'seq', 'late_until', 'late_to', 'late_due',
+  'bulk_position')
 local last_token, holder = tonumber(held[1] or '0'), held[2]
 local position, seq = held[3] or '0-0', held[4] or '0'
 local late_until, late_to = tonumber(held[5] or '0'), tonumber(held[6] or '0')
@@ -30,36 +34,42 @@ local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
 
--- A settle trims what it settles, and ids only rise. So if the log has an entry at or before the position, or is gone,
--- it was replaced: nothing of the log that is there was read yet, and nothing of it may be skipped.
+-- What is settled is trimmed in the same step, and ids only rise. So a log that has an entry at or before the position,
+-- or is not there at all, is another one than the position is of: nothing of it was read yet, and none may be skipped.
 local replaced = 0
-if position ~= '0-0' then
-  local first = redis.call('XRANGE', events, '-', '+', 'COUNT', 1)[1]
+local function stays(log, field, settled)
+  if settled == '0-0' then
+    return settled
+  end
+  local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if first then
     local ms, n = string.match(first[1], '^(%d+)-(%d+)$')
-    local position_ms, position_n = string.match(position, '^(%d+)-(%d+)$')
-    ms, position_ms = tonumber(ms), tonumber(position_ms)
-    if ms < position_ms or (ms == position_ms and tonumber(n) <= tonumber(position_n)) then
-      replaced = 1
+    local settled_ms, settled_n = string.match(settled, '^(%d+)-(%d+)$')
+    ms, settled_ms = tonumber(ms), tonumber(settled_ms)
+    if ms > settled_ms or (ms == settled_ms and tonumber(n) > tonumber(settled_n)) then
+      return settled
     end
-  elseif redis.call('EXISTS', events) == 0 then
-    replaced = 1
+  elseif redis.call('EXISTS', log) == 1 then
+    return settled
   end
+  replaced = 1
+  redis.call('HSET', partition, field, '0-0', 'strayed', string.format('%.0f', now_ms))
+  return '0-0'
 end
-if replaced == 1 then
-  position = '0-0'
-  redis.call('HSET', partition, 'position', position, 'strayed', string.format('%.0f', now_ms)) -- the field keeps its old name
-end
--- From the last token too, so that tokens rise even if the clock, or the whole server, went back.
+position = stays(events, 'position', position)
+local bulk_position = stays(bulk, 'bulk_position', held[8] or '0-0')
+-- The last token counts beside the clock, so that tokens rise even if the clock, or the whole server, went back.
 local token = string.format('%.0f', math.max(last_token + 1, now_us))
 
 if holder then
-  -- The holder's lease expired and was never released: it may have sent a request that nobody knows of.
-  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)
+  -- Its lease expired and was never released: it may have sent something that nobody knows of.
   late_until = math.max(late_until, now_ms + ARGV[2])
   late_to = now_ms
-  if last[1] then
-    late_to = math.max(late_to, tonumber(string.match(last[1][1], '^%d+')))
+  for _, log in ipairs({ events, bulk }) do
+    local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
+    if last[1] then
+      late_to = math.max(late_to, tonumber(string.match(last[1][1], '^%d+')))
+    end
   end
   redis.call('HSET', partition, 'late_until', string.format('%.0f', late_until),
     'late_to', string.format('%.0f', late_to))
@@ -67,6 +77,6 @@ end
 
 redis.call('SET', lease, token, 'PX', ARGV[1])
 redis.call('HSET', partition, 'token', token, 'holder', token)
-return { token, now_ms, seq, position, redis.call('XLEN', events), sizes[4], sizes[5], tonumber(held[7] or '0'),
-  sizes[6], sizes[7], late_until, late_to, replaced,
-  first_trimmed(partition, events, KEYS[10], now_ms) }
+return { token, now_ms, seq, position, bulk_position, redis.call('XLEN', events), bulk_waiting, sizes[5],
+  tonumber(held[7] or '0'), sizes[6], sizes[7], late_until, late_to, replaced, sizes[8], sizes[9], sizes[10], sizes[11],
+  first_trimmed(partition, { events, bulk }, KEYS[14], now_ms) }

@@ -1,24 +1,26 @@
--- Closes the log of one partition, so that nothing can be appended: a text replaces the stream, and XADD is refused
--- because of the wrong type. Only an empty partition is closed.
+-- Closes both logs of one partition, so that nothing can be appended to them: a text takes each stream's place, and XADD
+-- is refused because of the wrong type. Only an empty partition is closed.
 --
--- KEYS  1 lease  2 events  3 pending  4 late  5 dead  6 dead:pairs
+-- KEYS  1 lease  2 events  3 bulk  4 late  5 dead  6 dead:pairs  7..10 pending of each class
 -- ARGV  1 text
 -- Returns 'closed', also if it was closed before; else what is in the way: 'lease' | 'events' | 'pending' | 'late' | 'dead'
-local events = KEYS[2]
+local events, bulk = KEYS[2], KEYS[3]
 if redis.call('TYPE', events)['ok'] == 'string' then
   return 'closed'
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 'lease'
-elseif redis.call('XLEN', events) > 0 then
+elseif redis.call('XLEN', events) + redis.call('XLEN', bulk) > 0 then
   return 'events'
-elseif redis.call('HLEN', KEYS[3]) > 0 then
+elseif redis.call('EXISTS', KEYS[7], KEYS[8], KEYS[9], KEYS[10]) > 0 then
   return 'pending'
 elseif redis.call('HLEN', KEYS[4]) > 0 then
   return 'late'
 elseif redis.call('HLEN', KEYS[5]) + redis.call('HLEN', KEYS[6]) > 0 then
   return 'dead'
 end
-redis.call('DEL', events)
-redis.call('SET', events, ARGV[1])
+for _, log in ipairs({ bulk, events }) do
+  redis.call('DEL', log)
+  redis.call('SET', log, ARGV[1])
+end
 return 'closed'

@@ -1,20 +1,24 @@
 -- Removes what one partition stores about pairs, for the holder of its lease. What waited is counted as forgotten. The
 -- settle that releases the lease updates the times of what is left.
 --
--- KEYS  1 lease  2 events  3 pending  4 late  5 ledger:new  6 ledger:old  7 dead:pairs  8 totals
--- ARGV  1 token  2 number of pairs  3.. pairs, then ids of entries of the log
+-- KEYS  1 lease  2 events  3 bulk  4 late  5 ledger:new  6 ledger:old  7 dead:pairs  8 totals  9..12 pending of each class
+-- ARGV  1 token  2 number of pairs  3 number of entries of the log
+--       4.. pairs, then ids of entries of the log, then of the bulk lane's log
 -- Returns { 'forgotten', entries, pending, late, ledger, dead_pairs }: how many of each were removed; or { 'fenced' }
-local events, pending, late = KEYS[2], KEYS[3], KEYS[4]
+local late = KEYS[4]
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { 'fenced' }
 end
-local last = 2 + tonumber(ARGV[2])
+local last = 3 + tonumber(ARGV[2])
+local last_live = last + tonumber(ARGV[3])
 local entries, waited, marks, ledger, dead_pairs, changes = 0, 0, 0, 0, 0, 0
-for i = 3, last do
-  local state = redis.call('HGET', pending, ARGV[i])
-  if state then
-    changes = changes + (string.match(state, '\31[du]%d') and 2 or 1)
-    waited = waited + redis.call('HDEL', pending, ARGV[i])
+for i = 4, last do
+  for class = 9, 12 do
+    local state = redis.call('HGET', KEYS[class], ARGV[i])
+    if state then
+      changes = changes + (string.match(state, '\31[du]%d') and 2 or 1)
+      waited = waited + redis.call('HDEL', KEYS[class], ARGV[i])
+    end
   end
   marks = marks + redis.call('HDEL', late, ARGV[i])
   local known = redis.call('HDEL', KEYS[5], ARGV[i]) + redis.call('HDEL', KEYS[6], ARGV[i])
@@ -22,7 +26,7 @@ for i = 3, last do
   dead_pairs = dead_pairs + redis.call('HDEL', KEYS[7], ARGV[i])
 end
 for i = last + 1, #ARGV do
-  entries = entries + redis.call('XDEL', events, ARGV[i])
+  entries = entries + redis.call('XDEL', i <= last_live and KEYS[2] or KEYS[3], ARGV[i])
 end
 -- An entry is counted as an event when it is read, which these never were; a state was counted then.
 if entries > 0 then

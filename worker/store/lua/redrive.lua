@@ -1,7 +1,8 @@
 -- Puts one dead letter back into the log, unless a newer outcome outdates it. Both happen in one step, so that no
 -- confirmation can come between the check and the append.
 --
--- KEYS  1 dead  2 dead:pairs  3 events  4 ledger:new  5 ledger:old  6 partition; all of the owner's own partition
+-- KEYS  1 dead  2 dead:pairs  3 events, or bulk if it came through that lane  4 ledger:new  5 ledger:old  6 partition;
+--       all of the owner's own partition
 -- ARGV  1 id of the letter, '' if it is in another partition and is removed there afterwards  2 pair
 --       3 op: upsert | delete  4 at_ms: when the change happened, as far as is known
 --       5 reach_ms: how far back the ledger is needed, 0 if dead:pairs remembers everything  6 ledger_ms

@@ -1,22 +1,28 @@
 -- Settles one partition by the outcome of a batch, all of it or nothing, if the lease is still held.
 --
--- KEYS  1 lease  2 partition  3 events  4 pending  5 ledger:new  6 ledger:old  7 late  8 dead  9 dead:pairs  10 totals
+-- KEYS  1 lease  2 partition  3 events  4 bulk  5 ledger:new  6 ledger:old  7 late  8 dead  9 dead:pairs  10 totals
+--       11..14 pending of each class: live deletes, live upserts, bulk deletes, bulk upserts
 -- ARGV  1 token  2 seq: number of settles the caller knows of  3 renew_ms, 0 releases the lease
---       4 position: id of the last entry settled, '' if it stays  5 ledger_ms  6 dead_cap: most letters of a partition
---       7..13 how many items follow of each kind, in this order:
---         ledger (pair, confirmed) · pending to keep (pair, state) · pending to drop (pair) · late to clear (pair, mark)
---         · dead letters (pair, confirmed or '', letter) · known of dead pairs (pair, confirmed) · totals (name, number)
--- Returns { 'settled', waiting, pending, late, late_due_ms, dead, dead_pairs }, also if this very settle was done before
---   and its reply was lost; { 'fenced' }; or { 'full' } if the letters do not fit and nothing was done
-local lease, partition, events, pending = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+--       4 position: id of the last entry settled, '' if it stays  5 ledger_ms  6 dead_cap: most letters a partition
+--       7 bulk_position: the same as 4 of the bulk lane's log
+--       8..20 how many items follow of each kind, in this order:
+--         ledger (pair, confirmed) · pending to keep (pair, state), of each class · pending to drop (pair), of each class
+--         · late to clear (pair, mark) · dead letters (pair, confirmed or '', letter)
+--         · known of dead pairs (pair, confirmed) · totals (name, number)
+-- Returns { 'settled', waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs, then pending pairs of each class },
+--   also if this very settle was done before and its reply was lost; { 'fenced' }; or { 'full' } if the letters do
+--   not fit and nothing was done
+local lease, partition, events, bulk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local late, dead, dead_pairs = KEYS[7], KEYS[8], KEYS[9]
 local token, expected = ARGV[1], tonumber(ARGV[2])
 
-local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'oldest_delete')
+local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'oldest_delete',
+  'oldest_bulk')
 local seq = tonumber(known[2] or '0')
 local function settled(late_due_ms)
-  return { 'settled', redis.call('XLEN', events), redis.call('HLEN', pending), redis.call('HLEN', late), late_due_ms,
-    redis.call('HLEN', dead), redis.call('HLEN', dead_pairs) }
+  return { 'settled', redis.call('XLEN', events), redis.call('XLEN', bulk), redis.call('HLEN', late), late_due_ms,
+    redis.call('HLEN', dead), redis.call('HLEN', dead_pairs), redis.call('HLEN', KEYS[11]), redis.call('HLEN', KEYS[12]),
+    redis.call('HLEN', KEYS[13]), redis.call('HLEN', KEYS[14]) }
 end
 if known[1] == token and seq == expected + 1 then
   return settled(tonumber(known[5] or '0'))
@@ -25,19 +31,25 @@ if redis.call('GET', lease) ~= token or seq ~= expected then
   return { 'fenced' }
 end
 
-local at = 14
+local at = 21
 local function block(kind, width)
   local first = at
-  at = at + tonumber(ARGV[6 + kind]) * width
+  at = at + tonumber(ARGV[7 + kind]) * width
   return first, at - 1
 end
 local ledger_first, ledger_last = block(1, 2)
-local keep_first, keep_last = block(2, 2)
-local drop_first, drop_last = block(3, 1)
-local clear_first, clear_last = block(4, 2)
-local letter_first, letter_last = block(5, 3)
-local know_first, know_last = block(6, 2)
-local total_first, total_last = block(7, 2)
+local classes = {}
+for i = 1, 4 do
+  classes[i] = { key = KEYS[10 + i] }
+  classes[i].keep_first, classes[i].keep_last = block(1 + i, 2)
+end
+for i = 1, 4 do
+  classes[i].drop_first, classes[i].drop_last = block(5 + i, 1)
+end
+local clear_first, clear_last = block(10, 2)
+local letter_first, letter_last = block(11, 3)
+local know_first, know_last = block(12, 2)
+local total_first, total_last = block(13, 2)
 
 if letter_last >= letter_first
   and redis.call('HLEN', dead) + (letter_last - letter_first + 1) / 3 > tonumber(ARGV[6]) then
@@ -46,14 +58,17 @@ end
 
 -- The log is trimmed first: a full server refuses a script whose first write could grow it.
 local position_ms = nil
-if ARGV[4] ~= '' then
-  local ms, n = string.match(ARGV[4], '^(%d+)-(%d+)$')
-  position_ms = tonumber(ms)
-  redis.call('XTRIM', events, 'MINID', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
-  redis.call('HSET', partition, 'position', ARGV[4])
-else
-  redis.call('XTRIM', events, 'MINID', '0-0')
+redis.call('XTRIM', events, 'MINID', '0-0')
+local function settle_log(log, field, position)
+  if position ~= '' then
+    local ms, n = string.match(position, '^(%d+)-(%d+)$')
+    position_ms = math.min(position_ms or math.huge, tonumber(ms))
+    redis.call('XTRIM', log, 'MINID', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
+    redis.call('HSET', partition, field, position)
+  end
 end
+settle_log(events, 'position', ARGV[4])
+settle_log(bulk, 'bulk_position', ARGV[7])
 
 -- Lua passes at most some thousands of arguments at once.
 local function each_chunk(command, key, first, last)
@@ -62,8 +77,10 @@ local function each_chunk(command, key, first, last)
   end
 end
 each_chunk('HSET', KEYS[5], ledger_first, ledger_last)
-each_chunk('HSET', pending, keep_first, keep_last)
-each_chunk('HDEL', pending, drop_first, drop_last)
+for _, class in ipairs(classes) do
+  each_chunk('HDEL', class.key, class.drop_first, class.drop_last)
+  each_chunk('HSET', class.key, class.keep_first, class.keep_last)
+end
 
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
@@ -98,28 +115,43 @@ for i = total_first, total_last, 2 do
   redis.call('HINCRBY', KEYS[10], ARGV[i], ARGV[i + 1])
 end
 
--- The time of the oldest pair that waits, and of the oldest delete: exact while few wait, else a lower bound.
-local waiting = redis.call('HLEN', pending)
-local oldest, oldest_delete = tonumber(known[4] or 'inf'), tonumber(known[6] or 'inf')
-local function waits(state)
-  local one, delete = string.match(state, '^[du](%d+)'), string.match(state, '^d(%d+)')
-  local two = string.match(state, '\31[du](%d+)')
-  delete = delete or string.match(state, '\31d(%d+)')
-  oldest = math.min(oldest, tonumber(one), tonumber(two or 'inf'))
-  oldest_delete = math.min(oldest_delete, tonumber(delete or 'inf'))
-end
-if waiting == 0 then
-  oldest, oldest_delete = math.huge, math.huge
-elseif waiting <= 128 and (keep_last >= keep_first or drop_last >= drop_first) then
-  oldest, oldest_delete = math.huge, math.huge
-  for _, state in ipairs(redis.call('HVALS', pending)) do
-    waits(state)
+-- The time of the oldest pair of each lane that waits, and of the oldest live delete: exact while few wait, else the
+-- lower bound known.
+local function oldest_of(first, known_oldest, known_delete)
+  local oldest, oldest_delete = tonumber(known_oldest or 'inf'), tonumber(known_delete or 'inf')
+  local function waits(state)
+    local one, delete = string.match(state, '^[du](%d+)'), string.match(state, '^d(%d+)')
+    local two = string.match(state, '\31[du](%d+)')
+    delete = delete or string.match(state, '\31d(%d+)')
+    oldest = math.min(oldest, tonumber(one), tonumber(two or 'inf'))
+    oldest_delete = math.min(oldest_delete, tonumber(delete or 'inf'))
   end
-else
-  for i = keep_first, keep_last, 2 do
-    waits(ARGV[i + 1])
+  local waiting, moved = 0, false
+  for i = first, first + 1 do
+    local class = classes[i]
+    waiting = waiting + redis.call('HLEN', class.key)
+    moved = moved or class.keep_last >= class.keep_first or class.drop_last >= class.drop_first
   end
+  if waiting == 0 then
+    return math.huge, math.huge
+  elseif waiting <= 128 and moved then
+    oldest, oldest_delete = math.huge, math.huge
+    for i = first, first + 1 do
+      for _, state in ipairs(redis.call('HVALS', classes[i].key)) do
+        waits(state)
+      end
+    end
+  else
+    for i = first, first + 1 do
+      for j = classes[i].keep_first, classes[i].keep_last, 2 do
+        waits(ARGV[j + 1])
+      end
+    end
+  end
+  return oldest, oldest_delete
 end
+local oldest, oldest_delete = oldest_of(1, known[4], known[6])
+local oldest_bulk = oldest_of(3, known[7], nil)
 local function note(name, since, was)
   if since < math.huge then
     if string.format('%.0f', since) ~= was then
@@ -130,6 +162,7 @@ local function note(name, since, was)
   end
 end
 note('oldest', oldest, known[4])
+note('oldest_bulk', oldest_bulk, known[7])
 note('oldest_delete', oldest_delete, known[6])
 
 -- The time at which the next late mark can be judged.
@@ -148,14 +181,21 @@ elseif marks > 0 and (cleared and marks <= 1000 or not cleared and late_due <= n
   redis.call('HSET', partition, 'late_due', string.format('%.0f', late_due))
 end
 
--- The ledger rotates by log time, and never while a change waits that the forgotten outcomes might still outdate.
+-- The ledger rotates by log time, and never while anything waits in either lane, read or unread, that what it forgets
+-- might still outdate.
 if position_ms then
-  local ledger_ms = tonumber(ARGV[5])
-  local rotated = tonumber(known[3] or '0')
-  if not known[3] or (position_ms > rotated + ledger_ms and oldest > rotated + ledger_ms and marks == 0) then
-    -- By the log's newest entry too: if the clock went back, unread entries carry later times than it shows.
-    local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
-    local last_ms = last and tonumber(string.match(last[1], '^%d+')) or 0
+  local reach_ms = tonumber(known[3] or '0') + tonumber(ARGV[5])
+  local unread, last_ms = math.huge, 0
+  for _, log in ipairs({ events, bulk }) do
+    local head = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+    if head then
+      -- By its newest entry too: if the clock went back, what waits unread carries later times than it shows.
+      local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+      unread = math.min(unread, tonumber(string.match(head[1], '^%d+')))
+      last_ms = math.max(last_ms, tonumber(string.match(last[1], '^%d+')))
+    end
+  end
+  if not known[3] or (math.min(position_ms, oldest, oldest_bulk, unread) > reach_ms and marks == 0) then
     redis.call('HSET', partition, 'rotated', string.format('%.0f', math.max(now_ms, position_ms, last_ms)))
     if known[3] then
       redis.call('UNLINK', KEYS[6])

@@ -3,13 +3,16 @@
 --
 -- Needs a script whose first write was made before: a full server refuses one whose first write could grow it.
 -- Returns how many are gone, if they are the first since somebody acknowledged the last; else 0
-local function first_trimmed(partition, events, totals, now_ms)
-  local info, added, length = redis.pcall('XINFO', 'STREAM', events), nil, nil
-  for i = 1, #info, 2 do
-    if info[i] == 'entries-added' then
-      added = tonumber(info[i + 1])
-    elseif info[i] == 'length' then
-      length = tonumber(info[i + 1])
+local function first_trimmed(partition, logs, totals, now_ms)
+  local added, length = nil, 0
+  for _, log in ipairs(logs) do
+    local info = redis.pcall('XINFO', 'STREAM', log)
+    for i = 1, #info, 2 do
+      if info[i] == 'entries-added' then
+        added = (added or 0) + tonumber(info[i + 1])
+      elseif info[i] == 'length' then
+        length = length + tonumber(info[i + 1])
+      end
     end
   end
   if not added then

@@ -1,0 +1,119 @@
+"""Two lanes: bulk says when a change goes, never how its pair ends."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.fleet import T
+from tests.support.waiting import wait_until
+from worker.admin.status import read_status
+from worker.store.dead_letters import DeadLetters, Wanted
+from worker.store.namespace import Namespace
+
+if TYPE_CHECKING:
+    from producers.contract.change import Lane
+    from tests.support.fleet import Fleet
+    from worker.core.dead_letter import DeadLetter
+
+
+def namespace_of(fleet: Fleet) -> Namespace:
+    return Namespace(fleet.client, fleet.keys, fleet.settings().partitions or 0)
+
+
+@pytest.mark.parametrize("lanes", [("bulk", "bulk"), ("live", "bulk"), ("bulk", "live"), ("live", "live")])
+@pytest.mark.parametrize("ops", [("upsert", "delete"), ("delete", "upsert")])
+def test_the_newest_change_wins_through_whichever_lane_it_came(
+    fleet: Fleet, lanes: tuple[Lane, Lane], ops: tuple[str, str]
+) -> None:
+    fleet.append("1", "2", ops[0], T, lane=lanes[0])
+    fleet.append("1", "2", ops[1], T + 5, lane=lanes[1])
+    fleet.deliver()
+    assert [op for *_, op in fleet.applied()][-1] == ops[1]
+    totals = fleet.totals()
+    assert totals["events"] == 2
+    assert sum(totals.get(name, 0) for name in ("records_confirmed", "superseded", "coalesced", "stale")) == 2
+
+
+def test_a_bulk_entry_without_at_is_a_dead_letter_and_goes_nowhere(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert", lane="bulk")
+    fleet.append("1", "3", "upsert", T, lane="bulk")
+    fleet.deliver()
+    (letter,) = fleet.dead_letters()
+    assert (letter["reason"], letter["lane"]) == ("missing_at", "bulk")
+    assert len(fleet.stand_in.contacts()) == 1
+
+
+def test_a_refused_bulk_change_goes_back_to_its_lane(fleet: Fleet) -> None:
+    fleet.stand_in.settings(poisoned=["1"])
+    fleet.append("1", "2", "upsert", T, lane="bulk")
+    fleet.deliver()
+    letters = DeadLetters(namespace_of(fleet))
+    found: list[DeadLetter] = list(letters.find(Wanted(owner="1")))
+    assert [each.lane for each in found] == ["bulk"]
+    assert letters.redrive(found, 3600) == ["redriven"]
+    assert fleet.client.xlen(fleet.keys.bulk(fleet.partition("1"))) == 1
+
+
+def absorb(fleet: Fleet, *changes: tuple[str, str, str, int, Lane]) -> None:
+    """Lets workers read these while deliveries are paused: they wait, each in its class."""
+    fleet.client.hset(fleet.keys.gate, "paused", fleet.now_ms())
+    for i, (owner, contact, op, at, lane) in enumerate(changes):
+        old = f"{fleet.now_ms() - 60_000}-{i}"  # so old that it is read while nothing may be sent
+        fleet.append(owner, contact, op, at, entry=old, lane=lane)
+    wait_until(lambda: (fleet.flush(0.2), not fleet.backlog())[1], what="the logs were read")
+    fleet.client.hdel(fleet.keys.gate, "paused")
+
+
+def test_what_waits_stands_in_the_class_of_its_lane_and_its_next_record(fleet: Fleet) -> None:
+    fleet.change(partitions=1)
+    absorb(
+        fleet,
+        ("1", "2", "delete", T, "live"),
+        ("1", "3", "upsert", T, "live"),
+        ("1", "4", "delete", T, "bulk"),
+        ("1", "5", "upsert", T, "bulk"),
+    )
+    assert [list(each) for each in fleet.classes()] == [[("1", "2")], [("1", "3")], [("1", "4")], [("1", "5")]]
+    lanes = read_status(namespace_of(fleet)).lanes
+    assert [lanes[lane].pending_pairs for lane in ("live", "bulk")] == [2, 2]
+    assert all(lanes[lane].oldest_ms for lane in ("live", "bulk"))
+
+
+def test_a_live_change_takes_what_waits_of_its_pair_in_bulk_along(fleet: Fleet) -> None:
+    fleet.change(partitions=1)
+    absorb(fleet, ("1", "2", "upsert", T, "bulk"))
+    assert [len(each) for each in fleet.classes()] == [0, 0, 0, 1]
+    absorb(fleet, ("1", "2", "delete", T + 1, "live"))
+    assert [len(each) for each in fleet.classes()] == [1, 0, 0, 0]
+    fleet.deliver()
+    assert fleet.applied()[-1][1:] == ("1", "2", "delete")
+
+
+def test_live_deletes_go_first_then_live_upserts_and_bulk_has_its_tenth(fleet: Fleet) -> None:
+    fleet.change(batch_size=20, partitions=1)
+    lanes: tuple[Lane, Lane] = ("bulk", "live")
+    absorb(
+        fleet,
+        *((f"{lane}{op}{i}", "c", op, T, lane) for lane in lanes for op in ("upsert", "delete") for i in range(60)),
+    )
+    fleet.deliver()
+    sent = fleet.requests()
+    both = [each for each in sent if any(owner.startswith("live") for owner, *_ in each)]
+    bulk = [sum(owner.startswith("bulk") for owner, *_ in each) for each in both[:-1]]
+    assert sum(bulk) * 10 >= sum(len(each) for each in both[:-1])
+    deletes = [sum(owner.startswith("livedelete") for owner, *_ in each) for each in both]
+    assert deletes == [18, 18, 18, 6, *[0] * (len(both) - 4)]
+    assert all(earlier >= later for earlier, later in pairwise(deletes))
+
+
+def test_an_owner_with_many_pairs_does_not_keep_another_waiting(fleet: Fleet) -> None:
+    fleet.change(batch_size=10, partitions=1)
+    changes: list[tuple[str, str, str, int, Lane]] = [("heavy", f"c{i}", "upsert", T, "live") for i in range(200)]
+    absorb(fleet, *changes)
+    fleet.append("light", "c", "upsert", T)
+    fleet.deliver()
+    first = next(i for i, each in enumerate(fleet.requests()) if any(owner == "light" for owner, *_ in each))
+    assert first <= 1
