@@ -231,7 +231,15 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
             with _progress() as (reading, sent):
                 rows = reading(file)
                 done = reconcile(
-                    rows, client, settings, partitions, how, on_reject=rejects.take, on_sent=sent, diff=diff
+                    rows,
+                    client,
+                    settings,
+                    partitions,
+                    how,
+                    on_reject=rejects.take,
+                    on_sent=sent,
+                    on_wait=lambda line: click.echo(f"contact-sync: {line}", err=True),
+                    diff=diff,
                 )
         except SourceBroken as error:
             raise _NotRead(str(error)) from None

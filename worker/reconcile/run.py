@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from producers import ContactChange, ContactProducer, NotAccepted
 from producers.contract.errors import ContactSyncError
+from producers.send.pressure import BulkPacer
 from worker.reconcile.known import dead_letter_pairs, ledger_entries, waiting_pairs
 from worker.reconcile.plan import Limits, Plan
 from worker.reconcile.rows import Reject, Row, row_of
@@ -66,6 +67,7 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
     *,
     on_reject: Callable[[Reject], None] = lambda _: None,
     on_sent: Callable[[int, int], None] = lambda _done, _of: None,
+    on_wait: Callable[[str], None] = lambda _: None,
     diff: IO[str] | None = None,
 ) -> dict[str, Any]:
     """Brings the endpoint in line with the rows; returns the numbers of what was done.
@@ -78,6 +80,7 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
         options: how to reconcile.
         on_reject: called with each rejected row.
         on_sent: called with the number of changes sent so far, and their total.
+        on_wait: called with one line when it waits because Redis is filling up, and when it goes on.
         diff: file for the changes, as JSON lines; None writes none.
 
     Raises:
@@ -102,7 +105,7 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
         options.limits.check(counts["delete"], counts["upsert"], counts["known"] or counts["rows"])
         for op, who, contact in plan.changes() if diff is not None else ():
             print(json.dumps({"owner": who, "contact": contact, "op": op, "at": as_of_ms}), file=diff)
-        sent = 0 if options.dry_run else _send(plan, settings, options, checkpoint, on_sent)
+        sent = 0 if options.dry_run else _send(plan, settings, options, checkpoint, on_sent, on_wait)
     names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back", "dead")
     found = {name: counts[name] for name in names}
     return {
@@ -117,8 +120,13 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
     }
 
 
-def _send(
-    plan: Plan, settings: WorkerSettings, options: Options, checkpoint: _Checkpoint, on_sent: Callable[[int, int], None]
+def _send(  # noqa: PLR0913, PLR0917 - input, target, options and callbacks
+    plan: Plan,
+    settings: WorkerSettings,
+    options: Options,
+    checkpoint: _Checkpoint,
+    on_sent: Callable[[int, int], None],
+    on_wait: Callable[[str], None],
 ) -> int:
     of = plan.counts["upsert"] + plan.counts["delete"]
     # With differences, changes of an interrupted run may be confirmed by now; the differences left are all sent again.
@@ -126,8 +134,10 @@ def _send(
     checkpoint.save(plan.digest, done)
     before, began = done, time.monotonic()
     with ContactProducer(settings=settings) as producer:
+        pacer = BulkPacer(producer.load, on_wait)
         for chunk in _chunks(plan, done, checkpoint.as_of_ms, options.rate):
-            producer.send(chunk)
+            pacer.wait()
+            producer.send(chunk, lane="bulk")
             done += len(chunk)
             checkpoint.save(plan.digest, done)
             on_sent(done, of)

@@ -218,7 +218,7 @@ def test_after_a_kill_it_goes_on_where_it_was_with_the_time_it_began_with(
     done = told(fleet, "reconcile", str(source), "--resume")
     assert done["sent"] == 400 - kept["sent"] < 400
     assert 400 <= fleet.backlog() <= 400 + (before - kept["sent"])
-    stamps = {fields[b"at"] for p in range(8) for _, fields in fleet.client.xrange(fleet.keys.events(p))}
+    stamps = {fields[b"at"] for p in range(8) for _, fields in fleet.client.xrange(fleet.keys.bulk(p))}
     assert stamps == {str(kept["as_of"]).encode()}
     assert run(fleet, "reconcile", str(source), "--resume").exit_code == 2
 
@@ -286,3 +286,12 @@ def test_closed_standard_input_is_one_line(fleet: Fleet) -> None:
         )
         assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
         assert "standard input is closed" in ended.stderr
+
+
+def test_its_changes_take_the_bulk_lane(fleet: Fleet, tmp_path: Path) -> None:
+    source = tmp_path / "contacts.csv"
+    source.write_text("owner,contact\n1,2\n1,3\n", encoding="utf-8")
+    assert run(fleet, "reconcile", str(source)).exit_code == 0
+    keys, partition = fleet.first.namespace.keys, fleet.partition("1")
+    assert fleet.client.xlen(keys.bulk(partition)) == 2
+    assert fleet.client.xlen(keys.events(partition)) == 0
