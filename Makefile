@@ -10,7 +10,7 @@ PEERS := .venv/peers
 TOOLS := .venv/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser audit check simulate mutants soak bench lock clean
+.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser audit check simulate mutants mutation soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ simulate: $(INSTALLED) ## Live SEEDS (10000) simulated worlds from FIRST (0) on,
 
 mutants: $(INSTALLED) ## Plant bugs in copies of the tree, and see that a check catches each; ONLY (all) names one
 	$(BIN)/python -m tests.mutants.run $(if $(ONLY),--only $(ONLY))
+
+mutation: $(INSTALLED) ## Change the core and the scripts in SAMPLE (100) places each, drawn by SEED (0), and list what no test sees
+	$(BIN)/python -m tests.mutants.mutation --of core --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
+	$(BIN)/python -m tests.mutants.mutation --of scripts --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
 
 soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0) decides them
 	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0)
