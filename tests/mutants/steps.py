@@ -130,13 +130,13 @@ STEPS: Final = (
         (
             Patch(
                 SETTLE,
-                "(math.min(position_ms, oldest, oldest_bulk, unread) > reach_ms and marks == 0)",
-                "now_ms > reach_ms",
+                "math.min(position_ms, oldest, oldest_bulk, unread) > reach_ms then",
+                "now_ms > reach_ms then",
             ),
             Patch(
                 MODEL,
-                "(min(position_ms, oldest, *unread) > reach_ms and marks == 0)",
-                "now_ms > reach_ms",
+                "min(position_ms, oldest, *unread) > reach_ms:",
+                "now_ms > reach_ms:",
             ),
         ),
         integration=("tests/integration/store/test_settle_keeps.py",),
@@ -265,6 +265,29 @@ STEPS: Final = (
             ),
         ),
         integration=("tests/integration/store/test_inbox.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "marks_forgotten_by_rotation",
+        "a ledger that rotates forgets what was confirmed of pairs that are to be repaired",
+        (
+            Patch(
+                "worker/store/lua/rotation.lua", "'EXISTS', late, ledger_old) == 2", "'EXISTS', late, ledger_old) > 2"
+            ),
+            Patch(
+                MODEL, "        if confirmed is not None:\n", "        if confirmed is not None and redis is None:\n"
+            ),
+        ),
+        integration=("tests/integration/store/test_settle_keeps.py",),
+    ),
+    Mutant(
+        "redrive_trusts_an_empty_ledger",
+        "a redrive takes the ledger to remember everything, however much of it was forgotten",
+        (
+            Patch("worker/store/lua/redrive.lua", "if reach > 0 and reach <=", "if reach > 1e15 and reach <="),
+            Patch(MODEL, "if reach > 0 and reach <=", "if reach > 1e15 and reach <="),
+        ),
+        integration=("tests/integration/commands/test_dead_letters.py",),
         simulated=False,
     ),
 )

@@ -124,7 +124,7 @@ def redriving(fleet: Fleet, client: Any) -> Callable[[Actor], None]:
     def run(_actor: Actor) -> None:
         letters = DeadLetters(Namespace(client, fleet.keys, fleet.partitions))
         try:
-            letters.redrive(list(letters.find(Wanted())), fleet.settings.ledger_seconds)
+            letters.redrive(list(letters.find(Wanted())))
         except redis.RedisError as error:
             fleet.world.tell("gives up: {}", type(error).__name__)
 

@@ -181,12 +181,11 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         reach_ms = int(rotated_was or 0) + int(argv[4])
         streams = [redis.stream_of(log) for log in (events, bulk)]
         unread = [entry_id(each.entries[0][0])[0] for each in streams if each and each.entries]
-        if rotated_was is None or (min(position_ms, oldest, *unread) > reach_ms and marks == 0):
-            redis.hset(partition, "rotated", max(now_ms, position_ms, _last_ms(redis, events, bulk)))
+        if rotated_was is None or min(position_ms, oldest, *unread) > reach_ms:
+            from_ms = max(now_ms, position_ms, _last_ms(redis, events, bulk))
             if rotated_was is not None:
-                redis.delete(ledger_old)
-                if redis.exists(ledger_new):
-                    redis.rename(ledger_new, ledger_old)
+                _rotate_ledger(redis, ledger_new, ledger_old, late)
+            redis.hset(partition, "rotated", from_ms, "vouched", rotated_was or b"0")
 
     redis.hset(partition, "seq", seq + 1)
     if int(argv[2]) > 0:
@@ -195,6 +194,17 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         redis.delete(lease)
         redis.hdel(partition, "holder")
     return _settled(redis, keys, late_due)
+
+
+def _rotate_ledger(redis: RedisModel, ledger_new: str, ledger_old: str, late: str) -> None:
+    """rotation.lua, but for what it notes."""
+    kept = {pair: redis.hget(ledger_old, pair) for pair in redis.hash_of(late)}
+    redis.delete(ledger_old)
+    if redis.exists(ledger_new):
+        redis.rename(ledger_new, ledger_old)
+    for pair, confirmed in kept.items():
+        if confirmed is not None:
+            redis.hsetnx(ledger_old, pair, confirmed)
 
 
 def _settled(redis: RedisModel, keys: Sequence[str], late_due_ms: int) -> list[Any]:
@@ -371,10 +381,10 @@ def redrive(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     ]
     if any(_outdates(each, op, at) for each in known):
         return [b"outdated"]
-    rotated = int(redis.hget(partition, "rotated") or 0)
-    if reach > 0 and rotated > 0 and reach < rotated - int(argv[5]):
+    vouched, rotated = redis.hmget(partition, "vouched", "rotated")
+    if reach > 0 and reach <= int(vouched or rotated or 0):
         return [b"forgotten"]
-    entry = redis.xadd(events, *argv[6:])
+    entry = redis.xadd(events, *argv[5:])
     if letter_id:
         redis.hdel(dead, letter_id)
         if kept is not None:

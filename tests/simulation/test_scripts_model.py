@@ -312,7 +312,7 @@ def redrive(both: Both, chance: Random) -> Op:
         at,
         chance.choice((0, a_time(both)(chance))),
     ]
-    return evalsha(scripts.REDRIVE, keys, [*args, chance.choice([1, HOUR_MS]), "owner", "1", "op", op, "at", at])
+    return evalsha(scripts.REDRIVE, keys, [*args, "owner", "1", "op", op, "at", at])
 
 
 def purge(both: Both, chance: Random) -> Op:

@@ -137,7 +137,7 @@ class System:
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        return self.dead_letters.redrive(list(self.dead_letters.find(Wanted())), self.settings.ledger_seconds)
+        return self.dead_letters.redrive(list(self.dead_letters.find(Wanted())))
 
     def broker_client(self) -> redis.Redis:
         """A client of the broker's own database."""

@@ -161,7 +161,7 @@ def _open(  # noqa: PLR0913, PLR0917 - one step of both callers
         pipe.delete(keys.events(p), keys.bulk(p))
         pipe.hdel(keys.partition(p), "position", "bulk_position", "strayed", "gone")  # of the stream that was there
     for p in range(partitions) if rotated is not None else ():
-        pipe.hset(keys.partition(p), "rotated", str(rotated))
+        pipe.hset(keys.partition(p), mapping={"rotated": str(rotated), "vouched": str(rotated)})
     for name, value in config.items():
         if value is None:
             pipe.hdel(keys.config, name)

@@ -21,7 +21,6 @@ from worker.store.gate import Gate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from worker.config.settings import WorkerSettings
     from worker.core.dead_letter import DeadLetter
     from worker.store.dead_letters import Redriven
 
@@ -80,7 +79,6 @@ def _selecting(command: _Command) -> _Command:
 class _Found(NamedTuple):
     letters: DeadLetters
     found: Iterable[DeadLetter]
-    settings: WorkerSettings
 
 
 @contextmanager
@@ -100,7 +98,7 @@ def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
                 seen.add(letter.id)
                 yield letter
 
-        yield _Found(letters, noted(), settings)
+        yield _Found(letters, noted())
     if missing := [letter_id for letter_id in wanted.ids if letter_id not in seen]:
         raise Failure(f"no such dead letter: {', '.join(missing)}")
 
@@ -109,7 +107,7 @@ def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
 @_selecting
 def list_letters(*, as_json: bool, **selection: Any) -> None:
     """List dead letters, one line each."""
-    with _finding(selection) as (_, found, _settings):
+    with _finding(selection) as (_, found):
         if as_json:
             _echo_array(found)
             return
@@ -128,7 +126,7 @@ def show(*, as_json: bool, **selection: Any) -> None:
 
     With --json it prints the same list as `list`.
     """
-    with _finding(selection) as (_, found, _settings):
+    with _finding(selection) as (_, found):
         if as_json:
             _echo_array(found)
             return
@@ -154,9 +152,9 @@ def redrive(*, as_json: bool, **selection: Any) -> None:
     A change keeps its `at`; if it has none, it gets the time of its entry. A letter stays a dead letter if a newer
     change was confirmed, or if it breaks a rule of the log. Exit status 1 if any letter was not put back.
     """
-    with _finding(selection) as (letters, found, settings):
+    with _finding(selection) as (letters, found):
         wanted = list(found)
-        ends = letters.redrive(wanted, settings.ledger_seconds)
+        ends = letters.redrive(wanted)
         kept = [(letter.id, end) for letter, end in zip(wanted, ends, strict=True) if end != "redriven"]
         done = len(wanted) - len(kept)
         if as_json:
@@ -176,7 +174,7 @@ def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:
     """Remove dead letters permanently; asks first."""
     if not yes and not sys.stdin.isatty():
         raise Failure("purge asks first, but standard input is not a terminal: add --yes", EXIT_USAGE)
-    with _finding(selection) as (letters, found, _settings):
+    with _finding(selection) as (letters, found):
         wanted = list(found)
         if wanted and not yes and not click.confirm(f"Remove {len(wanted):,} dead letters permanently?", err=True):
             raise Failure("nothing was removed")

@@ -41,7 +41,7 @@ class Letters:
         """
         letters = self._letters()
         found, more = _some(letters, wanted)
-        ends = letters.redrive(found, self._snapshots.settings.ledger_seconds)
+        ends = letters.redrive(found)
         done = [letter.id for letter, end in zip(found, ends, strict=True) if end == "redriven"]
         refused = [{"id": letter.id, "why": end} for letter, end in zip(found, ends, strict=True) if end != "redriven"]
         return {"redriven": len(done), "refused": refused + _missing(wanted, found), "more": more}, done

@@ -75,7 +75,7 @@ class DeadLetters:
         for page in _pages(letter for letter in self._read(wanted) if wanted.fits(letter)):
             yield from self._judged(page)
 
-    def redrive(self, letters: Sequence[DeadLetter], ledger_seconds: float) -> list[Redriven]:
+    def redrive(self, letters: Sequence[DeadLetter]) -> list[Redriven]:
         """Puts letters back into the log, in their order; a letter that a newer outcome outdates stays.
 
         A change keeps its `at`; one without gets the time of its entry. A letter in the wrong partition goes to its
@@ -84,12 +84,11 @@ class DeadLetters:
 
         Args:
             letters: as they were found.
-            ledger_seconds: shortest time that a confirmed outcome is remembered.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses; it is not certain which letters were redriven.
         """
-        return [each for page in _pages(letters) for each in self._redrive_page(page, int(ledger_seconds * 1000))]
+        return [each for page in _pages(letters) for each in self._redrive_page(page)]
 
     def purge(self, letters: Iterable[DeadLetter]) -> int:
         """Removes letters for good; returns how many were still there.
@@ -149,9 +148,9 @@ class DeadLetters:
 
     # Moving
 
-    def _redrive_page(self, page: Sequence[DeadLetter], ledger_ms: int) -> list[Redriven]:
+    def _redrive_page(self, page: Sequence[DeadLetter]) -> list[Redriven]:
         changes = [(letter, letter.redrivable) for letter in page]
-        calls = [self._redrive_call(letter, each, ledger_ms) for letter, each in changes if each is not None]
+        calls = [self._redrive_call(letter, each) for letter, each in changes if each is not None]
         replies = iter(all_checked(scripts.run(self._client, calls)) if calls else ())
         ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in changes]
         self.purge(
@@ -161,7 +160,7 @@ class DeadLetters:
         )
         return ends
 
-    def _redrive_call(self, letter: DeadLetter, change: RedrivableChange, ledger_ms: int) -> scripts.Call:
+    def _redrive_call(self, letter: DeadLetter, change: RedrivableChange) -> scripts.Call:
         k, p = self._keys, self._home(change)
         log = k.bulk(p) if letter.lane == "bulk" else k.events(p)
         keys = [k.dead(p), k.dead_pairs(p), log, k.ledger_new(p), k.ledger_old(p), k.partition(p)]
@@ -170,9 +169,7 @@ class DeadLetters:
         letter_id = letter.id if p == letter.partition else ""
         fields: list[Any] = ["owner", change.owner, "contact", change.contact, "op", change.op, "at", change.at]
         fields += ["source", change.source] if change.source else []
-        return scripts.Call(
-            scripts.REDRIVE, keys, [letter_id, change.pair, change.op, change.at, reach_ms, ledger_ms, *fields]
-        )
+        return scripts.Call(scripts.REDRIVE, keys, [letter_id, change.pair, change.op, change.at, reach_ms, *fields])
 
     def _purge_page(self, page: Sequence[DeadLetter]) -> int:
         by_partition: dict[int, list[str | bytes]] = {}

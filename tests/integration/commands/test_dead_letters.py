@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -159,7 +160,21 @@ def test_an_entry_of_the_wrong_partition_stays_dead_where_the_ledger_no_longer_r
     fleet.deliver()
     p = fleet.partition("1")
     fleet.client.delete(fleet.keys.ledger_new(p), fleet.keys.ledger_old(p))
-    fleet.client.hset(fleet.keys.partition(p), "rotated", str(fleet.now_ms() + 7_200_000))
+    fleet.client.hset(fleet.keys.partition(p), "vouched", str(fleet.now_ms()))
+    assert told(fleet, "dead-letters", "redrive")["refused"] == [{"id": f"{wrong}-1", "why": "forgotten"}]
+
+
+def test_a_redrive_goes_by_what_was_forgotten_and_not_by_the_setting_of_who_redrives(fleet: Fleet) -> None:
+    fleet.change(ledger_seconds=1)
+    wrong = (fleet.partition("1") + 1) % PARTITIONS
+    fleet.append_raw(wrong, {"owner": "1", "contact": "9", "op": "upsert", "at": str(T)})
+    fleet.append("1", "9", "delete", T + 1)
+    fleet.deliver()
+    for n in range(3):  # what was confirmed is forgotten
+        time.sleep(1.1)
+        fleet.append("1", str(n), "upsert")
+        fleet.deliver()
+    fleet.change(ledger_seconds=86_400)
     assert told(fleet, "dead-letters", "redrive")["refused"] == [{"id": f"{wrong}-1", "why": "forgotten"}]
 
 

@@ -66,9 +66,7 @@ def test_what_is_known_of_a_pair_whose_letters_are_gone_is_not_kept(fleet: Fleet
     assert stored(fleet, "dead_pairs") == {PAIR.decode(): "2;d9,"}
 
 
-def test_the_ledger_rotates_by_log_time_and_not_while_older_pairs_or_marks_wait(
-    fleet: Fleet, client: redis.Redis
-) -> None:
+def test_the_ledger_rotates_by_log_time_and_not_while_older_pairs_wait(fleet: Fleet, client: redis.Redis) -> None:
     partitions = partitions_of(fleet, client, ledger_seconds=1.0)
     lease = claim(partitions)
     start = fleet.now_ms()
@@ -79,12 +77,25 @@ def test_the_ledger_rotates_by_log_time_and_not_while_older_pairs_or_marks_wait(
         return bool(stored(fleet, "ledger_old"))
 
     assert not settle_at(5_000)  # an older pair waits
-    partitions.mark_late([(0, (PAIR, 5, 0))])
-    assert not settle_at(6_000, drop=[OTHER])  # a mark is to be judged
-    assert settle_at(7_000, clear=[PAIR, b"5,0"])
+    assert settle_at(7_000, drop=[OTHER])
     assert stored(fleet, "ledger_old") == {PAIR.decode(): "u5,"}
     assert settle_at(7_500)  # not for another second
     assert not settle_at(8_001)
+
+
+def test_a_ledger_rotates_although_marks_are_open_and_keeps_what_they_need(fleet: Fleet, client: redis.Redis) -> None:
+    partitions = partitions_of(fleet, client, ledger_seconds=1.0)
+    lease = claim(partitions)
+    start = fleet.now_ms()
+    settle(partitions, lease, position=b"%d-0" % start, ledger=[PAIR, b"u5,", OTHER, b"u6,"])
+    partitions.mark_late([(0, (PAIR, start + 60_000, 0))])
+    for n in range(1, 4):
+        settle(partitions, lease, position=b"%d-0" % (start + n * 5_000))
+        assert PAIR.decode() in stored(fleet, "ledger_old")
+    assert stored(fleet, "ledger_old") == {PAIR.decode(): "u5,"}
+    settle(partitions, lease, position=b"%d-0" % (start + 16_500), ledger=[PAIR, b"d7,5"])
+    settle(partitions, lease, position=b"%d-0" % (start + 20_000))
+    assert stored(fleet, "ledger_old") == {PAIR.decode(): "d7,5"}  # the newer outcome is not undone
 
 
 def test_the_ledger_is_kept_for_what_waits_unread_although_the_clock_went_back(

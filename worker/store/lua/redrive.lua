@@ -5,8 +5,8 @@
 --       all of the owner's own partition
 -- ARGV  1 id of the letter, '' if it is in another partition and is removed there afterwards  2 pair
 --       3 op: upsert | delete  4 at_ms: when the change happened, as far as is known
---       5 reach_ms: how far back the ledger is needed, 0 if dead:pairs remembers everything  6 ledger_ms
---       7.. fields and values of the entry, in turn
+--       5 reach_ms: how far back the ledger is needed, 0 if dead:pairs remembers everything
+--       6.. fields and values of the entry, in turn
 -- Returns { 'redriven', id of the entry } | { 'gone' } | { 'outdated' } | { 'forgotten' }: the ledger does not reach back
 --   far enough to rule out a newer outcome
 local dead, dead_pairs, events = KEYS[1], KEYS[2], KEYS[3]
@@ -31,13 +31,15 @@ if outdates(kept and string.match(kept, '^%d+;(.*)$')) or outdates(redis.call('H
   return { 'outdated' }
 end
 
-local rotated = tonumber(redis.call('HGET', KEYS[6], 'rotated') or '0')
-if reach > 0 and rotated > 0 and reach < rotated - tonumber(ARGV[6]) then
+-- As recorded where the ledger rotated: no setting of whoever redrives knows what was forgotten. An earlier version
+-- recorded only when it rotated last, since when nothing is forgotten.
+local since = redis.call('HMGET', KEYS[6], 'vouched', 'rotated')
+if reach > 0 and reach <= tonumber(since[1] or since[2] or '0') then
   return { 'forgotten' }
 end
 
 -- The append is the first write: a full server refuses the whole step, and the letter stays.
-local entry = redis.call('XADD', events, '*', unpack(ARGV, 7))
+local entry = redis.call('XADD', events, '*', unpack(ARGV, 6))
 if id ~= '' then
   redis.call('HDEL', dead, id)
   local letters = kept and tonumber(string.match(kept, '^%d+')) or 0

@@ -6,7 +6,7 @@
 -- ARGV  1 ledger_ms
 -- Returns how many entries of the log are gone unread, as first_trimmed says: a log that was emptied is never claimed
 local partition, ledger_new, ledger_old = KEYS[2], KEYS[6], KEYS[7]
-if redis.call('EXISTS', KEYS[1], KEYS[5], KEYS[8], KEYS[9], KEYS[10], KEYS[11]) > 0
+if redis.call('EXISTS', KEYS[1], KEYS[8], KEYS[9], KEYS[10], KEYS[11]) > 0
   or redis.call('XLEN', KEYS[3]) + redis.call('XLEN', KEYS[4]) > 0 then
   return 0
 end
@@ -20,9 +20,5 @@ if not rotated or now_ms <= tonumber(rotated) + tonumber(ARGV[1])
   or redis.call('EXISTS', ledger_new, ledger_old) == 0 then
   return trimmed
 end
-redis.call('UNLINK', ledger_old)
-if redis.call('EXISTS', ledger_new) == 1 then
-  redis.call('RENAME', ledger_new, ledger_old)
-end
-redis.call('HSET', partition, 'rotated', string.format('%.0f', now_ms))
+rotate_ledger(partition, ledger_new, ledger_old, KEYS[5], rotated, now_ms)
 return trimmed

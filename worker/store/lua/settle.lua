@@ -195,13 +195,12 @@ if position_ms then
       last_ms = math.max(last_ms, tonumber(string.match(last[1], '^%d+')))
     end
   end
-  if not known[3] or (math.min(position_ms, oldest, oldest_bulk, unread) > reach_ms and marks == 0) then
-    redis.call('HSET', partition, 'rotated', string.format('%.0f', math.max(now_ms, position_ms, last_ms)))
+  if not known[3] or math.min(position_ms, oldest, oldest_bulk, unread) > reach_ms then
+    local from_ms = math.max(now_ms, position_ms, last_ms)
     if known[3] then
-      redis.call('UNLINK', KEYS[6])
-      if redis.call('EXISTS', KEYS[5]) == 1 then
-        redis.call('RENAME', KEYS[5], KEYS[6])
-      end
+      rotate_ledger(partition, KEYS[5], KEYS[6], late, known[3], from_ms)
+    else
+      redis.call('HSET', partition, 'rotated', string.format('%.0f', from_ms), 'vouched', '0')
     end
   end
 end
