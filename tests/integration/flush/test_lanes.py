@@ -53,7 +53,7 @@ def test_a_refused_bulk_change_goes_back_to_its_lane(fleet: Fleet) -> None:
     letters = DeadLetters(namespace_of(fleet))
     found: list[DeadLetter] = list(letters.find(Wanted(owner="1")))
     assert [each.lane for each in found] == ["bulk"]
-    assert letters.redrive(found, 3600) == ["redriven"]
+    assert letters.redrive(found) == ["redriven"]
     assert fleet.client.xlen(fleet.keys.bulk(fleet.partition("1"))) == 1
 
 
