@@ -159,7 +159,7 @@ class Chronicle:
         if reply[0] != b"redriven":
             return
         dead, argv = args[0], args[6:]
-        fields = dict(zip(argv[6::2], argv[7::2], strict=True))
+        fields = dict(zip(argv[5::2], argv[6::2], strict=True))
         owner, contact = fields["owner"].decode(), fields["contact"].decode()
         entry_id = reply[1].decode()
         self.changes.append(

@@ -24,7 +24,7 @@ HAPPENS: Final = {
     "a worker settles that has lost its lease": r" settle .*-> \[b'fenced'\]",
     "a lease is released": r" release .*-> 1$",
     "a worker releases a lease that it has lost": r" release .*-> 0$",
-    "an expired lease is taken over": r" claim .*, [1-9]\d{12}, [1-9]\d{12}, \d\]$",
+    "an expired lease is taken over": r" claim .*, [1-9]\d{12}, [1-9]\d{12}, \d(, \d+){5}\]$",
     "a request that may act late is marked": r" mark_late ",
     "what one did late is repaired": r"'repairs', \d",
     "one request at a time probes": r"-> \[b'probe'",
