@@ -125,7 +125,7 @@ def used_by_user(guarded: Guarded, seen: Any) -> Iterator[tuple[str, str]]:
         if line["client_type"] == "lua" or user is None:
             user = "contact-sync-broker" if line["db"] == 1 else "contact-sync-worker"
         if user != "default" and words[0] not in ALWAYS_ALLOWED:
-            yield user, "|".join(words[:2]) if words[0] in {"script", "client"} else words[0]
+            yield user, "|".join(words[:2]) if words[0] in {"script", "client", "xinfo"} else words[0]
 
 
 @pytest.fixture
@@ -163,7 +163,9 @@ def test_producers_and_workers_need_no_more(guarded: Guarded, tmp_path: Path, op
 def test_producers_need_no_more_in_any_language(guarded: Guarded) -> None:
     fleet, url = guarded.fleet, guarded.url("producer", database=0)
     producer = guarded.undo.enter_context(guarded.producer())
-    producer.upsert("1", "2")
+    receipt = producer.upsert("1", "2")
+    assert producer.pressure() < 1
+    assert receipt.eta() >= 0
     shown = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(import os, time, zlib, redis\n.*?)```", shown, re.DOTALL)
     code = code.replace("contact-sync:", f"{fleet.keys.namespace}:")

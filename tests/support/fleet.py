@@ -147,8 +147,8 @@ class Fleet:
         return bytes(reply).decode()
 
     def append_many(self, changes: Iterable[tuple[str, str, str, int | None]], *, lane: Lane = "live") -> None:
-        """Many entries in one round trip, in order."""
-        pipe = self.client.pipeline(transaction=False)
+        """Many entries at once, in order: nobody sees some of them without the others."""
+        pipe = self.client.pipeline(transaction=True)
         for owner, contact, op, at in changes:
             fields = {"owner": owner, "contact": contact, "op": op} | ({} if at is None else {"at": str(at)})
             log = self.keys.bulk if lane == "bulk" else self.keys.events

@@ -60,12 +60,13 @@ def conform(*, partition: int | None, last: int, as_json: bool) -> None:
 
 def _check_entries(opened: Namespace, partitions: Any, last: int) -> list[dict[str, Any]]:
     keys = opened.keys
-    kinds = round_trip(opened.client, [("TYPE", keys.events(p)) for p in partitions])
-    logs = [p for p, kind in zip(partitions, kinds, strict=True) if kind == b"stream"]
-    asked = [("XREVRANGE", keys.events(p), "+", "-", "COUNT", last) for p in logs]
+    every = [(p, key) for p in partitions for key in (keys.events(p), keys.bulk(p))]
+    kinds = round_trip(opened.client, [("TYPE", key) for _, key in every])
+    logs = [log for log, kind in zip(every, kinds, strict=True) if kind == b"stream"]
+    asked = [("XREVRANGE", key, "+", "-", "COUNT", last) for _, key in logs]
     return [
         {"id": entry_id.decode(), "partition": p, "faults": faults(entry_id, flat, p, opened.partitions)}
-        for p, entries in zip(logs, round_trip(opened.client, asked) if asked else (), strict=True)
+        for (p, _), entries in zip(logs, round_trip(opened.client, asked) if asked else (), strict=True)
         for entry_id, flat in entries
     ]
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from producers.contract.change import partition_of
 from worker.core.entry import Malformed, read_entry
 from worker.core.reasons import REASONS, REFUSED
+
+if TYPE_CHECKING:
+    from producers.contract.change import Lane
 
 ROOT = Path(__file__).parents[3]
 NOW = 1_795_460_847_757
@@ -16,8 +20,8 @@ GOOD = {b"owner": b"1", b"contact": b"2", b"op": b"upsert", b"at": b"%d" % NOW}
 OWNERS_PARTITION = partition_of(b"1", PARTITIONS)
 
 
-def reason_of(flat: list[bytes], partition: int = OWNERS_PARTITION) -> str:
-    found = read_entry(b"%d-0" % NOW, flat, partition, PARTITIONS)
+def reason_of(flat: list[bytes], partition: int = OWNERS_PARTITION, lane: Lane = "live") -> str:
+    found = read_entry(b"%d-0" % NOW, flat, partition, PARTITIONS, lane)
     assert isinstance(found, Malformed)
     return found.reason
 
@@ -32,6 +36,7 @@ def reasons_of_the_core() -> list[str]:
         REFUSED,
         *(reason_of(flat(**{name: None})) for name in ("owner", "contact", "op")),
         *(reason_of(flat(**{name: b""})) for name in ("owner", "contact", "op", "at")),
+        reason_of(flat(at=None), lane="bulk"),
         reason_of(flat(at=b"1")),
         *(reason_of([*flat(), name, GOOD[name]]) for name in GOOD),
         reason_of(flat(owner=None, data=b"no JSON")),
