@@ -18,6 +18,8 @@ from worker.core.entry import Malformed, entry_time_ms, read_entry
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from producers.contract.change import Lane
+
 RULES: Final[Mapping[str, str]] = {
     "owner": "owner is 1 to 256 bytes of UTF-8 without control characters",
     "contact": "contact is 1 to 256 bytes of UTF-8 without control characters",
@@ -39,7 +41,9 @@ ADVICE: Final[Mapping[str, str]] = {
 _FIELDS: Final = (b"owner", b"contact", b"op", b"at", b"source", b"traceparent")
 
 
-def faults(entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: int) -> dict[str, str]:
+def faults(
+    entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: int, lane: Lane = "live"
+) -> dict[str, str]:
     """Returns the rules and advice that an entry does not follow, each with what is wrong, without ids.
 
     Args:
@@ -47,6 +51,7 @@ def faults(entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: i
         flat: its fields and values, alternating.
         partition: the partition that it is in.
         partitions: the number of partitions.
+        lane: the lane of its log; the bulk lane needs `at`.
     """
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     found = {}
@@ -59,13 +64,15 @@ def faults(entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: i
         found["op"] = "another value" if b"op" in fields else "missing"
     if at := _at_fault(fields.get(b"at"), entry_time_ms(entry_id)):
         found["at"] = at
+    if lane == "bulk" and b"at" not in fields:
+        found["at"] = "missing, and the bulk lane needs it"
     home = partition_of(fields.get(b"owner", b""), partitions)
     if b"owner" in fields and home != partition:
         found["partition"] = f"in {partition}, its owner belongs in {home}"
     twice = [name.decode() for name in _FIELDS[:4] if flat[::2].count(name) > 1]
     if twice:
         found["once"] = ", ".join(twice)
-    reads = read_entry(entry_id, list(flat), partition, partitions)
+    reads = read_entry(entry_id, list(flat), partition, partitions, lane)
     if isinstance(reads, Malformed) and not found:
         found["once"] = reads.reason  # the reader decides
     return found | _advice_not_followed(fields)

@@ -12,6 +12,9 @@ from worker.config.settings import load_worker_settings
 from worker.store.client import round_trip
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from producers.contract.change import Lane
     from worker.store.namespace import Namespace
 
 _EPILOG = """\b
@@ -60,13 +63,14 @@ def conform(*, partition: int | None, last: int, as_json: bool) -> None:
 
 def _check_entries(opened: Namespace, partitions: Any, last: int) -> list[dict[str, Any]]:
     keys = opened.keys
-    every = [(p, key) for p in partitions for key in (keys.events(p), keys.bulk(p))]
-    kinds = round_trip(opened.client, [("TYPE", key) for _, key in every])
+    lanes: tuple[tuple[Lane, Callable[[int], str]], ...] = (("live", keys.events), ("bulk", keys.bulk))
+    every = [(p, lane, key_of(p)) for p in partitions for lane, key_of in lanes]
+    kinds = round_trip(opened.client, [("TYPE", key) for *_, key in every])
     logs = [log for log, kind in zip(every, kinds, strict=True) if kind == b"stream"]
-    asked = [("XREVRANGE", key, "+", "-", "COUNT", last) for _, key in logs]
+    asked = [("XREVRANGE", key, "+", "-", "COUNT", last) for *_, key in logs]
     return [
-        {"id": entry_id.decode(), "partition": p, "faults": faults(entry_id, flat, p, opened.partitions)}
-        for (p, _), entries in zip(logs, round_trip(opened.client, asked) if asked else (), strict=True)
+        {"id": entry_id.decode(), "partition": p, "faults": faults(entry_id, flat, p, opened.partitions, lane)}
+        for (p, lane, _), entries in zip(logs, round_trip(opened.client, asked) if asked else (), strict=True)
         for entry_id, flat in entries
     ]
 

@@ -65,3 +65,12 @@ def test_an_empty_log_and_a_partition_that_is_none_are_said(fleet: Fleet) -> Non
     assert run(fleet, "conform").exit_code == 1
     assert "the log has no entries" in run(fleet, "conform").stderr
     assert run(fleet, "conform", "--partition", str(PARTITIONS)).exit_code == 2
+
+
+def test_the_bulk_lane_is_checked_too_and_needs_at(fleet: Fleet) -> None:
+    log = fleet.keys.bulk(fleet.partition("1"))
+    fleet.client.xadd(log, dict(GOOD))
+    assert told(fleet, "conform")["conform"] == 1
+    fleet.client.xadd(log, {name: value for name, value in GOOD.items() if name != "at"})
+    found = told(fleet, "conform")
+    assert (found["entries"], found["conform"]) == (2, 1)
