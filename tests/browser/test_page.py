@@ -39,11 +39,14 @@ def test_it_tells_whether_contacts_flow_and_goes_on_doing_so(opened: Opened, fle
         expect(page.locator("#parts li")).to_have_count(PARTITIONS)
         expect(page.locator("#rates svg")).to_have_count(1)
         expect(page.locator("#letters")).to_have_text("There are no dead letters.")
+        expect(page.locator("#lanes")).to_contain_text("nothing is waiting")
         fleet.append("1", "another", "delete")
+        fleet.append("1", "imported", "upsert", T, lane="bulk")
         expect(page.locator("#verdict")).to_contain_text("No worker is running; the oldest change has waited for")
-        expect(page.locator("#waiting")).to_contain_text("1")
+        expect(page.locator("#waiting")).to_contain_text("2")
+        expect(page.locator("#lanes dd").nth(1)).to_contain_text("1 entry, 0 pairs pending, oldest")
         fleet.deliver()
-        expect(page.locator("#done")).to_contain_text("21: 20 upserts, 1 deletes")
+        expect(page.locator("#done")).to_contain_text("22: 21 upserts, 1 deletes")
 
 
 def test_an_outage_is_told_with_its_reason_and_the_next_try(opened: Opened, fleet: Fleet) -> None:

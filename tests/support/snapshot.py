@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from worker.admin.status import TOTALS, Part, Status
+from worker.admin.status import TOTALS, LaneStatus, Part, Status
 from worker.core.counters import count_time
 from worker.core.gate import GateSnapshot
 from worker.serve.snapshots import Memory, Snapshot
@@ -31,6 +31,7 @@ def snapshot(gate: GateSnapshot | None = None, counted: dict[str, int] | None = 
         "pending_pairs": 12,
         "in_flight": 1,
         "oldest_ms": T - 2500,
+        "lanes": {"live": LaneStatus(4, 5, T - 2500), "bulk": LaneStatus(7, 8, T - 9000)},
         "oldest_delete_ms": T - 1500,
         "dead_letters": 14,
         "worker_awake": True,

@@ -171,14 +171,15 @@ class Status:
     @property
     def oldest_seconds(self) -> float | None:
         """Time since Redis accepted the oldest unconfirmed change, None if there is none."""
-        return self._since(self.oldest_ms)
+        return self.seconds_since(self.oldest_ms)
 
     @property
     def oldest_delete_seconds(self) -> float | None:
         """The same for the oldest delete: people notice a removed contact that is still there."""
-        return self._since(self.oldest_delete_ms)
+        return self.seconds_since(self.oldest_delete_ms)
 
-    def _since(self, ms: int | None) -> float | None:
+    def seconds_since(self, ms: int | None) -> float | None:
+        """Time from then (Unix ms) until the status was read, None if there is no such time; never 0."""
         return None if ms is None else max(1, self.gate.now_ms - ms) / 1000
 
     @property
@@ -234,7 +235,7 @@ class Status:
                 lane: {
                     "backlog_events": each.backlog_events,
                     "pending_pairs": each.pending_pairs,
-                    "oldest_seconds": self._since(each.oldest_ms),
+                    "oldest_seconds": self.seconds_since(each.oldest_ms),
                 }
                 for lane, each in self.lanes.items()
             },

@@ -17,7 +17,7 @@ from worker.core.times import in_words, iso_utc
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker.admin.status import Status
+    from worker.admin.status import LaneStatus, Status
 
 _EVERY_SECONDS: Final = 1.0
 
@@ -105,12 +105,13 @@ def status_lines(found: Status) -> list[str]:
     rows = [
         ("oldest", _oldest(found)),
         ("waiting", _waiting(found)),
+        ("lanes", "; ".join(f"{lane}: {_lane(found, each)}" for lane, each in found.lanes.items())),
         ("endpoint", _endpoint(found)),
         ("dead", _dead(found)),
         ("worker", _workers(found) if found.worker_awake else "none is awake: contact-sync worker"),
         *_done(found.totals),
     ]
-    rows.insert(3, ("pace", _pace(found)))
+    rows.insert(4, ("pace", _pace(found)))
     if found.lost_words():
         rows.append(("lost", painted(found.lost_words(), "red") + ": contact-sync status --acknowledge"))
     if found.wrong_type_partitions:
@@ -140,6 +141,17 @@ def _waiting(found: Status) -> str:
     return (
         f"{found.waiting_changes + found.inbox_entries:,} changes: {inbox}{found.backlog_events:,} entries in the log, "
         f"{found.pending_pairs:,} pairs pending; {found.in_flight:,} of {found.partitions:,} partitions worked on"
+    )
+
+
+def _lane(found: Status, lane: LaneStatus) -> str:
+    seconds = found.seconds_since(lane.oldest_ms)
+    if seconds is None:
+        return "nothing waits"
+    entries, pairs = lane.backlog_events, lane.pending_pairs
+    return (
+        f"{entries:,} {'entry' if entries == 1 else 'entries'} in the log, "
+        f"{pairs:,} {'pair' if pairs == 1 else 'pairs'} pending, the oldest for {in_words(seconds)}"
     )
 
 

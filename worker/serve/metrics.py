@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from worker.admin.status import Status
+    from worker.admin.status import LaneStatus, Status
     from worker.serve.snapshots import Snapshot
 
 PREFIX: Final = "contact_sync_"
@@ -102,6 +102,17 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
 )
 
 
+_LANE_GAUGES: Final[tuple[tuple[str, str, Callable[[Status, LaneStatus], float]], ...]] = (
+    ("backlog_entries", "Entries in the streams, by lane.", lambda _, lane: lane.backlog_events),
+    ("pending_pairs", "Pairs that were read and are not confirmed, by lane.", lambda _, lane: lane.pending_pairs),
+    (
+        "oldest_change_age_seconds",
+        "Age of the oldest unconfirmed change, by lane; 0 if none waits.",
+        lambda status, lane: status.seconds_since(lane.oldest_ms) or 0.0,
+    ),
+)
+
+
 class Families(Collector):
     """Passes finished metric families to the library."""
 
@@ -126,6 +137,7 @@ def families(snapshot: Snapshot, full_seconds: float) -> Iterator[Metric]:
     yield _times(status)
     for name, text, read in _GAUGES:
         yield GaugeMetricFamily(PREFIX + name, text, value=float(read(status)))
+    yield from _lanes(status)
     yield from _gate(status)
     yield from _reconciled(snapshot.reconciled)
     memory = snapshot.memory
@@ -212,6 +224,14 @@ def _reconciled(run: Mapping[str, Any] | None) -> Iterator[Metric]:
         drift.add_metric(["too_many"], found["deleted"])
     yield sent
     yield drift
+
+
+def _lanes(status: Status) -> Iterator[Metric]:
+    for name, text, read in _LANE_GAUGES:
+        family = GaugeMetricFamily(f"{PREFIX}lane_{name}", text, labels=["lane"])
+        for lane, each in status.lanes.items():
+            family.add_metric([lane], read(status, each))
+        yield family
 
 
 def _gate(status: Status) -> Iterator[Metric]:

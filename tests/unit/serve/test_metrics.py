@@ -136,6 +136,13 @@ def test_gauges_are_the_looks() -> None:
     assert samples(snapshot(oldest_ms=None))["contact_sync_oldest_change_age_seconds", ()] == 0
 
 
+def test_each_lane_tells_what_waits_in_it() -> None:
+    found = samples(snapshot())
+    for name, live, bulk in (("backlog_entries", 4, 7), ("pending_pairs", 5, 8), ("oldest_change_age_seconds", 2.5, 9)):
+        of = {labels[0]: value for (each, labels), value in found.items() if each == f"contact_sync_lane_{name}"}
+        assert of == {"live": live, "bulk": bulk}
+
+
 def test_without_redis_only_that_is_told() -> None:
     told = [line for line in written(families_without_redis(up=False)).splitlines() if not line.startswith("#")]
     assert told[0] == "contact_sync_redis_up 0.0"

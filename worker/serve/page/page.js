@@ -97,6 +97,13 @@ function showMemory({used_bytes: used, max_bytes: most, full_seconds: full}) {
   $("memory").replaceChildren(bytes(used), make("small", {textContent: bound + left}));
 }
 
+function showLanes({lanes}) {
+  facts($("lanes"), Object.entries(lanes).map(([lane, {backlog_events: entries, pending_pairs: pairs, oldest_seconds: waited}]) => [
+    lane,
+    waited === null ? "nothing is waiting" : `${entries === 1 ? "1 entry" : `${count(entries)} entries`}, ${many(pairs, "pair")} pending, oldest ${duration(waited)}`,
+  ]));
+}
+
 function showGate({endpoint}, retry) {
   const rows = [["state", endpoint.state.replace("_", " ")]];
   if (endpoint.reason) rows.push(["reason", endpoint.reason]);
@@ -186,6 +193,7 @@ function show(found, points) {
   );
   $("dead").textContent = count(status.dead_letters);
   showMemory(found.memory);
+  showLanes(status);
   showGate(status, found.retry_seconds);
   showDone(status);
   showParts(found.parts);
