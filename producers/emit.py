@@ -100,7 +100,7 @@ def emit_lines(  # noqa: PLR0913 - each has its name
     on_sent: OnSent,
     *,
     lane: Lane | None = None,
-    before_each: Callable[[], None] = lambda: None,
+    before_bulk: Callable[[], None] = lambda: None,
 ) -> EmitResult:
     """Appends every valid line, in order, with one round trip per thousand lines. Memory stays flat.
 
@@ -113,15 +113,14 @@ def emit_lines(  # noqa: PLR0913 - each has its name
         on_bad: called for each invalid line, in order.
         on_sent: called after each round trip.
         lane: the lane of changes whose line names none; None is ``live``.
-        before_each: called before each round trip; it may wait.
+        before_bulk: called before each round trip that has a change of the bulk lane; it may wait.
 
     Raises:
         PartitionsMismatch: as for ``ContactProducer.send``.
     """
     sent = bad = count = 0
     for batch in _batches(lines):
-        before_each()
-        outcome = _emit_batch(batch, count, producer, lane)
+        outcome = _emit_batch(batch, count, producer, lane, before_bulk)
         count += len(batch)
         for number, rule in sorted(outcome.bad):
             on_bad(number, rule)
@@ -150,7 +149,9 @@ def _batches(lines: Iterable[bytes | None]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _emit_batch(batch: list[bytes], before: int, producer: ContactProducer, lane: Lane | None) -> _BatchOutcome:
+def _emit_batch(
+    batch: list[bytes], before: int, producer: ContactProducer, lane: Lane | None, before_bulk: Callable[[], None]
+) -> _BatchOutcome:
     changes: list[tuple[int, ContactChange]] = []
     bad: list[tuple[int, str]] = []
     for number, line in enumerate(batch, start=before + 1):
@@ -159,6 +160,8 @@ def _emit_batch(batch: list[bytes], before: int, producer: ContactProducer, lane
                 changes.append((number, parse_line(line)))
         except InvalidChange as invalid:
             bad.append((number, invalid.rule))
+    if any((change.lane or lane) == "bulk" for _, change in changes):
+        before_bulk()
     sent = 0
     while changes:
         try:

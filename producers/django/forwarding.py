@@ -14,8 +14,9 @@ from django.db.models import Exists, Min, OuterRef
 from producers.cooldown import Cooldown
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
-from producers.relay.forward import BATCH, COLUMNS, Relayed, Waiting, forward_all, send_rows
+from producers.relay.forward import BATCH, COLUMNS, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
 from producers.relay.lane import LANES
+from producers.send.pressure import BulkPermit
 from producers.send.transport import connect
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ SOON_SECONDS: Final = 0.5
 """How soon Redis must answer after a commit, because a user waits for the response. A relay has more time."""
 
 _COOLDOWN: Final = Cooldown()
+
+_BULK: Final = {DELIVERY_LANE: "bulk"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class ForwardLane:
         began = time.monotonic()
         try:
             producer = _producer_for(read_settings())
-            done = forward_all(producer, lambda passed: None if passed else self._forward(producer))
+            bulk = BulkPermit(producer.load)
+            done = forward_all(producer, lambda passed: None if passed else self._forward(producer, bulk), bulk)
             cause = done.cause
         except Exception as error:  # noqa: BLE001 - the transaction is committed: the app must not get an error
             cause = error
@@ -57,9 +61,9 @@ class ForwardLane:
             # Only the type: a database's error text may contain data.
             _LOG.warning("changes wait in the outbox for a relay: %s", type(cause).__name__)
 
-    def _forward(self, producer: ContactProducer) -> tuple[int, Relayed] | None:
-        done = forward_one(producer, self.using, [self.lane])
-        return forward_one(producer, self.using, [self.lane]) if done is None and fill_lanes(self.using) else done
+    def _forward(self, producer: ContactProducer, bulk: BulkPermit) -> tuple[int, Relayed] | None:
+        done = forward_one(producer, self.using, [self.lane], bulk)
+        return forward_one(producer, self.using, [self.lane], bulk) if done is None and fill_lanes(self.using) else done
 
 
 def fill_lanes(using: str) -> bool:
@@ -78,18 +82,31 @@ def fill_lanes(using: str) -> bool:
     return bool(missing)
 
 
-def relay(producer: ContactProducer, using: str = DEFAULT_DB_ALIAS, batches: int | None = None) -> Relayed:
+def relay(
+    producer: ContactProducer,
+    using: str = DEFAULT_DB_ALIAS,
+    batches: int | None = None,
+    bulk: BulkPermit | None = None,
+) -> Relayed:
     """Forwards what is in the outbox, lane by lane and batch by batch; as ``producers.outbox.Relay.run_once``.
+
+    Args:
+        producer: appends to the log.
+        using: the database.
+        batches: how many batches to forward at most; None to go on until nothing is left.
+        bulk: whether bulk changes may be sent; a relay that runs again and again keeps one.
 
     Raises:
         PartitionsMismatch, UnknownLogFormat: the log does not fit the configuration.
         django.db.Error: the database is unavailable, busy for too long, or refuses.
     """
     fill_lanes(using)
-    lanes = range(LANES)
-    return forward_all(
-        producer, lambda passed: forward_one(producer, using, [each for each in lanes if each not in passed]), batches
-    )
+    permit = BulkPermit(producer.load) if bulk is None else bulk
+
+    def one(passed: set[int]) -> tuple[int, Relayed] | None:
+        return forward_one(producer, using, [lane for lane in range(LANES) if lane not in passed], permit)
+
+    return forward_all(producer, one, permit, batches)
 
 
 def waiting(using: str = DEFAULT_DB_ALIAS) -> Waiting:
@@ -105,7 +122,9 @@ def waiting(using: str = DEFAULT_DB_ALIAS) -> Waiting:
     return Waiting(waits.count(), waits.aggregate(at=Min("at"))["at"], there.exclude(refused=None).count())
 
 
-def forward_one(producer: ContactProducer, using: str, lanes: list[int]) -> tuple[int, Relayed] | None:
+def forward_one(
+    producer: ContactProducer, using: str, lanes: list[int], bulk: BulkPermit
+) -> tuple[int, Relayed] | None:
     """Forwards one batch of one of these lanes; None if none has changes, or other relays hold them all.
 
     Raises:
@@ -114,26 +133,32 @@ def forward_one(producer: ContactProducer, using: str, lanes: list[int]) -> tupl
     """
     from producers.django.models import Change, Lane  # noqa: PLC0415 - as above
 
-    has_any = Exists(Change.objects.filter(lane=OuterRef("lane"), refused=None))
+    waits = Change.objects.filter(lane=OuterRef("lane"), refused=None)
+    has_any = Exists(waits.exclude(**_BULK) if bulk.refused else waits)
     wanted = Lane.objects.using(using).filter(has_any, lane__in=lanes).order_by("lane")
     if connections[using].features.has_select_for_update_skip_locked:
         with transaction.atomic(using, durable=True):
             locked = wanted.select_for_update(skip_locked=True).first()
-            return None if locked is None else (locked.lane, _forward(producer, using, locked.lane))
+            return None if locked is None else (locked.lane, _forward(producer, using, locked.lane, bulk))
     free = wanted.first()
     if free is None:
         return None
     with transaction.atomic(using, durable=True):
         # Begin with a write, which waits for other writers. After a read, SQLite may refuse it.
         Lane.objects.using(using).filter(lane=free.lane).update(lane=free.lane)
-        return free.lane, _forward(producer, using, free.lane)
+        return free.lane, _forward(producer, using, free.lane, bulk)
 
 
-def _forward(producer: ContactProducer, using: str, lane: int) -> Relayed:
+def _forward(producer: ContactProducer, using: str, lane: int, bulk: BulkPermit) -> Relayed:
     from producers.django.models import Change  # noqa: PLC0415 - as above
 
     there = Change.objects.using(using)
-    rows: Any = there.filter(lane=lane, refused=None).order_by("id").values("id", *COLUMNS)[:BATCH]
+    waits = there.filter(lane=lane, refused=None).order_by("id").values("id", *COLUMNS)
+
+    def read(live_only: bool) -> Any:  # noqa: FBT001 - take_rows calls it
+        return list((waits.exclude(**_BULK) if live_only else waits)[:BATCH])
+
+    rows = take_rows(read, bulk)
     sent = send_rows(producer, ((row["id"], row) for row in rows), time.time())
     for row_id, rule in sent.refused:
         there.filter(id=row_id).update(refused=rule)

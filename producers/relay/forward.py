@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import redis
 
@@ -11,9 +12,12 @@ from producers.contract.errors import InvalidChange
 from producers.send.errors import NotAccepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from producers.producer import ContactProducer
+    from producers.send.pressure import BulkPermit
+
+Row = TypeVar("Row", bound=Mapping[Any, Any])
 
 BATCH: Final = 500
 """Changes sent in one transaction."""
@@ -37,11 +41,13 @@ class Relayed(NamedTuple):
         forwarded: how many changes are now in the log and no longer in the outbox.
         refused: how many rows break a rule of the contract. They stay, marked with the reason, and are skipped.
         cause: the first error that kept the run from forwarding everything, None if there was none.
+        bulk_waits: why bulk changes stay in the outbox for now, in words; empty if they do not.
     """
 
     forwarded: int
     refused: int
     cause: Exception | None = None
+    bulk_waits: str = ""
 
 
 class Waiting(NamedTuple):
@@ -79,14 +85,16 @@ class Sent(NamedTuple):
 def forward_all(
     producer: ContactProducer,
     forward_one: Callable[[set[int]], tuple[int, Relayed] | None],
+    bulk: BulkPermit,
     batches: int | None = None,
 ) -> Relayed:
-    """Forwards lane by lane until nothing is left.
+    """Forwards lane by lane until nothing is left that may be sent: bulk changes stay while Redis is filling up.
 
     Args:
         producer: appends to the log.
         forward_one: forwards one batch of a lane that is not in the given set, and returns the lane and the result;
             None if no such lane has anything to forward.
+        bulk: whether bulk changes may be sent.
         batches: how many batches to forward at most; None for no limit.
 
     Raises:
@@ -99,6 +107,7 @@ def forward_all(
         producer.ping()  # before any lock: on SQLite the app itself would wait for it
     except (redis.RedisError, OSError) as error:
         return Relayed(0, 0, error)
+    bulk.renew()
     while batches is None or batches > 0:
         passed = set(stuck)  # each lane once before any lane twice, so that a long lane delays no other
         while (batches is None or batches > 0) and (one := forward_one(passed)) is not None:
@@ -110,10 +119,23 @@ def forward_all(
                 cause = cause or done.cause
                 stuck.add(lane)
                 if isinstance(done.cause, (redis.ConnectionError, redis.TimeoutError, OSError)):
-                    return Relayed(forwarded, refused, cause)
+                    return Relayed(forwarded, refused, cause, bulk.refused)
         if passed == stuck:
             break
-    return Relayed(forwarded, refused, cause)
+    return Relayed(forwarded, refused, cause, bulk.refused)
+
+
+def take_rows(read: Callable[[bool], Sequence[Row]], bulk: BulkPermit) -> Sequence[Row]:
+    """Returns the oldest rows of a lane: without those of the bulk lane while these may not be sent.
+
+    Args:
+        read: reads the oldest rows; only those of the live lane if it is given True.
+        bulk: whether bulk changes may be sent.
+    """
+    rows = read(bool(bulk.refused))
+    if any(row[DELIVERY_LANE] == "bulk" for row in rows) and not bulk.given():
+        return read(True)
+    return rows
 
 
 def send_rows(

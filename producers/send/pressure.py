@@ -146,6 +146,47 @@ class Throughput:
         return 0.0 if not waiting else waiting / self.per_second if self.per_second else math.inf
 
 
+class BulkPermit:
+    """Whether a relay may send bulk changes now.
+
+    Args:
+        ask: returns the load now.
+        clock: returns seconds that only rise.
+
+    Attributes:
+        refused: why it may not, in words; empty while it may.
+    """
+
+    def __init__(self, ask: Callable[[], Load], clock: Callable[[], float] = time.monotonic) -> None:
+        self.refused = ""
+        self._ask = ask
+        self._clock = clock
+        self._calls = 0
+        self._asked = -math.inf
+
+    def renew(self) -> None:
+        """Asks again if bulk changes wait, once a second at most; call it before each run of the relay."""
+        if self.refused and self._clock() - self._asked >= POLL_SECONDS:
+            self._look()
+
+    def given(self) -> bool:
+        """Returns whether bulk changes may be sent; call it before each batch. Asks Redis once in ten calls."""
+        self._calls += 1
+        if not self.refused and self._calls % _ASKS_EACH == 1:
+            self._look()
+        return not self.refused
+
+    def _look(self) -> None:
+        """If Redis does not answer, nothing changes, because sending then tells what is wrong."""
+        self._asked = self._clock()
+        try:
+            load = self._ask()
+        except (redis.RedisError, OSError):
+            return
+        waits = load.pressure >= (PRESSURE_GOES_ON if self.refused else PRESSURE_WAITS)
+        self.refused = load.reason if waits else ""
+
+
 class BulkPacer:
     """Lets a bulk job wait while Redis is filling up.
 

@@ -21,6 +21,7 @@ from django.db import connections, transaction
 from producers import InvalidChange
 from producers.outbox import Relay
 from producers.relay.lane import lane_of
+from producers.send import pressure
 from tests.outbox.postgres import own_database
 
 if TYPE_CHECKING:
@@ -118,6 +119,25 @@ def test_a_change_takes_the_stream_of_its_lane_and_rows_that_name_none_are_live(
         relay(producer, using)
     assert log.bulk_contacts() == ["2"]
     assert log.said() == [("upsert", "1", "3", T)]
+
+
+def test_bulk_rows_stay_while_redis_is_filling_up_and_live_ones_go(
+    using: str, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+    from producers.django.forwarding import relay  # noqa: PLC0415 - as above
+
+    monkeypatch.setattr(pressure, "BULK_WAITING_MAX", 1)
+    log.client.xadd(log.settings.keys.bulk(0), {"owner": "x"})
+    with transaction.atomic(using):
+        upsert("1", "2", using=using, lane="bulk")
+        upsert("1", "3", using=using)
+    assert waiting(using) == 1
+    assert [each["contact"] for each in log.entries()] == ["3"]
+    log.client.delete(log.settings.keys.bulk(0))
+    with log.producer() as producer:
+        assert relay(producer, using).forwarded == 1
+    assert log.bulk_contacts() == ["2"]
 
 
 def test_a_change_outside_of_a_transaction_is_its_own(using: str, log: Log) -> None:

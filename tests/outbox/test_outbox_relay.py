@@ -16,6 +16,7 @@ from producers.contract.change import partition_of
 from producers.outbox import NoOutbox, Outbox, Relay, Relayed, create_tables
 from producers.outbox.tables import CHANGES, LANE_LOCKS
 from producers.relay.lane import lane_of
+from producers.send import pressure
 from tests.outbox.conftest import PARTITIONS, Log
 
 if TYPE_CHECKING:
@@ -68,6 +69,25 @@ def test_each_lane_comes_once_before_any_comes_twice(engine: Engine, log: Log, r
     assert lane_of("1") != lane_of("2")
     relay.run_once(batches=2)
     assert ("delete", "2", "9", T) in log.said()
+
+
+def test_bulk_rows_stay_while_redis_is_filling_up_and_live_ones_go(
+    engine: Engine, log: Log, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bulk = [{"op": "upsert", "owner": str(n % 5), "contact": f"b{n}", "at": T, "lane": "bulk"} for n in range(1_500)]
+    with Session(engine) as session, session.begin():
+        Outbox().record(session, [*bulk, {"op": "delete", "owner": "1", "contact": "live", "at": T}])
+    monkeypatch.setattr(pressure, "BULK_WAITING_MAX", 1)
+    monkeypatch.setattr(pressure, "POLL_SECONDS", 0.0)
+    log.client.xadd(log.settings.keys.bulk(0), {"owner": "x"})
+    done = relay.run_once()
+    assert (done.forwarded, done.bulk_waits.partition(",")[0]) == (1, "1 bulk changes are waiting")
+    assert log.said() == [("delete", "1", "live", T)]
+    assert relay.run_once().forwarded == 0
+    log.client.delete(log.settings.keys.bulk(0))
+    monkeypatch.setattr(pressure, "BULK_WAITING_MAX", 1_000_000)
+    assert relay.run_once() == Relayed(1_500, 0)
+    assert sorted(log.bulk_contacts()) == sorted(f"b{n}" for n in range(1_500))
 
 
 def test_rows_that_break_a_rule_are_kept_aside_and_hold_up_nothing(engine: Engine, log: Log, relay: Relay) -> None:

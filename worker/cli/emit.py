@@ -63,8 +63,8 @@ def emit(*, file: BinaryIO, unsent: Path | None, lane: Lane | None) -> None:
         ContactProducer(settings=settings) as producer,
         _progress(read, file) as lines,
     ):
-        wait = BulkPacer(producer.load, _tell).wait if lane == "bulk" else lambda: None
-        result = emit_lines(lines, producer, _report_bad, lambda _: None, lane=lane, before_each=wait)
+        wait = BulkPacer(producer.load, _tell).wait
+        result = emit_lines(lines, producer, _report_bad, lambda _: None, lane=lane, before_bulk=wait)
         if result.not_accepted is None:
             click.echo(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}", err=True)
         else:

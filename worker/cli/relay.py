@@ -101,6 +101,7 @@ class Forwarding:
         self._database_errors = database_errors
         self._relay: Relay | None = None
         self._failures = 0
+        self._bulk_waits = False
         self._poll = poll
         self._not_before = 0.0
 
@@ -128,11 +129,19 @@ class Forwarding:
             _LOG.info("relay_forwarded", changes=done.forwarded)
         if done.refused:
             _LOG.warning("relay_refused", rows=done.refused)
+        self._log_bulk(done.bulk_waits)
         if done.cause is not None:
             self._waits("redis", str(done.cause))
         elif self._failures:
             self._failures = 0
             _LOG.info("relay_goes_on")
+
+    def _log_bulk(self, waits: str) -> None:
+        if waits and not self._bulk_waits:
+            _LOG.warning("relay_bulk_waits", why=waits)
+        elif self._bulk_waits and not waits:
+            _LOG.info("relay_bulk_goes_on")
+        self._bulk_waits = bool(waits)
 
     def _waits(self, away: str, error: str) -> None:
         if not self._failures:
@@ -158,7 +167,8 @@ def _tell(relay: Relay, settings: WorkerSettings, *, as_json: bool) -> None:
             }
         )
     elif done.cause is None:
-        waits = f", {left.changes:,} are waiting: other relays are forwarding them" if left.changes else ""
+        why_waiting = done.bulk_waits or "other relays are forwarding them"
+        waits = f", {left.changes:,} are waiting: {why_waiting}" if left.changes else ""
         refused = f", {left.refused:,} refused: see the column `refused`" if left.refused else ""
         click.echo(f"{done.forwarded:,} forwarded{waits}{refused}")
     if done.cause is not None:

@@ -9,14 +9,14 @@ import pickle
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from producers import AsyncContactProducer, ContactProducer, Receipt
 from producers.send import pressure
 from tests.support.commands import run
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.support.fleet import Fleet
 
 
@@ -79,14 +79,23 @@ def test_memory_that_runs_out_is_pressure(fleet: Fleet) -> None:
             assert contacts.pressure() > before + 0.2
 
 
-def test_a_bulk_emit_says_why_it_waits_and_goes_on(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--lane", "bulk"), '{"owner": "1", "contact": "2", "op": "upsert"}'),
+        ((), '{"owner": "1", "contact": "2", "op": "upsert", "lane": "bulk"}'),
+    ],
+)
+def test_a_bulk_emit_says_why_it_waits_and_goes_on(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], line: str
+) -> None:
     monkeypatch.setattr(pressure, "BULK_WAITING_MAX", 1)
     monkeypatch.setattr(pressure, "POLL_SECONDS", 0.05)
     key = fleet.first.namespace.keys.bulk(0)
     fleet.client.xadd(key, {"owner": "x"})
     timer = threading.Timer(0.5, fleet.client.delete, (key,))
     timer.start()
-    ran = run(fleet, "emit", "--lane", "bulk", given='{"owner": "1", "contact": "2", "op": "upsert"}\n')
+    ran = run(fleet, "emit", *options, given=f"{line}\n")
     timer.join()
     assert ran.exit_code == 0
     lines = ran.stderr.splitlines()

@@ -14,6 +14,7 @@ from producers.contract.errors import ContactSyncError, Repartitioning
 from producers.django.forwarding import relay, waiting
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
+from producers.send.pressure import BulkPermit
 
 _BATCHES: Final = 100  # between two checks for a request to stop
 _SLOWEST_SECONDS: Final = 10.0
@@ -54,24 +55,30 @@ class Command(BaseCommand):
         if done.cause is not None:
             raise CommandError(f"Redis: {done.cause}; {done.forwarded} forwarded, {left.changes} left in the outbox")
         refused = f", {left.refused} refused: see the column `refused`" if left.refused else ""
-        self.stdout.write(f"{done.forwarded} forwarded{refused}")
+        waits = f", {left.changes} are waiting: {done.bulk_waits}" if done.bulk_waits else ""
+        self.stdout.write(f"{done.forwarded} forwarded{waits}{refused}")
 
     def _keep_on(self, producer: ContactProducer, database: str, poll: float) -> None:
         asked = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: asked.set())
-        failures = 0
+        failures, bulk_waited, bulk = 0, "", BulkPermit(producer.load)
         while not asked.is_set():
             try:
-                done = relay(producer, database, _BATCHES)
-                cause, refused = done.cause, done.refused
+                done = relay(producer, database, _BATCHES, bulk)
+                cause, refused, bulk_waits = done.cause, done.refused, done.bulk_waits
             except (DatabaseFailure, Repartitioning) as error:
-                cause, refused = error, 0
+                cause, refused, bulk_waits = error, 0, bulk_waited
                 connections[database].close()  # so that a broken one is replaced
             if refused:
                 self.stderr.write(
                     f"{refused} rows of the outbox break a rule and are skipped: see the column `refused`"
                 )
+            if bulk_waits and not bulk_waited:
+                self.stderr.write(f"bulk changes wait: {bulk_waits}")
+            elif bulk_waited and not bulk_waits:
+                self.stderr.write("bulk changes go on")
+            bulk_waited = bulk_waits
             if cause is not None and not failures:
                 self.stderr.write(f"waits: {cause}")
             elif cause is None and failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +15,7 @@ from producers.send.pressure import (
     POLL_SECONDS,
     SAMPLED_PARTITIONS,
     BulkPacer,
+    BulkPermit,
     Load,
     Throughput,
     load_of,
@@ -106,6 +107,33 @@ def test_it_asks_before_the_first_thousand_and_then_once_in_ten() -> None:
     assert told == []
     with pytest.raises(StopIteration):
         pacer.wait()
+
+
+def permit(*loads: Load | Exception) -> BulkPermit:
+    left = iter(loads)
+
+    def ask() -> Load:
+        found = next(left)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    clock = count(step=2)
+    return BulkPermit(ask, lambda: next(clock))
+
+
+def test_a_relay_asks_for_its_bulk_rows_once_in_ten_batches_and_again_before_each_run_that_had_to_leave_some() -> None:
+    asked = permit(EASY, FULL, NEARLY, EASY)
+    assert [asked.given() for _ in range(11)] == [True] * 10 + [False]
+    assert asked.refused == FULL.reason
+    asked.renew()
+    assert not asked.given()
+    asked.renew()
+    assert asked.given()
+
+
+def test_a_relay_goes_on_if_nobody_can_say_how_much_waits() -> None:
+    assert permit(redis.ConnectionError("gone.")).given()
 
 
 def test_a_redis_that_does_not_answer_is_left_to_sending() -> None:
