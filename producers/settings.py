@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from redis.connection import ConnectionPool, parse_url
 
 from producers.contract.errors import SettingsError
 from producers.contract.keys import Keys
 from producers.contract.partitions import MAX_PARTITIONS
+from producers.contract.redis_url import read_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ PREFIX: Final = "CONTACT_SYNC_"
 """Prefix of every variable's name; the rest is the field's name in capitals."""
 
 _DATABASE: Final = re.compile(r"/?[0-9]*/?")
+_REDIS_URL_RULE: Final = "a URL such as redis://host:6379/0, rediss://host:6379/0 or unix:///path?db=0"
 
 Settings = TypeVar("Settings", bound="ProducerSettings")
 
@@ -44,52 +45,60 @@ def setting(default: Any, *, description: str, rule: str, shown: bool = True, **
     return Field(default, description=description, json_schema_extra={"rule": rule, "shown": shown}, **constraints)
 
 
-def check_redis_url(value: str) -> str:
-    """Returns the URL if redis-py can connect with it.
+def check_redis_url(url: str, name: str) -> str:
+    """Returns the URL if every part of this project can connect with it.
+
+    Args:
+        url: of Redis.
+        name: the variable or argument that holds it, for the message.
 
     Raises:
-        ValueError: it cannot.
-        SettingsError: it names a sentinel or a cluster, which is not yet supported; or it does not verify certificates.
+        ValueError: it is not a Redis URL.
+        SettingsError: it names a sentinel or a cluster, which is not yet supported; it does not verify certificates; or
+            an option is unknown or invalid.
     """
-    if value.startswith(("redis+sentinel://", "redis+cluster://")):
+    if url.startswith(("redis+sentinel://", "redis+cluster://")):
         # pydantic would wrap a ValueError; this error passes through it unchanged.
-        raise SettingsError(f"{variable_of('redis_url')} is a sentinel or cluster URL, which is not yet supported")
-    try:
-        parts: dict[str, Any] = parse_url(value)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-    except ValueError:
-        raise ValueError from None  # the field's rule says what is wrong; redis-py's text may repeat a password
-    if value.startswith("unix://") and not parts.get("path"):
+        raise SettingsError(f"{name} is a sentinel or cluster URL, which is not yet supported")
+    check_verifies(url, name)
+    parts = urlsplit(url)
+    # redis-py takes schemes in lower case only; what follows a # it drops in silence, be it half a password.
+    if not url.startswith(("redis://", "rediss://", "unix://")) or "#" in url:
         raise ValueError
-    if not value.startswith("unix://") and not _DATABASE.fullmatch(urlsplit(value).path):
-        raise ValueError  # redis-py would silently use database 0
-    check_verifies(value, "redis_url")
-    try:
-        # Made but not connected: otherwise an option unknown to redis-py would fail only at the first command.
-        ConnectionPool.from_url(value).make_connection()
-    except (TypeError, ValueError):
-        raise ValueError from None
-    return value
+    if parts.scheme == "unix":
+        fits = bool(parts.path.strip("/"))
+    else:
+        _ = parts.port  # raises ValueError if the port is invalid
+        fits = _DATABASE.fullmatch(parts.path) is not None  # redis-py would silently use database 0
+    if not fits:
+        raise ValueError
+    read_options(url, name)
+    return url
 
 
-def check_verifies(url: str, field: str) -> None:
+def check_verifies(url: str, name: str) -> None:
     """Checks that a URL does not switch off verification: a secret would then go to any server that answers.
 
     The URL may name the authority to trust.
 
     Args:
         url: of Redis or of a broker.
-        field: the setting that holds it.
+        name: the variable or argument that holds it, for the message.
 
     Raises:
         SettingsError: the URL switches the verification of certificates or host names off.
     """
-    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-        reqs_off = name == "ssl_cert_reqs" and value not in {"required", "CERT_REQUIRED"}
-        if reqs_off or (name == "ssl_check_hostname" and value.lower() not in {"true", "1"}):
+    for option, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        reqs_off = option == "ssl_cert_reqs" and value not in {"required", "CERT_REQUIRED"}
+        if reqs_off or (option == "ssl_check_hostname" and value.lower() not in {"true", "1"}):
             raise SettingsError(
-                f"{variable_of(field)} must not switch off the verification of certificates ({name}): "
+                f"{name} must not switch off the verification of certificates ({option}): "
                 "ssl_ca_certs names the authority to trust"
             )
+
+
+def _check_redis_url_variable(value: str) -> str:
+    return check_redis_url(value, variable_of("redis_url"))
 
 
 class ProducerSettings(BaseModel):
@@ -107,10 +116,10 @@ class ProducerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    redis_url: Annotated[str, AfterValidator(check_redis_url)] = setting(
+    redis_url: Annotated[str, AfterValidator(_check_redis_url_variable)] = setting(
         "redis://localhost:6379/0",
         description="Event log and state: redis://, rediss:// or unix://.",
-        rule="a URL such as redis://host:6379/0, rediss://host:6379/0 or unix:///path?db=0",
+        rule=_REDIS_URL_RULE,
         shown=False,
     )
     namespace: str = setting(
@@ -178,6 +187,10 @@ def producer_settings(url: str | None, settings: ProducerSettings | None) -> Pro
         return settings or load_settings(ProducerSettings)
     if settings is not None:
         raise SettingsError("a producer takes a url or settings, not both")
+    try:
+        check_redis_url(url, "the argument url")
+    except (ValueError, TypeError, AttributeError):  # the last two: it is not text
+        raise SettingsError(f"the argument url must be {_REDIS_URL_RULE}") from None
     return load_settings(ProducerSettings, redis_url=url)
 
 

@@ -33,6 +33,27 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
+        "any_url_option",
+        "an option in a Redis URL that the project does not know goes to redis-py, which lets it change the protocol",
+        (
+            Patch(
+                "producers/contract/redis_url.py",
+                "            raise SettingsError(_unknown(name, option, parts.query))\n",
+                "            continue\n",
+            ),
+        ),
+        unit=("tests/unit/producers/contract/test_redis_url.py",),
+        integration=("tests/integration/redis/test_url_options.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "kombu_reads_options",
+        "the broker's URL goes to kombu with its options, most of which end the worker at its start",
+        (Patch("worker/config/settings.py", 'query=urlencode(options, safe="/")', "query=parts.query"),),
+        unit=("tests/unit/config/test_settings.py",),
+        simulated=False,
+    ),
+    Mutant(
         "ticker_off",
         "no process has a ticker: hints that are lost stay lost",
         (

@@ -6,11 +6,12 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from producers.contract.errors import SettingsError
+from producers.contract.redis_url import read_options
 from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
 from worker.config.server_key import ServerKey, check_server_key_values, read_server_key
 
@@ -24,6 +25,9 @@ LEASE_MARGIN_SECONDS: Final = 1.0
 
 LONGEST_SECONDS: Final = 3_153_600_000
 """A hundred years: long enough for "forever", and no time overflows in Redis."""
+
+_REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
+_BROKER_HEALTH_CHECK_SECONDS: Final = 5
 
 _PLAIN_HOST: Final = re.compile(r"(?!.*xn--)(?=.*[a-z])[a-z0-9_.-]+")
 
@@ -68,9 +72,9 @@ def _check_broker_url(value: str) -> str:
         if "://" not in url or (scheme != "unix" and scheme.partition("+")[0] not in TRANSPORT_ALIASES):
             raise ValueError
         _ = urlsplit(url).port  # raises ValueError if the port is invalid
-        check_verifies(url, "broker_url")
-        if scheme in {"redis", "rediss", "unix"}:
-            check_redis_url(url)
+        check_verifies(url, variable_of("broker_url"))
+        if scheme in _REDIS_SCHEMES:
+            check_redis_url(url, variable_of("broker_url"))
     return value
 
 
@@ -261,24 +265,45 @@ class WorkerSettings(ProducerSettings):
 
     @property
     def celery_broker_url(self) -> str:
-        """The broker's URL in kombu's form, in which a Redis behind a unix socket is ``redis+socket://``.
+        """The broker's URL in kombu's form. kombu knows fewer options than a Redis URL may have, and other names.
 
         kombu verifies the certificate of a ``rediss://`` only if the URL says so, so ours always does.
         """
-        return ";".join(_kombu_url(url) for url in (self.broker_url or self.redis_url).split(";"))
+        if self.broker_url is None:
+            return _kombu_url(self.redis_url.replace(";", "%3B"), "redis_url")  # kombu would take it for two URLs
+        return ";".join(_kombu_url(url, "broker_url") for url in self.broker_url.split(";"))
+
+    @property
+    def broker_health_check_seconds(self) -> int:
+        """How long a connection to the broker may be idle until it is tried: the first that a Redis URL of it names."""
+        urls, field = (
+            ([self.redis_url], "redis_url") if self.broker_url is None else (self.broker_url.split(";"), "broker_url")
+        )
+        for url in urls:
+            if urlsplit(url).scheme in _REDIS_SCHEMES:
+                seconds: int | None = read_options(url, variable_of(field)).get("health_check_interval")
+                if seconds is not None:
+                    return seconds
+        return _BROKER_HEALTH_CHECK_SECONDS
 
 
-def _kombu_url(url: str) -> str:
+def _kombu_url(url: str, field: str) -> str:
+    """Returns a broker's URL as kombu takes it: the options of a Redis URL are its own, and kombu refuses most."""
     parts = urlsplit(url)
-    if parts.scheme == "rediss" and "ssl_cert_reqs" not in parse_qs(parts.query):
-        return parts._replace(query="&".join(filter(None, [parts.query, "ssl_cert_reqs=required"]))).geturl()
-    if parts.scheme != "unix":
+    if parts.scheme not in _REDIS_SCHEMES:
         return url
-    # redis-py calls the database `db`, kombu calls it `virtual_host`; all other options have the same names.
-    options = [
-        "virtual_host=" + option[3:] if option.startswith("db=") else option for option in parts.query.split("&")
-    ]
-    return f"redis+socket://{parts.netloc}{parts.path}" + ("?" + "&".join(options) if parts.query else "")
+    options = read_options(url, variable_of(field))
+    options.pop("health_check_interval", None)  # kombu takes it as an option of the transport
+    database = options.pop("db", None)
+    if parts.scheme == "unix":
+        # For kombu a Redis behind a unix socket is `redis+socket://`, and its database is `virtual_host`.
+        return f"redis+socket://{parts.netloc}{parts.path}" + ("" if database is None else f"?virtual_host={database}")
+    if parts.scheme == "rediss":
+        options["ssl_cert_reqs"] = "required"
+    if "ssl_check_hostname" in options:
+        options["ssl_check_hostname"] = "true"
+    path = parts.path if database is None else f"/{database}"
+    return parts._replace(path=path, query=urlencode(options, safe="/")).geturl()
 
 
 def load_worker_settings(

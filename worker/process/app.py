@@ -111,7 +111,7 @@ def _options(settings: WorkerSettings) -> dict[str, Any]:
             "socket_timeout": 10.0,
             "socket_connect_timeout": 5.0,
             "socket_keepalive": True,
-            "health_check_interval": 5,
+            "health_check_interval": settings.broker_health_check_seconds,
             "visibility_timeout": 60,
             # By default all apps share these keys. In a database that another app uses too, our visibility timeout
             # would put that app's tasks back into its queue while they run.
@@ -169,7 +169,7 @@ def _check_broker(app: Celery) -> None:
     try:
         _ = app.connection_for_write().transport
     except Exception as error:  # noqa: BLE001 - each transport raises its own; their words may repeat a password
-        name = variable_of("broker_url")
+        name = variable_of("redis_url" if runtime.settings_of(app).broker_url is None else "broker_url")
         raise SettingsError(f"{name}: Celery cannot use such a broker here ({type(error).__name__})") from None
 
 

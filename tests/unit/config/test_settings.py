@@ -109,14 +109,36 @@ def test_the_longest_backoff_is_not_less_than_the_first() -> None:
         ({"redis_url": "unix:///run/r.sock"}, "redis+socket:///run/r.sock"),
         ({"redis_url": "unix:///run/r.sock?db=2"}, "redis+socket:///run/r.sock?virtual_host=2"),
         (
-            {"broker_url": "unix://u:p@/run/r.sock?socket_timeout=5&db=2"},
-            "redis+socket://u:p@/run/r.sock?socket_timeout=5&virtual_host=2",
+            {"broker_url": "unix://u:p@/run/r.sock?health_check_interval=9&db=2"},
+            "redis+socket://u:p@/run/r.sock?virtual_host=2",
         ),
         ({"redis_url": "redis://a", "broker_url": "redis://b"}, "redis://b"),
+        ({"redis_url": "redis://:a;b@h/1?db=3&health_check_interval=30"}, "redis://:a%3Bb@h/3"),
+        ({"broker_url": "redis://a?db=1;rediss://b/2"}, "redis://a/1;rediss://b/2?ssl_cert_reqs=required"),
+        ({"broker_url": "amqp://b//?heartbeat=5"}, "amqp://b//?heartbeat=5"),
     ],
 )
 def test_the_broker_is_the_same_server_unless_said_otherwise(variables: dict[str, str], url: str) -> None:
     assert load(**variables).celery_broker_url == url
+
+
+@pytest.mark.parametrize(
+    ("variables", "seconds"),
+    [
+        ({}, 5),
+        ({"redis_url": "redis://h?health_check_interval=30"}, 30),
+        ({"redis_url": "redis://h?health_check_interval=30", "broker_url": "redis://b"}, 5),
+        ({"broker_url": "amqp://a;redis://b;redis://c?health_check_interval=9"}, 9),
+    ],
+)
+def test_a_connection_to_the_broker_is_tried_as_often_as_its_url_says(variables: dict[str, str], seconds: int) -> None:
+    assert load(**variables).broker_health_check_seconds == seconds
+
+
+def test_an_option_of_the_brokers_redis_is_refused_by_its_variable() -> None:
+    assert refusal(broker_url="redis://h?protocol=3").startswith(
+        "CONTACT_SYNC_BROKER_URL has an unknown option protocol"
+    )
 
 
 def test_a_ledger_may_remember_for_good() -> None:

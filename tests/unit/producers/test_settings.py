@@ -83,7 +83,7 @@ def test_a_namespace_has_room_for_64_plain_characters(namespace: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://h:1/0", "rediss://u:p@h/1", "unix:///run/redis.sock?db=2", "redis://h?socket_timeout=1"]
+    "url", ["redis://h:1/0", "rediss://u:p@h/1", "unix:///run/redis.sock?db=2", "redis://h?health_check_interval=30"]
 )
 def test_urls_of_a_single_redis_are_taken(url: str) -> None:
     assert load(redis_url=url).redis_url == url
@@ -95,7 +95,8 @@ def test_urls_of_a_single_redis_are_taken(url: str) -> None:
         "http://:hunter2@h",
         "redis://:hunter2@h:port",
         "unix://?p=hunter2",
-        "redis://:hunter2@h?db=x",
+        "REDIS://:hunter2@h",
+        "redis://:hun#ter2@h",
         "redis://:hunter2@h/first",
         "hunter2",
     ],
@@ -103,6 +104,13 @@ def test_urls_of_a_single_redis_are_taken(url: str) -> None:
 def test_a_password_in_a_url_that_does_not_fit_stays_hidden(url: str) -> None:
     with pytest.raises(SettingsError, match=r"^CONTACT_SYNC_REDIS_URL must be a URL such as [^\n]*$") as caught:
         load(redis_url=url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("query", ["db=hunter2", "password=hunter2", "hunter2", "health_check_interval=hunter2"])
+def test_an_option_that_does_not_fit_is_one_line_without_its_value(query: str) -> None:
+    with pytest.raises(SettingsError, match=r"^CONTACT_SYNC_REDIS_URL[^\n]* option[^\n]*$") as caught:
+        load(redis_url=f"redis://:hunter2@h?{query}")
     assert "hunter2" not in str(caught.value)
 
 
