@@ -112,6 +112,11 @@ class Keys:
         return f"{self.namespace}:config"
 
     @property
+    def scaling(self) -> str:
+        """Hash of how many workers are wanted, and of what the next decision follows from."""
+        return f"{self.namespace}:scaling"
+
+    @property
     def reconcile(self) -> str:
         """Hash of unfinished reconciliations: name of the source -> progress."""
         return f"{self.namespace}:reconcile"

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from tests.mutants.answers import ANSWERS
 from tests.mutants.pace import PACE
 from tests.mutants.rules import RULES
+from tests.mutants.scaling import SCALING
 from tests.mutants.steps import STEPS
 from tests.mutants.surroundings import SURROUNDINGS
 
 if TYPE_CHECKING:
     from tests.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE)
+MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE, *SCALING)

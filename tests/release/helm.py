@@ -7,11 +7,14 @@ them), `faults` (what no schema allows), or `refused` (why Helm renders nothing)
 
 import json
 import sys
+from pathlib import Path
 
 import helm_python
+import jsonschema
 import kubernetes_validate
 import yaml
 
+KEDA = json.loads(Path(__file__).with_name("keda.schema.json").read_text(encoding="utf-8"))
 NEWEST = kubernetes_validate.latest_version()
 OLDEST = "1.25"
 
@@ -28,6 +31,10 @@ texts = {name.rpartition("/")[2]: text for name, text in sorted(manifests.items(
 documents = [each for name, text in texts.items() if name != "NOTES.txt" for each in yaml.safe_load_all(text) if each]
 faults = []
 for document in documents:
+    if document["apiVersion"] == "keda.sh/v1alpha1":
+        found = jsonschema.Draft202012Validator(KEDA).iter_errors(document)
+        faults += [f"{document['kind']} {document['metadata']['name']}: {error.message}" for error in found]
+        continue
     for version in (OLDEST, NEWEST):
         try:
             kubernetes_validate.validate(document, version, strict=True)

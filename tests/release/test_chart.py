@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -33,7 +34,7 @@ CASES: Final[dict[str, dict[str, Any]]] = {
         "redis": {"trial": False, "brokerUrl": "redis://broker:6379/0"},
         "settings": {"REQUEST_TIMEOUT_SECONDS": 120, "LEASE_SECONDS": 130, "LEDGER_SECONDS": "forever"},
         "settingsSecret": "contact-sync-settings",
-        "worker": {"replicas": 4, "resources": {"limits": {"memory": "512Mi"}}},
+        "worker": {"autoscaling": {"by": "keda", "max": 20}, "resources": {"limits": {"memory": "512Mi"}}},
         "serve": {"tokenKeys": ["serve_token", "serve_read_token"]},
         "relay": {"enabled": True, "replicas": 3},
         "reconcile": {
@@ -219,6 +220,50 @@ def test_only_what_must_be_reached_is_reached(rendered: dict[str, Any]) -> None:
     assert not any(443 in ports for part, ports in reached.items() if part != "worker")
 
 
+def autoscaled(**worker: Any) -> dict[str, dict[str, Any]]:
+    """What a chart with this autoscaler has, by kind; each part's own objects are the others' tests."""
+    rendered = helm({"worker": {"autoscaling": worker}})
+    assert rendered["faults"] == []
+    return {
+        each["kind"]: each
+        for each in rendered["documents"]
+        if each["metadata"]["labels"]["app.kubernetes.io/component"] == "worker"
+    }
+
+
+@pytest.mark.parametrize(("by", "kind"), [("keda", "ScaledObject"), ("hpa", "HorizontalPodAutoscaler")])
+def test_an_autoscaler_sets_the_number_of_worker_pods_and_nobody_else_does(by: str, kind: str) -> None:
+    found = autoscaled(by=by, min=2, max=7)
+    worker, scaler = found["Deployment"], found[kind]["spec"]
+    assert "replicas" not in worker["spec"]
+    assert scaler["scaleTargetRef"]["name"] == worker["metadata"]["name"]
+    bounds = {name: value for name, value in scaler.items() if name.startswith(("min", "max"))}
+    assert list(bounds.values()) == [7, 2] or list(bounds.values()) == [2, 7]
+
+
+def test_keda_reads_what_serve_tells_by_the_weakest_token() -> None:
+    found = {each["kind"]: each for each in helm(CASES["production"])["documents"]}
+    trigger = found["ScaledObject"]["spec"]["triggers"][0]
+    name, path = urlsplit(trigger["metadata"]["url"]).netloc, urlsplit(trigger["metadata"]["url"]).path
+    served = found["Service"]
+    assert name == f"{served['metadata']['name']}.contacts.svc:{served['spec']['ports'][0]['port']}"
+    assert f'"{path}"' in (PROJECT / "worker" / "serve" / "app.py").read_text(encoding="utf-8")
+    secret = found["TriggerAuthentication"]["spec"]["secretTargetRef"][0]
+    assert (secret["parameter"], secret["key"]) == ("token", "serve_read_token")
+    assert autoscaled(by="keda")["TriggerAuthentication"]["spec"]["secretTargetRef"][0]["key"] == "serve_token"
+
+
+def test_keda_may_reach_serve() -> None:
+    ingress = of_kind(helm(CASES["production"]), "NetworkPolicy")["serve"]["spec"]["ingress"][0]["from"]
+    keda = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "keda"}}}
+    assert ingress == [*CASES["production"]["networkPolicy"]["serveFrom"], keda]
+
+
+def test_the_metric_that_an_autoscaler_reads_is_one_that_is_exported() -> None:
+    metric = autoscaled(by="hpa")["HorizontalPodAutoscaler"]["spec"]["metrics"][0]["external"]["metric"]["name"]
+    assert f"| `{metric}` |" in (PROJECT / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -229,6 +274,8 @@ def test_only_what_must_be_reached_is_reached(rendered: dict[str, Any]) -> None:
         ({"settings": {"SERVER_KEY_SECRET": "secret"}}, "SERVER_KEY_SECRET"),
         ({"settings": {"linger": 1}}, "linger"),
         ({"worker": {"replica": 3}}, "replica"),
+        ({"worker": {"autoscaling": {"by": "magic"}}}, "by"),
+        ({"worker": {"autoscaling": {"by": "keda"}}, "serve": {"enabled": False}}, "say serve.enabled=true"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(values: dict[str, Any], said: str) -> None:

@@ -139,6 +139,7 @@ class Status:
         wrong_type_inbox: whether the inbox's key has the wrong type.
         late_pairs: pairs that unanswered requests may still change, or that are to be repaired after one.
         late_until_ms: when the last of these requests can act no longer (Unix ms), None if there is none.
+        workers_wanted: worker processes that the fleet needs, None if that was not asked.
     """
 
     partitions: int
@@ -162,6 +163,7 @@ class Status:
     wrong_type_inbox: bool = False
     late_pairs: int = 0
     late_until_ms: int | None = None
+    workers_wanted: int | None = None
 
     @property
     def waiting_changes(self) -> int:
@@ -256,6 +258,7 @@ class Status:
             },
             "worker_awake": self.worker_awake,
             "workers": [each.as_json() for each in self.workers],
+            "workers_wanted": self.workers_wanted,
             "totals": dict(self.totals),
             "wrong_type_partitions": list(self.wrong_type_partitions),
             "wrong_type_inbox": self.wrong_type_inbox,

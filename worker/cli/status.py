@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import redis
 
+from worker.admin.scaling import with_workers_wanted
 from worker.admin.status import acknowledge, read_status
 from worker.cli.session import echo_json, painted, printable, redis_failure, session
 from worker.config.settings import load_worker_settings
@@ -53,7 +54,7 @@ def status(*, as_json: bool, acknowledged: bool, watch: bool) -> None:
     with session(settings) as namespace:
 
         def read() -> Status:
-            return read_status(namespace)
+            return with_workers_wanted(namespace, read_status(namespace), settings)
 
         if acknowledged:
             acknowledge(namespace)
@@ -124,7 +125,8 @@ def status_lines(found: Status) -> list[str]:
 
 def _workers(found: Status) -> str:
     seen = len(found.workers)
-    return f"awake: {seen:,} {'process' if seen == 1 else 'processes'} seen in the last minute"
+    wanted = "" if found.workers_wanted is None else f", {found.workers_wanted:,} wanted"
+    return f"awake: {seen:,} {'process' if seen == 1 else 'processes'} seen in the last minute{wanted}"
 
 
 def _oldest(found: Status) -> str:

@@ -53,6 +53,15 @@ class Actions:
         registry.register(Families(found))
         return generate_latest(registry)
 
+    def workers_wanted(self) -> int | None:
+        """Returns how many worker processes the fleet needs, for an autoscaler.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+            ContactSyncError: the settings do not match the log.
+        """
+        return self._snapshots.snapshot().status.workers_wanted
+
     def status(self) -> dict[str, Any]:
         """Returns the content of `status --json`, a summary of each partition, and Redis's memory.
 

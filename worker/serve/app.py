@@ -76,6 +76,7 @@ def build_app(snapshots: SnapshotCache, access: Access, epoch: Callable[[], floa
         ("GET", "/healthz", "nobody", site.alive),
         ("GET", "/readyz", "nobody", site.ready),
         ("GET", "/metrics", "reader", site.metrics),
+        ("GET", "/api/workers-wanted", "reader", site.workers_wanted),
         ("GET", "/api/session", "nobody", site.session),
         ("POST", "/api/sign-in", "nobody", site.sign_in),
         ("POST", "/api/sign-out", "nobody", site.sign_out),
@@ -126,6 +127,10 @@ class _Site:
 
     async def metrics(self, _: Request) -> Response:
         return Response(await self.threads.quick(self.actions.metrics), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def workers_wanted(self, request: Request) -> Response:
+        query_of(request)
+        return _json({"workers_wanted": await self.threads.quick(self.actions.workers_wanted)})
 
     # Signing in
 

@@ -74,6 +74,11 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         lambda status: len(status.replaced_partitions),
     ),
     ("workers", "Worker processes that were seen in the last minute.", lambda status: len(status.workers)),
+    (
+        "workers_wanted",
+        "Worker processes that the fleet needs, for an autoscaler.",
+        lambda status: status.workers_wanted or 0,
+    ),
     ("ticker_alive", "Whether a worker's ticker is alive.", lambda status: status.worker_awake),
     (
         "redis_lost_changes",

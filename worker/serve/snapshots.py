@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from worker.admin.scaling import with_workers_wanted
 from worker.admin.status import read_status
 from worker.reconcile.history import past_runs
 from worker.store.agreed import agreed_partitions
@@ -99,7 +100,8 @@ class SnapshotCache:
         with self._lock:
             now = self._monotonic()
             if self._last is None or now - self._last.at >= fresh_seconds:
-                status = read_status(namespace := self.namespace())
+                namespace = self.namespace()
+                status = with_workers_wanted(namespace, read_status(namespace), self.settings)
                 runs = past_runs(namespace, 1)
                 self._last = Snapshot(now, status, self._memory(), runs[0] if runs else None)
                 self._note(self._last)

@@ -17,7 +17,10 @@ from worker.serve.params import BODY_MAX_BYTES
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
-LOOKS = ("/api/status", "/api/history", "/api/audit", "/api/dead-letters", "/api/explain?owner=1&contact=2", "/metrics")
+LOOKS = (
+    *("/api/status", "/api/history", "/api/audit", "/api/dead-letters", "/api/explain?owner=1&contact=2"),
+    *("/metrics", "/api/workers-wanted"),
+)
 ACTS = ("/api/dead-letters/redrive", "/api/dead-letters/purge")
 FREE = ("/", "/page.js", "/page.css", "/chart.js", "/icon.svg", "/healthz", "/readyz", "/api/session")
 

@@ -188,3 +188,24 @@ def test_each_counter_is_read_from_its_own_field(fleet: Fleet) -> None:
     assert {name: scraped[f"contact_sync_{name}_total"] for name in fields} == {
         name: numbers[field] for name, field in fields.items()
     }
+
+
+def test_all_who_ask_are_told_the_same_number_of_workers(fleet: Fleet) -> None:
+    for n in range(3):
+        fleet.client.hset(fleet.keys.workers, f"worker@{n} 1", f"{fleet.now_ms()},{fleet.now_ms()},8,thread")
+    with serving(fleet) as client, serving(fleet) as another:
+        asked = client.get("/api/workers-wanted").json()
+        assert asked == {"workers_wanted": 3}
+        fleet.client.delete(fleet.keys.workers)  # they crash: just as many are wanted
+        assert another.get("/api/workers-wanted").json() == asked
+        assert metrics(another)["contact_sync_workers_wanted"] == 3
+        assert told(fleet, "status")["workers_wanted"] == 3
+    with serving(fleet) as restarted:
+        assert restarted.get("/api/workers-wanted").json() == asked
+
+
+def test_a_key_that_something_else_wrote_hides_nothing(fleet: Fleet) -> None:
+    fleet.client.set(fleet.keys.scaling, "x")
+    with serving(fleet) as client:
+        assert client.get("/api/workers-wanted").json() == {"workers_wanted": 1}
+        assert metrics(client)["contact_sync_redis_up"] == 1
