@@ -8,9 +8,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEERS := .venv/peers
 TOOLS := .venv/release
+SITE := .venv/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser audit check simulate mutants mutation soak bench lock clean
+.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate mutants mutation soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +62,9 @@ dist: tools ## Build wheel, sdist and SBOM, and check them as PyPI does; TAG (no
 alerts: $(INSTALLED) prometheus ## Test the alert rules, and let a real Prometheus scrape
 	$(BIN)/pytest tests/alerts
 
+docs: $(SITE)/.installed ## Build the documentation as a site into build/site; a broken link or anchor fails
+	$(SITE)/bin/mkdocs build --strict --quiet
+
 audit: $(INSTALLED) ## Ask for known holes in what the lock pins (needs a network; fails for a finding alone)
 	$(BIN)/python -m tests.security.audit
 
@@ -86,7 +90,7 @@ lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade
 	uv export --frozen --quiet --no-default-groups --extra mysql --extra postgresql --no-emit-project --output-file requirements.txt
 	uv export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file requirements-dev.txt
-	for at in tests/bench/peers tests/release; do \
+	for at in tests/bench/peers tests/release tests/docs; do \
 	    uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	        $$at/requirements.in --output-file $$at/requirements.txt; done
 
@@ -124,6 +128,17 @@ ifneq ($(UV),)
 else
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/release/requirements.txt
+endif
+	@touch $@
+
+# In an environment of their own: the site needs them, the code does not.
+$(SITE)/.installed: $(INSTALLED) tests/docs/requirements.txt
+ifneq ($(UV),)
+	$(UV) venv --quiet --allow-existing $(SITE)
+	$(UV) pip install --quiet --python $(SITE)/bin/python --require-hashes --requirement tests/docs/requirements.txt
+else
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/docs/requirements.txt
 endif
 	@touch $@
 

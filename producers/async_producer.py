@@ -1,4 +1,4 @@
-"""``ContactProducer`` for asyncio (docs/contract.md, section 7)."""
+"""``ContactProducer`` for asyncio (docs/reference/contract.md, section 7)."""
 
 from __future__ import annotations
 

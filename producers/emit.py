@@ -1,4 +1,4 @@
-"""Appends changes from JSON lines to the log: the core of ``contact-sync emit`` (docs/contract.md, section 6)."""
+"""Appends changes from JSON lines to the log: the core of ``contact-sync emit`` (contract, section 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client with which upstream applications report contact changes (docs/contract.md, section 7)."""
+"""The client with which upstream applications report contact changes (docs/reference/contract.md, section 7)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class ContactProducer:
             The id of the entry in the log, or ``spooled``; ``status_of`` and ``wait`` take it as a receipt.
 
         Raises:
-            InvalidChange: an argument breaks a rule of docs/contract.md, section 2.
+            InvalidChange: an argument breaks a rule of docs/reference/contract.md, section 2.
             NotAccepted: Redis did not accept the change, or may not have; SpoolFull if the spool has no room for it.
             PartitionsMismatch: the log has another number of partitions than configured.
         """

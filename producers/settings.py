@@ -1,4 +1,4 @@
-"""Reads settings from the environment or a ``.env`` file (docs/contract.md, section 5); and the producers' settings."""
+"""Reads settings from the environment or a ``.env`` file (contract, section 5); and the producers' settings."""
 
 from __future__ import annotations
 

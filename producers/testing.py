@@ -1,4 +1,4 @@
-"""Records what an app under test emits: the core of the pytest fixture ``contact_changes`` (docs/testing.md).
+"""Records what an app under test emits: the core of the pytest fixture ``contact_changes`` (docs/tutorials/testing.md).
 
 Only tests import it; it needs fakeredis, which the extra ``testing`` brings.
 """

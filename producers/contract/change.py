@@ -1,4 +1,4 @@
-"""One change as a producer reports it, and the rules of the log (docs/contract.md, section 2)."""
+"""One change as a producer reports it, and the rules of the log (docs/reference/contract.md, section 2)."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ChangeOptions(TypedDict, total=False):
 
 
 class ContactChange(BaseModel):
-    """A change of one owner-contact pair (docs/contract.md, section 2). Immutable.
+    """A change of one owner-contact pair (docs/reference/contract.md, section 2). Immutable.
 
     Attributes:
         owner: the owner's XC user id, 1 to 256 bytes of UTF-8 without control characters.

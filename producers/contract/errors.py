@@ -8,7 +8,7 @@ class ContactSyncError(Exception):
 
 
 class InvalidChange(ContactSyncError, ValueError):  # noqa: N818 - a name that says what happened needs no suffix
-    """A change breaks a rule of docs/contract.md, section 2. The line names the field and the rule, never an id.
+    """A change breaks a rule of the contract, section 2. The line names the field and the rule, never an id.
 
     Attributes:
         rule: the field and the rule, without the index.
@@ -27,7 +27,7 @@ class SettingsError(ContactSyncError):
 
 
 class PartitionsMismatch(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
-    """The configured number of partitions differs from the recorded number (docs/contract.md, section 2).
+    """The configured number of partitions differs from the recorded number (contract, section 2).
 
     Attributes:
         configured: the number in CONTACT_SYNC_PARTITIONS.

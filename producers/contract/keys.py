@@ -1,7 +1,7 @@
 """The names of all Redis keys.
 
 All keys of one partition share the hash tag ``{<partition>}``, so that one script can use them together, in a Redis
-Cluster too (docs/contract.md, section 2).
+Cluster too (docs/reference/contract.md, section 2).
 """
 
 from __future__ import annotations

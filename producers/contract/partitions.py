@@ -1,4 +1,4 @@
-"""The number of partitions of a log: recorded once, and the same for everyone (docs/contract.md, section 2)."""
+"""The number of partitions of a log: recorded once, and the same for everyone (contract, section 2)."""
 
 from __future__ import annotations
 

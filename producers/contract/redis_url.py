@@ -1,4 +1,4 @@
-"""The options that a Redis URL may have behind its ``?``: one list for every part (docs/contract.md, section 5).
+"""The options that a Redis URL may have behind its ``?``: one list for every part (the contract, section 5).
 
 redis-py and kombu each know more, and each other ones: what one of them takes would end or confuse the other. So every
 option that is not in the list is refused, at the start, in one line.

@@ -2,7 +2,7 @@
 
 Both are generated from ``ContactChange`` and ``Keys``, so that they always agree with the code::
 
-    python -m producers.contract.schema docs/producers
+    python -m producers.contract.schema docs/reference/schemas
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ _TEXT: Final = {"type": "string"}
 
 
 def documents() -> dict[str, str]:
-    """Returns the content of every generated file in docs/producers, by name."""
+    """Returns the content of every generated file in docs/reference/schemas, by name."""
     made = {CHANGE_FILE: change_schema(), ASYNCAPI_FILE: asyncapi(), VECTORS_FILE: vectors()}
     return {name: json.dumps(document, indent=2, ensure_ascii=True) + "\n" for name, document in made.items()}
 

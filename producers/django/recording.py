@@ -39,7 +39,7 @@ def upsert(
         The change as it is recorded, with its ``at``.
 
     Raises:
-        InvalidChange: an argument breaks a rule of docs/contract.md, section 2; nothing is recorded.
+        InvalidChange: an argument breaks a rule of docs/reference/contract.md, section 2; nothing is recorded.
         django.db.Error: the database is unavailable, or refuses.
     """
     return record([ContactChange(owner=owner, contact=contact, op="upsert", **options)], using=using)[0]

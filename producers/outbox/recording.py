@@ -70,7 +70,7 @@ class Outbox:
             The change as it is recorded, with its ``at``.
 
         Raises:
-            InvalidChange: an argument breaks a rule of docs/contract.md, section 2; nothing is recorded.
+            InvalidChange: an argument breaks a rule of docs/reference/contract.md, section 2; nothing is recorded.
         """
         return self.record(session, [ContactChange(owner=owner, contact=contact, op="upsert", **options)])[0]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from producers.send.stamp import Stamper
 
 CHUNK_SIZE: Final = 1000
-"""Changes per round trip (docs/contract.md, section 7)."""
+"""Changes per round trip (contract, section 7)."""
 
 
 class Chunk:
@@ -61,7 +61,7 @@ class Chunk:
         """Checks one change and adds it, with its own ``at`` or a stamp of now.
 
         Raises:
-            InvalidChange: the change breaks a rule of docs/contract.md, section 2; nothing was added.
+            InvalidChange: the change breaks a rule of the contract, section 2; nothing was added.
         """
         change = item if isinstance(item, ContactChange) else _from_mapping(item)
         at = change.at
@@ -103,7 +103,7 @@ class XaddEncoder:
         self._bulk = [_head(keys.bulk(partition).encode()) for partition in range(partitions)]
 
     def pack(self, chunk: Chunk) -> bytes:
-        """Returns the commands that append the chunk, with the fields in the order of docs/contract.md, section 2."""
+        """Returns the commands that append the chunk, with the fields in the order of the contract, section 2."""
         trace, lane = chunk.traceparent, chunk.lane
         return b"".join([self._command(change, at, trace, lane) for change, at in chunk])
 

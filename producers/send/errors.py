@@ -16,7 +16,7 @@ class NotAccepted(ContactSyncError):  # noqa: N818 - a name that says what happe
     """Redis did not accept some changes, or may not have accepted them.
 
     The error carries these changes as they were stamped. Each has its ``at``, so sending it again cannot make it newer.
-    Sending again a change that was accepted after all has no effect (docs/contract.md, section 7).
+    Sending again a change that was accepted after all has no effect (docs/reference/contract.md, section 7).
 
     Attributes:
         refused: changes that are certainly not in the log, in the order they were given.

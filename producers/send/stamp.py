@@ -1,4 +1,4 @@
-"""Stamps changes that do not say when they happened (docs/contract.md, end of section 3). Pure."""
+"""Stamps changes that do not say when they happened (docs/reference/contract.md, end of section 3). Pure."""
 
 from __future__ import annotations
 

@@ -30,4 +30,6 @@ def test_each_alert_is_seen_to_fire_and_to_stay_silent() -> None:
 
 
 def test_they_come_with_the_distribution_of_the_source() -> None:
-    assert RULES.relative_to(ROOT).as_posix() in (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert RULES.relative_to(ROOT).as_posix() in (ROOT / "docs" / "reference" / "metrics.md").read_text(
+        encoding="utf-8"
+    )

@@ -1,4 +1,4 @@
-"""Makes docs/page.png, the picture of the page in the README: ``python -m tests.browser.picture``."""
+"""Makes docs/images/page.png, the picture of the page in the README: ``python -m tests.browser.picture``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.local.redis import EmbeddedRedis
 from worker.process.logs import set_up_logging
 from worker.standin.server import StandInThread
 
-PICTURE = Path(__file__).parents[2] / "docs" / "page.png"
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "page.png"
 SECONDS = 90.0
 
 

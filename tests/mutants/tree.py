@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PROJECT: Final = Path(__file__).parents[2]
 
 _LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__", "build", "dist")
-_COPIED: Final = ("producers", "worker", "tests", "docs", "deploy")
+_COPIED: Final = ("producers", "worker", "tests", "docs", "examples", "deploy")
 _ASK: Final = "import producers, worker, worker.store.scripts; print(producers.__file__, worker.__file__, sep='\\n')"
 
 

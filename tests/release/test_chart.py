@@ -261,7 +261,7 @@ def test_keda_may_reach_serve() -> None:
 
 def test_the_metric_that_an_autoscaler_reads_is_one_that_is_exported() -> None:
     metric = autoscaled(by="hpa")["HorizontalPodAutoscaler"]["spec"]["metrics"][0]["external"]["metric"]["name"]
-    assert f"| `{metric}` |" in (PROJECT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert f"| `{metric}` |" in (PROJECT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

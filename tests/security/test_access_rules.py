@@ -183,7 +183,7 @@ def test_producers_need_no_more_in_any_language(guarded: Guarded) -> None:
 def test_whatever_a_documented_producer_runs_is_allowed() -> None:
     """Each names its commands as words in quotes, or as methods of its client."""
     granted = {word[1:] for word in rules("contact-sync")["contact-sync-producer"] if word.startswith("+")}
-    for path in sorted((ROOT / "docs" / "producers").glob("[Pp]roducer.*")):
+    for path in sorted((ROOT / "examples").glob("*/[Pp]roducer.*")):
         text = path.read_text(encoding="utf-8")
         named = {*re.findall(r'"([HX][A-Z]{2,})"', text), *re.findall(r"redis\.([hx][A-Z]\w+)\(", text)}
         assert len(named) == 2, (path.name, named)

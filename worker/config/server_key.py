@@ -23,7 +23,7 @@ class ServerKeySettings(Protocol):
     """The settings that hold the server key: each half as a value or as a path, not both."""
 
     @property
-    def server_key_id(self) -> SecretStr | None: ...  # noqa: D102 - named in docs/contract.md, section 5
+    def server_key_id(self) -> SecretStr | None: ...  # noqa: D102 - named in docs/reference/contract.md, section 5
     @property
     def server_key_id_file(self) -> Path | None: ...  # noqa: D102 - the same
     @property
@@ -37,7 +37,7 @@ class ServerKey:
     """The endpoint's credentials, ready to send and hidden from print and logs.
 
     Attributes:
-        header: value of the ``Server-Key`` header: base64 of ``ID:SECRET`` (docs/contract.md, section 1).
+        header: value of the ``Server-Key`` header: base64 of ``ID:SECRET`` (docs/reference/contract.md, section 1).
     """
 
     header: str = field(repr=False)

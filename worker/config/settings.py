@@ -1,4 +1,4 @@
-"""Reads a worker's settings from the environment or a ``.env`` file (docs/contract.md, section 5)."""
+"""Reads a worker's settings from the environment or a ``.env`` file (docs/reference/contract.md, section 5)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The rules for the changes of one pair: joining, staleness, verdict, ledger (contract, section 3).
 
 Pure. A pair's state is a join-semilattice (maximum, minimum), so order, duplicates and retries of the log cannot
-matter. The ledger keeps an older change from undoing a newer one. docs/design.md explains why the state has this form.
+matter. The ledger keeps an older change from undoing a newer one. docs/explanation/design.md
+explains why the state has this form.
 """
 
 from __future__ import annotations

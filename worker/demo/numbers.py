@@ -37,7 +37,7 @@ class Numbers:
 
     @property
     def unaccounted(self) -> int:
-        """Changes that neither wait nor have one of the outcomes (docs/contract.md, section 6)."""
+        """Changes that neither wait nor have one of the outcomes (docs/reference/contract.md, section 6)."""
         ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
         return self.emitted - sum(self.status.totals[end] for end in ends) - self.status.waiting_changes
 

@@ -1,6 +1,6 @@
 """The demo's traffic, and the oracle that computes which contacts must exist (pure; randomness is passed in).
 
-The oracle shares no code with the worker's joining: it implements docs/contract.md, section 3, anew in four lines.
+The oracle shares no code with the worker's joining: it implements the contract, section 3, anew in four lines.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _step(index: int, moment: float, move: _Move, seconds: float) -> Step:
 
 
 def contacts_after(changes: Iterable[ContactChange]) -> set[Pair]:
-    """Returns the contacts that must exist after these changes, which all have `at` (docs/contract.md, section 3).
+    """Returns the contacts that must exist after these changes, which all have `at` (contract, section 3).
 
     For each pair, the change with the greatest `at` counts, and a delete wins a tie; the order does not matter.
     """

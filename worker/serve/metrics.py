@@ -1,6 +1,6 @@
 """The metrics for Prometheus. Each is read from Redis at the scrape: it covers the whole fleet and survives restarts.
 
-docs/metrics.md lists all of them; a test compares the two.
+docs/reference/metrics.md lists all of them; a test compares the two.
 """
 
 from __future__ import annotations

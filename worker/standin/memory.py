@@ -96,7 +96,7 @@ class Memory:
         return received
 
     def apply(self, received: Received) -> tuple[int, int]:
-        """Applies a request: deletions last, wherever they are in it (docs/contract.md, section 1).
+        """Applies a request: deletions last, wherever they are in it (docs/reference/contract.md, section 1).
 
         Returns:
             How many contacts were inserted, and how many were deleted.

@@ -1,4 +1,4 @@
-"""What the endpoint accepts and how it answers: docs/contract.md, section 1, as pure functions.
+"""What the endpoint accepts and how it answers: docs/reference/contract.md, section 1, as pure functions.
 
 They turn a request body into records or a refusal, check the key header, and build every answer.
 """
@@ -87,7 +87,7 @@ def refused_parameter(field: str, message: str) -> Refusal:
 def envelope(
     status: int, *, code: str = "", message: str = "", field: str = "", data: dict[str, int] | None = None
 ) -> bytes:
-    """Returns the JSON envelope of an answer (docs/contract.md, section 1)."""
+    """Returns the JSON envelope of an answer (docs/reference/contract.md, section 1)."""
     error = {"code": code, "message": message, "field": field}
     return orjson.dumps({"status": status, "error": error, "data": data or {}})
 

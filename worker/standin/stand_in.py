@@ -1,4 +1,4 @@
-"""The stand-in endpoint: docs/contract.md, section 1, in memory, with faults on demand.
+"""The stand-in endpoint: docs/reference/contract.md, section 1, in memory, with faults on demand.
 
 Tests, demo and benchmark deliver to it, and so can the integration tests of users. This module decides;
 `standin.app` is its web application and `standin.server` serves it.

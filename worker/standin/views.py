@@ -51,8 +51,8 @@ class Counts(TypedDict):
         applied: records that were applied, whether or not they changed a contact.
         inserted: contacts that were inserted.
         deleted: contacts that were deleted.
-        pair_twice: requests that name a pair more than once; docs/contract.md, section 3, forbids it.
-        upsert_after_delete: requests with an upsert after a delete; docs/contract.md, section 3, forbids it.
+        pair_twice: requests that name a pair more than once; docs/reference/contract.md, section 3, forbids it.
+        upsert_after_delete: requests with an upsert after a delete; docs/reference/contract.md, section 3, forbids it.
         contacts: current number of contacts.
         late: requests that got no answer and will be applied later.
     """

@@ -1,4 +1,4 @@
-"""Delivery in tests of upstream apps (docs/testing.md)."""
+"""Delivery in tests of upstream apps (docs/tutorials/testing.md)."""
 
 from __future__ import annotations
 

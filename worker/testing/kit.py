@@ -1,4 +1,4 @@
-"""Delivers changes in tests of upstream apps; behind the pytest fixture ``wait_until_synced`` (docs/testing.md)."""
+"""Delivers changes in tests of upstream apps: behind the fixture ``wait_until_synced`` (docs/tutorials/testing.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/frameworks.md: each example is an app, run as it stands there against a real Redis."""
+"""docs/tutorials/frameworks.md: each example is an app, run as it stands there against a real Redis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from worker.local.redis import EmbeddedRedis
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "frameworks.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "tutorials" / "frameworks.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", DOCUMENT, re.DOTALL))
 MODELS = """
 from django.db import models

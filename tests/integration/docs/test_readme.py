@@ -1,4 +1,4 @@
-"""What README.md and docs/stand-in.md tell people to type is typed here, as it stands there."""
+"""What README.md and docs/reference/stand-in.md tell people to type is typed here, as it stands there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-STAND_IN = (ROOT / "docs" / "stand-in.md").read_text(encoding="utf-8")
+STAND_IN = (ROOT / "docs" / "reference" / "stand-in.md").read_text(encoding="utf-8")
 
 
 class Lasting(NamedTuple):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("pytester",)
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "testing.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "tutorials" / "testing.md").read_text(encoding="utf-8")
 
 APP = """
 from producers import ContactProducer, NotAccepted

@@ -1,4 +1,4 @@
-"""The producers of docs/producers for Java and Go: each vector, and a real Redis, from a program of that language."""
+"""The producers of examples for Java and Go: each vector, and a real Redis, from a program of that language."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from worker.local.redis import EmbeddedRedis
 if TYPE_CHECKING:
     from worker.standin.client import StandInClient
 
-DOCS = Path(__file__).parents[3] / "docs" / "producers"
-VECTORS: dict[str, Any] = json.loads((DOCS / "vectors.json").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[3]
+VECTORS: dict[str, Any] = json.loads(
+    (ROOT / "docs" / "reference" / "schemas" / "vectors.json").read_text(encoding="utf-8")
+)
 FIELDS = ("owner", "contact", "op", "at", "source", "traceparent")
 
 # Both read lines of words in base64: P owner partitions; E a change; S a change to be sent at the end, in one call.
@@ -125,12 +127,12 @@ func main() {
 def build(language: str, directory: Path) -> list[str]:
     """Compiles the producer with a program that says what it is told to; gives the command that runs it."""
     if language == "java":
-        shutil.copy(DOCS / "Producer.java", directory)
+        shutil.copy(ROOT / "examples" / "java" / "Producer.java", directory)
         (directory / "Says.java").write_text(JAVA, encoding="utf-8")
         subprocess.run(["javac", "-encoding", "UTF-8", "Producer.java", "Says.java"], cwd=directory, check=True)
         return ["java", "-cp", str(directory), "Says"]
     (directory / "contactsync").mkdir()
-    shutil.copy(DOCS / "producer.go", directory / "contactsync")
+    shutil.copy(ROOT / "examples" / "go" / "producer.go", directory / "contactsync")
     (directory / "contactsync" / "go.mod").write_text("module example.com/contactsync\n\ngo 1.19\n", encoding="utf-8")
     (directory / "main.go").write_text(GO, encoding="utf-8")
     (directory / "go.mod").write_text(

@@ -1,4 +1,4 @@
-"""The producers in docs/producers, run by their own languages against a real Redis."""
+"""The producers in examples, run by their own languages against a real Redis."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from worker.local.redis import EmbeddedRedis
 if TYPE_CHECKING:
     from worker.standin.client import StandInClient
 
-DOCS = Path(__file__).parents[3] / "docs" / "producers"
-VECTORS: dict[str, Any] = json.loads((DOCS / "vectors.json").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[3]
+VECTORS_FILE = ROOT / "docs" / "reference" / "schemas" / "vectors.json"
+VECTORS: dict[str, Any] = json.loads(VECTORS_FILE.read_text(encoding="utf-8"))
 NODE = pytest.mark.skipif(shutil.which("npm") is None, reason="it is of Node.js, which is not on this machine")
 
 COMPARES = """
@@ -38,8 +39,8 @@ console.log(JSON.stringify({
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the producer and its client."""
     directory = tmp_path_factory.mktemp("node")
-    for name in ("producer.mjs", "vectors.json"):
-        shutil.copy(DOCS / name, directory)
+    for path in (ROOT / "examples" / "node" / "producer.mjs", VECTORS_FILE):
+        shutil.copy(path, directory)
     npm = shutil.which("npm") or ""
     subprocess.run([npm, "install", "--silent", "--no-audit", "redis@5.12.1"], cwd=directory, check=True, timeout=120)
     return directory

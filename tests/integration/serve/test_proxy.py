@@ -1,4 +1,4 @@
-"""`serve` behind a real proxy on the same machine, set up as docs/operating.md says."""
+"""`serve` behind a real proxy on the same machine, set up as docs/how-to/page.md says."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.serving import OPERATOR, OURS, TOKENS, serving
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
-OPERATING = (Path(__file__).parents[3] / "docs" / "operating.md").read_text(encoding="utf-8")
-(DOCUMENTED,) = re.findall(r"`(proxy_set_header Host [^`]+;)`", OPERATING)
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "page.md").read_text(encoding="utf-8")
+(DOCUMENTED,) = re.findall(r"`(proxy_set_header Host [^`]+;)`", PAGE)
 NAME = "sync.example.com"
 
 

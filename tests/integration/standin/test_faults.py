@@ -311,5 +311,5 @@ def test_of_a_list_with_one_wrong_order_none_is_queued(stand_in: StandInClient) 
 
 
 def test_every_kind_of_fault_is_documented(request: pytest.FixtureRequest) -> None:
-    documentation = (request.config.rootpath / "docs" / "stand-in.md").read_text(encoding="utf-8")
+    documentation = (request.config.rootpath / "docs" / "reference" / "stand-in.md").read_text(encoding="utf-8")
     assert [kind for kind in sorted(KINDS) if f"| `{kind}` |" not in documentation] == []

@@ -1,4 +1,4 @@
-"""docs/metrics.md is the exporter's, and what alerts and the dashboard ask for is there to be asked for."""
+"""docs/reference/metrics.md is the exporter's, and what alerts and the dashboard ask for is there to be asked for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.serve.snapshots import Snapshot
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTED = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+DOCUMENTED = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 
@@ -61,7 +61,7 @@ def test_the_table_is_the_exporters() -> None:
 
 
 def test_no_name_is_documented_or_asked_for_that_is_not_there() -> None:
-    for path in (ROOT / "docs" / "metrics.md", ALERTS, ALERTS.with_name("alerts_test.yml"), DASHBOARD):
+    for path in (ROOT / "docs" / "reference" / "metrics.md", ALERTS, ALERTS.with_name("alerts_test.yml"), DASHBOARD):
         named = set(re.findall(r"contact_sync_[a-z_]+", path.read_text(encoding="utf-8")))
         assert len(named) > 10
         assert named - {"contact_sync_change_confirmation_seconds"} <= exported(), path

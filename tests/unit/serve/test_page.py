@@ -51,7 +51,7 @@ def reasons_of_the_page() -> list[str]:
 
 
 def reasons_of_the_docs() -> list[str]:
-    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "dead-letter-reasons.md").read_text(encoding="utf-8")
     (table,) = re.findall(
         r"^\| reason \| means \| do \|\n\| --- .*\n((?:\| `(?:refused|[a-z]+_).*\n)+)", text, re.MULTILINE
     )

@@ -74,7 +74,7 @@ function verdictOf({status, lost_words: lost, retry_seconds: retry}) {
   const waits = oldest === null ? "nothing is waiting" : `the oldest change has waited for ${duration(oldest)}`;
   if (lost) return ["bad", `Redis lost changes: ${lost}`, "Send those changes again, then run: contact-sync status --acknowledge"];
   if (endpoint.paused_since) return ["warn", `An operator paused deliveries; ${waits}`, "To resume them, run: contact-sync resume"];
-  if (endpoint.state === "held") return ["bad", `The endpoint is held (${endpoint.reason}); ${waits}`, `${next}. For what to do, see "The gate" in docs/operating.md.`];
+  if (endpoint.state === "held") return ["bad", `The endpoint is held (${endpoint.reason}); ${waits}`, `${next}. For what to do, see docs/how-to/endpoint.md.`];
   if (endpoint.state === "backing_off") return ["warn", `The endpoint is not available; ${waits}`, `${next}. Nothing is lost: changes wait in Redis.`];
   if (status.wrong_type_partitions.length) return ["warn", `In partitions ${status.wrong_type_partitions.join(", ")}, a key of ours has the wrong type`, "Find out which program wrote the key, then rename or remove it."];
   if (oldest !== null && !status.worker_awake) return ["bad", `No worker is running; ${waits}`, "Start one: contact-sync worker"];

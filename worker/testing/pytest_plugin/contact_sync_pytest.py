@@ -1,4 +1,4 @@
-"""The pytest plugin of contact-sync: fixtures for apps that produce contact changes (docs/testing.md).
+"""The pytest plugin of contact-sync: fixtures for apps that produce contact changes (docs/tutorials/testing.md).
 
 pytest loads this module in every run in an environment with contact-sync. So it imports only pytest; what a fixture
 needs is loaded when a test uses that fixture. For the same reason it is installed outside of the packages. Thus an app

@@ -1,4 +1,4 @@
-"""The schemas in docs/producers agree with the model, and accept the same changes."""
+"""The schemas in docs/reference/schemas agree with the model, and accept the same changes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from producers.contract.errors import InvalidChange
 from producers.contract.keys import Keys
 from producers.contract.schema import asyncapi, change_schema, documents, entry_schema
 
-DOCS = Path(__file__).parents[4] / "docs" / "producers"
+DOCS = Path(__file__).parents[4] / "docs" / "reference" / "schemas"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def test_what_is_in_the_repository_is_what_is_generated() -> None:
     found = {name: (DOCS / name).read_text(encoding="utf-8") for name in documents()}
-    assert found == documents(), "python -m producers.contract.schema docs/producers"
+    assert found == documents(), "python -m producers.contract.schema docs/reference/schemas"
 
 
 def test_they_are_schemas() -> None:
