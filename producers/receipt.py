@@ -132,7 +132,7 @@ class ReceiptLookup(NamedTuple):
 
     Attributes:
         position: how far the log of the change's lane is settled.
-        pending: the pair's joined states, one if it waits.
+        pending: the pair's joined states, one if it waits or is parked.
         ledger_new, ledger_old: what was confirmed.
         dead_pair: what is known of its dead letters.
     """
@@ -147,8 +147,10 @@ class ReceiptLookup(NamedTuple):
     def of(cls, replies: Iterable[Sequence[bytes | None]]) -> Self:
         """Returns the replies to the commands of ``lookups``, by name."""
         position, *places = (found for [found] in replies)
-        ledger_new, ledger_old, dead_pair = places[-3:]
-        return cls(position, tuple(state for state in places[:-3] if state), ledger_new, ledger_old, dead_pair)
+        before, *pending, after, ledger_new, ledger_old, dead_pair = places
+        parked = (each.partition(b";")[2] for each in (before, after) if each)  # the state stands behind a time
+        states = (*pending, *parked)
+        return cls(position, tuple(state for state in states if state), ledger_new, ledger_old, dead_pair)
 
 
 def lookups(receipt: Receipt, keys: Keys, partitions: int) -> Query:
@@ -156,13 +158,15 @@ def lookups(receipt: Receipt, keys: Keys, partitions: int) -> Query:
 
     A change moves from the log to pending to the ledger, and from the newer ledger to the older one. So each place is
     read before the place that the change may move to meanwhile. Among the pending pairs it moves from bulk to live, and
-    between upserts and deletes in either direction: so upserts are read before and after deletes.
+    between upserts and deletes in either direction: so upserts are read before and after deletes. A pair is parked out
+    of pending and may return to it: so is the place of parked pairs.
     """
     p = partition_of(receipt.owner, partitions)
     pair = receipt.owner.encode() + PAIR_SEPARATOR + receipt.contact.encode()
     deletes, upserts, bulk_deletes, bulk_upserts = keys.pending_classes(p)
     pending = (bulk_upserts, bulk_deletes, bulk_upserts, upserts, deletes, upserts)
-    places = (*pending, keys.ledger_new(p), keys.ledger_old(p), keys.dead_pairs(p))
+    parked = keys.parked(p)
+    places = (parked, *pending, parked, keys.ledger_new(p), keys.ledger_old(p), keys.dead_pairs(p))
     # A receipt that was pickled before there were lanes has none.
     position = b"bulk_position" if getattr(receipt, "lane", "live") == "bulk" else b"position"
     return Query((("HMGET", keys.partition(p), position), *(("HMGET", place, pair) for place in places)))

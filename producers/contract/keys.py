@@ -51,6 +51,10 @@ class Keys:
         """Hash of pairs that an unanswered request may still change: pair -> mark."""
         return f"{self.namespace}:{{{partition}}}:late"
 
+    def parked(self, partition: int) -> str:
+        """Hash of pairs whose record was refused with an unknown code: pair -> when it is tried next, and its state."""
+        return f"{self.namespace}:{{{partition}}}:parked"
+
     def lease(self, partition: int) -> str:
         """String with a time to live: the token of the holder."""
         return f"{self.namespace}:{{{partition}}}:lease"

@@ -18,9 +18,8 @@ RULES: Final = (
         (
             Patch(
                 JOIN,
-                "return PairState(_join_side(a.delete, b.delete), _join_side(a.upsert, b.upsert), "
-                "max(a.suspect, b.suspect))",
-                "return b",
+                "    return PairState(delete, upsert, max(a.suspect, b.suspect), refused)",
+                "    return b",
             ),
         ),
         unit=("tests/unit/core/test_pair.py",),
@@ -31,10 +30,10 @@ RULES: Final = (
         (
             Patch(
                 JOIN,
-                "    return PairState(delete, upsert, state.suspect)\n",
+                "    return PairState(delete, upsert, state.suspect, state.refused)\n",
                 "    if upsert is not None and not upsert.at and ledger.op == 'delete':\n"
                 "        upsert = None\n"
-                "    return PairState(delete, upsert, state.suspect)\n",
+                "    return PairState(delete, upsert, state.suspect, state.refused)\n",
             ),
         ),
         unit=("tests/unit/core/test_pair.py",),

@@ -8,7 +8,7 @@ import orjson
 
 from producers.contract.keys import PAIR_SEPARATOR, Keys
 from tests.proof.history import Change, DeadLetter
-from worker.core.codec import decode_mark, decode_state
+from worker.core.codec import decode_mark, decode_parked, decode_state
 from worker.store import scripts
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class Chronicle:
 
     def _claimed(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         if reply is not None:
-            actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[14])
-            self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[14])
+            actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[15])
+            self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[15])
 
     def check_leases(self, actor: Actor, deadline_us: int) -> None:
         """A request begins: by the clock that never jumps, no lease may end before its deadline."""
@@ -125,14 +125,14 @@ class Chronicle:
             if reply[0] == b"fenced" and ends_ms > self._model.now_ms and self._model.text(args[0]) != token:
                 raise Broken(f"partition {p}: somebody who is fenced takes the lease from its holder")
             return
-        if self._last_settles.get(p) != args[14:16]:  # one whose reply was lost is answered again, and renews nothing
-            self._last_settles[p] = args[14:16]
+        if self._last_settles.get(p) != args[15:17]:  # one whose reply was lost is answered again, and renews nothing
+            self._last_settles[p] = args[15:17]
             self._leases.pop(p, None)
             actor.leases.pop(p, None)
-            if int(args[16]):
-                self._leases[p] = args[14], self._model.now_ms + int(args[16])
-                actor.leases[p] = self._mono_us() + 1000 * int(args[16])
-        argv = args[14:]
+            if int(args[17]):
+                self._leases[p] = args[15], self._model.now_ms + int(args[17])
+                actor.leases[p] = self._mono_us() + 1000 * int(args[17])
+        argv = args[15:]
         if actor.request is not None and p in actor.request.read_from:
             was = actor.request.settled.get(p, actor.request.read_from[p])
             actor.request.settled[p] = argv[3].decode() or was
@@ -204,7 +204,11 @@ class Chronicle:
         pending = {pair: value for each in classes for pair, value in each.items()}
         if len(pending) < sum(map(len, classes)):
             raise Broken(f"partition {p}: a pair waits in two classes")
-        waits = sum(decode_state(value).live for value in pending.values())
+        parked = self._model.hash_of(_KEYS.parked(p))
+        if both := pending.keys() & parked.keys():
+            raise Broken(f"partition {p}: parked, and waiting too: {both}")
+        states = [*map(decode_state, pending.values()), *(decode_parked(value).state for value in parked.values())]
+        waits = sum(state.live for state in states)
         if events != ended + waits:
             raise Broken(f"partition {p}: {events} events, but {ended} ended and {waits} wait: {totals}")
         if any(int(number) < 0 for number in totals.values()):

@@ -35,6 +35,7 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     token_was, holder, position, seq, late_until_was, late_to_was, late_due, bulk_position = redis.hmget(
         partition, "token", "holder", "position", "seq", "late_until", "late_to", "late_due", "bulk_position"
     )
+    parked_due = redis.hget(partition, "parked_due")
     late_until, late_to = int(late_until_was or 0), int(late_to_was or 0)
     now_us, now_ms = redis.now_us(), redis.now_ms
     replaced = 0
@@ -54,8 +55,9 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     redis.set(lease, token, expires_in_ms=int(argv[0]))
     redis.hset(partition, "token", token, "holder", token)
     counts = [redis.xlen(events), bulk_waiting, sizes[0], int(late_due or 0), *sizes[1:3]]
-    first = _first_trimmed(redis, partition, (events, bulk), keys[13])
-    return [b"%d" % token, now_ms, seq or b"0", *positions, *counts, late_until, late_to, replaced, *sizes[3:7], first]
+    counts += [late_until, late_to, replaced, sizes[7], int(parked_due or 0), *sizes[3:7]]
+    first = _first_trimmed(redis, partition, (events, bulk), keys[14])
+    return [b"%d" % token, now_ms, seq or b"0", *positions, *counts, first]
 
 
 def _first_trimmed(redis: RedisModel, partition: str, logs: Sequence[str], totals: str) -> int:
@@ -95,7 +97,7 @@ class _Items:
 
     def __init__(self, argv: Sequence[Any]) -> None:
         self._argv = argv
-        self._at = 20
+        self._at = 22
 
     def block(self, kind: int, width: int) -> list[tuple[bytes, ...]]:
         """The next kind's items."""
@@ -107,20 +109,22 @@ class _Items:
 
 def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:  # noqa: C901, PLR0912, PLR0915 - as the Lua
     """settle.lua."""
-    lease, partition, events, bulk, ledger_new, ledger_old, late, dead, dead_pairs, totals, *classes = keys
+    lease, partition, events, bulk, ledger_new, ledger_old, late, dead, dead_pairs, totals, *classes, parked = keys
     token, expected, position = bytes_of(argv[0]), int(argv[1]), bytes_of(argv[3])
     token_was, seq_was, rotated_was, oldest_was, late_due_was, oldest_delete_was, oldest_bulk_was = redis.hmget(
         partition, "token", "seq", "rotated", "oldest", "late_due", "oldest_delete", "oldest_bulk"
     )
+    parked_was = redis.hget(partition, "parked_due")
     seq = int(seq_was or 0)
     if token_was == token and seq == expected + 1:
-        return _settled(redis, keys, int(late_due_was or 0))
+        return _settled(redis, keys, int(late_due_was or 0), int(parked_was or 0))
     if redis.get(lease) != token or seq != expected:
         return [b"fenced"]
     items = _Items(argv)
     ledger, keeps = items.block(1, 2), [items.block(2 + i, 2) for i in range(4)]
     drops = [items.block(6 + i, 1) for i in range(4)]
     clear, letters, know, counted = items.block(10, 2), items.block(11, 3), items.block(12, 2), items.block(13, 2)
+    park, unpark = items.block(14, 2), items.block(15, 1)
     if letters and redis.hlen(dead) + len(letters) > int(argv[5]):
         return [b"full"]
     position_ms = None
@@ -138,6 +142,10 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
             redis.hdel(each, pair)
         for pair, state in keep:
             redis.hset(each, pair, state)
+    for (pair,) in unpark:
+        redis.hdel(parked, pair)
+    for pair, parked_value in park:
+        redis.hset(parked, pair, parked_value)
     now_ms = redis.now_ms
     for pair, mark in clear:
         if redis.hget(late, pair) == mark and max(_mark(mark)) <= now_ms:
@@ -177,6 +185,18 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         late_due = min(max(_mark(mark)) for mark in redis.hash_of(late).values())
         redis.hset(partition, "late_due", late_due)
 
+    values = redis.hash_of(parked).values() if redis.hlen(parked) else ()
+    moved = bool(park or unpark)
+    if parked_was is None or (moved and len(values) <= 1000) or (not moved and int(parked_was) <= now_ms):
+        dues = [_due(value) for value in values]
+    else:
+        dues = [int(parked_was), *(_due(value) for _, value in park)]
+    parked_due = min(dues) if values else 0
+    if values:
+        redis.hset(partition, "parked_due", parked_due)
+    else:
+        redis.hdel(partition, "parked_due")
+
     if position_ms is not None:
         reach_ms = int(rotated_was or 0) + int(argv[4])
         streams = [redis.stream_of(log) for log in (events, bulk)]
@@ -184,7 +204,7 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         if rotated_was is None or min(position_ms, oldest, *unread) > reach_ms:
             from_ms = max(now_ms, position_ms, _last_ms(redis, events, bulk))
             if rotated_was is not None:
-                _rotate_ledger(redis, ledger_new, ledger_old, late)
+                _rotate_ledger(redis, ledger_new, ledger_old, (late, parked))
             redis.hset(partition, "rotated", from_ms, "vouched", rotated_was or b"0")
 
     redis.hset(partition, "seq", seq + 1)
@@ -193,12 +213,12 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     else:
         redis.delete(lease)
         redis.hdel(partition, "holder")
-    return _settled(redis, keys, late_due)
+    return _settled(redis, keys, late_due, parked_due)
 
 
-def _rotate_ledger(redis: RedisModel, ledger_new: str, ledger_old: str, late: str) -> None:
+def _rotate_ledger(redis: RedisModel, ledger_new: str, ledger_old: str, keepers: Sequence[str]) -> None:
     """rotation.lua, but for what it notes."""
-    kept = {pair: redis.hget(ledger_old, pair) for pair in redis.hash_of(late)}
+    kept = {pair: redis.hget(ledger_old, pair) for keeper in keepers for pair in redis.hash_of(keeper)}
     redis.delete(ledger_old)
     if redis.exists(ledger_new):
         redis.rename(ledger_new, ledger_old)
@@ -207,10 +227,15 @@ def _rotate_ledger(redis: RedisModel, ledger_new: str, ledger_old: str, late: st
             redis.hsetnx(ledger_old, pair, confirmed)
 
 
-def _settled(redis: RedisModel, keys: Sequence[str], late_due_ms: int) -> list[Any]:
+def _due(parked: bytes) -> int:
+    return int(parked.partition(b";")[0].removesuffix(b"b"))
+
+
+def _settled(redis: RedisModel, keys: Sequence[str], late_due_ms: int, parked_due_ms: int) -> list[Any]:
     counts = [redis.hlen(key) for key in keys[6:9]]  # late, dead, dead:pairs
-    classes = [redis.hlen(key) for key in keys[10:]]
-    return [b"settled", redis.xlen(keys[2]), redis.xlen(keys[3]), counts[0], late_due_ms, *counts[1:], *classes]
+    classes = [redis.hlen(key) for key in keys[10:14]]
+    counts = [counts[0], late_due_ms, *counts[1:], redis.hlen(keys[14]), parked_due_ms, *classes]
+    return [b"settled", redis.xlen(keys[2]), redis.xlen(keys[3]), *counts]
 
 
 def mark_late(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

@@ -224,7 +224,7 @@ def add(both: Both, chance: Random) -> Op:
 def claim(both: Both, chance: Random) -> Op:
     _ = both
     keys = [K.lease(P), K.partition(P), *LOGS, K.late(P), K.dead(P), K.dead_pairs(P), *K.pending_classes(P)]
-    keys += [K.ledger_new(P), K.ledger_old(P), K.totals(P)]
+    keys += [K.parked(P), K.ledger_new(P), K.ledger_old(P), K.totals(P)]
     return evalsha(scripts.CLAIM, keys, [chance.choice([1, 2, HOUR_MS]), chance.choice([0, 5, HOUR_MS])])
 
 
@@ -248,11 +248,13 @@ def settle(both: Both, chance: Random) -> Op:
         (chance.choice([[], [b"", b"", b"{}"], [PAIRS[0], b"", b"x"], [PAIRS[1], b"d5,", b"y"]]), 3),
         (some_pairs(chance, remembered(both)), 2),
         (chance.choice([[], ["events", 2], ["events", 1, "coalesced", -1]]), 2),
+        (some_pairs(chance, lambda chance: b"%d;u5" % a_time(both)(chance)), 2),
+        (some_pairs(chance), 1),
     ]
     head = [token, seq, chance.choice([0, 1, HOUR_MS]), chance.choice(positions[0])]
     head += [chance.choice([1, 1, HOUR_MS]), chance.choice([0, 1, 2, 1000]), chance.choice(positions[1])]
     keys = [K.lease(P), K.partition(P), *LOGS, K.ledger_new(P), K.ledger_old(P)]
-    keys += [K.late(P), K.dead(P), K.dead_pairs(P), K.totals(P), *K.pending_classes(P)]
+    keys += [K.late(P), K.dead(P), K.dead_pairs(P), K.totals(P), *K.pending_classes(P), K.parked(P)]
     counts = [len(items) // width for items, width in blocks]
     return evalsha(scripts.SETTLE, keys, [*head, *counts, *(item for items, _ in blocks for item in items)])
 

@@ -39,6 +39,7 @@ class StoredData:
     entries: list[bytes] = field(default_factory=list)
     bulk_entries: list[bytes] = field(default_factory=list)
     pending: set[bytes] = field(default_factory=set)
+    parked: set[bytes] = field(default_factory=set)
     late: set[bytes] = field(default_factory=set)
     ledger: set[bytes] = field(default_factory=set)
     dead_pairs: set[bytes] = field(default_factory=set)
@@ -47,7 +48,7 @@ class StoredData:
     @property
     def waiting(self) -> bool:
         """Whether any of it must still be delivered, or repaired after a late request."""
-        return bool(self.inbox or self.entries or self.bulk_entries or self.pending or self.late)
+        return bool(self.inbox or self.entries or self.bulk_entries or self.pending or self.parked or self.late)
 
     def counts(self) -> dict[str, int]:
         """The number of each kind."""
@@ -55,6 +56,7 @@ class StoredData:
             "inbox_entries": len(self.inbox),
             "waiting_entries": len(self.entries) + len(self.bulk_entries),
             "pending_pairs": len(self.pending),
+            "parked_pairs": len(self.parked),
             "late_marks": len(self.late),
             "remembered_pairs": len(self.ledger),
             "dead_letters": len(self.letters),
@@ -101,6 +103,7 @@ class Erasure:
         stored = StoredData(inbox=[entry_id for entry_id, _ in entries_of(self._namespace, self._owner, self._contact)])
         for into, key in (
             *((stored.pending, key) for key in k.pending_classes(p)),
+            (stored.parked, k.parked(p)),
             (stored.late, k.late(p)),
             (stored.ledger, k.ledger_old(p)),
             (stored.ledger, k.ledger_new(p)),
@@ -135,7 +138,7 @@ class Erasure:
         self._letters.purge(stored.letters)
         for first in range(0, len(stored.inbox), _PAGE):
             command(self._client, "XDEL", k.inbox, *stored.inbox[first : first + _PAGE])
-        pairs = sorted(stored.pending | stored.late | stored.ledger | stored.dead_pairs)
+        pairs = sorted(stored.pending | stored.parked | stored.late | stored.ledger | stored.dead_pairs)
         for first in range(0, max(len(pairs), len(stored.entries), len(stored.bulk_entries)), _PAGE):
             renew()
             page = slice(first, first + _PAGE)
@@ -161,7 +164,7 @@ class Erasure:
     def _remove(self, lease: Lease, pairs: list[bytes], entries: list[bytes], bulk: list[bytes]) -> None:
         k, p = self._keys, self.partition
         keys = [k.lease(p), k.events(p), k.bulk(p), k.late(p), k.ledger_new(p), k.ledger_old(p)]
-        keys += [k.dead_pairs(p), k.totals(p), *k.pending_classes(p)]
+        keys += [k.dead_pairs(p), k.totals(p), *k.pending_classes(p), k.parked(p)]
         args = [lease.token, len(pairs), len(entries), *pairs, *entries, *bulk]
         call = scripts.Call(scripts.FORGET, keys, args)
         if scripts.run_one(self._client, call)[0] != b"forgotten":
@@ -201,7 +204,7 @@ def waiting_words(stored: StoredData) -> str:
     counts = stored.counts()
     entries = counts["inbox_entries"] + counts["waiting_entries"]
     return (
-        f"{entries:,} entries, {counts['pending_pairs']:,} pairs and {counts['late_marks']:,} late "
-        "marks are waiting and would never be delivered: run contact-sync drain first, or add --also-waiting; "
-        "nothing was removed"
+        f"{entries:,} entries, {counts['pending_pairs']:,} pairs, {counts['parked_pairs']:,} parked pairs and "
+        f"{counts['late_marks']:,} late marks are waiting and would never be delivered: run contact-sync drain first, "
+        "or add --also-waiting; nothing was removed"
     )

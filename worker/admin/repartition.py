@@ -30,6 +30,7 @@ _IN_THE_WAY: Final = {
     b"events": "its log has entries: stop the producers, contact-sync resume, contact-sync drain",
     b"pending": "pairs are waiting in it: contact-sync resume, contact-sync drain",
     b"late": "unanswered requests may still change its pairs: contact-sync resume, and wait",
+    b"parked": "pairs are parked in it: contact-sync parked retry or bury",
     b"dead": "it has dead letters: contact-sync dead-letters redrive or purge",
 }
 
@@ -107,7 +108,7 @@ def _close(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
 
 
 def _held(keys: Keys, p: int) -> list[str]:
-    kept = [keys.late(p), keys.dead(p), keys.dead_pairs(p), *keys.pending_classes(p)]
+    kept = [keys.late(p), keys.dead(p), keys.dead_pairs(p), *keys.pending_classes(p), keys.parked(p)]
     return [keys.lease(p), keys.events(p), keys.bulk(p), *kept]
 
 

@@ -74,6 +74,7 @@ class Part(NamedTuple):
         backlog: entries in its stream.
         pending: pairs that workers have read and the endpoint has not confirmed.
         dead: dead letters.
+        parked: pairs whose record was refused with an unknown code, and is tried again later.
         oldest_ms: when Redis accepted its oldest unconfirmed change (Unix ms), None if there is none. If its id is
             ahead of the clock: when that was first seen.
         oldest_delete_ms: the same for its oldest delete.
@@ -92,6 +93,7 @@ class Part(NamedTuple):
     oldest_delete_ms: int | None
     leased: bool
     late: int = 0
+    parked: int = 0
     bulk_backlog: int = 0
     bulk_pending: int = 0
     bulk_ms: int | None = None
@@ -126,6 +128,7 @@ class Status:
         lanes: what waits in the lanes `live` and `bulk`.
         oldest_delete_ms: the same for the oldest live delete, among the first entries of each log.
         dead_letters: the number of dead letters.
+        parked: pairs whose record was refused with an unknown code, and is tried again later.
         worker_awake: whether the ticker of any worker is alive.
         gate: the state of the endpoint, and the time by Redis' clock.
         totals: the counters; `events` includes the entries that are still in the streams.
@@ -164,6 +167,7 @@ class Status:
     late_pairs: int = 0
     late_until_ms: int | None = None
     workers_wanted: int | None = None
+    parked: int = 0
 
     @property
     def waiting_changes(self) -> int:
@@ -245,6 +249,7 @@ class Status:
             "late_pairs": self.late_pairs,
             "late_until": None if self.late_until_ms is None else iso_utc(self.late_until_ms),
             "dead_letters": self.dead_letters,
+            "parked": self.parked,
             "endpoint": {
                 "state": gate.state,
                 "reason": gate.reason or None,
@@ -276,6 +281,7 @@ def _part(found: Sequence[Any]) -> Part:
         bulk_heads,
         *classes,
         dead,
+        parked,
         (oldest, oldest_delete, oldest_bulk, *_),
         leased,
         _,
@@ -292,6 +298,7 @@ def _part(found: Sequence[Any]) -> Part:
         oldest_delete_ms=min(deletes, default=None),
         leased=bool(leased),
         late=late,
+        parked=parked,
         bulk_backlog=bulk_backlog,
         bulk_pending=sum(classes[: len(BULK)]),
         bulk_ms=min(bulk_since, default=None),
@@ -352,6 +359,7 @@ def read_status(namespace: Namespace) -> Status:
         lanes={"live": live, "bulk": bulk},
         oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
         dead_letters=sum(part.dead for part in parts),
+        parked=sum(part.parked for part in parts),
         worker_awake=bool(client.exists(keys.ticker)),
         gate=gate,
         workers=present(namespace, gate.now_ms),
@@ -459,9 +467,9 @@ def acknowledge(namespace: Namespace) -> None:
     pipe.execute()
 
 
-_EMPTY: Final[tuple[Any, ...]] = (0, 0, (), 0, (), *([0] * CLASSES), 0, (None,) * 6, 0, {})
+_EMPTY: Final[tuple[Any, ...]] = (0, 0, (), 0, (), *([0] * CLASSES), 0, 0, (None,) * 6, 0, {})
 
-_STORED: Final = 6 + CLASSES
+_STORED: Final = 7 + CLASSES
 """Which of the replies about a partition are its own fields."""
 
 
@@ -488,6 +496,7 @@ def _queue(keys: Keys, several: Iterable[int], pipe: Any) -> None:
         for key in reversed(keys.pending_classes(p)):  # a pair moves from bulk to live, never back
             pipe.hlen(key)
         pipe.hlen(keys.dead(p))
+        pipe.hlen(keys.parked(p))
         pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "oldest_bulk", "strayed", "trimmed", "trimmed_at")
         pipe.exists(keys.lease(p))
         pipe.hgetall(keys.totals(p))

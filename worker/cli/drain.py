@@ -61,6 +61,8 @@ def drain(*, timeout_seconds: float | None, ignore_late: bool) -> None:
         raise Failure(_why(end, last, timeout_seconds))
     if late := last.late_words():
         click.echo(f"drained; left out: {late}", err=True)
+    if last.parked:
+        click.echo(f"{last.parked:,} parked pairs are left: their records were refused with an unknown code", err=True)
 
 
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:

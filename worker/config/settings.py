@@ -236,6 +236,11 @@ class WorkerSettings(ProducerSettings):
         description="An upsert known to be later than a delete: resend it after the delete, or absorb it.",
         rule="'resend' or 'absorb'",
     )
+    unknown_refusal: Literal["park", "hold"] = setting(
+        "park",
+        description="A record that the endpoint refuses with an unknown code: park it, or hold the endpoint.",
+        rule="'park' or 'hold'",
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

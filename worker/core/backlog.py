@@ -42,6 +42,7 @@ class PartitionBacklog:
         classes: number of pairs that were read and are not confirmed, by class.
         dead: number of its dead letters; counted only if a log has entries.
         late_due_ms: when its next late mark can be judged (Unix ms), 0 if there is none.
+        parked_due_ms: when its next parked pair is tried again (Unix ms), 0 if there is none.
     """
 
     partition: int
@@ -54,6 +55,7 @@ class PartitionBacklog:
     classes: list[int] = field(default_factory=lambda: [0] * CLASSES)
     dead: int = 0
     late_due_ms: int = 0
+    parked_due_ms: int = 0
 
     @property
     def pending(self) -> int:
@@ -74,14 +76,15 @@ class PartitionBacklog:
         """When the partition is due by itself (Unix ms, in the past if it is due now), None if nothing makes it due.
 
         It is due if its oldest entry has lingered, if its oldest delete has, if a full batch waits, or if something is
-        pending or to be repaired. While the gate is closed, it is due only if its log must be absorbed.
+        pending, to be repaired, or parked and to be tried again. While the gate is closed, it is due only if its log
+        must be absorbed.
         """
         if gate.closed:
             full = gate.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
             if full:
                 return None  # what is read might not fit into the dead letters: only a probe finds out
             return min(self._logs_due(ABSORB_ENTRIES, max(linger.change_ms, int(ABSORB_SECONDS * 1000))), default=None)
-        times = [self.late_due_ms] if self.late_due_ms else []
+        times = [due_ms for due_ms in (self.late_due_ms, self.parked_due_ms) if due_ms]
         times += self._logs_due(batch_size, linger.change_ms)
         if self.delete_ms:
             times.append(self.delete_ms + linger.delete_ms)

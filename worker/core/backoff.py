@@ -6,6 +6,7 @@ import math
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 _DELAY_SECONDS = re.compile(r"[+-]?[0-9]{1,10}(\.[0-9]{1,6})?")
 # More doublings than any sensible base and maximum need, and few enough that no float overflows.
@@ -13,6 +14,9 @@ _MOST_DOUBLINGS = 64
 # The shortest wait is a tenth of the base: a draw near 0 would try again at once. A tenth is too short to gather the
 # fleet in one moment, which the jitter prevents.
 _FLOOR_OF_BASE = 0.1
+
+PARK_SECONDS: Final = (60, 600, 3_600, 21_600, 86_400)
+"""Waits between two tries of a record that is refused with an unknown code; the last one repeats."""
 
 
 def full_jitter(attempt: int, base_seconds: float, max_seconds: float, draw: float) -> float:
@@ -60,3 +64,12 @@ def retry_after_seconds(header: str | None, now_epoch_seconds: float) -> float |
         return max(0.0, moment.timestamp() - now_epoch_seconds)
     except (ValueError, TypeError, OverflowError):  # not a date, or not one of the calendar
         return None
+
+
+def park_ms(tries: int) -> int:
+    """How long a parked pair waits (ms) until it is tried again.
+
+    Args:
+        tries: how often it was tried again before.
+    """
+    return PARK_SECONDS[min(tries, len(PARK_SECONDS) - 1)] * 1000

@@ -25,12 +25,14 @@ class Batch:
         repairs: for each slice, the pairs whose confirmed outcome is sent again.
         upserts: pairs to upsert; they come before the deletes.
         deletes: pairs to delete.
+        retried: its record was refused alone before, with an unknown code.
     """
 
     chosen: tuple[frozenset[bytes], ...]
     repairs: tuple[frozenset[bytes], ...]
     upserts: tuple[bytes, ...]
     deletes: tuple[bytes, ...]
+    retried: bool = False
 
     @property
     def records(self) -> int:
@@ -52,7 +54,9 @@ def _records(pairs: tuple[bytes, ...], end: bytes) -> bytes:
     return b'{"ownerXCUserID":"%b%b' % (text, end) if pairs else b""
 
 
-def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False, bulk_share: int = 0) -> Batch:
+def fill(
+    slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False, bulk_share: int = 0, retries: bool = False
+) -> Batch:
     """Chooses the records of the next request, `limit` at most.
 
     If more could go, live deletes go first, then live upserts, bulk deletes and bulk upserts. The owners of each
@@ -60,6 +64,8 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
 
     If suspects wait (pairs of a batch that was rejected), only they are chosen, in groups that get smaller. So the
     poisonous record ends up alone, and the healthy ones are confirmed on the way.
+
+    A record that was refused with an unknown code before goes alone, and only now and then while others wait.
 
     Args:
         slices: judged.
@@ -69,25 +75,23 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
             another one. A confirmation tells poison from an endpoint that rejects everything, and no innocent record
             waits for a poisonous one.
         bulk_share: records that bulk gets, if so many of it wait, whatever waits live.
+        retries: it is the turn of a record that was refused with an unknown code, although others wait.
     """
-    suspects = [
-        (reached.state.suspect, i, pair)
-        for i, part in enumerate(slices)
-        if part.pending  # only a pair that waited before can be suspect
-        for pair, reached in part.verdicts.items()
-        if reached.op is not None and reached.state is not None and reached.state.suspect
-    ]
+    suspects, again = _suspects(slices)
     fast_path = sum(len(part.log.fast_path) for part in slices)
-    fresh = doubtful and len(suspects) < fast_path + sum(
-        reached.op is not None for part in slices for reached in part.verdicts.values()
-    )
-    if suspects and not fresh:
+    fresh = len(_waiting(slices)) + fast_path
+    if doubtful:
+        suspects += [(-tries, i, pair) for tries, i, pair in again]
+    if suspects and not (doubtful and fresh):
         _materialize(slices)
         group = max(suspects)[0] if doubtful else min(suspects, key=lambda each: (max(1, each[0]), -each[0]))[0]
         chosen = [(i, pair) for size, i, pair in suspects if size == group]
         if doubtful:
             chosen.sort(key=itemgetter(1))  # by owner: whoever is refused is refused together
         return _batch(slices, chosen[: min(max(1, group), limit)], [])
+    if again and (retries or not fresh):
+        _materialize(slices)
+        return _batch(slices, [min(again)[1:]][:limit], [])
     repairs = [(i, pair) for i, part in enumerate(slices) for pair in part.repairs][:limit]
     if repairs:
         # Alone, so that halving finds a repair that is refused, while other records come and go.
@@ -102,12 +106,26 @@ def fill(slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False
     return _batch(slices, waiting, [])
 
 
+def _suspects(slices: Sequence[PartitionSlice]) -> tuple[list[tuple[int, int, bytes]], list[tuple[int, int, bytes]]]:
+    """The suspects with their groups; and the records to try again, with how often each was refused alone."""
+    suspects, again = [], []
+    for i, part in enumerate(slices):
+        for pair, reached in part.verdicts.items() if part.pending else ():  # no other pair can be suspect
+            if reached.op is None or reached.state is None or pair in part.resting:
+                continue
+            if reached.state.refused is not None:
+                again.append((reached.state.refused.tries, i, pair))
+            elif reached.state.suspect:
+                suspects.append((reached.state.suspect, i, pair))
+    return suspects, again
+
+
 def _waiting(slices: Sequence[PartitionSlice]) -> list[tuple[int, bytes]]:
     return [
         (i, pair)
         for i, part in enumerate(slices)
         for pair, reached in part.verdicts.items()
-        if reached.op is not None and reached.state is not None and not reached.state.suspect
+        if reached.op is not None and reached.state is not None and not (reached.state.suspect or reached.state.refused)
     ]
 
 
@@ -159,7 +177,13 @@ def _batch(
         repairs=_by_slice([()] * len(slices), repairs),
         upserts=tuple(upserts),
         deletes=tuple(deletes),
+        retried=bool(chosen) and all(_refused_before(slices[i], pair) for i, pair in chosen),
     )
+
+
+def _refused_before(part: PartitionSlice, pair: bytes) -> bool:
+    state = part.verdicts[pair].state
+    return state is not None and state.refused is not None
 
 
 def _by_slice(always: Sequence[Iterable[bytes]], pairs: list[tuple[int, bytes]]) -> tuple[frozenset[bytes], ...]:

@@ -5,6 +5,8 @@ Pure. The forms are short text: an outage stores one of them per pair, and a per
     pending    d1795460847757,-3;u1795460847760,0      one part for each side: op, time of the oldest entry, then if
                                                        needed `at` and entry time relative to it, source, suspect
     ledger     u1795460847757,1795460847761            op confirmed last, greatest `at` of deletes and of upserts
+    parked     1795460907757;u1795460847760,0          when it is tried next, b if all of it came through the bulk lane,
+                                                       and the state
     late       1795460891000,0                         until when an upsert and a delete may still act
     dead:pairs 2;u1795460847757,                       number of letters, and the ledger's form of what is known
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from worker.core.pair import PairState, Remembered, Side
+from worker.core.pair import PairState, Refused, Remembered, Side
 
 if TYPE_CHECKING:
     from producers.contract.change import Op
@@ -58,14 +60,17 @@ def _encode_side(letter: bytes, side: Side) -> bytes:
 
 def encode_state(state: PairState) -> bytes:
     """Encodes a pair's state for `pending`."""
-    delete, upsert, suspect = state
-    if delete is None and not suspect and upsert is not None:
+    delete, upsert, suspect, refused = state
+    if delete is None and not suspect and refused is None and upsert is not None:
         return _encode_side(b"u", upsert)
     parts = [_encode_side(b"d", delete)] if delete is not None else []
     if upsert is not None:
         parts.append(_encode_side(b"u", upsert))
     if suspect:
         parts.append(b"?%d" % suspect)
+    if refused is not None:
+        since_ms, tries, code, field = refused
+        parts.append(b"!%d,%d,%b,%b" % (since_ms, tries, code.encode(), field.encode()))
     return _PART.join(parts)
 
 
@@ -80,15 +85,43 @@ def _decode_side(part: bytes) -> Side:
 def decode_state(value: bytes) -> PairState:
     """Decodes what `encode_state` wrote."""
     delete = upsert = None
-    suspect = 0
+    suspect, refused = 0, None
     for part in value.split(_PART):
         if part[:1] == b"d":
             delete = _decode_side(part)
         elif part[:1] == b"u":
             upsert = _decode_side(part)
-        else:
+        elif part[:1] == b"?":
             suspect = int(part[1:])
-    return PairState(delete, upsert, suspect)
+        else:
+            since_ms, tries, code, name = part[1:].split(b",")
+            refused = Refused(int(since_ms), int(tries), code.decode(), name.decode())
+    return PairState(delete, upsert, suspect, refused)
+
+
+class Parked(NamedTuple):
+    """A pair whose record was refused with an unknown code.
+
+    Attributes:
+        due_ms: when it is tried next (Unix ms).
+        state: its joined changes, and how it was refused.
+        bulk: whether all of them came through the bulk lane.
+    """
+
+    due_ms: int
+    state: PairState
+    bulk: bool = False
+
+
+def encode_parked(parked: Parked) -> bytes:
+    """Encodes a parked pair."""
+    return b"%d%b;%b" % (parked.due_ms, b"b" if parked.bulk else b"", encode_state(parked.state))
+
+
+def decode_parked(value: bytes) -> Parked:
+    """Decodes what `encode_parked` wrote."""
+    head, _, state = value.partition(b";")
+    return Parked(int(head.removesuffix(b"b")), decode_state(state), head.endswith(b"b"))
 
 
 def encode_remembered(confirmed: Remembered) -> bytes:

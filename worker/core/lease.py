@@ -29,6 +29,8 @@ class Lease:
         position: id of the last entry of the log that was settled.
         bulk_position: the same of the bulk lane's log.
         replaced: 1 if a log was replaced by another, which is read from its start.
+        parked: pairs whose record was refused with an unknown code.
+        parked_due_ms: when the next of them is tried again (Unix ms), 0 if there is none.
         classes: pairs that were read and are not confirmed, by class.
         cursors: where to continue the scan for pairs that wait, by class.
         late_cursor: where to continue the scan for late marks.
@@ -49,6 +51,8 @@ class Lease:
     late_until_ms: int
     late_to_ms: int
     replaced: int = 0
+    parked: int = 0
+    parked_due_ms: int = 0
     classes: list[int] = field(default_factory=lambda: [0] * CLASSES)
     cursors: list[int] = field(default_factory=lambda: [0] * CLASSES)
     late_cursor: int = 0
@@ -73,4 +77,9 @@ class Lease:
 
     def has_work(self, now_ms: int) -> bool:
         """Whether anything of the partition is left to do at this time (Unix ms)."""
-        return bool(self.waiting or self.bulk_waiting or self.pending or (self.late and self.late_due_ms <= now_ms))
+        late = self.late and self.late_due_ms <= now_ms
+        return bool(self.waiting or self.bulk_waiting or self.pending or late or self.retries(now_ms))
+
+    def retries(self, now_ms: int) -> bool:
+        """Whether a parked pair is to be tried again by this time (Unix ms)."""
+        return bool(self.parked and self.parked_due_ms <= now_ms)

@@ -231,7 +231,7 @@ def _claim_of_code(code: str, field: str) -> _Claim:
     if code == "40002":
         if field == _REQUEST_FIELD:
             return _Claim.TOO_LARGE
-        return _Claim.REJECTED if field in _RECORD_FIELDS else _Claim.HOLD
+        return _Claim.REJECTED if field in _RECORD_FIELDS else _Claim.UNKNOWN
     if code == "50001":
         return _Claim.RETRY
     return _Claim.SUCCESS if code in _NO_CODES else _Claim.UNKNOWN

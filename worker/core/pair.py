@@ -31,6 +31,22 @@ class Side(NamedTuple):
     source: bytes = b""
 
 
+class Refused(NamedTuple):
+    """How often a record was refused alone with an unknown code.
+
+    Attributes:
+        since_ms: when it was refused first (Unix ms).
+        tries: how often it was refused.
+        code: the endpoint's error code, as it may be logged.
+        field: the endpoint's error field, as it may be logged.
+    """
+
+    since_ms: int
+    tries: int
+    code: str
+    field: str
+
+
 class PairState(NamedTuple):
     """The joined changes of one pair.
 
@@ -39,16 +55,23 @@ class PairState(NamedTuple):
         upsert: its upserts, None if there are none.
         suspect: 0, or in how many records at most it is tried next, after a batch with it was rejected; less than 0
             after it was refused alone so many times while the endpoint refused everything.
+        refused: that its record was refused with an unknown code, None if it was not.
     """
 
     delete: Side | None
     upsert: Side | None
     suspect: int = 0
+    refused: Refused | None = None
 
     @property
     def live(self) -> int:
         """Number of changes that this state stands for in the totals: one for each side."""
         return (self.delete is not None) + (self.upsert is not None)
+
+    @property
+    def newest_ms(self) -> int:
+        """Greatest time of a change in it: its `at`, or that of its entry if it has none (Unix ms)."""
+        return max(max(side.at, side.entry_ms) for side in (self.delete, self.upsert) if side is not None)
 
     @property
     def first_ms(self) -> int:
@@ -104,7 +127,9 @@ def _join_side(a: Side | None, b: Side | None) -> Side | None:
 
 def join(a: PairState, b: PairState) -> PairState:
     """Joins two states into one. Commutative, associative, idempotent."""
-    return PairState(_join_side(a.delete, b.delete), _join_side(a.upsert, b.upsert), max(a.suspect, b.suspect))
+    delete, upsert = _join_side(a.delete, b.delete), _join_side(a.upsert, b.upsert)
+    refused = max(filter(None, (a.refused, b.refused)), default=None)
+    return PairState(delete, upsert, max(a.suspect, b.suspect), refused)
 
 
 def _without_stale(side: Side | None, *, stale: bool) -> Side | None:
@@ -122,7 +147,7 @@ def _fresh(state: PairState, ledger: Remembered) -> PairState:
     if upsert is not None and upsert.at:
         stale = upsert.at <= ledger.delete_at or upsert.at <= ledger.upsert_at
         upsert = _without_stale(upsert, stale=stale)
-    return PairState(delete, upsert, state.suspect)
+    return PairState(delete, upsert, state.suspect, state.refused)
 
 
 def verdict(state: PairState, ledger: Remembered | None, readd: Readd) -> Verdict:

@@ -19,13 +19,15 @@ class ReadRequest(NamedTuple):
         entries: most entries of each of its logs.
         pairs: pairs that wait to read at least, by class; 0 reads none of a class.
         marks: most late marks that are due; 0 reads none.
-        now_ms: the time by which marks are due (Unix ms, Redis' clock).
+        now_ms: the time by which marks and parked pairs are due (Unix ms, Redis' clock).
+        parked: whether a parked pair that is due is read.
     """
 
     entries: int
     pairs: Sequence[int]
     marks: int
     now_ms: int
+    parked: bool = False
 
 
 class ReadResult(NamedTuple):
@@ -38,6 +40,7 @@ class ReadResult(NamedTuple):
         classes: the class in which each of these pairs waits.
         bulk: entries of the bulk lane's log, from the settled position on.
         marks: late marks that are due, as stored and as decoded.
+        parked: a parked pair that is due, as stored: that which waited longest, since each is tried alone.
     """
 
     entries: RawEntries
@@ -46,6 +49,7 @@ class ReadResult(NamedTuple):
     classes: Mapping[bytes, int]
     bulk: RawEntries
     marks: Mapping[bytes, tuple[bytes, Mark]]
+    parked: Mapping[bytes, bytes]
 
 
 class Recalled(NamedTuple):
@@ -57,6 +61,7 @@ class Recalled(NamedTuple):
         classes: the class in which each of these pairs waits.
         marks: late marks, of pairs whose mark was not read before.
         dead_pairs: what is kept beside their dead letters.
+        parked: those that are parked, of pairs that were not read before.
     """
 
     ledger: Mapping[bytes, bytes]
@@ -64,3 +69,4 @@ class Recalled(NamedTuple):
     classes: Mapping[bytes, int]
     marks: Mapping[bytes, bytes]
     dead_pairs: Mapping[bytes, bytes]
+    parked: Mapping[bytes, bytes]

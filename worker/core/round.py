@@ -57,6 +57,11 @@ class Round:
         """Records of the request that are left to bulk while both lanes wait."""
         return bulk_share(self.limit, self.gate.now_ms)
 
+    @property
+    def retries_refused(self) -> bool:
+        """Whether a record that was refused before may go although others wait: in one of twenty rounds on average."""
+        return self.gate.now_ms % 20 == 0
+
     def absorbs(self, lease: Lease) -> bool:
         """Whether the whole logs are read into pending.
 
@@ -77,6 +82,8 @@ class Round:
             reach: entries to read from each log, in batches.
         """
         sends = not self.gate.closed
+        busy = any(lease.waiting or lease.bulk_waiting or lease.pending for lease in self.leases)
+        retries = sends and (self.retries_refused or not busy)
         pairs = self._pairs() if sends else [[0] * CLASSES for _ in self.leases]
         return [
             ReadRequest(
@@ -84,6 +91,7 @@ class Round:
                 pairs=some,
                 marks=self.limit if lease.late and lease.late_due_ms <= self.gate.now_ms and sends else 0,
                 now_ms=self.gate.now_ms,
+                parked=retries and lease.retries(self.gate.now_ms),
             )
             for lease, some in zip(self.leases, pairs, strict=True)
         ]

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 
-from worker.core.codec import encode_remembered, encode_state
+from worker.core.backoff import park_ms
+from worker.core.codec import Parked, encode_parked, encode_remembered, encode_state
 from worker.core.counters import count_time, count_times, dead_counter
 from worker.core.entry import Malformed, entry_time_ms, split_pair
 from worker.core.lane import CLASSES, class_of
-from worker.core.pair import confirm
-from worker.core.reasons import REFUSED
+from worker.core.outcome import loggable_code
+from worker.core.pair import Refused, confirm
+from worker.core.reasons import REFUSED, Reason
 
 if TYPE_CHECKING:
     from producers.contract.change import Lane, Op
@@ -33,11 +35,21 @@ endpoint refuses everything, so to be tried again after all others; still waitin
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the endpoint refuses a record, as it answered."""
+    """Why the endpoint refuses a record, as it answered.
+
+    Attributes:
+        code: its error code.
+        field: its error field.
+        message: its own text.
+        known: whether the code is documented as the fault of a record; if not, the record is parked.
+        reason: of the dead letter.
+    """
 
     code: str
     field: str
     message: str
+    known: bool = True
+    reason: Reason = REFUSED
 
 
 @dataclass(slots=True)
@@ -53,6 +65,8 @@ class Settlement:
         clear: pair, late mark that is over.
         letters: pair or nothing, what was confirmed or nothing, letter.
         know: pair with dead letters, what was confirmed.
+        park: pair, when it is tried again and its state.
+        unpark: pair that is parked no more.
         late: pair, until when an upsert, until when a delete may still result; written before everything else.
         totals: by how much each counter moves.
     """
@@ -65,6 +79,8 @@ class Settlement:
     clear: list[bytes] = field(default_factory=list)
     letters: list[bytes] = field(default_factory=list)
     know: list[bytes] = field(default_factory=list)
+    park: list[bytes] = field(default_factory=list)
+    unpark: list[bytes] = field(default_factory=list)
     late: list[bytes | int] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
 
@@ -113,17 +129,12 @@ def settlement(
         into.totals["stale"] += reached.stale
         if reached.op is None:
             _leave(into, part, pair, None)
+        elif pair in part.resting:
+            _rest(into, part, pair, reached)
         elif pair not in chosen or result.fate == "kept":
             _keep(into, part, pair, reached, suspect=0)
-        elif result.fate == "suspect":
-            _keep(into, part, pair, reached, suspect=result.suspect)
-        elif result.fate == "doubted":
-            refusals = -min(0, reached.state.suspect) if reached.state is not None else 0
-            _keep(into, part, pair, reached, suspect=-(refusals + 1))
-        elif result.fate == "confirmed":
-            _confirm(into, part, pair, reached, result)
         else:
-            _dead_letter(into, part, pair, reached, result)
+            _settle_chosen(into, part, pair, reached, result)
     for entry in part.log.malformed:
         into.letters += (b"", b"", _malformed_letter(entry, result.now_ms))
         into.totals[dead_counter(entry.reason)] += 1
@@ -133,6 +144,20 @@ def settlement(
     into.totals["coalesced"] += part.log.read - len(part.log.malformed) + waited - joined
     _settle_marks(into, part, repairs, result)
     return into
+
+
+def _settle_chosen(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:
+    if result.fate == "suspect":
+        _keep(into, part, pair, reached, suspect=result.suspect)
+    elif result.fate == "doubted":
+        refusals = -min(0, reached.state.suspect) if reached.state is not None else 0
+        _keep(into, part, pair, reached, suspect=-(refusals + 1))
+    elif result.fate == "confirmed":
+        _confirm(into, part, pair, reached, result)
+    elif result.refusal is not None and not result.refusal.known:
+        _park(into, part, pair, reached, result)
+    else:
+        _dead_letter(into, part, pair, reached, result)
 
 
 def _live(reached: Verdict) -> int:
@@ -146,7 +171,34 @@ def _leave(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict
     if reached is not None and reached.rest is not None:
         # The rest is not suspect: the rejected record was the one that has just ended.
         _wait(into, part, pair, reached.rest._replace(suspect=0), "upsert")
-    elif pair in part.pending:
+    else:
+        _unwait(into, part, pair)
+
+
+def _unwait(into: Settlement, part: PartitionSlice, pair: bytes) -> None:
+    if pair in part.classes:
+        into.drop[part.classes[pair]].append(pair)
+    if pair in part.parked:
+        into.unpark.append(pair)
+
+
+def _rest(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict) -> None:
+    """A parked pair stays so until its time; what came of it since is no reason to try sooner."""
+    parked, state = part.parked[pair], reached.state
+    if state is not None and state != parked.state:
+        into.park += (pair, encode_parked(Parked(parked.due_ms, state, part.is_bulk(pair))))
+
+
+def _park(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:
+    """The pair keeps its state, and is tried again alone after longer and longer waits."""
+    if reached.state is None or result.refusal is None:
+        return
+    before = reached.state.refused
+    since_ms, tries = (before.since_ms, before.tries) if before else (result.now_ms, 0)
+    code, name = loggable_code(result.refusal.code), loggable_code(result.refusal.field)
+    state = reached.state._replace(suspect=1, refused=Refused(since_ms, tries + 1, code, name))
+    into.park += (pair, encode_parked(Parked(result.now_ms + park_ms(tries), state, part.is_bulk(pair))))
+    if pair in part.classes:
         into.drop[part.classes[pair]].append(pair)
 
 
@@ -156,6 +208,8 @@ def _keep(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict,
         return
     if suspect:
         state = state._replace(suspect=suspect)
+    elif pair in part.parked and state == part.parked[pair].state:
+        return  # it is due, but others went first
     _wait(into, part, pair, state, reached.op)
 
 
@@ -166,6 +220,8 @@ def _wait(into: Settlement, part: PartitionSlice, pair: bytes, state: PairState,
         into.keep[now] += (pair, encode_state(state))
     if before is not None and now != before:
         into.drop[before].append(pair)
+    if pair in part.parked:
+        into.unpark.append(pair)
 
 
 def _confirm_fast_path(into: Settlement, part: PartitionSlice, now_ms: int) -> None:
@@ -209,7 +265,7 @@ def _dead_letter(into: Settlement, part: PartitionSlice, pair: bytes, reached: V
         _refused_letter(pair, reached, result, "bulk" if part.is_bulk(pair) else "live"),
     )
     into.totals["dead_lettered"] += 1
-    into.totals[dead_counter(REFUSED)] += 1
+    into.totals[dead_counter(result.refusal.reason if result.refusal else REFUSED)] += 1
     into.totals["superseded"] += reached.superseded
     _leave(into, part, pair, reached)
 
@@ -218,7 +274,8 @@ def _settle_marks(into: Settlement, part: PartitionSlice, repairs: frozenset[byt
     for pair in part.past:
         into.clear += (pair, part.marks[pair][0])
     for pair in repairs:
-        if result.fate == "refused":  # the endpoint never accepts the pair, so no late request can have changed it
+        if result.fate == "refused" and (result.refusal is None or result.refusal.known):
+            # The endpoint never accepts the pair, so no late request can have changed it.
             into.clear += (pair, part.marks[pair][0])
         elif result.fate != "confirmed":
             continue
@@ -270,7 +327,7 @@ def _refused_letter(pair: bytes, reached: Verdict, result: BatchResult, lane: La
             # If the newest of them carries no time, the letter gets that of its entry, which a redrive uses.
             "at": (max(side.at, side.entry_ms) if side.at else None) if side else None,
             "source": _readable(side.source) or None if side else None,
-            "reason": REFUSED,
+            "reason": refusal.reason,
             "code": refusal.code or None,
             "field": refusal.field or None,
             "message": refusal.message or None,

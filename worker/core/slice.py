@@ -9,7 +9,7 @@ from zlib import crc32
 from producers.contract.change import AT_AHEAD_MS, ID_MAX_BYTES
 from producers.contract.keys import PAIR_SEPARATOR
 from worker.core.backlog import ABSORB_READ
-from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
+from worker.core.codec import decode_dead_pair, decode_mark, decode_parked, decode_remembered, decode_state
 from worker.core.entry import Malformed, fields_of, is_id, read_entry
 from worker.core.fast_path import FastPathPairs, Said, join_said
 from worker.core.lane import BULK, LIVE
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from producers.contract.change import Lane, Op
-    from worker.core.codec import DeadPair, Mark
+    from worker.core.codec import DeadPair, Mark, Parked
     from worker.core.lease import Lease
     from worker.core.read import RawEntries, ReadResult, Recalled
     from worker.core.round import Round
@@ -186,7 +186,9 @@ class PartitionSlice:
         marks: late marks of its pairs, as stored and as decoded.
         late_until_ms: until when a worker whose lease expired may still change pairs (Unix ms).
         late_to_ms: the newest entry time that this worker can have known (Unix ms).
+        parked: those of `pending` that are parked; they wait in no class.
         verdicts: what follows for each pair, once judged.
+        resting: parked pairs that are not to be tried again yet, and of which nothing newer is known.
         repairs: confirmed outcomes to send again, because a late request may have undone them.
         past: pairs whose late marks cannot matter any more.
     """
@@ -200,7 +202,9 @@ class PartitionSlice:
     marks: dict[bytes, tuple[bytes, Mark]] = field(default_factory=dict)
     late_until_ms: int = 0
     late_to_ms: int = 0
+    parked: dict[bytes, Parked] = field(default_factory=dict)
     verdicts: dict[bytes, Verdict] = field(default_factory=dict)
+    resting: set[bytes] = field(default_factory=set)
     repairs: dict[bytes, Op] = field(default_factory=dict)
     past: list[bytes] = field(default_factory=list)
 
@@ -218,7 +222,7 @@ class PartitionSlice:
 
     def is_bulk(self, pair: bytes) -> bool:
         """Whether nothing of a pair came live; a live change takes along what waits of its pair in bulk."""
-        if self.classes.get(pair, BULK[0]) < BULK[0]:
+        if self.classes.get(pair, BULK[0]) < BULK[0] or (pair in self.parked and not self.parked[pair].bulk):
             return False
         return pair in self.log.bulk or pair not in self.log.states
 
@@ -236,10 +240,16 @@ class PartitionSlice:
             if waiting is not None:
                 state = waiting if state is None else join(waiting, state)
             if state is not None:
-                self.verdicts[pair] = verdict(state, self.remembered(pair), readd)
+                reached = self.verdicts[pair] = verdict(state, self.remembered(pair), readd)
+                if pair in self.parked and _rests(self.parked[pair], reached, now_ms):
+                    self.resting.add(pair)
+        self._judge_marks(now_ms)
+
+    def _judge_marks(self, now_ms: int) -> None:
         for pair, (_, mark) in self.marks.items():
-            reached = self.verdicts.get(pair)
-            if mark.until_ms > now_ms or (reached is not None and reached.op is not None):
+            found = self.verdicts.get(pair)
+            sent = found is not None and found.op is not None and pair not in self.resting
+            if mark.until_ms > now_ms or sent:
                 continue  # not due; or the record that is sent now makes a repair needless
             known = self.remembered(pair)
             if known is not None and mark.differs_from(known.op):
@@ -252,6 +262,14 @@ class PartitionSlice:
         for pair in [*self.log.fast_path] if pairs is None else pairs:
             state = self.log.states[pair] = self.log.fast_path.take_out(pair)
             self.verdicts[pair] = verdict(state, None, "resend")  # with one op alone nothing can remain
+
+
+def _rests(parked: Parked, reached: Verdict, now_ms: int) -> bool:
+    """Whether a parked pair waits for its next try: no newer change, and no other op than the refused one, came."""
+    if parked.due_ms <= now_ms or reached.op is None or reached.state is None:
+        return False
+    refused = "upsert" if parked.state.delete is None else "delete"
+    return reached.op == refused and reached.state.newest_ms <= parked.state.newest_ms
 
 
 def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple[list[LogPrefix], int]:
@@ -267,7 +285,7 @@ def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple
     """
     live = sum(each in LIVE for read in reads for each in read.classes.values())
     bulk = sum(len(read.pending) for read in reads) - live
-    room = this.limit - live - sum(len(read.marks) for read in reads)
+    room = this.limit - live - sum(len(read.marks) + len(read.parked) for read in reads)
     share = this.bulk_share if any(lease.has_bulk for lease in this.leases) else 0
     prefixes = []
     for lease, read in zip(this.leases, reads, strict=True):
@@ -288,22 +306,25 @@ def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple
 
 def pairs_of(prefix: LogPrefix, read: ReadResult) -> list[bytes]:
     """The pairs of which something was read."""
-    return [*prefix.fast_path, *{**prefix.states, **read.pending, **read.marks}]
+    return [*prefix.fast_path, *{**prefix.states, **read.pending, **read.marks, **read.parked}]
 
 
 def assemble(lease: Lease, prefix: LogPrefix, read: ReadResult, recalled: Recalled) -> PartitionSlice:
     """All that is known of one partition's pairs, decoded."""
     pending = {**read.pending, **recalled.pending}
     classes = {**read.classes, **recalled.classes}
+    parked = {pair: decode_parked(value) for pair, value in {**read.parked, **recalled.parked}.items()}
     marks = {pair: (value, decode_mark(value)) for pair, value in recalled.marks.items()}
     return PartitionSlice(
         lease.partition,
         prefix,
-        pending={pair: decode_state(value) for pair, value in pending.items()},
+        pending={pair: each.state for pair, each in parked.items()}
+        | {pair: decode_state(value) for pair, value in pending.items()},
         classes=classes,
         ledger={**recalled.ledger},
         dead_pairs={pair: decode_dead_pair(value) for pair, value in recalled.dead_pairs.items()},
         marks={**read.marks, **marks},
         late_until_ms=lease.late_until_ms,
         late_to_ms=lease.late_to_ms,
+        parked=parked,
     )

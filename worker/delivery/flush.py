@@ -104,4 +104,5 @@ class Flusher:
     @staticmethod
     def _fill(this: Round, slices: Sequence[PartitionSlice]) -> Batch:
         """Chooses the records of the request."""
-        return fill(slices, this.records_max(slices), doubtful=this.gate.doubtful, bulk_share=this.bulk_share)
+        limit, retries = this.records_max(slices), this.retries_refused
+        return fill(slices, limit, doubtful=this.gate.doubtful, bulk_share=this.bulk_share, retries=retries)

@@ -148,7 +148,7 @@ class RequestSender:
         answer = self._endpoint.send(body, key, deadline)
         latency_ms = (self._monotonic() - begun) * 1000
         outcome = decide(answer, batch.records, self._epoch())
-        if isinstance(outcome, Rejected) and not outcome.known:
+        if isinstance(outcome, Rejected) and not outcome.known and self._settings.unknown_refusal == "hold":
             outcome = Hold("endpoint_refuses", _of(outcome))
         excess = isinstance(outcome, Confirmed) and outcome.inserted + outcome.deleted > batch.records
         if excess:
@@ -200,9 +200,11 @@ class RequestSender:
                 report(sent.generation, "answered", delay_seconds=doubt, left=left)
                 return "suspect"
             case Rejected() as refusal:
-                error = _of(refusal)
-                state = report(sent.generation, "lone", delay_seconds=doubt, error=error, left=left)
-                return "refused" if state != "held" else "doubted"
+                # One that was refused before says nothing new: it must not hold the endpoint.
+                again = sent.batch.retried and not refusal.known
+                what: What = "answered" if again else "lone"
+                state = report(sent.generation, what, delay_seconds=doubt, error=_of(refusal), left=left)
+                return "refused" if again or state != "held" else "doubted"
             case Hold(reason=reason, error=error):
                 report(sent.generation, "hold", delay_seconds=hold, reason=reason, error=error, left=left)
                 return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from worker.core.backoff import park_ms
 from worker.core.counters import OUTCOMES, request_counter
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.gate import DEAD_LETTERS_FULL
@@ -71,8 +72,7 @@ class Settler:
             until_ms = sent.deadline_ms + int(self._settings.late_seconds * 1000)
             late = [_marks(part, sent, i, until_ms) for i, part in enumerate(slices)]
         elif isinstance(sent.outcome, Rejected) and not any(sent.batch.chosen):
-            wait_ms = max(_POSTPONE_MS, _POSTPONE_REQUESTS * (now_ms - sent.begun_ms))
-            late = _postpone(slices, sent, now_ms + wait_ms)
+            late = _postpone(slices, sent, now_ms, known=sent.outcome.known)
         self._partitions.mark_late([(each.partition, flat) for each, flat in zip(slices, late, strict=True)])
         renew = [
             not sent.stopped and this.next_ms < _PACED_MS and _has_more(lease, part, each, closed=this.gate.closed)
@@ -135,7 +135,9 @@ def _settlements(slices: Sequence[PartitionSlice], sent: Sent, fate: Fate | None
     if fate is None:
         return [Settlement() for _ in slices]
     outcome = sent.outcome
-    refusal = Refusal(outcome.code, outcome.field, outcome.message) if isinstance(outcome, Rejected) else None
+    refusal = None
+    if isinstance(outcome, Rejected):
+        refusal = Refusal(outcome.code, outcome.field, outcome.message, outcome.known)
     result = BatchResult(fate, sent.begun_ms, now_ms, suspect=(sent.batch.records + 1) // 2, refusal=refusal)
     return [
         settlement(part, chosen, repairs, result)
@@ -168,14 +170,20 @@ def _marks(part: PartitionSlice, sent: Sent, i: int, until_ms: int) -> list[byte
     return flat
 
 
-def _postpone(slices: Sequence[PartitionSlice], sent: Sent, until_ms: int) -> list[list[bytes | int]]:
+def _postpone(slices: Sequence[PartitionSlice], sent: Sent, now_ms: int, *, known: bool) -> list[list[bytes | int]]:
     """Late marks that make half of a rejected batch of repairs wait, so that the refused one ends up alone.
 
-    A repair has no state that could be suspect; its mark is moved instead, for the ops that it has.
+    A repair has no state that could be suspect or parked; its mark is moved instead, for the ops that it has. One that
+    is refused alone with an unknown code is tried again later.
     """
+    until_ms = now_ms + max(_POSTPONE_MS, _POSTPONE_REQUESTS * (now_ms - sent.begun_ms))
     waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
     late: list[list[bytes | int]] = [[] for _ in slices]
-    for i, pair in waiting[(len(waiting) + 1) // 2 :]:
+    if len(waiting) == 1 and not known:
+        until_ms = now_ms + park_ms(1)
+    else:
+        waiting = waiting[(len(waiting) + 1) // 2 :]
+    for i, pair in waiting:
         mark = slices[i].marks[pair][1]
         late[i] += (pair, until_ms if mark.upsert_until_ms else 0, until_ms if mark.delete_until_ms else 0)
     return late

@@ -43,6 +43,7 @@ class StandInSettings(BaseModel):
         largest_batch_refusal: how it refuses more: HTTP 413, or HTTP 400 with code 40002 and field 101.
         rate_limit_per_second: requests per second; further ones get HTTP 429 with Retry-After; None is no limit.
         poisoned: owner ids, contact ids or [owner, contact] pairs; a request with one of them is refused.
+        poison_code: the error code of that refusal; 40002 names the field, others come with their own status.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -54,6 +55,7 @@ class StandInSettings(BaseModel):
     largest_batch_refusal: Literal["413", "40002"] = "413"
     rate_limit_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     poisoned: tuple[str | Pair, ...] = ()
+    poison_code: Literal["40002", "40301", "40401", "99999"] = "40002"
 
     @field_validator("poisoned", mode="before")
     @classmethod
@@ -75,6 +77,7 @@ class Limits:
         self._largest_batch = settings.largest_batch
         self._too_many = _too_many(settings)
         self._ids = {entry for entry in settings.poisoned if isinstance(entry, str)}
+        self._code = settings.poison_code
         self._pairs = {entry for entry in settings.poisoned if not isinstance(entry, str)}
         rate = settings.rate_limit_per_second
         self._rate = None if rate is None else RateLimit(rate, clock)
@@ -93,6 +96,10 @@ class Limits:
         if not self._ids and not self._pairs:
             return None
         for owner, contact, _ in records:
+            bad = owner in self._ids or contact in self._ids or (owner, contact) in self._pairs
+            if bad and self._code != "40002":
+                status = int(self._code[:3]) if self._code != "99999" else 500
+                return Refusal(status, self._code, "Permission denied, not found, or another error")
             if owner in self._ids:
                 return refused_parameter(OWNER_FIELD, "Param 'ownerXCUserID' is not a known user")
             if contact in self._ids or (owner, contact) in self._pairs:

@@ -27,6 +27,7 @@ class BacklogScanner:
         self._all = range(namespace.partitions)
         self._classes = [[self._keys.pending_classes(p)[each] for p in self._all] for each in range(CLASSES)]
         self._late = [self._keys.late(p) for p in self._all]
+        self._parked = [self._keys.parked(p) for p in self._all]
         self._wrong_type: list[int] = []
         self._inbox: list[str] = []
         self._inbox_holds = False
@@ -43,7 +44,7 @@ class BacklogScanner:
         """
         self._inbox, self._inbox_holds = [self._keys.inbox] if block_ms else [], False
         heads = self._heads(block_ms)
-        if not heads and not self._client.exists(*self._late, *chain.from_iterable(self._classes)):
+        if not heads and not self._client.exists(*self._late, *self._parked, *chain.from_iterable(self._classes)):
             return Survey(0, [], list(self._wrong_type), self._inbox_holds)
         replies = round_trip(
             self._client,
@@ -51,20 +52,24 @@ class BacklogScanner:
                 ("TIME",),
                 ("MGET", *(self._keys.lease(p) for p in self._all)),
                 ("EXISTS", *self._late),
+                ("EXISTS", *self._parked),
                 *(("EXISTS", *keys) for keys in self._classes),
                 ("GET", self._keys.deletes),
             ],
         )
         deletes = replies.pop()
-        time, leases, late, *classes = all_checked(replies)
+        time, leases, late, parked, *classes = all_checked(replies)
         found = {p: PartitionBacklog(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
-        self._measure(found, heads, [each for each, kept in enumerate(classes) if kept], late=bool(late))
+        kept = [each for each, some in enumerate(classes) if some]
+        self._measure(found, heads, kept, late=bool(late), parked=bool(parked))
         for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
             # What is older than the log's oldest entry was settled.
             if p in found and delete_ms >= found[p].oldest_ms > 0:
                 found[p].delete_ms = delete_ms
         waiting = [
-            each for each in found.values() if each.oldest_ms or each.has_bulk or each.pending or each.late_due_ms
+            each
+            for each in found.values()
+            if each.oldest_ms or each.has_bulk or each.pending or each.late_due_ms or each.parked_due_ms
         ]
         now_ms = time_ms(time)
         for each in waiting:  # how long an entry of the future has waited is not known: not until the clock is there
@@ -73,14 +78,21 @@ class BacklogScanner:
         return Survey(now_ms, waiting, list(self._wrong_type), self._inbox_holds)
 
     def _measure(
-        self, found: dict[int, PartitionBacklog], heads: dict[str, int], classes: Sequence[int], *, late: bool
+        self,
+        found: dict[int, PartitionBacklog],
+        heads: dict[str, int],
+        classes: Sequence[int],
+        *,
+        late: bool,
+        parked: bool,
     ) -> None:
         logs = [p for p in self._all if self._keys.events(p) in heads or self._keys.bulk(p) in heads]
         sizes = ((self._keys.events(p), self._keys.bulk(p), self._keys.dead(p)) for p in logs)
         commands = [each for live, bulk, dead in sizes for each in (("XLEN", live), ("XLEN", bulk), ("HLEN", dead))]
         commands += [("HLEN", key) for each in classes for key in self._classes[each]]
-        late_due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
-        replies = iter(round_trip(self._client, [*commands, *late_due]))  # where a key is strange, an error among them
+        due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
+        due += [("HGET", self._keys.partition(p), "parked_due") for p in self._all if parked]
+        replies = iter(round_trip(self._client, [*commands, *due]))  # where a key is strange, an error among them
         for p in logs:
             live, bulk = heads.get(self._keys.events(p), 0), heads.get(self._keys.bulk(p), 0)
             found[p].oldest_ms, found[p].entries = live, _number(next(replies))
@@ -91,6 +103,8 @@ class BacklogScanner:
                 found[p].classes[each] = _number(next(replies))
         for p in self._all if late else ():
             found[p].late_due_ms = _number(next(replies))
+        for p in self._all if parked else ():
+            found[p].parked_due_ms = _number(next(replies))
 
     def _heads(self, block_ms: int) -> dict[str, int]:
         """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""

@@ -42,7 +42,7 @@ class LedgerRotation:
                 scripts.ROTATE,
                 [
                     *(keys.lease(p), keys.partition(p), keys.events(p), keys.bulk(p), keys.late(p)),
-                    *(keys.ledger_new(p), keys.ledger_old(p), *keys.pending_classes(p), keys.totals(p)),
+                    *(keys.ledger_new(p), keys.ledger_old(p), *keys.pending_classes(p), keys.totals(p), keys.parked(p)),
                 ],
                 [int(ledger_seconds * 1000)],
             )

@@ -5,13 +5,14 @@ Only this module reads or writes their state for a flush. Every write is one of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from worker.core.codec import decode_mark
+from worker.core.codec import decode_mark, decode_parked
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES
 from worker.core.lease import Lease
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 _LOG = structlog.get_logger("contact_sync")
+
+_PARKED_PAGE: Final = 500
+"""Parked pairs to look at in one step for one that is due."""
 
 Settled = Literal["settled", "fenced", "full"]
 """What became of a settle: done; refused because the lease was lost; refused because the dead letters do not fit."""
@@ -89,7 +93,7 @@ class Partitions:
 
     def _keys_for_claim(self, p: int) -> list[str]:
         k = self._keys
-        counted = [k.late(p), k.dead(p), k.dead_pairs(p), *k.pending_classes(p)]
+        counted = [k.late(p), k.dead(p), k.dead_pairs(p), *k.pending_classes(p), k.parked(p)]
         return [
             k.lease(p),
             k.partition(p),
@@ -120,6 +124,8 @@ class Partitions:
                 commands.append(("HSCAN", key, lease.cursors[each], "COUNT", request.pairs[each]))
             if request.marks:
                 commands.append(("HSCAN", self._keys.late(p), lease.late_cursor, "COUNT", request.marks))
+            if request.parked:
+                commands.append(("HSCAN", self._keys.parked(p), 0, "COUNT", _PARKED_PAGE))
         replies = iter(all_checked(round_trip(self._client, commands)))
         return [self._result(lease, request, replies) for lease, request in zip(leases, requests, strict=True)]
 
@@ -142,7 +148,16 @@ class Partitions:
 
             key, begun = self._keys.late(lease.partition), lease.late_cursor
             marks, lease.late_cursor = self._scan_on(key, begun, next(replies), request.marks, due)
-        return ReadResult(entries, has_old_ledger, pending, classes, bulk, marks)
+        parked: dict[bytes, bytes] = {}
+        if request.parked:
+
+            def tried(value: bytes) -> tuple[int, bytes] | None:
+                due_ms = decode_parked(value).due_ms
+                return (due_ms, value) if due_ms <= request.now_ms else None
+
+            found_due, _ = self._scan_on(self._keys.parked(lease.partition), 0, next(replies), _PARKED_PAGE, tried)
+            parked = {pair: value for pair, (_, value) in sorted(found_due.items(), key=itemgetter(1))[:1]}
+        return ReadResult(entries, has_old_ledger, pending, classes, bulk, marks, parked)
 
     def _classes(self, lease: Lease, request: ReadRequest) -> list[tuple[int, str]]:
         """The classes of waiting pairs to read, with their keys."""
@@ -185,9 +200,9 @@ class Partitions:
         targets: list[tuple[dict[bytes, bytes], Sequence[bytes], dict[bytes, int], int | None]] = []
         results = []
         for lease, read, every in zip(leases, reads, pairs, strict=True):
-            kinds: list[dict[bytes, bytes]] = [{}, {}, {}, {}]
+            kinds: list[dict[bytes, bytes]] = [{}, {}, {}, {}, {}]
             classes: dict[bytes, int] = {}
-            results.append(Recalled(kinds[0], kinds[1], classes, kinds[2], kinds[3]))
+            results.append(Recalled(kinds[0], kinds[1], classes, *kinds[2:]))
             for kind, key, some, each in self._stored_about(lease, read, every):
                 if some:
                     commands.append(("HMGET", key, *some))
@@ -224,6 +239,8 @@ class Partitions:
             yield 2, k.late(p), [pair for pair in every if pair not in read.marks], None
         if lease.dead_pairs:
             yield 3, k.dead_pairs(p), every, None
+        if lease.parked:
+            yield 4, k.parked(p), [pair for pair in every if pair not in read.parked], None
 
     def mark_late(self, marks: Sequence[tuple[int, Sequence[bytes | int]]]) -> None:
         """Marks pairs that an unanswered request may still change. This needs no lease.
@@ -296,14 +313,15 @@ class Partitions:
     def _settle_call(self, lease: Lease, each: Settlement, *, keep: bool) -> scripts.Call:
         p, k = lease.partition, self._keys
         keys = [k.lease(p), k.partition(p), k.events(p), k.bulk(p), k.ledger_new(p), k.ledger_old(p)]
-        keys += [k.late(p), k.dead(p), k.dead_pairs(p), k.totals(p), *k.pending_classes(p)]
+        keys += [k.late(p), k.dead(p), k.dead_pairs(p), k.totals(p), *k.pending_classes(p), k.parked(p)]
         totals = [item for name, number in each.totals.items() if number for item in (name, number)]
         renew_ms = int(self._lease_seconds * 1000) if keep else 0
         head = [lease.token, lease.seq, renew_ms, each.position, self._ledger_ms, DEAD_CAP, each.bulk_position]
         counts = [len(each.ledger) // 2, *(len(some) // 2 for some in each.keep), *map(len, each.drop)]
         counts += [len(each.clear) // 2, len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
+        counts += [len(each.park) // 2, len(each.unpark)]
         waits = [item for some in (*each.keep, *each.drop) for item in some]
-        items = [*each.ledger, *waits, *each.clear, *each.letters, *each.know, *totals]
+        items = [*each.ledger, *waits, *each.clear, *each.letters, *each.know, *totals, *each.park, *each.unpark]
         return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
 
 
@@ -320,5 +338,6 @@ def _settled(lease: Lease, each: Settlement, reply: Any, until: float) -> Settle
     lease.position = each.position or lease.position
     lease.bulk_position = each.bulk_position or lease.bulk_position
     lease.waiting, lease.bulk_waiting, lease.late, lease.late_due_ms, lease.dead, lease.dead_pairs = reply[1:7]
-    lease.classes = list(reply[7:])
+    lease.parked, lease.parked_due_ms = reply[7:9]
+    lease.classes = list(reply[9:])
     return "settled"

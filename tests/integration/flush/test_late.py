@@ -185,7 +185,7 @@ def test_taking_over_an_expired_lease_notes_what_its_holder_may_have_sent(fleet:
     known = int(fleet.append("1", "2", "upsert", T).partition("-")[0])
     keys = [fleet.keys.lease(p), fleet.keys.partition(p), fleet.keys.events(p), fleet.keys.bulk(p)]
     keys += [fleet.keys.late(p), fleet.keys.dead(p), fleet.keys.dead_pairs(p), *fleet.keys.pending_classes(p)]
-    keys += [fleet.keys.ledger_new(p), fleet.keys.ledger_old(p), fleet.keys.totals(p)]
+    keys += [fleet.keys.parked(p), fleet.keys.ledger_new(p), fleet.keys.ledger_old(p), fleet.keys.totals(p)]
     assert fleet.client.eval(CLAIM.text, len(keys), *keys, "60000", "300")
     expire(fleet)
     before_ms = fleet.now_ms()

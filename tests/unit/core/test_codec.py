@@ -20,7 +20,7 @@ from worker.core.codec import (
     encode_remembered,
     encode_state,
 )
-from worker.core.pair import PairState, Remembered, Side
+from worker.core.pair import PairState, Refused, Remembered, Side
 
 if TYPE_CHECKING:
     from producers.contract.change import Op
@@ -35,7 +35,9 @@ sources = st.one_of(
 ).map(str.encode)
 sides = st.builds(Side, st.integers(1, 10**14), times, times, sources.filter(lambda raw: len(raw) <= SOURCE_MAX_BYTES))
 maybe = st.one_of(st.none(), sides)
-states = st.builds(PairState, maybe, maybe, st.integers(0, 10_000)).filter(lambda state: state.live > 0)
+codes = st.sampled_from(["", "40401", "unknown"])
+refused = st.one_of(st.none(), st.builds(Refused, times, st.integers(1, 10**6), codes, codes))
+states = st.builds(PairState, maybe, maybe, st.integers(-100, 10_000), refused).filter(lambda state: state.live > 0)
 remembered = st.builds(Remembered, st.sampled_from(["upsert", "delete"]), times, times)
 
 

@@ -169,8 +169,8 @@ AGREEING = [
     (400, "40002", "103", "Rejected 103"),
     (400, "40002", "104", "Rejected 104"),
     (400, "40002", "", "Rejected"),
-    (400, "40002", "105", "Hold endpoint_refuses"),
-    (400, "40002", "contacts", "Hold endpoint_refuses"),
+    (400, "40002", "105", "Unknown"),
+    (400, "40002", "contacts", "Unknown"),
     (400, "40003", "", "Unknown"),
     (400, "4000", "", "Unknown"),
     (400, "4900", "", "Unknown"),
@@ -208,7 +208,7 @@ def test_codes_and_fields_are_read_as_strings_and_as_numbers(code: Any, field: A
 
 def test_field_null_is_no_field_but_a_field_of_another_shape_is_not_taken_for_none() -> None:
     assert kind(judge(400, envelope(400, "40002", None))) == "Rejected"
-    assert kind(judge(400, envelope(400, "40002", ["102"]))) == "Hold endpoint_refuses"
+    assert kind(judge(400, envelope(400, "40002", ["102"]))) == "Unknown"
 
 
 # Where they disagree, the one that confirms less

@@ -96,7 +96,7 @@ def test_each_place_is_asked_before_the_one_that_a_change_may_move_to() -> None:
     places = [str(key).rpartition("}:")[2] for _, key, _ in lookups(receipt(), Keys("ns"), 64).commands]
     bulk, live = ("pending:bulk", "pending:bulk:deletes"), ("pending", "pending:deletes")
     pending = (*bulk, "pending:bulk", *live, "pending")
-    assert places == ["partition", *pending, "ledger:new", "ledger:old", "dead:pairs"]
+    assert places == ["partition", "parked", *pending, "parked", "ledger:new", "ledger:old", "dead:pairs"]
 
 
 @pytest.mark.parametrize(("lane", "position"), [(None, b"position"), ("live", b"position"), ("bulk", b"bulk_position")])

@@ -1,12 +1,12 @@
 -- Takes the lease of one partition, if nobody holds it.
 --
 -- KEYS  1 lease  2 partition  3 events  4 bulk  5 late  6 dead  7 dead:pairs  8..11 pending of each class: live deletes,
---       live upserts, bulk deletes, bulk upserts  12 ledger:new  13 ledger:old  14 totals
+--       live upserts, bulk deletes, bulk upserts  12 parked  13 ledger:new  14 ledger:old  15 totals
 -- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
 -- Returns nil if the lease is held, else
 --   { token, now_ms, seq, position, bulk_position, waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs,
 --     late_until_ms, late_to_ms, replaced: 1 if a log was replaced by another, which is read from its start,
---     then the number of pending pairs of each class,
+--     parked, parked_due_ms, then the number of pending pairs of each class,
 --     trimmed: entries that are gone unread, as first_trimmed says }
 local lease, partition, events, bulk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
@@ -22,7 +22,7 @@ for i = 5, #KEYS do
 end
 
 local held = redis.call('HMGET', partition, 'token', 'holder', 'position', 'seq', 'late_until', 'late_to', 'late_due',
-  'bulk_position')
+  'bulk_position', 'parked_due')
 local last_token, holder = tonumber(held[1] or '0'), held[2]
 local position, seq = held[3] or '0-0', held[4] or '0'
 local late_until, late_to = tonumber(held[5] or '0'), tonumber(held[6] or '0')
@@ -78,5 +78,5 @@ end
 redis.call('SET', lease, token, 'PX', ARGV[1])
 redis.call('HSET', partition, 'token', token, 'holder', token)
 return { token, now_ms, seq, position, bulk_position, redis.call('XLEN', events), bulk_waiting, sizes[5],
-  tonumber(held[7] or '0'), sizes[6], sizes[7], late_until, late_to, replaced, sizes[8], sizes[9], sizes[10], sizes[11],
-  first_trimmed(partition, { events, bulk }, KEYS[14], now_ms) }
+  tonumber(held[7] or '0'), sizes[6], sizes[7], late_until, late_to, replaced, sizes[12], tonumber(held[9] or '0'),
+  sizes[8], sizes[9], sizes[10], sizes[11], first_trimmed(partition, { events, bulk }, KEYS[15], now_ms) }

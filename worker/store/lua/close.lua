@@ -1,9 +1,10 @@
 -- Closes both logs of one partition, so that nothing can be appended to them: a text takes each stream's place, and XADD
 -- is refused because of the wrong type. Only an empty partition is closed.
 --
--- KEYS  1 lease  2 events  3 bulk  4 late  5 dead  6 dead:pairs  7..10 pending of each class
+-- KEYS  1 lease  2 events  3 bulk  4 late  5 dead  6 dead:pairs  7..10 pending of each class  11 parked
 -- ARGV  1 text
 -- Returns 'closed', also if it was closed before; else what is in the way: 'lease' | 'events' | 'pending' | 'late' | 'dead'
+-- | 'parked'
 local events, bulk = KEYS[2], KEYS[3]
 if redis.call('TYPE', events)['ok'] == 'string' then
   return 'closed'
@@ -18,6 +19,8 @@ elseif redis.call('HLEN', KEYS[4]) > 0 then
   return 'late'
 elseif redis.call('HLEN', KEYS[5]) + redis.call('HLEN', KEYS[6]) > 0 then
   return 'dead'
+elseif redis.call('HLEN', KEYS[11]) > 0 then
+  return 'parked'
 end
 for _, log in ipairs({ bulk, events }) do
   redis.call('DEL', log)

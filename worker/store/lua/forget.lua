@@ -2,9 +2,10 @@
 -- settle that releases the lease updates the times of what is left.
 --
 -- KEYS  1 lease  2 events  3 bulk  4 late  5 ledger:new  6 ledger:old  7 dead:pairs  8 totals  9..12 pending of each class
+--       13 parked
 -- ARGV  1 token  2 number of pairs  3 number of entries of the log
 --       4.. pairs, then ids of entries of the log, then of the bulk lane's log
--- Returns { 'forgotten', entries, pending, late, ledger, dead_pairs }: how many of each were removed; or { 'fenced' }
+-- Returns { 'forgotten', entries, pending and parked, late, ledger, dead_pairs }: how many of each were removed; or { 'fenced' }
 local late = KEYS[4]
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { 'fenced' }
@@ -13,11 +14,11 @@ local last = 3 + tonumber(ARGV[2])
 local last_live = last + tonumber(ARGV[3])
 local entries, waited, marks, ledger, dead_pairs, changes = 0, 0, 0, 0, 0, 0
 for i = 4, last do
-  for class = 9, 12 do
-    local state = redis.call('HGET', KEYS[class], ARGV[i])
+  for waits = 9, 13 do
+    local state = redis.call('HGET', KEYS[waits], ARGV[i])
     if state then
       changes = changes + (string.match(state, '\31[du]%d') and 2 or 1)
-      waited = waited + redis.call('HDEL', KEYS[class], ARGV[i])
+      waited = waited + redis.call('HDEL', KEYS[waits], ARGV[i])
     end
   end
   marks = marks + redis.call('HDEL', late, ARGV[i])

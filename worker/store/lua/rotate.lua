@@ -2,7 +2,7 @@
 -- accepts nothing, because ledgers fill Redis, has no settles.
 --
 -- KEYS  1 lease  2 partition  3 events  4 bulk  5 late  6 ledger:new  7 ledger:old
---       8..11 pending of each class  12 totals
+--       8..11 pending of each class  12 totals  13 parked
 -- ARGV  1 ledger_ms
 -- Returns how many entries of the log are gone unread, as first_trimmed says: a log that was emptied is never claimed
 local partition, ledger_new, ledger_old = KEYS[2], KEYS[6], KEYS[7]
@@ -20,5 +20,5 @@ if not rotated or now_ms <= tonumber(rotated) + tonumber(ARGV[1])
   or redis.call('EXISTS', ledger_new, ledger_old) == 0 then
   return trimmed
 end
-rotate_ledger(partition, ledger_new, ledger_old, KEYS[5], rotated, now_ms)
+rotate_ledger(partition, ledger_new, ledger_old, { KEYS[5], KEYS[13] }, rotated, now_ms)
 return trimmed

@@ -1,16 +1,16 @@
 -- Rotates the ledger of a partition: the older half is forgotten, except for pairs with a late mark, whose outcome may have
--- to be repaired. `vouched` says since when nothing is forgotten: whatever was confirmed later is in one of the halves.
+-- to be repaired, and for parked pairs, whose changes wait for longer than a ledger remembers. `vouched` says since when nothing is forgotten: whatever was confirmed later is in one of the halves.
 --
 -- Needs a script whose first write was made before: a full server refuses one whose first write could grow it.
+-- keepers: hashes of pairs whose outcomes are kept
 -- rotated: when it rotated before, as it is stored  now_ms: what it is stored as now
-local function rotate_ledger(partition, ledger_new, ledger_old, late, rotated, now_ms)
+local function rotate_ledger(partition, ledger_new, ledger_old, keepers, rotated, now_ms)
   local kept = {}
-  if redis.call('EXISTS', late, ledger_old) == 2 then
-    local marks = redis.call('HGETALL', late)
-    for i = 1, #marks, 2 do
-      local confirmed = redis.call('HGET', ledger_old, marks[i])
+  for _, keeper in ipairs(keepers) do
+    for _, pair in ipairs(redis.call('EXISTS', ledger_old) == 1 and redis.call('HKEYS', keeper) or {}) do
+      local confirmed = redis.call('HGET', ledger_old, pair)
       if confirmed then
-        kept[#kept + 1] = { marks[i], confirmed }
+        kept[#kept + 1] = { pair, confirmed }
       end
     end
   end

@@ -1,37 +1,37 @@
 -- Settles one partition by the outcome of a batch, all of it or nothing, if the lease is still held.
 --
 -- KEYS  1 lease  2 partition  3 events  4 bulk  5 ledger:new  6 ledger:old  7 late  8 dead  9 dead:pairs  10 totals
---       11..14 pending of each class: live deletes, live upserts, bulk deletes, bulk upserts
+--       11..14 pending of each class: live deletes, live upserts, bulk deletes, bulk upserts  15 parked
 -- ARGV  1 token  2 seq: number of settles the caller knows of  3 renew_ms, 0 releases the lease
 --       4 position: id of the last entry settled, '' if it stays  5 ledger_ms  6 dead_cap: most letters a partition
 --       7 bulk_position: the same as 4 of the bulk lane's log
---       8..20 how many items follow of each kind, in this order:
+--       8..22 how many items follow of each kind, in this order:
 --         ledger (pair, confirmed) · pending to keep (pair, state), of each class · pending to drop (pair), of each class
 --         · late to clear (pair, mark) · dead letters (pair, confirmed or '', letter)
---         · known of dead pairs (pair, confirmed) · totals (name, number)
--- Returns { 'settled', waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs, then pending pairs of each class },
---   also if this very settle was done before and its reply was lost; { 'fenced' }; or { 'full' } if the letters do
---   not fit and nothing was done
+--         · known of dead pairs (pair, confirmed) · totals (name, number) · to park (pair, parked) · parked no more (pair)
+-- Returns { 'settled', waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs, parked, parked_due_ms, then pending
+--   pairs of each class }, also if this very settle was done before and its reply was lost; { 'fenced' }; or { 'full' }
+--   if the letters do not fit and nothing was done
 local lease, partition, events, bulk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local late, dead, dead_pairs = KEYS[7], KEYS[8], KEYS[9]
+local late, dead, dead_pairs, parked = KEYS[7], KEYS[8], KEYS[9], KEYS[15]
 local token, expected = ARGV[1], tonumber(ARGV[2])
 
 local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'oldest_delete',
-  'oldest_bulk')
+  'oldest_bulk', 'parked_due')
 local seq = tonumber(known[2] or '0')
-local function settled(late_due_ms)
+local function settled(late_due_ms, parked_due_ms)
   return { 'settled', redis.call('XLEN', events), redis.call('XLEN', bulk), redis.call('HLEN', late), late_due_ms,
-    redis.call('HLEN', dead), redis.call('HLEN', dead_pairs), redis.call('HLEN', KEYS[11]), redis.call('HLEN', KEYS[12]),
-    redis.call('HLEN', KEYS[13]), redis.call('HLEN', KEYS[14]) }
+    redis.call('HLEN', dead), redis.call('HLEN', dead_pairs), redis.call('HLEN', parked), parked_due_ms,
+    redis.call('HLEN', KEYS[11]), redis.call('HLEN', KEYS[12]), redis.call('HLEN', KEYS[13]), redis.call('HLEN', KEYS[14]) }
 end
 if known[1] == token and seq == expected + 1 then
-  return settled(tonumber(known[5] or '0'))
+  return settled(tonumber(known[5] or '0'), tonumber(known[8] or '0'))
 end
 if redis.call('GET', lease) ~= token or seq ~= expected then
   return { 'fenced' }
 end
 
-local at = 21
+local at = 23
 local function block(kind, width)
   local first = at
   at = at + tonumber(ARGV[7 + kind]) * width
@@ -50,6 +50,8 @@ local clear_first, clear_last = block(10, 2)
 local letter_first, letter_last = block(11, 3)
 local know_first, know_last = block(12, 2)
 local total_first, total_last = block(13, 2)
+local park_first, park_last = block(14, 2)
+local unpark_first, unpark_last = block(15, 1)
 
 if letter_last >= letter_first
   and redis.call('HLEN', dead) + (letter_last - letter_first + 1) / 3 > tonumber(ARGV[6]) then
@@ -81,6 +83,8 @@ for _, class in ipairs(classes) do
   each_chunk('HDEL', class.key, class.drop_first, class.drop_last)
   each_chunk('HSET', class.key, class.keep_first, class.keep_last)
 end
+each_chunk('HDEL', parked, unpark_first, unpark_last)
+each_chunk('HSET', parked, park_first, park_last)
 
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
@@ -181,6 +185,27 @@ elseif marks > 0 and (cleared and marks <= 1000 or not cleared and late_due <= n
   redis.call('HSET', partition, 'late_due', string.format('%.0f', late_due))
 end
 
+-- The time at which the next parked pair is tried again: exact while few are parked, else the lower bound known.
+local parked_pairs = redis.call('HLEN', parked)
+local parked_due = tonumber(known[8] or '0')
+local moved = park_last >= park_first or unpark_last >= unpark_first
+local function due_ms(value)
+  return tonumber(string.match(value, '^%d+'))
+end
+if parked_pairs == 0 then
+  parked_due = 0
+elseif not known[8] or (moved and parked_pairs <= 1000) or (not moved and parked_due <= now_ms) then
+  parked_due = math.huge
+  for _, value in ipairs(redis.call('HVALS', parked)) do
+    parked_due = math.min(parked_due, due_ms(value))
+  end
+else
+  for i = park_first, park_last, 2 do
+    parked_due = math.min(parked_due, due_ms(ARGV[i + 1]))
+  end
+end
+note('parked_due', parked_pairs > 0 and parked_due or math.huge, known[8])
+
 -- The ledger rotates by log time, and never while anything waits in either lane, read or unread, that what it forgets
 -- might still outdate.
 if position_ms then
@@ -198,7 +223,7 @@ if position_ms then
   if not known[3] or math.min(position_ms, oldest, oldest_bulk, unread) > reach_ms then
     local from_ms = math.max(now_ms, position_ms, last_ms)
     if known[3] then
-      rotate_ledger(partition, KEYS[5], KEYS[6], late, known[3], from_ms)
+      rotate_ledger(partition, KEYS[5], KEYS[6], { late, parked }, known[3], from_ms)
     else
       redis.call('HSET', partition, 'rotated', string.format('%.0f', from_ms), 'vouched', '0')
     end
@@ -212,4 +237,4 @@ else
   redis.call('DEL', lease)
   redis.call('HDEL', partition, 'holder')
 end
-return settled(late_due)
+return settled(late_due, parked_due)
