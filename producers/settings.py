@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -14,6 +13,7 @@ from producers.contract.errors import SettingsError
 from producers.contract.keys import Keys
 from producers.contract.partitions import MAX_PARTITIONS
 from producers.contract.redis_url import read_options
+from producers.nodes.url import parse_redis_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 PREFIX: Final = "CONTACT_SYNC_"
 """Prefix of every variable's name; the rest is the field's name in capitals."""
 
-_DATABASE: Final = re.compile(r"/?[0-9]*/?")
-_REDIS_URL_RULE: Final = "a URL such as redis://host:6379/0, rediss://host:6379/0 or unix:///path?db=0"
+_REDIS_URL_RULE: Final = (
+    "a URL such as redis://host:6379/0, unix:///path?db=0 or redis+sentinel://host:26379,host2:26379/master/0"
+)
 
 Settings = TypeVar("Settings", bound="ProducerSettings")
 
@@ -54,24 +55,14 @@ def check_redis_url(url: str, name: str) -> str:
 
     Raises:
         ValueError: it is not a Redis URL.
-        SettingsError: it names a sentinel or a cluster, which is not yet supported; it does not verify certificates; or
-            an option is unknown or invalid.
+        SettingsError: it names a cluster, which is not yet supported; it does not verify certificates; or an option is
+            unknown or invalid.
     """
-    if url.startswith(("redis+sentinel://", "redis+cluster://")):
+    if url.startswith(("redis+cluster://", "rediss+cluster://")):
         # pydantic would wrap a ValueError; this error passes through it unchanged.
-        raise SettingsError(f"{name} is a sentinel or cluster URL, which is not yet supported")
+        raise SettingsError(f"{name} is a cluster URL, which is not yet supported")
     check_verifies(url, name)
-    parts = urlsplit(url)
-    # redis-py takes schemes in lower case only; what follows a # it drops in silence, be it half a password.
-    if not url.startswith(("redis://", "rediss://", "unix://")) or "#" in url:
-        raise ValueError
-    if parts.scheme == "unix":
-        fits = bool(parts.path.strip("/"))
-    else:
-        _ = parts.port  # raises ValueError if the port is invalid
-        fits = _DATABASE.fullmatch(parts.path) is not None  # redis-py would silently use database 0
-    if not fits:
-        raise ValueError
+    parse_redis_url(url)
     read_options(url, name)
     return url
 
@@ -105,7 +96,8 @@ class ProducerSettings(BaseModel):
     """The settings of a producer. Immutable.
 
     Attributes:
-        redis_url: Redis with the event log: ``redis://``, ``rediss://`` or ``unix://`` (CONTACT_SYNC_REDIS_URL).
+        redis_url: Redis with the event log: ``redis://``, ``unix://`` or ``redis+sentinel://``; ``rediss://`` or
+            ``rediss+sentinel://`` with TLS (CONTACT_SYNC_REDIS_URL).
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
         partitions: how many partitions the log must have; None for the recorded number, 64 at first use
             (CONTACT_SYNC_PARTITIONS).
@@ -118,7 +110,7 @@ class ProducerSettings(BaseModel):
 
     redis_url: Annotated[str, AfterValidator(_check_redis_url_variable)] = setting(
         "redis://localhost:6379/0",
-        description="Event log and state: redis://, rediss:// or unix://.",
+        description="Event log and state: redis://, rediss://, unix:// or redis+sentinel://.",
         rule=_REDIS_URL_RULE,
         shown=False,
     )

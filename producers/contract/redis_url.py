@@ -24,11 +24,13 @@ class UrlOption(NamedTuple):
         rule: what its value must be; the end of the sentence "the option NAME must be ...".
         read: returns the value as redis-py takes it, or raises ValueError.
         tls: whether it needs a URL with TLS.
+        sentinel: whether it needs a URL that names sentinels.
     """
 
     rule: str
     read: Callable[[str], int | str | bool]
     tls: bool = True
+    sentinel: bool = False
 
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -58,10 +60,18 @@ def _true(value: str) -> bool:
     return True
 
 
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError
+    return value
+
+
 OPTIONS: Final[Mapping[str, UrlOption]] = {
     # Before the database in the path, as redis-py has it.
     "db": UrlOption("a whole number from 0 to 2147483647", _whole(0, 2**31 - 1), tls=False),
     "health_check_interval": UrlOption("a whole number of seconds from 1 to 86400", _whole(1, 86_400), tls=False),
+    "sentinel_password": UrlOption("the password of the sentinels", _text, tls=False, sentinel=True),
+    "sentinel_username": UrlOption("the user of the sentinels", _text, tls=False, sentinel=True),
     "ssl_ca_certs": UrlOption(_CA_RULE, str),
     "ssl_cert_reqs": UrlOption("required", _required),
     "ssl_certfile": UrlOption(_CERTIFICATE_RULE, str),
@@ -91,6 +101,8 @@ def read_options(url: str, name: str) -> dict[str, Any]:
         known = OPTIONS[option]
         if known.tls and not parts.scheme.startswith("rediss"):
             raise SettingsError(f"{name}: the option {option} needs a rediss:// URL")
+        if known.sentinel and not parts.scheme.endswith("+sentinel"):
+            raise SettingsError(f"{name}: the option {option} needs a redis+sentinel:// URL")
         try:
             options[option] = known.read(value)
         except ValueError:

@@ -14,6 +14,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from producers.nodes.connect import async_pool_options, pool_options
 from producers.send.report import Replies, is_demoted
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
@@ -41,12 +42,14 @@ def connect(url: str, timeout_seconds: float | None = None) -> redis.Redis:
     shorter = (
         {} if timeout_seconds is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_seconds)
     )
-    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **{**_OPTIONS, **shorter})
+    options = pool_options(url, retry=Retry(NoBackoff(), 0), **{**_OPTIONS, **shorter})
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """``connect`` for asyncio."""
-    return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
+    options = async_pool_options(url, retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
 def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:

@@ -95,6 +95,8 @@ class TlsRedis(TcpServer):
                         server.sendall(plain)
                 except ssl.SSLWantReadError:
                     pass
+                else:
+                    return  # the client says that it has nothing more to say, and waits for the end
                 finally:
                     client.sendall(outside.read())
 

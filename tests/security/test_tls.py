@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from celery import Celery
 
-from producers import ContactProducer, NotAccepted
+from producers import AsyncContactProducer, ContactProducer, NotAccepted
 from producers.contract.errors import SettingsError
+from producers.nodes.url import Address
 from producers.settings import ProducerSettings
 from tests.security.authority import Authority, TlsRedis
 from tests.support.commands import run, told
 from tests.support.raw_server import Connection, RawServer, http
+from tests.support.sentinels import MASTER, one_sentinel
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
 from worker.config.settings import WorkerSettings
@@ -208,3 +212,52 @@ def test_a_name_that_looks_like_loopback_is_none(url: str) -> None:
 def test_check_warns_of_what_is_allowed(fleet: Fleet) -> None:
     found = told(fleet, "check", endpoint_url="http://endpoint.invalid", endpoint_insecure="allow")["checks"]
     assert {"endpoint tls": "warn"}.items() <= {each["name"]: each["severity"] for each in found}.items()
+
+
+# Sentinels
+
+
+def test_sentinels_and_the_master_that_they_name_are_verified(
+    redis_server: EmbeddedRedis, ours: Authority, another: Authority, namespace: str, tmp_path: Path
+) -> None:
+    with (
+        TlsRedis(redis_server.url, ours.serving("127.0.0.1")) as master,
+        one_sentinel(tmp_path, Address("127.0.0.1", master.port), "watch") as sentinel,
+        TlsRedis(sentinel.socket_url, ours.serving("127.0.0.1")) as front,
+    ):
+
+        def producer(authority: Authority) -> ContactProducer:
+            query = f"sentinel_password=watch&ssl_ca_certs={authority.path}"
+            url = f"rediss+sentinel://127.0.0.1:{front.port}/{MASTER}?{query}"
+            return ContactProducer(settings=ProducerSettings(redis_url=url, namespace=namespace))
+
+        with producer(another) as refusing, pytest.raises(NotAccepted, match="CERTIFICATE"):
+            refusing.upsert("1", "2")
+        with producer(ours) as trusting:
+            assert trusting.upsert("1", "2")
+        query = f"sentinel_password=watch&ssl_ca_certs={ours.path}"
+        settings = WorkerSettings(redis_url=f"rediss+sentinel://127.0.0.1:{front.port}/{MASTER}?{query}")
+        with Celery(broker=settings.celery_broker_url) as app:
+            options = settings.broker_sentinel_options
+            app.conf.update(broker_use_ssl=settings.broker_tls, broker_transport_options=options)
+            with app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=5)
+                assert connection.connected
+
+
+def test_an_asynchronous_producer_verifies_sentinels_too(
+    redis_server: EmbeddedRedis, ours: Authority, namespace: str, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        settings = ProducerSettings(redis_url=url, namespace=namespace)
+        async with AsyncContactProducer(settings=settings) as producer:
+            assert await producer.upsert("1", "2")
+
+    with (
+        TlsRedis(redis_server.url, ours.serving("127.0.0.1")) as master,
+        one_sentinel(tmp_path, Address("127.0.0.1", master.port), "watch") as sentinel,
+        TlsRedis(sentinel.socket_url, ours.serving("127.0.0.1")) as front,
+    ):
+        query = f"sentinel_password=watch&ssl_ca_certs={ours.path}"
+        url = f"rediss+sentinel://127.0.0.1:{front.port}/{MASTER}?{query}"
+        asyncio.run(run())

@@ -11,6 +11,7 @@ import redis
 from producers import ContactProducer
 from producers.contract.change import partition_of
 from producers.contract.keys import PAIR_SEPARATOR, Keys
+from producers.nodes.connect import pool_options
 from producers.settings import variable_of
 from tests.support.waiting import wait_until
 from worker.admin.status import TOTALS
@@ -71,7 +72,8 @@ class Fleet:
         self._given = {**QUICK, "redis_url": redis_url, "namespace": namespace, "endpoint_url": stand_in.url}
         self._given |= overrides
         self._open = ExitStack()
-        self.client = self._open.enter_context(redis.Redis.from_url(redis_url, socket_timeout=10, protocol=2))
+        pool = redis.ConnectionPool(**pool_options(redis_url, socket_timeout=10, protocol=2))
+        self.client = self._open.enter_context(redis.Redis.from_pool(pool))
         self.namespace = Namespace(self.client, self.keys, PARTITIONS)
         self._first: Runtime | None = None
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import redis
 
+from producers.nodes.url import SCHEMES
 from worker.admin.finding import Finding
 from worker.store.client import connect
 
@@ -29,10 +31,10 @@ def check_broker(
         shown: returns a URL without anything that may be secret.
     """
     url = settings.broker_url or settings.redis_url
-    if url.startswith(("redis://", "rediss://", "unix://")) and ";" not in url:
+    if urlsplit(url).scheme in SCHEMES and ";" not in url:
         yield _redis(url, log_info, shown)
     else:
-        yield _other(settings.celery_broker_url, shown)
+        yield _other(settings.celery_broker_url, settings.broker_sentinel_options, shown)
 
 
 def _redis(url: str, log_info: Mapping[str, Any], shown: Callable[[str], str]) -> Finding:
@@ -54,14 +56,14 @@ def _redis(url: str, log_info: Mapping[str, Any], shown: Callable[[str], str]) -
     return Finding("broker", "ok", "shares the log's Redis, which has no maxmemory")
 
 
-def _other(url: str, shown: Callable[[str], str]) -> Finding:
+def _other(url: str, options: Mapping[str, Any], shown: Callable[[str], str]) -> Finding:
     """Checks a broker that is not a Redis, through the library that Celery uses."""
     from kombu import Connection  # noqa: PLC0415 - slow to load, and most brokers are a Redis
     from kombu.exceptions import OperationalError  # noqa: PLC0415 - the same
 
     where = " ".join(shown(each) for each in url.split(";"))
     try:
-        with Connection(url, connect_timeout=_TIMEOUT_SECONDS) as connection:
+        with Connection(url, connect_timeout=_TIMEOUT_SECONDS, transport_options=dict(options)) as connection:
             connection.ensure_connection(max_retries=1, timeout=_TIMEOUT_SECONDS)
     except (ImportError, KeyError, ValueError) as error:  # no worker starts without the library for it
         return Finding("broker", "wrong", f"{where}: {error}")

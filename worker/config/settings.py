@@ -12,7 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from producers.contract.errors import SettingsError
 from producers.contract.redis_url import read_options
+from producers.nodes.url import parse_redis_url
 from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
+from worker.config.broker import is_sentinel_url, kombu_sentinel_url, sentinel_options
 from worker.config.server_key import ServerKey, check_server_key_values, read_server_key
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ LONGEST_SECONDS: Final = 3_153_600_000
 
 _REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
 _BROKER_HEALTH_CHECK_SECONDS: Final = 5
+_CREDENTIALS: Final = ("username", "password")
 
 _PLAIN_HOST: Final = re.compile(r"(?!.*xn--)(?=.*[a-z])[a-z0-9_.-]+")
 
@@ -71,10 +74,13 @@ def _check_broker_url(value: str) -> str:
         scheme = urlsplit(url).scheme
         if "://" not in url or (scheme != "unix" and scheme.partition("+")[0] not in TRANSPORT_ALIASES):
             raise ValueError
-        _ = urlsplit(url).port  # raises ValueError if the port is invalid
+        if not is_sentinel_url(url):
+            _ = urlsplit(url).port  # raises ValueError if the port is invalid
         check_verifies(url, variable_of("broker_url"))
-        if scheme in _REDIS_SCHEMES:
+        if scheme in _REDIS_SCHEMES or is_sentinel_url(url):
             check_redis_url(url, variable_of("broker_url"))
+    if ";" in value and is_sentinel_url(value):
+        raise ValueError  # one URL names all sentinels
     return value
 
 
@@ -112,6 +118,12 @@ class WorkerSettings(ProducerSettings):
         description="Celery's broker; if unset, the server of CONTACT_SYNC_REDIS_URL.",
         rule="a broker URL as Celery knows them, such as redis://host:6379/1",
         shown=False,
+    )
+    broker_master: str | None = setting(
+        None,
+        description="Name of the master that the sentinels of a sentinel:// broker know; needed there, and only there.",
+        rule="1 to 64 letters, digits and -_.",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",  # as Sentinel itself
     )
     endpoint_url: Annotated[str, AfterValidator(_check_endpoint_url)] = setting(
         "https://taptalk.io",
@@ -260,6 +272,12 @@ class WorkerSettings(ProducerSettings):
                 f"{variable_of('endpoint_url')} must be https:// for another machine, "
                 f"or set {variable_of('endpoint_insecure')}=allow"
             )
+        if (self.broker_master is None) is urlsplit(self.broker_url or "").scheme.startswith("sentinel"):
+            raise SettingsError(
+                f"{variable_of('broker_master')} must name the master, for the sentinels in {variable_of('broker_url')}"
+                if self.broker_master is None
+                else f"{variable_of('broker_master')} needs a {variable_of('broker_url')} with sentinel://"
+            )
         check_server_key_values(self)
         return self
 
@@ -285,15 +303,39 @@ class WorkerSettings(ProducerSettings):
             ([self.redis_url], "redis_url") if self.broker_url is None else (self.broker_url.split(";"), "broker_url")
         )
         for url in urls:
-            if urlsplit(url).scheme in _REDIS_SCHEMES:
+            if urlsplit(url).scheme in _REDIS_SCHEMES or is_sentinel_url(url):
                 seconds: int | None = read_options(url, variable_of(field)).get("health_check_interval")
                 if seconds is not None:
                     return seconds
         return _BROKER_HEALTH_CHECK_SECONDS
 
+    @property
+    def broker_sentinel_options(self) -> dict[str, Any]:
+        """Options of kombu's transport for a broker whose master sentinels name; empty for any other."""
+        url = self.broker_url or self.redis_url
+        if self.broker_master is not None:
+            return sentinel_options(self.broker_master, {})
+        if not is_sentinel_url(url):
+            return {}
+        asking = {"ssl": True, **self.broker_tls} if self.broker_tls is not None else {}
+        options = read_options(url, "")
+        asking |= {name: options[f"sentinel_{name}"] for name in _CREDENTIALS if f"sentinel_{name}" in options}
+        return sentinel_options(parse_redis_url(url).master, asking)
+
+    @property
+    def broker_tls(self) -> dict[str, Any] | None:
+        """TLS options of such a broker; None without TLS, and for any other, whose URL says it."""
+        url = self.broker_url or self.redis_url
+        if not url.startswith("rediss+sentinel://"):
+            return None
+        given = {name: value for name, value in read_options(url, "").items() if name.startswith("ssl_")}
+        return {**given, "ssl_cert_reqs": "required"}
+
 
 def _kombu_url(url: str, field: str) -> str:
     """Returns a broker's URL as kombu takes it: the options of a Redis URL are its own, and kombu refuses most."""
+    if is_sentinel_url(url):
+        return kombu_sentinel_url(url)
     parts = urlsplit(url)
     if parts.scheme not in _REDIS_SCHEMES:
         return url

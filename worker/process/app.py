@@ -90,6 +90,7 @@ def _options(settings: WorkerSettings) -> dict[str, Any]:
     """Celery's settings."""
     return {
         "broker_url": settings.celery_broker_url,
+        "broker_use_ssl": settings.broker_tls,
         "task_default_queue": settings.namespace,
         # Only JSON is accepted, so that nobody who reaches the broker can run code here.
         "task_serializer": "json",
@@ -119,6 +120,7 @@ def _options(settings: WorkerSettings) -> dict[str, Any]:
             "unacked_index_key": f"{settings.namespace}:unacked_index",
             "unacked_mutex_key": f"{settings.namespace}:unacked_mutex",
             "retry_on_timeout": False,
+            **settings.broker_sentinel_options,
         },
     }
 

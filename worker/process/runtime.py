@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError
 
 from producers.contract.errors import SettingsError
 from producers.contract.partitions import agree_partitions
+from producers.nodes.sentinel import UnknownMasterError
 from producers.settings import variable_of
 from worker.config.server_key import read_server_key
 from worker.core.flow import FlowLimits
@@ -216,6 +217,8 @@ def wait_for_redis(settings: WorkerSettings) -> int:
 
 
 def _raise_if_waiting_is_useless(settings: WorkerSettings, error: redis.RedisError) -> None:
+    if isinstance(error, UnknownMasterError):
+        raise SettingsError(f"{variable_of('redis_url')}: {error}") from None
     if isinstance(error, redis.AuthenticationError):
         raise SettingsError(f"{variable_of('redis_url')}: Redis refuses its user or password") from None
     if isinstance(error, NoPermissionError) or "unknown command" in str(error):

@@ -14,6 +14,8 @@ from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from producers.nodes.connect import pool_options
+from producers.nodes.sentinel import MasterConnection
 from producers.send.report import is_demoted
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ class LogClient(redis.Redis):
                 )  # no command is open, so only the end of the connection can be there
             except redis.RedisError:
                 closed = True
-            if closed:
+            if closed or (isinstance(connection, MasterConnection) and connection.is_left_behind()):
                 connection.disconnect()
         return connection
 
@@ -141,7 +143,7 @@ def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClie
         url: CONTACT_SYNC_REDIS_URL.
         timeout_seconds: longest time for connecting, and for each reply.
     """
-    client: LogClient = LogClient.from_url(  # type: ignore[assignment] # redis-py types it as its own class
+    options = pool_options(
         url,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
@@ -151,6 +153,7 @@ def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClie
         client_name="contact-sync",
         socket_read_size=_READ_BYTES,
     )
+    client: LogClient = LogClient.from_pool(redis.ConnectionPool(**options))  # type: ignore[assignment] # redis-py types it as its own class
     for command in ("XRANGE", "XREAD"):
         client.set_response_callback(command, _raw)
     return client

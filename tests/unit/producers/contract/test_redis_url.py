@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "CONTACT_SYNC_REDIS_URL"
-KNOWN = "db, health_check_interval, ssl_ca_certs, ssl_cert_reqs, ssl_certfile, ssl_check_hostname, ssl_keyfile"
+KNOWN = (
+    "db, health_check_interval, sentinel_password, sentinel_username, "
+    "ssl_ca_certs, ssl_cert_reqs, ssl_certfile, ssl_check_hostname, ssl_keyfile"
+)
 
 LOCKED = """\
 -----BEGIN ENCRYPTED PRIVATE KEY-----

@@ -1,0 +1,1 @@
+"""The servers behind one URL of Redis: which there are, and how connections find them."""
