@@ -271,7 +271,11 @@ STEPS: Final = (
         "marks_forgotten_by_rotation",
         "a ledger that rotates forgets what was confirmed of pairs that are to be repaired",
         (
-            Patch("worker/store/lua/rotation.lua", "('EXISTS', ledger_old) == 1", "('EXISTS', ledger_old) > 1"),
+            Patch(
+                "worker/store/lua/rotation.lua",
+                "('EXISTS', keeper, ledger_old) == 2",
+                "('EXISTS', keeper, ledger_old) > 2",
+            ),
             Patch(
                 MODEL, "        if confirmed is not None:\n", "        if confirmed is not None and redis is None:\n"
             ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from producers.contract.change import partition_of
 from producers.contract.errors import ContactSyncError
+from worker.admin.leasing import take_lease
 from worker.core.entry import pair_of, split_pair
 from worker.core.settlement import Settlement
 from worker.store import scripts
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from worker.store.partitions import Partitions
 
 _PAGE: Final = 1_000
-
-_POLL_SECONDS: Final = 0.05
-"""Time between two tries to get a lease: workers release theirs at least every second."""
 
 
 class NotErased(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
@@ -147,16 +145,13 @@ class Erasure:
         return stored
 
     def _take(self, patience_seconds: float) -> Lease:
-        ends = self._monotonic() + patience_seconds
-        while True:
-            for lease in self._partitions.claim([self.partition]):
-                return lease
-            if self._monotonic() >= ends:
-                raise NotErased(
-                    f"partition {self.partition} stays leased to a worker, or one of its keys has the wrong type: "
-                    "nothing was removed; try again"
-                )
-            self._sleep(_POLL_SECONDS)
+        lease = take_lease(self._partitions, self.partition, patience_seconds, self._monotonic, self._sleep)
+        if lease is None:
+            raise NotErased(
+                f"partition {self.partition} stays leased to a worker, or one of its keys has the wrong type: "
+                "nothing was removed; try again"
+            )
+        return lease
 
     def _settle(self, lease: Lease, *, keep: bool) -> str:
         return self._partitions.settle([lease], [Settlement()], [keep])[0]

@@ -7,7 +7,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 from producers.contract.change import partition_of
-from worker.core.codec import decode_dead_pair, decode_mark, decode_remembered, decode_state
+from worker.core.codec import decode_dead_pair, decode_mark, decode_parked, decode_remembered, decode_state
 from worker.core.entry import Malformed, entry_time_ms, pair_of, read_entry
 from worker.core.lane import LIVE
 from worker.core.pair import join, join_remembered, state_of, verdict
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from producers.contract.change import Lane
     from producers.contract.keys import Keys
-    from worker.core.codec import Mark
+    from worker.core.codec import Mark, Parked
     from worker.core.dead_letter import DeadLetter
     from worker.core.entry import Change
     from worker.core.gate import GateSnapshot
@@ -61,6 +61,7 @@ class Explanation:
         inbox: its entries in the inbox, stamped as they will be in the log.
         cut: the number of entries of the log that were not read, 0 if all were.
         pending: what workers have read and the endpoint has not confirmed.
+        parked: the same as `pending` if the endpoint refused it with an unknown code: then it is None there.
         lane: the lane in which the pair waits, None if it does not.
         known: what was confirmed, as far as that is remembered.
         mark: until when unanswered requests may still act on it.
@@ -82,6 +83,7 @@ class Explanation:
     next: Verdict | None
     gate: GateSnapshot
     lane: Lane | None = None
+    parked: Parked | None = None
 
 
 def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> Explanation:
@@ -107,9 +109,11 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
     live, seen = _scan(client, keys.events(p), p, partitions, pair, "live")
     bulk, bulk_seen = _scan(client, keys.bulk(p), p, partitions, pair, "bulk")
     entries = [*live, *bulk]
-    *classes, new, old, mark, dead_pair, leased, length, bulk_length = _read_pair(client, keys, p, pair)
+    parked_value, *classes, new, old, mark, dead_pair, leased, length, bulk_length = _read_pair(client, keys, p, pair)
     pending = next((each for each in classes if each is not None), None)
+    parked = decode_parked(parked_value) if parked_value and pending is None else None
     comes_live = bool(inbox or live) or any(classes[each] is not None for each in LIVE)
+    comes_live |= parked is not None and not parked.bulk
     unread = (max(0, length - seen) if seen >= SCAN_ENTRIES else 0) + (
         max(0, bulk_length - bulk_seen) if bulk_seen >= SCAN_ENTRIES else 0
     )
@@ -118,13 +122,14 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
         join_remembered(decode_remembered(new) if new else None, decode_remembered(old) if old else None), dead
     )
     waiting = decode_state(pending) if pending else None
-    state = _joined(waiting, [*inbox, *entries])
+    state = _joined(parked.state if parked else waiting, [*inbox, *entries])
     return Explanation(
         partition=p,
         entries=entries,
         inbox=inbox,
         cut=unread,
         pending=waiting,
+        parked=parked,
         known=known,
         mark=decode_mark(mark) if mark else None,
         # In all partitions: an entry in the wrong partition becomes a dead letter there.
@@ -138,7 +143,14 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
 
 def _read_pair(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any]:
     def queue(pipe: Any) -> None:
-        for key in (*keys.pending_classes(p), keys.ledger_new(p), keys.ledger_old(p), keys.late(p), keys.dead_pairs(p)):
+        for key in (
+            keys.parked(p),
+            *keys.pending_classes(p),
+            keys.ledger_new(p),
+            keys.ledger_old(p),
+            keys.late(p),
+            keys.dead_pairs(p),
+        ):
             command(pipe, "HGET", key, pair)
         pipe.exists(keys.lease(p))
         pipe.xlen(keys.events(p))

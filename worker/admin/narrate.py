@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.admin.explain import Entry, Explanation
+    from worker.core.codec import Parked
     from worker.core.dead_letter import DeadLetter
     from worker.core.pair import PairState, Side
 
@@ -28,6 +29,9 @@ def explanation_lines(found: Explanation) -> Iterator[str]:
         yield f"in the log: {found.cut:,} entries after the first {SCAN_ENTRIES:,} were not read"
     if found.pending is not None:
         yield from (f"pending{_in_bulk(found)}: {line}" for line in _state(found.pending))
+    if found.parked is not None:
+        yield from (f"parked{_in_bulk(found)}: {line}" for line in _state(found.parked.state))
+        yield f"parked {_refused(found.parked)}"
     if found.known is not None:
         yield f"confirmed: {found.known.op}" + _settled_up_to(found)
     if found.mark is not None:
@@ -81,7 +85,9 @@ def next_steps(found: Explanation) -> Iterator[str]:
         yield "the upsert ends with it: a delete wins over an upsert that is not known to be later"
     if reached.rest is not None:
         yield "the upsert is known to be later, so it is sent once the delete is confirmed"
-    if reached.state is not None and reached.state.suspect:
+    if found.parked is not None and not (found.inbox or found.entries):
+        yield f"not before {iso_utc(found.parked.due_ms)}: it is parked"
+    elif reached.state is not None and reached.state.suspect:
         yield "a batch with it was refused, so it is tried in a smaller batch"
     yield _when(found)
 
@@ -95,6 +101,18 @@ def _when(found: Explanation) -> str:
         when = f"is tried again in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "is tried again now"
         return f"the endpoint is {gate.state.replace('_', ' ')} ({why}) and {when}"
     return "a worker is working on its partition" if found.leased else "as soon as a worker takes its partition"
+
+
+def _refused(parked: Parked) -> str:
+    refused = parked.state.refused
+    if refused is None:
+        return f"until {iso_utc(parked.due_ms)}"
+    field = f", field {refused.field}" if refused.field else ""
+    times = "once" if refused.tries == 1 else f"{refused.tries:,} times"
+    return (
+        f"since {iso_utc(refused.since_ms)}: the endpoint refused it {times}, last with code {refused.code or 'none'}"
+        f"{field}; it is tried again at {iso_utc(parked.due_ms)}, or at once if a newer change of it arrives"
+    )
 
 
 def _at(at: int) -> str:
@@ -150,6 +168,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         "not_scanned": found.cut,
         "lane": found.lane,
         "pending": None if found.pending is None else _state_json(found.pending),
+        "parked": None if found.parked is None else _parked_json(found.parked),
         "confirmed": None
         if known is None
         else {"op": known.op, "delete_at": known.delete_at or None, "upsert_at": known.upsert_at or None},
@@ -176,6 +195,18 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         return {"entry": entry.id, "op": None, "at": None, "source": None, "reason": says.reason}
     source = says.source.decode("utf-8", "replace") or None
     return {"entry": entry.id, "op": says.op, "at": says.at or None, "source": source, "reason": None}
+
+
+def _parked_json(parked: Parked) -> dict[str, Any]:
+    refused = parked.state.refused
+    return {
+        **_state_json(parked.state),
+        "since": None if refused is None else iso_utc(refused.since_ms),
+        "code": None if refused is None else refused.code or None,
+        "field": None if refused is None else refused.field or None,
+        "tries": None if refused is None else refused.tries,
+        "next": iso_utc(parked.due_ms),
+    }
 
 
 def _state_json(state: PairState) -> dict[str, Any]:

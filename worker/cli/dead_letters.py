@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-import orjson
 
-from worker.cli.duration import Duration
-from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, session
-from worker.config.settings import load_worker_settings
+from worker.cli.selection import echo_array, selected, selecting
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable
 from worker.core.times import iso_utc
-from worker.store.dead_letters import DeadLetters, Wanted
-from worker.store.gate import Gate
+from worker.store.dead_letters import DeadLetters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from worker.core.dead_letter import DeadLetter
     from worker.store.dead_letters import Redriven
@@ -30,8 +25,6 @@ _WHY_NOT: Final[dict[Redriven, str]] = {
     "malformed": "the entry breaks a rule of the log, and would break it again",
     "gone": "it is no longer a dead letter",
 }
-
-_Command = TypeVar("_Command", bound="Callable[..., None]")
 
 
 @click.group(
@@ -51,56 +44,13 @@ def dead_letters() -> None:
     """
 
 
-def _check_ids(_ctx: click.Context, _param: click.Parameter, ids: tuple[str, ...]) -> tuple[str, ...]:
-    for letter_id in ids:
-        if not re.fullmatch(r"[0-9]{1,5}-[0-9]{1,15}", letter_id):
-            raise click.BadParameter("must be a partition and a number, such as 17-3")
-    return tuple(dict.fromkeys(ids))
-
-
-def _selecting(command: _Command) -> _Command:
-    """Adds the arguments and options that select letters."""
-    for add in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option(
-            "--older-than",
-            type=Duration(),
-            help="Only letters older than this, such as 90s, 15m, 6h or 30d.  [default: any age]",
-        ),
-        click.option("--reason", help="Only letters with this reason, such as refused or bad_op.  [default: any]"),
-        click.option("--contact", help="Only letters of this contact.  [default: any]"),
-        click.option("--owner", help="Only letters of this owner.  [default: any]"),
-        click.argument("ids", nargs=-1, metavar="[ID]...", callback=_check_ids),
-    ):
-        command = add(command)
-    return command
-
-
-class _Found(NamedTuple):
-    letters: DeadLetters
-    found: Iterable[DeadLetter]
+_selecting = selecting("letters", "Only letters with this reason, such as refused or bad_op.")
 
 
 @contextmanager
-def _finding(selection: dict[str, Any]) -> Iterator[_Found]:
-    """The selected letters. If an id is unknown, the command does the rest first, and then fails."""
-    older_than = selection.pop("older_than")
-    wanted = Wanted(**selection)
-    settings = load_worker_settings(require_credentials=False)
-    with session(settings) as namespace:
-        if older_than is not None:
-            wanted = replace(wanted, before_ms=Gate(namespace).snapshot().now_ms - int(older_than * 1000))
-        letters = DeadLetters(namespace)
-        seen: set[str] = set()
-
-        def noted() -> Iterator[DeadLetter]:
-            for letter in letters.find(wanted):
-                seen.add(letter.id)
-                yield letter
-
-        yield _Found(letters, noted())
-    if missing := [letter_id for letter_id in wanted.ids if letter_id not in seen]:
-        raise Failure(f"no such dead letter: {', '.join(missing)}")
+def _finding(selection: dict[str, Any]) -> Iterator[tuple[DeadLetters, Iterator[DeadLetter]]]:
+    with selected(selection, "dead letter", lambda namespace, _: DeadLetters(namespace)) as found:
+        yield found
 
 
 @dead_letters.command("list", epilog="\b\nExample:\n  contact-sync dead-letters list --reason refused\n")
@@ -109,7 +59,7 @@ def list_letters(*, as_json: bool, **selection: Any) -> None:
     """List dead letters, one line each."""
     with _finding(selection) as (_, found):
         if as_json:
-            _echo_array(found)
+            echo_array(found)
             return
         for letter in found:
             said = "/".join(filter(None, [letter.reason, letter.code, letter.field]))
@@ -128,7 +78,7 @@ def show(*, as_json: bool, **selection: Any) -> None:
     """
     with _finding(selection) as (_, found):
         if as_json:
-            _echo_array(found)
+            echo_array(found)
             return
         for letter in found:
             fields = letter.as_json()
@@ -183,12 +133,3 @@ def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:
             echo_json({"purged": removed})
         else:
             click.echo(f"{removed:,} purged")
-
-
-def _echo_array(letters: Iterable[DeadLetter]) -> None:
-    """Writes a JSON list, one line for each letter, while it reads them: there may be many."""
-    opening = "["
-    for letter in letters:
-        click.echo(opening + "\n  " + orjson.dumps(letter.as_json()).decode(), nl=False)
-        opening = ","
-    click.echo("[]" if opening == "[" else "\n]")

@@ -44,8 +44,8 @@ def drain(*, timeout_seconds: float | None, ignore_late: bool) -> None:
     """Wait until all changes are delivered: none is waiting or in flight, and no late request may undo one.
 
     An unanswered request may still act until its time is over; then its pairs are repaired if need be. Exit status 0
-    when all that is done; 1 at the timeout, or at once if the endpoint is held, with the reason. Dead letters do not
-    count as waiting.
+    when all that is done; 1 at the timeout, or at once if the endpoint is held, with the reason. Dead letters and
+    parked pairs do not count as waiting; it says how many pairs are parked.
     """
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as namespace, _progress() as show:
@@ -62,7 +62,8 @@ def drain(*, timeout_seconds: float | None, ignore_late: bool) -> None:
     if late := last.late_words():
         click.echo(f"drained; left out: {late}", err=True)
     if last.parked:
-        click.echo(f"{last.parked:,} parked pairs are left: their records were refused with an unknown code", err=True)
+        pairs = "pair is" if last.parked == 1 else "pairs are"
+        click.echo(f"{last.parked:,} {pairs} parked, refused with an unknown code: contact-sync parked list", err=True)
 
 
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:

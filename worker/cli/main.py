@@ -50,6 +50,7 @@ COMMANDS: Final[Mapping[str, CommandSource]] = {
     "dead-letters": CommandSource(
         "worker.cli.dead_letters", "dead_letters", "List, redrive or purge what could not be delivered."
     ),
+    "parked": CommandSource("worker.cli.parked", "parked", "List, retry or bury what is refused with an unknown code."),
     "forget": CommandSource("worker.cli.forget", "forget", "Remove what is stored about an owner."),
     "pause": CommandSource("worker.cli.pause", "pause", "Pause deliveries in the whole fleet, until resume."),
     "resume": CommandSource("worker.cli.pause", "resume", "Continue deliveries after pause."),

@@ -109,6 +109,7 @@ def status_lines(found: Status) -> list[str]:
         ("lanes", "; ".join(f"{lane}: {_lane(found, each)}" for lane, each in found.lanes.items())),
         ("endpoint", _endpoint(found)),
         ("dead", _dead(found)),
+        *([("parked", _parked(found))] if found.parked else []),
         ("worker", _workers(found) if found.worker_awake else "none is awake: contact-sync worker"),
         *_done(found.totals),
     ]
@@ -159,6 +160,11 @@ def _lane(found: Status, lane: LaneStatus) -> str:
 
 def _dead(found: Status) -> str:
     return f"{found.dead_letters:,} letters" + (": contact-sync dead-letters list" if found.dead_letters else "")
+
+
+def _parked(found: Status) -> str:
+    pairs = "pair is" if found.parked == 1 else "pairs are"
+    return f"{found.parked:,} {pairs} refused with an unknown code: contact-sync parked list"
 
 
 def _done(totals: Mapping[str, int]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import orjson
 from producers.contract.change import AT_MIN_MS, OPS, id_fault, source_fits
 from worker.core.entry import pair_of
 from worker.core.pair import state_of, verdict
-from worker.core.reasons import REFUSED, WRONG_PARTITION
+from worker.core.reasons import OF_RECORDS, WRONG_PARTITION
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class DeadLetter:
     @property
     def counted_pair(self) -> bytes:
         """The pair that `dead:pairs` counts it under, empty if it counts under none."""
-        if self.reason != REFUSED or self.owner is None or self.contact is None:
+        if self.reason not in OF_RECORDS or self.owner is None or self.contact is None:
             return b""
         return pair_of(self.owner.encode(), self.contact.encode())
 
@@ -87,7 +87,7 @@ class DeadLetter:
         """The change to put back into the log, None if there is none: the entry broke a rule, and would again."""
         at = self.at or self.entry_ms or 0
         op = next((op for op in OPS if op == self.op), None)
-        if self.reason not in {REFUSED, WRONG_PARTITION} or op is None or at < AT_MIN_MS:
+        if self.reason not in {*OF_RECORDS, WRONG_PARTITION} or op is None or at < AT_MIN_MS:
             return None
         owner, contact = (self.owner or "").encode(), (self.contact or "").encode()
         if id_fault(owner) or id_fault(contact):

@@ -6,6 +6,7 @@ from typing import Final, Literal, get_args
 
 Reason = Literal[
     "refused",
+    "buried",
     "missing_owner",
     "missing_contact",
     "missing_op",
@@ -22,12 +23,18 @@ Reason = Literal[
     "bad_data",
     "wrong_partition",
 ]
-"""`refused`: the endpoint refuses the record. All others name the rule that an entry of the log breaks."""
+"""`refused`: the endpoint refuses the record. `buried`: an operator buried a parked pair. All others name the rule that
+an entry of the log breaks."""
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 """All of them, in the order in which people see them."""
 
 REFUSED: Final = "refused"
+
+BURIED: Final = "buried"
+
+OF_RECORDS: Final = frozenset({REFUSED, BURIED})
+"""Reasons of a record that is in order as we know; all others are of an entry."""
 
 WRONG_PARTITION: Final = "wrong_partition"
 """The one broken rule after which a change is still readable: it is only in another log than its owner's."""

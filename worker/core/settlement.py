@@ -19,7 +19,7 @@ from worker.core.entry import Malformed, entry_time_ms, split_pair
 from worker.core.lane import CLASSES, class_of
 from worker.core.outcome import loggable_code
 from worker.core.pair import Refused, confirm
-from worker.core.reasons import REFUSED, Reason
+from worker.core.reasons import BURIED, REFUSED
 
 if TYPE_CHECKING:
     from producers.contract.change import Lane, Op
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _NUMBER_DIGITS: Final = 20  # leading zeros are valid; more digits than this are not a time
 
-Fate = Literal["confirmed", "refused", "suspect", "doubted", "kept"]
-"""What became of the chosen pairs: confirmed; refused for good; to be tried in smaller company; refused while the
-endpoint refuses everything, so to be tried again after all others; still waiting."""
+Fate = Literal["confirmed", "refused", "suspect", "doubted", "kept", "buried"]
+"""What became of the chosen pairs: confirmed; refused; to be tried in smaller company; refused while the endpoint
+refuses everything, so to be tried again after all others; still waiting; parked, and given up by an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,12 @@ class Refusal:
         field: its error field.
         message: its own text.
         known: whether the code is documented as the fault of a record; if not, the record is parked.
-        reason: of the dead letter.
     """
 
     code: str
     field: str
     message: str
     known: bool = True
-    reason: Reason = REFUSED
 
 
 @dataclass(slots=True)
@@ -129,7 +127,7 @@ def settlement(
         into.totals["stale"] += reached.stale
         if reached.op is None:
             _leave(into, part, pair, None)
-        elif pair in part.resting:
+        elif pair in part.resting and pair not in chosen:
             _rest(into, part, pair, reached)
         elif pair not in chosen or result.fate == "kept":
             _keep(into, part, pair, reached, suspect=0)
@@ -265,7 +263,7 @@ def _dead_letter(into: Settlement, part: PartitionSlice, pair: bytes, reached: V
         _refused_letter(pair, reached, result, "bulk" if part.is_bulk(pair) else "live"),
     )
     into.totals["dead_lettered"] += 1
-    into.totals[dead_counter(result.refusal.reason if result.refusal else REFUSED)] += 1
+    into.totals[dead_counter(BURIED if result.fate == "buried" else REFUSED)] += 1
     into.totals["superseded"] += reached.superseded
     _leave(into, part, pair, reached)
 
@@ -319,6 +317,8 @@ def _refused_letter(pair: bytes, reached: Verdict, result: BatchResult, lane: La
     side = _side(reached)
     owner, contact = split_pair(pair)
     refusal = result.refusal or Refusal("", "", "")
+    if result.fate == "buried" and reached.state is not None and reached.state.refused is not None:
+        refusal = Refusal(reached.state.refused.code, reached.state.refused.field, "")
     return orjson.dumps(
         {
             "owner": owner.decode(),
@@ -327,7 +327,7 @@ def _refused_letter(pair: bytes, reached: Verdict, result: BatchResult, lane: La
             # If the newest of them carries no time, the letter gets that of its entry, which a redrive uses.
             "at": (max(side.at, side.entry_ms) if side.at else None) if side else None,
             "source": _readable(side.source) or None if side else None,
-            "reason": refusal.reason,
+            "reason": BURIED if result.fate == "buried" else REFUSED,
             "code": refusal.code or None,
             "field": refusal.field or None,
             "message": refusal.message or None,

@@ -43,7 +43,7 @@ def dead_letter_pairs(namespace: Namespace) -> Iterator[bytes]:
 
 
 def waiting_pairs(namespace: Namespace) -> Iterator[bytes]:
-    """Yields every pair with a waiting change, in the log or already read; some more than once.
+    """Yields every pair with a waiting change, in the log, already read or parked; some more than once.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -53,7 +53,8 @@ def waiting_pairs(namespace: Namespace) -> Iterator[bytes]:
         # The logs first: a change that a worker reads meanwhile is then seen twice, but never missed.
         for log in (keys.events(p), keys.bulk(p)):
             yield from _pairs_in(client, log)
-        for key in keys.pending_classes(p):
+        # A pair moves from pending to the parked ones, and back: so these are read first and last.
+        for key in (keys.parked(p), *keys.pending_classes(p), keys.parked(p)):
             found: Any = client.hscan_iter(key, count=_PAGE)
             yield from (pair for pair, _ in found)
 

@@ -61,6 +61,7 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
     ("inbox_entries", "Entries in the inbox.", lambda status: status.inbox_entries),
     ("pending_pairs", "Pairs that were read and are not confirmed.", lambda status: status.pending_pairs),
     ("dead_letters", "Dead letters that are stored now.", lambda status: status.dead_letters),
+    ("parked_pairs", "Pairs that the endpoint refuses with an unknown code.", lambda status: status.parked),
     ("partitions", "Partitions of the log.", lambda status: status.partitions),
     ("leases_held", "Partitions that a worker holds.", lambda status: status.in_flight),
     (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 from producers.contract.change import partition_of
 from worker.core.codec import decode_dead_pair, decode_remembered
 from worker.core.dead_letter import DeadLetter, RedrivableChange, read_letter
 from worker.core.pair import join_remembered
-from worker.core.reasons import REFUSED
+from worker.core.reasons import OF_RECORDS
 from worker.store import scripts
 from worker.store.replies import all_checked, checked, is_wrong_type
 
@@ -26,6 +26,26 @@ Redriven = Literal["redriven", "outdated", "forgotten", "malformed", "gone"]
 _PAGE: Final = 500  # letters read, judged or moved in one round trip
 
 _Item = TypeVar("_Item")
+
+
+class Selectable(Protocol):
+    """What can be selected by these filters."""
+
+    @property
+    def owner(self) -> str | None:
+        """The owner's id."""
+
+    @property
+    def contact(self) -> str | None:
+        """The contact's id."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is there."""
+
+    @property
+    def since_ms(self) -> int:
+        """Since when (Unix ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +66,8 @@ class Wanted:
     reason: str | None = None
     before_ms: int | None = None
 
-    def fits(self, letter: DeadLetter) -> bool:
-        """Whether the letter matches every filter."""
+    def fits(self, letter: Selectable) -> bool:
+        """Whether the letter, or the parked pair, matches every filter."""
         return (
             self.owner in {None, letter.owner}
             and self.contact in {None, letter.contact}
@@ -165,7 +185,7 @@ class DeadLetters:
         log = k.bulk(p) if letter.lane == "bulk" else k.events(p)
         keys = [k.dead(p), k.dead_pairs(p), log, k.ledger_new(p), k.ledger_old(p), k.partition(p)]
         # While a pair has refused letters all that is confirmed of it is kept; for the others the ledger must do.
-        reach_ms = 0 if letter.reason == REFUSED else letter.entry_ms or 0
+        reach_ms = 0 if letter.reason in OF_RECORDS else letter.entry_ms or 0
         letter_id = letter.id if p == letter.partition else ""
         fields: list[Any] = ["owner", change.owner, "contact", change.contact, "op", change.op, "at", change.at]
         fields += ["source", change.source] if change.source else []

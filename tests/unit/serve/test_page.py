@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from producers.contract.change import partition_of
 from worker.core.entry import Malformed, read_entry
-from worker.core.reasons import REASONS, REFUSED
+from worker.core.reasons import OF_RECORDS, REASONS
 
 if TYPE_CHECKING:
     from producers.contract.change import Lane
@@ -33,7 +33,7 @@ def flat(**changed: bytes | None) -> list[bytes]:
 
 def reasons_of_the_core() -> list[str]:
     return [
-        REFUSED,
+        *OF_RECORDS,
         *(reason_of(flat(**{name: None})) for name in ("owner", "contact", "op")),
         *(reason_of(flat(**{name: b""})) for name in ("owner", "contact", "op", "at")),
         reason_of(flat(at=None), lane="bulk"),
@@ -53,7 +53,7 @@ def reasons_of_the_page() -> list[str]:
 def reasons_of_the_docs() -> list[str]:
     text = (ROOT / "docs" / "reference" / "dead-letter-reasons.md").read_text(encoding="utf-8")
     (table,) = re.findall(
-        r"^\| reason \| means \| do \|\n\| --- .*\n((?:\| `(?:refused|[a-z]+_).*\n)+)", text, re.MULTILINE
+        r"^\| reason \| means \| do \|\n\| --- .*\n((?:\| `(?:refused|buried|[a-z]+_).*\n)+)", text, re.MULTILINE
     )
     return [reason for row in table.splitlines() for reason in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
 

@@ -6,8 +6,8 @@ import {draw, rates, short} from "./chart.js";
 const EVERY_MS = 2000;
 const SPAN_MIN_MS = 60000;
 const OLD_SECONDS = 60;
-const REASONS = ["refused", "missing_owner", "missing_contact", "missing_op", "missing_at", "bad_owner", "bad_contact",
-  "bad_op", "bad_at", "at_out_of_range", "repeated_owner", "repeated_contact", "repeated_op", "repeated_at", "bad_data",
+const REASONS = ["refused", "buried", "missing_owner", "missing_contact", "missing_op", "missing_at", "bad_owner",
+  "bad_contact", "bad_op", "bad_at", "at_out_of_range", "repeated_owner", "repeated_contact", "repeated_op", "repeated_at", "bad_data",
   "wrong_partition"];
 
 const $ = (id) => document.getElementById(id);
@@ -192,6 +192,7 @@ function show(found, points) {
     make("small", {textContent: `${count(status.backlog_events)} entries, ${count(status.pending_pairs)} pairs`}),
   );
   $("dead").textContent = count(status.dead_letters);
+  $("parked").textContent = count(status.parked);
   showMemory(found.memory);
   showLanes(status);
   showGate(status, found.retry_seconds);

@@ -7,10 +7,11 @@
 local function rotate_ledger(partition, ledger_new, ledger_old, keepers, rotated, now_ms)
   local kept = {}
   for _, keeper in ipairs(keepers) do
-    for _, pair in ipairs(redis.call('EXISTS', ledger_old) == 1 and redis.call('HKEYS', keeper) or {}) do
-      local confirmed = redis.call('HGET', ledger_old, pair)
+    local pairs_kept = redis.call('EXISTS', keeper, ledger_old) == 2 and redis.call('HGETALL', keeper) or {}
+    for i = 1, #pairs_kept, 2 do
+      local confirmed = redis.call('HGET', ledger_old, pairs_kept[i])
       if confirmed then
-        kept[#kept + 1] = { pair, confirmed }
+        kept[#kept + 1] = { pairs_kept[i], confirmed }
       end
     end
   end

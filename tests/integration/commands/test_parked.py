@@ -1,0 +1,171 @@
+"""Parked pairs: what an operator sees of them, tries again, and gives up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.commands import run, told
+from tests.support.fleet import T
+from worker.core.times import iso_utc
+
+if TYPE_CHECKING:
+    from tests.support.fleet import Fleet
+
+
+def park(fleet: Fleet, *pairs: tuple[str, str], op: str = "upsert", code: str = "40401") -> list[dict[str, Any]]:
+    """Lets workers try these pairs, which the endpoint refuses with the code; returns what is listed then."""
+    fleet.stand_in.settings(poisoned=[list(pair) for pair in pairs], poison_code=code)
+    fleet.append_many([(owner, contact, op, T) for owner, contact in pairs])
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=[])
+    listed: list[dict[str, Any]] = told(fleet, "parked", "list")
+    return listed
+
+
+def balanced(fleet: Fleet) -> bool:
+    """Whether each accepted entry waits or has ended once."""
+    totals, status = fleet.totals(), told(fleet, "status")
+    ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten")
+    ended = sum(totals.get(name, 0) for name in ends)
+    return bool(totals["events"] == ended + status["waiting_changes"])
+
+
+def test_parked_pairs_are_listed_with_since_when_why_and_when_next(fleet: Fleet) -> None:
+    [listed] = park(fleet, ("1", "9"))
+    expected = {"partition": fleet.partition("1"), "owner": "1", "contact": "9", "op": "upsert", "at": T}
+    expected |= {"lane": "live", "code": "40401", "field": None, "tries": 1}
+    assert expected.items() <= listed.items()
+    assert listed["since"] < listed["next"]
+    line = run(fleet, "parked", "list").stdout
+    assert all(word in line for word in (listed["id"], "40401", "owner 1", "contact 9", listed["next"]))
+
+
+def test_parked_pairs_are_chosen_as_dead_letters_are(fleet: Fleet) -> None:
+    first, second = sorted(park(fleet, ("1", "9"), ("2", "8")), key=lambda each: str(each["owner"]))
+
+    def chosen(*args: str) -> list[str]:
+        return sorted(each["owner"] for each in told(fleet, "parked", "list", *args))
+
+    assert chosen() == ["1", "2"]
+    assert chosen(first["id"]) == ["1"]
+    assert chosen("--owner", "2") == ["2"]
+    assert chosen("--contact", "9") == ["1"]
+    assert chosen("--reason", "40401") == ["1", "2"]
+    assert chosen("--reason", "40301") == []
+    assert chosen("--older-than", "1h") == []
+    assert chosen(second["id"], "--owner", "1") == []
+    ran = run(fleet, "parked", "retry", "0-77")
+    assert (ran.exit_code, ran.stderr) == (1, "contact-sync: no such parked pair: 0-77\n")
+
+
+def test_a_retried_pair_is_tried_at_once_and_the_others_are_not(fleet: Fleet) -> None:
+    park(fleet, ("1", "9"), ("2", "8"))
+    assert told(fleet, "parked", "retry", "--owner", "1") == {"retried": 1}
+    fleet.flush_once()
+    assert fleet.stand_in.contacts() == {("1", "9")}
+    assert [each["owner"] for each in told(fleet, "parked", "list")] == ["2"]
+    assert balanced(fleet)
+
+
+@pytest.mark.parametrize("op", ["upsert", "delete"])
+def test_a_buried_pair_is_a_dead_letter_that_can_be_redriven(fleet: Fleet, op: str) -> None:
+    park(fleet, ("1", "9"), op=op)
+    assert told(fleet, "parked", "bury") == {"buried": 1}
+    assert told(fleet, "parked", "list") == []
+    [letter] = told(fleet, "dead-letters", "list")
+    expected = {"owner": "1", "contact": "9", "op": op, "at": T, "reason": "buried", "code": "40401", "outdated": False}
+    assert expected.items() <= letter.items()
+    assert balanced(fleet)
+    assert fleet.client.hget(fleet.keys.totals(fleet.partition("1")), "dead:buried") == b"1"
+    assert told(fleet, "dead-letters", "redrive") == {"redriven": 1, "refused": []}
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == ({("1", "9")} if op == "upsert" else set())
+    assert fleet.dead_letters() == []
+
+
+def test_a_buried_upsert_is_outdated_by_a_delete_that_is_confirmed_later(fleet: Fleet) -> None:
+    park(fleet, ("1", "9"))
+    run(fleet, "parked", "bury")
+    fleet.append("1", "9", "delete", T + 1)
+    fleet.deliver()
+    assert [each["outdated"] for each in told(fleet, "dead-letters", "list")] == [True]
+    assert [each["why"] for each in told(fleet, "dead-letters", "redrive")["refused"]] == ["outdated"]
+
+
+def test_an_upsert_behind_a_buried_delete_is_sent(fleet: Fleet) -> None:
+    fleet.stand_in.settings(poisoned=["9"], poison_code="40301")
+    fleet.append_many([("1", "9", "delete", T), ("1", "9", "upsert", T + 5)])
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=[])
+    assert told(fleet, "parked", "bury") == {"buried": 1}
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "9")}
+    assert balanced(fleet)
+
+
+def test_a_partition_that_a_worker_holds_is_said_and_nothing_of_it_is_moved(fleet: Fleet) -> None:
+    park(fleet, ("1", "9"))
+    p = fleet.partition("1")
+    fleet.client.set(fleet.keys.lease(p), "1", px=60_000)
+    ran = run(fleet, "parked", "bury", lease_seconds=1.6)
+    assert ran.exit_code == 1
+    assert f"partition {p} stays leased to a worker: 0 pairs were moved" in ran.stderr
+    assert len(told(fleet, "parked", "list")) == 1
+
+
+def test_status_counts_parked_pairs_and_neither_age_nor_drain_waits_for_them(fleet: Fleet) -> None:
+    assert "parked" not in run(fleet, "status").stdout
+    park(fleet, ("1", "9"))
+    found = told(fleet, "status")
+    assert (found["parked"], found["pending_pairs"], found["oldest_seconds"]) == (1, 0, None)
+    assert found["endpoint"]["state"] == "ok"
+    assert "1 pair is refused with an unknown code: contact-sync parked list" in run(fleet, "status").stdout
+    drained = run(fleet, "drain", "--timeout", "0")
+    assert drained.exit_code == 0
+    assert "1 pair is parked, refused with an unknown code: contact-sync parked list" in drained.stderr
+
+
+def test_explain_says_since_when_why_and_when_a_parked_pair_is_tried_next(fleet: Fleet) -> None:
+    [listed] = park(fleet, ("1", "9"))
+    found = told(fleet, "explain", "1", "9")
+    assert found["pending"] is None
+    expected = {"since": listed["since"], "code": "40401", "field": None, "tries": 1, "next": listed["next"]}
+    assert expected.items() <= found["parked"].items()
+    assert found["parked"]["upsert"]["at"] == T
+    said = run(fleet, "explain", "1", "9").stdout
+    assert f"parked since {listed['since']}: the endpoint refused it once, last with code 40401" in said
+    assert f"tried again at {listed['next']}" in said
+    assert f"parked: upsert at {iso_utc(T)}" in said
+
+
+def test_a_receipt_of_a_parked_change_says_that_it_waits(fleet: Fleet) -> None:
+    fleet.stand_in.settings(poisoned=["9"], poison_code="40401")
+    with fleet.producer() as producer:
+        receipt = producer.upsert("1", "9", at=T)
+        fleet.deliver()
+        assert producer.status_of(receipt) == "waiting"
+        fleet.stand_in.settings(poisoned=[])
+        run(fleet, "parked", "retry")
+        fleet.flush_once()
+        assert producer.status_of(receipt) == "confirmed"
+
+
+def test_forgetting_an_owner_removes_its_parked_pairs_only_if_told_to(fleet: Fleet) -> None:
+    park(fleet, ("1", "9"))
+    ran = run(fleet, "forget", "1", "--yes")
+    assert ran.exit_code == 1
+    assert "1 parked pairs" in ran.stderr
+    assert told(fleet, "forget", "1", "--yes", "--also-waiting")["removed"]["parked_pairs"] == 1
+    assert told(fleet, "parked", "list") == []
+    assert told(fleet, "status")["waiting_changes"] == 0
+    assert "parked_due" not in fleet.client.hgetall(fleet.keys.partition(fleet.partition("1")))
+
+
+def test_parked_pairs_are_in_the_way_of_a_repartition(fleet: Fleet) -> None:
+    park(fleet, ("1", "9"))
+    run(fleet, "pause")
+    ran = run(fleet, "repartition", "4")
+    assert ran.exit_code == 1
+    assert f"partition {fleet.partition('1')}: pairs are parked in it: contact-sync parked retry or bury" in ran.stderr
