@@ -23,11 +23,11 @@ from tests.support.fleet import Fleet, T
 from tests.support.serving import metrics, serving
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
-from worker.admin.check_redis import OLDEST_REDIS
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import command
 from worker.store.inbox import Inbox
 from worker.store.ledger_rotation import LedgerRotation
+from worker.store.refusal import OLDEST_REDIS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -24,6 +24,8 @@ class RedisProxy(TcpServer):
         self._needle: bytes | None = None
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.cuts = 0
+        self.disguise: tuple[bytes, bytes] | None = None
+        """What to put into replies in the place of something as long."""
 
     def point_at(self, redis_url: str) -> None:
         """New connections go to another Redis; those that are open stay where they are, as behind a DNS name."""
@@ -57,6 +59,6 @@ class RedisProxy(TcpServer):
                 if loses.is_set():
                     self.cuts += 1
                     break
-                client.sendall(data)
+                client.sendall(data if self.disguise is None else data.replace(*self.disguise))
         with contextlib.suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)

@@ -5,97 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
-from redis.exceptions import NoPermissionError
 
 from producers.contract.change import AT_AHEAD_MS
 from worker.admin.finding import Finding
 from worker.store.client import command
+from worker.store.permissions import refused_commands, refused_words
+from worker.store.refusal import server_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from producers.contract.keys import Keys
 
-OLDEST_REDIS: Final = (6, 2)
-"""The first version with XTRIM MINID."""
-
 _SKEW_SECONDS: Final = 5.0  # a larger difference between two clocks is not network delay
-
-USED_COMMANDS: Final = (
-    *("del", "exists", "get", "hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hmget", "hscan", "hset"),
-    *(
-        "hsetnx",
-        "hvals",
-        "mget",
-        "pexpire",
-        "set",
-        "type",
-        "unlink",
-        "xadd",
-        "xdel",
-        "xlen",
-        "xrange",
-        "xrevrange",
-        "xtrim",
-    ),
-)
-"""The commands that workers and producers run on a key, directly or in a script."""
-
-_KEYLESS: Final = ("exec", "info", "multi", "time")
-
-# It only asks, so it needs none of the permissions that it asks about. Redis has this since version 7.
-_MAY = """
-if not redis.acl_check_cmd then return false end
-local refused = {}
-local function ask(name, ...)
-  if not redis.acl_check_cmd(name, ...) then refused[#refused + 1] = name end
-end
-for i = 1, tonumber(ARGV[1]) do ask(ARGV[i + 1], KEYS[1]) end
-for i = tonumber(ARGV[1]) + 2, #ARGV do ask(ARGV[i]) end
-ask('evalsha', '', '0')  -- with its number of keys: Valkey 9.1.2 looks for it unasked, and crashes without
-ask('rename', KEYS[1], KEYS[1])
-ask('script', 'load', '')
-ask('xread', 'streams', KEYS[1], '0')
-return refused
-"""
-
-
-# How to run each command so that it changes nothing: on a key that does not exist, or with arguments that it refuses
-# itself, after Redis has checked the permission.
-_HARMLESS: Final[Mapping[str, tuple[str, ...]]] = {
-    "hdel": ("f",),
-    "hexists": ("f",),
-    "hget": ("f",),
-    "hincrby": ("f", "no-number"),
-    "hmget": ("f",),
-    "hscan": ("0",),
-    "hset": ("f", "v", "no-value-follows"),
-    "pexpire": ("1",),
-    "set": ("v", "no-such-option"),
-    "xadd": ("no-id", "f", "v"),
-    "xdel": ("0-1",),
-    "xrange": ("-", "+"),
-    "xrevrange": ("+", "-"),
-    "xtrim": ("MAXLEN", "no-number"),
-}
-
-# The only command that would write. Nobody sees the key: a script is atomic.
-_TRY_HSETNX = """
-local reply = redis.pcall('HSETNX', KEYS[1], 'f', 'v')
-if type(reply) == 'table' and reply.err then return reply end
-redis.call('DEL', KEYS[1])
-return 0
-"""
 
 
 def check_server(info: Mapping[str, Any], url: str) -> Iterator[Finding]:
-    """Checks the version, and that a full Redis drops nothing."""
-    version = str(info.get("redis_version", "0"))
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    old = numbers < OLDEST_REDIS
-    yield Finding(
-        "redis", "wrong" if old else "ok", f"{url}, version {version}" + (": must be 6.2 or newer" if old else "")
-    )
+    """Checks that workers can use this server, and that a full Redis drops nothing."""
+    fault, version = server_fault(info), info.get("redis_version", "0")
+    yield Finding("redis", "wrong" if fault else "ok", f"{url}: {fault}" if fault else f"{url}, version {version}")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
         yield Finding("eviction", "ok", "noeviction: a full Redis refuses new changes and drops none")
@@ -109,57 +37,13 @@ def check_permissions(client: redis.Redis, keys: Keys) -> Finding:
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    args = [len(USED_COMMANDS), *USED_COMMANDS, *_KEYLESS]
     try:
-        reply: Any = command(client, "EVAL", _MAY, 1, keys.events(0), *args)
-    except NoPermissionError as error:
-        return Finding("permissions", "wrong", f"the user may not run scripts, which do all the work: {error}")
+        refused = refused_commands(client, keys)
     except redis.ResponseError as error:  # a server that resembles Redis but lacks this
         return Finding("permissions", "warn", f"the server cannot say: {error}")
-    refused = _refused_when_tried(client, keys) if reply is None else [name.decode().upper() for name in reply]
     if not refused:
         return Finding("permissions", "ok", f"every command that the keys {keys.namespace}:* need is allowed")
-    return Finding(
-        "permissions",
-        "wrong",
-        f"the user of CONTACT_SYNC_REDIS_URL may not, on {keys.namespace}:*, {', '.join(refused)}",
-    )
-
-
-def _refused_when_tried(client: redis.Redis, keys: Keys) -> list[str]:
-    """Returns the refused commands by running each so that it changes nothing. Redis before 7 cannot be asked.
-
-    Raises:
-        redis.RedisError: Redis does not answer.
-    """
-    key = f"{keys.events(0)}:permissions"  # in the namespace, and never a key of ours
-    tried: list[tuple[str, tuple[Any, ...]]] = [
-        (name, (name, key, *_HARMLESS.get(name, ()))) for name in USED_COMMANDS if name != "hsetnx"
-    ]
-    tried.append(("rename", ("RENAME", key, key)))
-    tried += [("info", ("INFO", "server")), ("time", ("TIME",))]
-    tried += [("evalsha", ("EVALSHA", "0" * 40, 0)), ("script", ("SCRIPT LOAD", "return 0"))]
-    tried.append(("xread", ("XREAD", "STREAMS", key, "0")))
-    refused = [name.upper() for name, words in tried if _is_refused(client, *words)]
-    with redis.Redis(
-        connection_pool=client.connection_pool, single_connection_client=True
-    ) as alone:  # another command must not land in this transaction
-        refused += [name for name in ("MULTI", "EXEC") if _is_refused(alone, name)]
-        if alone.connection is not None:
-            alone.connection.disconnect()  # if EXEC is refused, the transaction is still open
-    if "DEL" not in refused and _is_refused(client, "EVAL", _TRY_HSETNX, 1, key):
-        refused.append("HSETNX")
-    return refused
-
-
-def _is_refused(client: redis.Redis, *words: Any) -> bool:
-    try:
-        command(client, *words)
-    except NoPermissionError:
-        return True
-    except redis.ResponseError as error:  # what a script was refused comes as another error
-        return "permission" in str(error) or "can't run this command" in str(error)
-    return False
+    return Finding("permissions", "wrong", refused_words(refused, keys))
 
 
 def check_persistence(info: Mapping[str, Any], appendfsync: str | None, save: str | None) -> Finding:

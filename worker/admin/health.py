@@ -29,8 +29,11 @@ Reason = Literal[
     "paused",
     "wrong_type_partitions",
     "redis_away",
+    "redis_refuses",
     "no_progress",
 ]
+
+_UNHEALTHY: Final = frozenset({"redis_refuses", "no_progress"})
 
 _OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "wrong_type_partitions", "redis_away"})
 
@@ -40,9 +43,9 @@ class Health:
     """The health of the fleet.
 
     Attributes:
-        reason: why the fleet is healthy; only `no_progress` means that it is not.
+        reason: why the fleet is healthy; `no_progress` and `redis_refuses` mean that it is not.
         message: the same in words, without secrets or ids.
-        oldest_seconds: how long the oldest unconfirmed change has waited; None if nothing is waiting or Redis is away.
+        oldest_seconds: how long the oldest unconfirmed change has waited; None if nothing waits or Redis does not say.
     """
 
     reason: Reason
@@ -51,8 +54,8 @@ class Health:
 
     @property
     def healthy(self) -> bool:
-        """Whether there is progress, or a restart would not help."""
-        return self.reason != "no_progress"
+        """Whether there is progress, or what is in the way passes by itself."""
+        return self.reason not in _UNHEALTHY
 
     @property
     def outside(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
+from typing import Any
 
 import click
 import redis
 
+from producers.settings import variable_of
 from worker.admin.health import Health, assess, default_bound_seconds
 from worker.admin.status import read_status
 from worker.cli.session import EXIT_FAILED, echo_json, printable, redis_failure
@@ -16,6 +18,7 @@ from worker.config.settings import WorkerSettings, load_worker_settings
 from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
 from worker.store.namespace import Namespace
+from worker.store.refusal import refusal, server_fault
 
 _EPILOG = """\b
 Example:
@@ -40,7 +43,7 @@ def health(*, bound_seconds: float | None, as_json: bool) -> None:
 
     The fleet is healthy if the oldest change is younger than the bound, or the backlog moves, or the reason is outside
     the workers: the endpoint is held or backing off, deliveries are paused, or Redis is away. A restart helps none of
-    these.
+    these. What Redis refuses for good, such as the password, does not pass by itself: then the exit status is 1.
     """
     if bound_seconds is not None and math.isnan(bound_seconds):
         raise click.BadParameter("must be a number of seconds.", param_hint="'--older-than'")
@@ -71,6 +74,9 @@ def _settings() -> WorkerSettings:
 def _health(settings: WorkerSettings, bound_seconds: float) -> Health:
     with closing(connect(settings.redis_url)) as client:
         try:
+            info: Any = client.info("server")
+            if fault := server_fault(info):
+                return Health("redis_refuses", f"{variable_of('redis_url')}: workers cannot use this Redis: {fault}")
             partitions = agreed_partitions(client, settings)
             return assess(
                 lambda: read_status(Namespace(client, settings.keys, partitions)),
@@ -79,6 +85,8 @@ def _health(settings: WorkerSettings, bound_seconds: float) -> Health:
                 sleep=time.sleep,
             )
         except redis.RedisError as error:
+            if refusal(error):
+                return Health("redis_refuses", redis_failure(settings.redis_url, error))
             # A worker waits for Redis by itself. If this failed, an orchestrator would kill the worker again and again
             # while Redis is away, and would still be backing off when Redis is back.
             return Health("redis_away", redis_failure(settings.redis_url, error))

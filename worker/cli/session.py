@@ -16,6 +16,7 @@ from producers.settings import variable_of
 from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
 from worker.store.namespace import Namespace
+from worker.store.refusal import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,7 @@ def session(settings: ProducerSettings) -> Iterator[Namespace]:
 
 def redis_failure(url: str, error: Exception) -> str:
     """Says in one line which Redis failed, and how."""
-    return f"Redis at {shown_url(url)} ({variable_of('redis_url')}): {str(error).rstrip('.')}"
+    return f"Redis at {shown_url(url)} ({variable_of('redis_url')}): {refusal(error) or str(error).rstrip('.')}"
 
 
 def shown_url(url: str) -> str:

@@ -25,6 +25,7 @@ from worker.process.logs import set_up_logging
 from worker.process.signals import SignalStep, end_before_start, leave_hangup_to_parent
 from worker.process.stopping import sigterm_waits
 from worker.process.watchdog import ConsumerWatchdog
+from worker.store.refusal import refusal
 
 if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
@@ -134,7 +135,7 @@ def _add_flush_task(app: Celery, settings: WorkerSettings) -> None:
                 runtime.of_this_process(settings).flusher.run(FLUSH_BUDGET_SECONDS)
         except redis.RedisError as error:
             # Nothing is lost: the changes are still in the log, the leases expire, and the ticker hints again.
-            _LOG.warning("flush_interrupted", error=type(error).__name__)
+            _LOG.warning("flush_interrupted", error=refusal(error) or type(error).__name__)
 
 
 def _set_up_logging(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 import structlog
-from redis.exceptions import NoPermissionError
 
 from producers.contract.errors import SettingsError
 from producers.contract.partitions import agree_partitions
@@ -31,6 +30,8 @@ from worker.store.client import connect
 from worker.store.gate import Gate
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
+from worker.store.permissions import refused_commands, refused_words
+from worker.store.refusal import refusal, server_fault
 from worker.store.replies import is_wrong_type
 
 if TYPE_CHECKING:
@@ -199,8 +200,7 @@ def wait_for_redis(settings: WorkerSettings) -> int:
     said = False
     while True:
         try:
-            partitions = agree_partitions(client, settings.keys, settings.partitions)
-            policy = client.info("memory").get("maxmemory_policy", "noeviction")
+            partitions = _check_redis(client, settings)
             break
         except redis.RedisError as error:
             _raise_if_waiting_is_useless(settings, error)
@@ -211,18 +211,28 @@ def wait_for_redis(settings: WorkerSettings) -> int:
     client.close()
     if said:
         log.info("redis_back")
+    return partitions
+
+
+def _check_redis(client: redis.Redis, settings: WorkerSettings) -> int:
+    """Returns how many partitions there are, if a worker can use this Redis."""
+    info: Any = client.info()
+    if fault := server_fault(info):
+        raise SettingsError(f"{variable_of('redis_url')}: a worker cannot use this Redis: {fault}")
+    policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise SettingsError(f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction")
+    partitions = agree_partitions(client, settings.keys, settings.partitions)
+    if refused := refused_commands(client, settings.keys):
+        raise SettingsError(refused_words(refused, settings.keys))
     return partitions
 
 
 def _raise_if_waiting_is_useless(settings: WorkerSettings, error: redis.RedisError) -> None:
     if isinstance(error, UnknownMasterError):
         raise SettingsError(f"{variable_of('redis_url')}: {error}") from None
-    if isinstance(error, redis.AuthenticationError):
-        raise SettingsError(f"{variable_of('redis_url')}: Redis refuses its user or password") from None
-    if isinstance(error, NoPermissionError) or "unknown command" in str(error):
-        raise SettingsError(f"Redis refuses what a worker must do: {error}") from None
+    if why := refusal(error):
+        raise SettingsError(f"{variable_of('redis_url')}: a worker cannot use this Redis: {why}") from None
     if is_wrong_type(error):
         raise SettingsError(
             f"the key {settings.keys.config} in Redis has the wrong type: rename or remove it"

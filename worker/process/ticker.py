@@ -21,6 +21,7 @@ from worker.core.timing import (
 )
 from worker.store import scripts
 from worker.store.delete_scan import DeleteScan
+from worker.store.refusal import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +89,7 @@ class Ticker:
         self._watches = watches
         self._move_inbox = move_inbox
         self._stop = threading.Event()
-        self._away: set[str] = set()
+        self._away: dict[str, str] = {}
 
     def run(self) -> None:
         """Ticks until it is told to stop. If Redis or the broker is away, logs that once and waits."""
@@ -99,7 +100,7 @@ class Ticker:
                 wait = self._tick() if self.take_lead() else TICKER_STANDBY_SECONDS
                 self._log_reach("redis", away=False)
             except redis.RedisError as error:
-                self._log_reach("redis", away=True, error=type(error).__name__)
+                self._log_reach("redis", away=True, error=type(error).__name__, refuses=refusal(error))
                 wait = TICKER_IDLE_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever it is: without a ticker nothing is delivered any more
                 self._log.error("ticker_failed", error=type(error).__name__, waits=TICKER_IDLE_SECONDS)
@@ -193,11 +194,15 @@ class Ticker:
             self._log_reach("broker", away=True, error=type(error).__name__)
             self._flush(FLUSH_BUDGET_SECONDS)
 
-    def _log_reach(self, what: str, *, away: bool, error: str = "") -> None:
-        """Logs once that something is away, and once that it is back."""
-        if away and what not in self._away:
-            self._away.add(what)
-            self._log.warning(f"{what}_away", error=error)
+    def _log_reach(self, what: str, *, away: bool, error: str = "", refuses: str | None = None) -> None:
+        """Logs once that something is away, or what it refuses, and once that it is back."""
+        told = refuses or "away"
+        if away and self._away.get(what) != told:
+            self._away[what] = told
+            if refuses:
+                self._log.error(f"{what}_refuses", error=refuses)
+            else:
+                self._log.warning(f"{what}_away", error=error)
         elif not away and what in self._away:
-            self._away.discard(what)
+            del self._away[what]
             self._log.info(f"{what}_back")

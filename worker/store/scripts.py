@@ -56,6 +56,7 @@ FORGET: Final = _load("forget")
 CLOSE: Final = _load("close")
 NOTE: Final = _load("note")
 APPEND: Final = _load("append")
+MAY: Final = _load("may")
 
 
 def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:

@@ -10,7 +10,6 @@ import pytest
 from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS
 from producers.contract.partitions import DEFAULT_PARTITIONS
 from producers.spool.store import SPOOL_BYTES
-from worker.admin.check_redis import OLDEST_REDIS
 from worker.cli.reconcile import run as reconcile_run
 from worker.config.settings import WorkerSettings
 from worker.core.dead_letter import DEAD_CAP
@@ -21,6 +20,7 @@ from worker.reconcile import Limits
 from worker.reconcile.history import KEPT as RUNS_KEPT
 from worker.serve.access import SESSION_SECONDS
 from worker.serve.audit import KEPT as AUDIT_KEPT
+from worker.store.refusal import OLDEST_REDIS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,63 @@
+"""What Redis refuses and waiting does not mend, told apart from a Redis that is away, full, loading or no primary."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+from redis.exceptions import AskError, ClusterCrossSlotError, NoPermissionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OLDEST_REDIS: Final = (6, 2)
+"""The first version with XTRIM MINID."""
+
+_CLUSTER: Final = "it is a node of a Redis Cluster, and the URL is that of a single server"
+
+_COMMAND: Final = re.compile(
+    r"(?:run the '(?P<refused>[a-z_|]{1,30})' command|unknown command [`']?(?P<unknown>\w{1,30}))", re.IGNORECASE
+)
+"""The command in the words of an error. The rest of them may hold arguments, and so ids."""
+
+
+_UNKNOWN: Final = re.compile(r"unknown (redis )?command", re.IGNORECASE)
+
+
+def is_unknown_command(error: redis.RedisError) -> bool:
+    """Whether the server does not have the command, or not under its name."""
+    return isinstance(error, redis.ResponseError) and _UNKNOWN.search(str(error)) is not None
+
+
+def refusal(error: BaseException) -> str | None:
+    """Says what Redis refuses, without ids or secrets; None if what it answers may pass."""
+    words = str(error)
+    named = _COMMAND.search(words)
+    if isinstance(error, redis.AuthenticationError):
+        return "it refuses the user or password"
+    if isinstance(error, ClusterCrossSlotError | AskError):
+        return _CLUSTER
+    if isinstance(error, NoPermissionError) or (isinstance(error, redis.ResponseError) and "permission" in words):
+        return (
+            f"its access rules refuse {named['refused'].upper()}"
+            if named
+            else "its access rules refuse a key or command"
+        )
+    if isinstance(error, redis.RedisError) and is_unknown_command(error):
+        return "it does not have the command" + (f" {named['unknown'].upper()}" if named and named["unknown"] else "")
+    return None
+
+
+def server_fault(info: Mapping[str, Any]) -> str | None:
+    """Says why a worker cannot use this server; None if it can.
+
+    Args:
+        info: its reply to INFO, section `server` at least.
+    """
+    version = str(info.get("redis_version", "0"))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_REDIS:
+        oldest = ".".join(map(str, OLDEST_REDIS))
+        return f"its version is {version}; it must be {oldest} or newer"
+    return _CLUSTER if info.get("redis_mode") == "cluster" else None
