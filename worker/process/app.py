@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import redis
 import structlog
 from celery import Celery, signals
+from kombu.exceptions import OperationalError
 from kombu.transport.redis import Transport
 
 from producers.contract.errors import ContactSyncError, SettingsError
@@ -19,13 +20,14 @@ from producers.settings import variable_of
 from worker.config.settings import load_worker_settings
 from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
-from worker.process.bootsteps import TickerStep
+from worker.process.bootsteps import QUICK, TickerStep
 from worker.process.hint import FLUSH_TASK
 from worker.process.logs import set_up_logging
 from worker.process.signals import SignalStep, end_before_start, leave_hangup_to_parent
 from worker.process.stopping import sigterm_waits
 from worker.process.watchdog import ConsumerWatchdog
-from worker.store.refusal import refusal
+from worker.store.client import LEASE_PATH_SECONDS
+from worker.store.refusal import cluster_fault, refusal
 
 if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
@@ -159,7 +161,7 @@ def _check_before_start(instance: Any, **_: Any) -> None:
     end_before_start()
     try:
         load_worker_settings(require_credentials=True)
-        _check_broker(app)
+        _check_broker(app, runtime.settings_of(app))
         app.contact_sync_partitions = runtime.wait_for_redis(runtime.settings_of(app))
     except ContactSyncError as error:
         _refuse(error)
@@ -167,13 +169,26 @@ def _check_before_start(instance: Any, **_: Any) -> None:
         _refuse(SettingsError(f"cannot start: unexpected {type(error).__name__}"))
 
 
-def _check_broker(app: Celery) -> None:
-    """Loads the broker's client, so that a missing package is one line now and not a traceback later."""
+def _check_broker(app: Any, settings: WorkerSettings) -> None:
+    """Connects to the broker once, so that what no waiting mends is one line now and not a traceback later.
+
+    Raises:
+        SettingsError: no worker can use this broker. One that is away is awaited.
+    """
+    name = variable_of("redis_url" if settings.broker_url is None else "broker_url")
     try:
-        _ = app.connection_for_write().transport
+        with app.connection_for_write(transport_options=QUICK) as connection:
+            away = connection.transport.connection_errors
+            try:
+                connection.ensure_connection(max_retries=1, timeout=LEASE_PATH_SECONDS)
+                client = getattr(connection.default_channel, "client", None)
+                fault = cluster_fault(client.info("server")) if isinstance(client, redis.Redis) else None
+            except (OperationalError, OSError, *away) as error:
+                fault = refusal(error) or refusal(error.__cause__)
     except Exception as error:  # noqa: BLE001 - each transport raises its own; their words may repeat a password
-        name = variable_of("redis_url" if runtime.settings_of(app).broker_url is None else "broker_url")
         raise SettingsError(f"{name}: Celery cannot use such a broker here ({type(error).__name__})") from None
+    if fault:
+        raise SettingsError(f"{name}: workers cannot use this broker: {fault}")
 
 
 def _leave_out_gossip(sender: Any, **_: Any) -> None:

@@ -14,7 +14,6 @@ import structlog
 from amqp.exceptions import ChannelError
 from celery import bootsteps
 from celery.worker import state as worker_state
-from kombu.exceptions import OperationalError
 
 from worker.core.flow import FlowLimits
 from worker.core.timing import TICKER_IDLE_SECONDS
@@ -40,12 +39,14 @@ _LOG = structlog.get_logger("contact_sync")
 
 EX_TEMPFAIL: Final = 75  # of sysexits.h: start the process again
 
-_QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout": LEASE_PATH_SECONDS}
+QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout": LEASE_PATH_SECONDS}
 """A broker that never answers must not delay the ticker for longer than its lease."""
 
 
 class HintQueue:
     """One queue of the broker, through Celery's own connection settings.
+
+    If the broker is away or refuses, each transport raises its own errors.
 
     Attributes:
         name: of the queue.
@@ -56,18 +57,8 @@ class HintQueue:
         self._app = app
         self._connection: Any = None
 
-    @property
-    def errors(self) -> tuple[type[BaseException], ...]:
-        """What the broker's client raises if the broker is away or refuses."""
-        connection = self._app.connection_for_write()
-        return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
-
     def hints(self) -> int:
-        """Returns how many hints are in the queue.
-
-        Raises:
-            OperationalError, OSError: the broker is away.
-        """
+        """Returns how many hints are in the queue."""
         connection = self._connected()
         try:
             return int(connection.default_channel.queue_declare(self.name, passive=True).message_count)
@@ -78,11 +69,7 @@ class HintQueue:
             raise
 
     def leave(self, hints: int) -> None:
-        """Adds so many hints.
-
-        Raises:
-            OperationalError, OSError: the broker is away.
-        """
+        """Adds so many hints."""
         task = self._app.tasks[FLUSH_TASK]
         try:
             for _ in range(hints):
@@ -93,7 +80,7 @@ class HintQueue:
 
     def purge(self) -> None:
         """Removes all hints from it, if the broker is there."""
-        with suppress(*self.errors):
+        with suppress(Exception):
             self._connected().default_channel.queue_purge(self.name)
         self.close()
 
@@ -105,7 +92,7 @@ class HintQueue:
 
     def _connected(self) -> Any:
         if self._connection is None:
-            connection = self._app.connection_for_write(transport_options=_QUICK)
+            connection = self._app.connection_for_write(transport_options=QUICK)
             try:
                 connection.ensure_connection(max_retries=1, timeout=LEASE_PATH_SECONDS)
             except BaseException:

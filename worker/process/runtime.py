@@ -231,9 +231,9 @@ def _check_redis(client: redis.Redis, settings: WorkerSettings) -> int:
 def _raise_if_waiting_is_useless(settings: WorkerSettings, error: redis.RedisError) -> None:
     if isinstance(error, UnknownMasterError):
         raise SettingsError(f"{variable_of('redis_url')}: {error}") from None
-    if why := refusal(error):
-        raise SettingsError(f"{variable_of('redis_url')}: a worker cannot use this Redis: {why}") from None
     if is_wrong_type(error):
         raise SettingsError(
             f"the key {settings.keys.config} in Redis has the wrong type: rename or remove it"
         ) from None
+    if why := refusal(error):
+        raise SettingsError(f"{variable_of('redis_url')}: a worker cannot use this Redis: {why}") from None

@@ -1,7 +1,7 @@
 """Wakes the fleet: one ticker at a time finds out what is due, and leaves as many hints in the queue as it needs.
 
-Hints carry nothing. They may be lost, doubled or flushed: the next tick leaves new ones. If the broker takes none, the
-ticker flushes by itself.
+Hints carry nothing. They may be lost, doubled or flushed: the next tick leaves new ones. If the broker takes none, or
+gives none to any worker, the ticker flushes by itself.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ HINTS_MAX: Final = 16  # left in one tick; the next one, 50 ms later, leaves mor
 _TAKEN: Final = 2  # the reply of ticker.lua if the lease was free
 
 
-class Broker(Protocol):
-    """The queue that hints are left in. Both methods raise one of `errors` if the broker is away."""
+UNTAKEN_SECONDS: Final = 5.0
+"""If hints lie in the queue for so long, and nobody works on anything, no worker can take them from this broker."""
 
-    @property
-    def errors(self) -> tuple[type[BaseException], ...]:
-        """What the broker's client raises if the broker is away or refuses."""
+
+class Broker(Protocol):
+    """The queue that hints are left in. Both methods raise whatever the broker's client does if the broker fails."""
 
     def hints(self) -> int:
         """Returns how many hints are in the queue."""
@@ -85,6 +85,7 @@ class Ticker:
         self._linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
         self._deletes = DeleteScan(namespace)
         self._renewed = -math.inf
+        self._untaken = math.inf
         self._log = log
         self._watches = watches
         self._move_inbox = move_inbox
@@ -150,8 +151,9 @@ class Ticker:
             self._find_deletes(survey, gate, batch_size)
         wanted, next_ms = self._hints_wanted(survey, gate, batch_size)
         if wanted:
-            self._leave_hints(wanted)
+            self._leave_hints(wanted, idle=not any(each.leased for each in survey.waiting))
             return PACE_SECONDS
+        self._untaken = math.inf
         if gate.closed:
             next_ms = min(next_ms, survey.now_ms + gate.wait_ms)
         return min(TICKER_IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
@@ -184,15 +186,30 @@ class Ticker:
                 records += each.records
         return min(due, math.ceil(records / batch_size) or due, HINTS_MAX), next_ms
 
-    def _leave_hints(self, wanted: int) -> None:
+    def _leave_hints(self, wanted: int, *, idle: bool) -> None:
+        """Leaves the hints that are missing; flushes here if that fails, or if nobody takes those that lie there.
+
+        Args:
+            wanted: how many hints there is work for.
+            idle: whether nobody works on anything that waits.
+        """
         try:
             missing = wanted - self._broker.hints()
             if missing > 0:
                 self._broker.leave(missing)
-            self._log_reach("broker", away=False)
-        except self._broker.errors as error:
-            self._log_reach("broker", away=True, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the broker, changes must be delivered
+            refuses = refusal(error) or refusal(error.__cause__)
+            self._log_reach("broker", away=True, error=type(error).__name__, refuses=refuses)
             self._flush(FLUSH_BUDGET_SECONDS)
+            return
+        now = self._monotonic()
+        self._untaken = min(self._untaken, now) if idle and missing <= 0 else math.inf
+        untaken = now - self._untaken >= UNTAKEN_SECONDS
+        if untaken:
+            self._log_reach("broker", away=True, refuses="no worker takes the hints that lie in its queue")
+            self._flush(FLUSH_BUDGET_SECONDS)
+        elif missing > 0 or not idle:
+            self._log_reach("broker", away=False)
 
     def _log_reach(self, what: str, *, away: bool, error: str = "", refuses: str | None = None) -> None:
         """Logs once that something is away, or what it refuses, and once that it is back."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.exceptions import AskError, ClusterCrossSlotError, NoPermissionError
 
+from worker.store.replies import is_wrong_type
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,7 +32,7 @@ def is_unknown_command(error: redis.RedisError) -> bool:
     return isinstance(error, redis.ResponseError) and _UNKNOWN.search(str(error)) is not None
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException | None) -> str | None:
     """Says what Redis refuses, without ids or secrets; None if what it answers may pass."""
     words = str(error)
     named = _COMMAND.search(words)
@@ -44,6 +46,8 @@ def refusal(error: BaseException) -> str | None:
             if named
             else "its access rules refuse a key or command"
         )
+    if is_wrong_type(error):
+        return "one of the keys has the wrong type: something else wrote it"
     if isinstance(error, redis.RedisError) and is_unknown_command(error):
         return "it does not have the command" + (f" {named['unknown'].upper()}" if named and named["unknown"] else "")
     return None
@@ -60,4 +64,9 @@ def server_fault(info: Mapping[str, Any]) -> str | None:
     if numbers < OLDEST_REDIS:
         oldest = ".".join(map(str, OLDEST_REDIS))
         return f"its version is {version}; it must be {oldest} or newer"
+    return cluster_fault(info)
+
+
+def cluster_fault(info: Mapping[str, Any]) -> str | None:
+    """Says that this server is a node of a cluster; None if it is not."""
     return _CLUSTER if info.get("redis_mode") == "cluster" else None

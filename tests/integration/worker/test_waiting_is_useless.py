@@ -145,3 +145,74 @@ def test_what_redis_refuses_later_is_a_reason_of_its_own_in_health_and_in_the_lo
         assert (ran.exit_code, ran.stdout.count("\n")) == (1, 1)
         assert says in ran.stdout
         assert told(fleet, "health")["reason"] == "redis_refuses"
+
+
+# The broker
+
+
+@contextmanager
+def broker_of(name: str) -> Iterator[tuple[EmbeddedRedis, str]]:
+    """A broker apart from the log, with the URL of a user of this name who may do everything."""
+    with EmbeddedRedis(tcp=True) as server, connect(server.url) as client:
+        client.acl_setuser(name, enabled=True, passwords=["+hunter2"], keys="*", channels="*", categories=["+@all"])
+        yield server, server.url.replace("redis://", f"redis://{name}:hunter2@")
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "says"),
+    [
+        ("sentinel://127.0.0.1:1;sentinel://127.0.0.1:2/0", "master"),
+        ("redis://somebody:hunter2@{address}/0", "refuses the user or password"),
+    ],
+)
+def test_a_broker_that_no_waiting_mends_is_one_line_and_status_2(
+    process_fleet: Fleet, tmp_path: Path, broker_url: str, says: str
+) -> None:
+    with broker_of("another") as (server, _):
+        address = server.url.removeprefix("redis://").partition("/")[0]
+        line = refused_at_start(process_fleet, tmp_path, broker_url=broker_url.format(address=address))
+    assert says in line
+    assert "CONTACT_SYNC_BROKER_URL" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.redis(7, 0)  # the first with ADDSLOTSRANGE
+def test_a_broker_that_is_a_node_of_a_cluster_is_one_line_and_status_2(process_fleet: Fleet, tmp_path: Path) -> None:
+    with cluster_node(tmp_path, slots=True) as server:
+        line = refused_at_start(process_fleet, tmp_path, broker_url=server.url)
+    assert "CONTACT_SYNC_BROKER_URL" in line
+    assert "is a node of a Redis Cluster" in line
+
+
+def _no_hints_left(client: redis.Redis, user: str) -> None:
+    client.acl_setuser(user, enabled=True, commands=["-lpush"])
+
+
+def _no_hints_taken(client: redis.Redis, user: str) -> None:
+    client.acl_setuser(user, enabled=True, commands=["-brpop"])
+
+
+def _another_password(client: redis.Redis, user: str) -> None:
+    client.acl_setuser(user, enabled=True, passwords=["-hunter2", "+hunter3"])
+
+
+def _foreign_queue(client: redis.Redis, user: str) -> None:
+    client.set(user, "no list")  # the queue has the name of the namespace, as the user has here
+
+
+@OPTIONS
+@pytest.mark.parametrize("break_it", [_no_hints_left, _no_hints_taken, _another_password, _foreign_queue])
+def test_whatever_is_wrong_with_the_broker_changes_are_delivered(
+    process_fleet: Fleet, tmp_path: Path, break_it: Callable[[redis.Redis, str], None], options: tuple[str, ...]
+) -> None:
+    fleet, stand_in = process_fleet, process_fleet.stand_in
+    with broker_of(fleet.keys.namespace) as (server, url), connect(server.url) as client:
+        fleet.change(broker_url=url)
+        with WorkerProcess(fleet.environment(), tmp_path, options) as worker:
+            worker.wait_until_ready()
+            break_it(client, fleet.keys.namespace)
+            client.round_trip([("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")])
+            for contact in ("2", "3", "4"):
+                fleet.append("1", contact, "upsert", T)
+                wait_until(lambda each=contact: ("1", each) in stand_in.contacts(), seconds=30, what="it is delivered")  # type: ignore[misc] # mypy: default of a lambda
+            assert "ticker_failed" not in worker.said()
