@@ -1,4 +1,4 @@
-"""Drain: changes that wait, until all of them were delivered. The clock runs from the first request to the last answer.
+"""Drain: changes that wait, until all of them were delivered. The clock runs from the first read to the last answer.
 
 So neither the start of an interpreter counts, nor how often we look. All changes wait before a system is started.
 """
@@ -16,6 +16,7 @@ from tests.bench.processes import Endpoint, cpu_seconds, peak_megabytes, process
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Sequence
 
     from tests.bench.changes import Change, Kind
@@ -29,7 +30,10 @@ class Drained:
     """One drain.
 
     Attributes:
-        rate: changes a second.
+        seconds: from the first read of the log to the last answer.
+        rate: changes a second in that time.
+        span_rate: the same from the first request on.
+        start_seconds: from the start of the process to the first request.
         worker_us: processor time of the worker a change, in microseconds, its start and end included.
         worker_mb: most memory that its largest process held, in megabytes.
         redis_us: time that Redis spent in commands, a change, in microseconds.
@@ -42,6 +46,8 @@ class Drained:
     changes: int
     seconds: float
     rate: float
+    span_rate: float
+    start_seconds: float
     requests: int
     records: int
     most_in_flight: int
@@ -74,6 +80,7 @@ def drain(  # noqa: PLR0913, PLR0917 - what one drain is made of
             started = [stack.enter_context(process(system.command, environment)) for _ in range(system.processes)]
             groups = [each.pid for each in started]
             ends = time.monotonic() + _LONGEST_SECONDS
+            launched, read = time.time(), _first_read(client, started)
             begun = 0.0
             while time.monotonic() < ends and all(each.poll() is None for each in started):
                 counted = endpoint.counts()
@@ -95,7 +102,7 @@ def drain(  # noqa: PLR0913, PLR0917 - what one drain is made of
     inner = _WITHIN_SCRIPTS if calls.get("evalsha", {"calls": 0})["calls"] else frozenset()
     outer = sum(each["usec"] for name, each in calls.items() if name not in inner)
     commands = {name: each["usec"] / count for name, each in calls.items() if each["usec"] / count >= 0.005}
-    seconds = counted["last"] - counted["first"]
+    seconds = counted["last"] - read
     return Drained(
         system=system.name,
         kind=kind,
@@ -103,6 +110,8 @@ def drain(  # noqa: PLR0913, PLR0917 - what one drain is made of
         changes=count,
         seconds=seconds,
         rate=count / seconds,
+        span_rate=count / (counted["last"] - counted["first"]),
+        start_seconds=counted["first"] - launched,
         requests=counted["requests"],
         records=counted["records"],
         most_in_flight=counted["most_in_flight"],
@@ -113,6 +122,19 @@ def drain(  # noqa: PLR0913, PLR0917 - what one drain is made of
         commands=dict(sorted(commands.items(), key=lambda each: -each[1])),
     )
 
+
+def _first_read(client: redis.Redis, started: Sequence[subprocess.Popen[bytes]]) -> float:
+    """When the log was read for the first time, or up to 5 ms earlier (Unix seconds)."""
+    while all(each.poll() is None for each in started):
+        looked = time.time()
+        stats: dict[str, Any] = client.info("commandstats")
+        if not stats.keys().isdisjoint(_READS):
+            return looked
+        time.sleep(0.005)
+    return time.time()
+
+
+_READS = frozenset(f"cmdstat_{name}" for name in ("xrange", "xreadgroup", "brpop", "rpop", "zrangebyscore"))
 
 _WITHIN_SCRIPTS = frozenset(
     ("hset", "hdel", "hget", "xtrim", "hincrby", "hvals", "pexpire", "unlink", "rename", "set", "xrevrange")

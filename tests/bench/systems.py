@@ -10,6 +10,7 @@ import redis
 from hiredis import pack_command
 
 from producers.contract.change import partition_of
+from producers.contract.keys import Keys
 from tests.bench.processes import OURS, PEERS, PROJECT
 from worker.standin.settings import DEFAULT_KEY
 
@@ -96,8 +97,8 @@ def log_waiting(client: redis.Redis, partitions: int = PARTITIONS) -> tuple[int,
     pipe = client.pipeline(transaction=False)
     for p in range(partitions):
         pipe.xlen(f"contact-sync:{{{p}}}:events")
-    for p in range(partitions):
-        pipe.hlen(f"contact-sync:{{{p}}}:pending")
+    for key in (each for p in range(partitions) for each in Keys("contact-sync").pending_classes(p)):
+        pipe.hlen(key)
     found = pipe.execute()
     return sum(found[:partitions]), sum(found[partitions:])
 

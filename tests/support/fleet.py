@@ -202,6 +202,10 @@ class Fleet:
         """The partitions that somebody holds."""
         return [p for p in self._partitions if self.client.exists(self.keys.lease(p))]
 
+    def holders(self) -> list[int]:
+        """The partitions that somebody has in hand, or had and did not give back."""
+        return [p for p in self._partitions if self.client.hexists(self.keys.partition(p), "holder")]
+
     def dead_letters(self) -> list[dict[str, Any]]:
         """The dead letters, the first of each partition first."""
         found: list[dict[str, Any]] = []

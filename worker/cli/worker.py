@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,21 +14,12 @@ from worker.local.cores import cores
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FEWEST: Final = 4  # a thread mostly waits for the endpoint, so even one core can run several
-_MOST: Final = 32
-_THREADS_PER_CORE: Final = 4
-
 _EPILOG = """\b
 Example:
   contact-sync worker
-  contact-sync worker --concurrency 16 --loglevel WARNING
+  contact-sync worker --concurrency 4 --loglevel WARNING
   contact-sync worker -- --hostname sync@%h --events
 """
-
-
-def default_concurrency() -> int:
-    """A good number of parallel flushes for this machine."""
-    return max(_FEWEST, min(_MOST, _THREADS_PER_CORE * cores()))
 
 
 def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence[str]) -> list[str]:
@@ -48,15 +39,15 @@ def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence
     "--concurrency",
     "-c",
     type=click.IntRange(min=1),
-    help="Number of parallel flushes.  [default: 4 per core, but 4 to 32]",
+    help="Number of processes, or of threads with --pool threads.  [default: 1 per core that it may use]",
 )
 @click.option(
     "--pool",
     "-P",
-    type=click.Choice(["threads", "prefork"]),
-    default="threads",
+    type=click.Choice(["prefork", "threads"]),
+    default="prefork",
     show_default=True,
-    help="Celery's pool: threads in one process, or processes.",
+    help="Celery's pool: processes, or one process with threads, which uses one core.",
 )
 @click.option(
     "--loglevel",
@@ -70,10 +61,11 @@ def worker_command(concurrency: int, pool: str, loglevel: str, further: Sequence
 def worker(*, concurrency: int | None, pool: str, loglevel: str, further: tuple[str, ...]) -> None:
     """Run a worker until it is stopped; start as many as you like.
 
-    It becomes `celery -A worker worker` with good defaults for this machine. It needs nothing else beside it: no beat.
+    It becomes `celery -A worker worker` with a process for each core. Each process has as many requests under way as
+    the endpoint takes, so there is nothing to choose. It needs nothing else beside it: no beat.
     """
     load_worker_settings(require_credentials=True)  # reports an invalid setting in one line, before Celery is loaded
-    line = worker_command(concurrency or default_concurrency(), pool, loglevel.upper(), further)
+    line = worker_command(concurrency or cores(), pool, loglevel.upper(), further)
     sys.stdout.flush()
     sys.stderr.flush()
     if "NO_COLOR" in os.environ:

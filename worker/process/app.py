@@ -134,7 +134,7 @@ def _add_flush_task(app: Celery, settings: WorkerSettings) -> None:
         """Flushes what is due. Ignores whatever the message carries."""
         try:
             with sigterm_waits():
-                runtime.of_this_process(settings).flusher.run(FLUSH_BUDGET_SECONDS)
+                runtime.of_this_process(settings).flush(FLUSH_BUDGET_SECONDS)
         except redis.RedisError as error:
             # Nothing is lost: the changes are still in the log, the leases expire, and the ticker hints again.
             _LOG.warning("flush_interrupted", error=refusal(error) or type(error).__name__)

@@ -105,7 +105,7 @@ class HintQueue:
 def _flush_here(settings: WorkerSettings) -> Callable[[float], int]:
     def flush(seconds: float) -> int:
         # Looked up at each call: the process of the ticker builds a runtime of its own only if the broker is away.
-        return runtime.of_this_process(settings).flusher.run(seconds)
+        return runtime.of_this_process(settings).flush(seconds)
 
     return flush
 

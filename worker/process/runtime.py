@@ -24,6 +24,7 @@ from worker.delivery.endpoint import PATH, Endpoint
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
 from worker.delivery.settle import Settler
+from worker.process.pipeline import RUNS_MAX, Pipeline
 from worker.process.stopping import STOPPING
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
@@ -72,13 +73,23 @@ class Runtime:
         settings: the worker's settings.
         namespace: the event log and all state.
         gate: the fleet-wide circuit breaker of the endpoint.
-        flusher: flushes batches.
+        flusher: flushes batches, one at a time.
+        pipeline: has several runs of it under way.
     """
 
     settings: WorkerSettings
     namespace: Namespace
     gate: Gate
     flusher: Flusher
+    pipeline: Pipeline
+
+    def flush(self, budget_seconds: float) -> int:
+        """Flushes while something is due and the budget lasts; returns the number of rounds.
+
+        Raises:
+            redis.RedisError: Redis went away; unsettled changes are still in the log, and leases expire.
+        """
+        return self.pipeline.run(self.flusher.run, budget_seconds)
 
 
 def settings_of(app: Any) -> WorkerSettings:
@@ -120,13 +131,15 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         settings.endpoint_url,
         settings.request_timeout_seconds,
         monotonic,
+        max_connections=RUNS_MAX,
         reuse=settings.connections == "reuse",
     )
     tracing = _tracing(endpoint, settings)
+    pipeline = Pipeline(tracing or endpoint, stopping, monotonic)
     requests = RequestSender(
         settings,
         gate=gate,
-        endpoint=tracing or endpoint,
+        endpoint=pipeline,
         server_key=ServerKeyHeader(settings),
         monotonic=monotonic,
         epoch=time.time,
@@ -140,10 +153,11 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         requests=requests,
         settler=Settler(settings, partitions, requests, monotonic, log),
         monotonic=monotonic,
-        stopping=stopping,
+        stopping=pipeline.stopping,
+        wait=pipeline.wait,
         tracing=tracing,
     )
-    return Runtime(settings, namespace, gate, flusher)
+    return Runtime(settings, namespace, gate, flusher, pipeline)
 
 
 def _tracing(endpoint: Endpoint, settings: WorkerSettings) -> Tracing | None:

@@ -125,11 +125,6 @@ def takeovers(fleet: Fleet) -> list[int]:
     return [p for p in range(PARTITIONS) if fleet.client.hexists(fleet.keys.partition(p), "late_until")]
 
 
-def holders(fleet: Fleet) -> list[int]:
-    """The partitions that somebody has in hand, or had and did not give back."""
-    return [p for p in range(PARTITIONS) if fleet.client.hexists(fleet.keys.partition(p), "holder")]
-
-
 def repeated(fleet: Fleet) -> set[tuple[str, str]]:
     """What was added more than once, of all that was to be added once."""
     seen: set[tuple[str, str]] = set()
@@ -173,7 +168,7 @@ def test_workers_restarted_in_turn_under_load_lose_repeat_and_keep_nothing(
         for worker in workers:
             assert worker.end() == 0
     assert unhurried.stand_in.contacts() == traffic.contacts
-    assert (takeovers(unhurried), holders(unhurried), repeated(unhurried)) == ([], [], set())
+    assert (takeovers(unhurried), unhurried.holders(), repeated(unhurried)) == ([], [], set())
 
 
 @POOLS
@@ -183,13 +178,13 @@ def test_the_only_worker_gives_back_all_it_has_when_it_ends(
     with WorkerProcess(unhurried.environment(), tmp_path, options) as worker, Traffic(unhurried):
         worker.wait_until_ready()
         wait_until_busy(unhurried)
-        wait_until(lambda: holders(unhurried), what="partitions are in hand")
+        wait_until(unhurried.holders, what="partitions are in hand")
         sent = unhurried.stand_in.counts()["requests"]
         assert worker.end() == 0
         assert unhurried.stand_in.counts()["requests"] <= sent + 2 * int(
             options[-1]
         )  # no flush goes on until its budget ends
-        assert (unhurried.leases(), holders(unhurried), takeovers(unhurried)) == ([], [], [])
+        assert (unhurried.leases(), unhurried.holders(), takeovers(unhurried)) == ([], [], [])
         assert unhurried.client.get(unhurried.keys.ticker) is None
         assert unhurried.stand_in.counts()["in_flight"] == 0
 
@@ -199,7 +194,7 @@ def test_the_command_for_a_worker_ends_as_celerys_own(unhurried: Fleet, tmp_path
         worker.wait_until_ready()
         wait_until_busy(unhurried)
         assert worker.end() == 0
-        assert (holders(unhurried), takeovers(unhurried)) == ([], [])
+        assert (unhurried.holders(), takeovers(unhurried)) == ([], [])
 
 
 @POOLS
@@ -213,7 +208,7 @@ def test_a_request_in_hand_is_waited_for_however_long_it_takes(
         wait_until(lambda: unhurried.stand_in.counts()["in_flight"] == 1, what="the request is out")
         assert worker.end() == 0
     assert unhurried.stand_in.contacts() == {("1", "2")}
-    assert (unhurried.waits(), holders(unhurried)) == (False, [])
+    assert (unhurried.waits(), unhurried.holders()) == (False, [])
 
 
 def test_a_flush_that_is_told_to_stop_settles_what_it_sent_and_gives_the_rest_back(fleet: Fleet) -> None:
@@ -223,7 +218,7 @@ def test_a_flush_that_is_told_to_stop_settles_what_it_sent_and_gives_the_rest_ba
     with told.namespace.client:
         assert told.flusher.run(FLUSH_BUDGET_SECONDS) == 2
         assert told.flusher.run(FLUSH_BUDGET_SECONDS) == 0
-    assert (fleet.backlog(), fleet.leases(), holders(fleet)) == (3, [], [])
+    assert (fleet.backlog(), fleet.leases(), fleet.holders()) == (3, [], [])
     assert len(fleet.stand_in.contacts()) == 2
 
 

@@ -1,0 +1,214 @@
+"""Keeps several requests under way in one process: while some wait for the endpoint, others read, join and settle.
+
+Each request belongs to a run of the flush loop, in a thread of its own. A run is added when all others wait for the
+endpoint and a request takes longer than the work for the next. So an endpoint that answers at once gets one run of a
+process, and a slow one as many as the fleet's limit of requests under way allows. Celery's concurrency decides only how
+many processes there are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.core.outcome import Answer, NoAnswer
+    from worker.delivery.request import Sender
+
+RUNS_MAX: Final = 128
+"""Most runs in a process, so most connections to Redis and to the endpoint that it opens."""
+
+CHECK_SECONDS: Final = 0.01
+"""How often it is checked whether all runs wait for an endpoint that has become slower."""
+
+REST_SECONDS: Final = 0.05
+"""After a run found nothing to do, none is added for so long: there would be as little for it."""
+
+_WEIGHT: Final = 0.2
+"""Weight of the newest request in the moving means."""
+
+_QUICK: Final = 0.7
+"""Requests that take less than this share of the time between them are worth one run alone: two would compete for one
+interpreter, and for cores that Redis and the endpoint may need."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of the flush loop, in its thread.
+
+    Attributes:
+        since: when it began to work for its next request (monotonic, seconds).
+        dismissed: whether it ends before its next round.
+    """
+
+    since: float
+    dismissed: bool = False
+
+
+class Pipeline:
+    """The runs of this process. Made after the fork: its threads and its lock are not for children.
+
+    It is the `Sender` of its runs, and their `wait` and `stopping`: so it knows what each of them is doing.
+
+    Args:
+        sender: what sends.
+        stopping: whether the process is ending.
+        monotonic: a clock, in seconds.
+    """
+
+    def __init__(self, sender: Sender, stopping: Callable[[], bool], monotonic: Callable[[], float]) -> None:
+        self._sender = sender
+        self._stopping = stopping
+        self._monotonic = monotonic
+        self._threads = ThreadPoolExecutor(RUNS_MAX, thread_name_prefix="flush")
+        self._of_thread = threading.local()
+        self._changed = threading.Condition()
+        self._flush: Callable[[float], int] = _nothing
+        self._ends = 0.0
+        self._threads_busy = self._runs = self._waiting = self._rounds = 0
+        self._begun: dict[int, float] = {}
+        self._rests = 0.0
+        self._error: BaseException | None = None
+        self._request_seconds = self._work_seconds = 0.0
+
+    # What it does for a task
+
+    def run(self, flush: Callable[[float], int], budget_seconds: float) -> int:
+        """Flushes by as many runs as it takes while something is due and the budget lasts; returns the rounds.
+
+        If another thread of the process does so already, waits for its end: one pipeline uses an interpreter up.
+
+        Args:
+            flush: one run; takes its budget (seconds) and returns its rounds.
+            budget_seconds: when no further round begins.
+
+        Raises:
+            redis.RedisError: what one of the runs raised; all others ended as well.
+        """
+        with self._changed:
+            if self._at_work():
+                self._changed.wait_for(lambda: not self._at_work())
+                return 0
+            self._flush, self._ends = flush, self._monotonic() + budget_seconds
+            self._rounds, self._rests, self._error = 0, 0.0, None
+            self._add()
+            while self._at_work():
+                self._changed.wait(CHECK_SECONDS)
+                self._add_if_all_wait()
+            return self._result()
+
+    # What its runs call
+
+    def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
+        """Sends as the sender does; another run may be added meanwhile."""
+        run = self._current()
+        if run is None:
+            return self._sender.send(body, server_key, deadline_monotonic)
+        began = self._monotonic()
+        with self._changed:
+            self._work_seconds = _mean(self._work_seconds, began - run.since)
+            self._begun[id(run)] = began
+            self._add_if_all_wait()
+        try:
+            return self._sender.send(body, server_key, deadline_monotonic)
+        finally:
+            run.since = self._monotonic()
+            with self._changed:
+                del self._begun[id(run)]
+                self._request_seconds = _mean(self._request_seconds, run.since - began)
+
+    def distrust(self) -> None:
+        """Uses the connection of this thread's last answer no more."""
+        self._sender.distrust()
+
+    def wait(self, seconds: float) -> None:
+        """Waits until a run may ask again for a place; if another run waits already, this one ends instead."""
+        run = self._current()
+        if run is not None:
+            with self._changed:
+                if self._waiting:
+                    self._dismiss(run)
+                    return
+                self._waiting += 1
+        began = self._monotonic()
+        try:
+            time.sleep(seconds)
+        finally:
+            if run is not None:
+                run.since += self._monotonic() - began
+                with self._changed:
+                    self._waiting -= 1
+
+    def stopping(self) -> bool:
+        """Whether a run begins no further round: the process is ending, or there are more runs than it takes."""
+        run = self._current()
+        if run is not None and not run.dismissed:
+            with self._changed:
+                if self._runs > 1 and self._latency() < _QUICK * self._work_seconds:
+                    self._dismiss(run)
+        return self._stopping() or (run is not None and run.dismissed)
+
+    # Within: with the lock held
+
+    def _current(self) -> _Run | None:
+        run: _Run | None = getattr(self._of_thread, "run", None)
+        return run
+
+    def _at_work(self) -> bool:
+        return self._threads_busy > 0
+
+    def _result(self) -> int:
+        if self._error is not None:
+            raise self._error
+        return self._rounds
+
+    def _add_if_all_wait(self) -> None:
+        if not 0 < self._runs < RUNS_MAX or len(self._begun) < self._runs or self._latency() < self._work_seconds:
+            return
+        if self._rests <= self._monotonic() < self._ends and not self._stopping():
+            self._add()
+
+    def _latency(self) -> float:
+        """What a request takes; one that takes longer than those before tells of it before it ends."""
+        oldest = self._monotonic() - min(self._begun.values()) if self._begun else 0.0
+        return max(self._request_seconds, oldest)
+
+    def _add(self) -> None:
+        self._runs += 1
+        self._threads_busy += 1
+        self._threads.submit(self._work)
+
+    def _dismiss(self, run: _Run) -> None:
+        run.dismissed = True
+        self._runs -= 1
+
+    def _work(self) -> None:
+        run = self._of_thread.run = _Run(self._monotonic())
+        rounds, error = 0, None
+        try:
+            rounds = self._flush(max(0.0, self._ends - self._monotonic()))
+        except BaseException as raised:  # noqa: BLE001 - raised again in the thread of the task
+            error = raised
+        self._of_thread.run = None
+        with self._changed:
+            self._threads_busy -= 1
+            self._rounds += rounds
+            self._error = self._error or error
+            if not run.dismissed:
+                self._runs -= 1
+                self._rests = self._monotonic() + REST_SECONDS
+            if not self._threads_busy:
+                self._changed.notify_all()
+
+
+def _nothing(_seconds: float) -> int:
+    return 0
+
+
+def _mean(mean: float, newest: float) -> float:
+    return newest if mean <= 0 else mean + _WEIGHT * (newest - mean)
