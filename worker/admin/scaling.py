@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _FIELD: Final = "decision"
 
-_USUAL_CONCURRENCY: Final = 8  # while no worker is seen that could tell
-
 
 def with_workers_wanted(namespace: Namespace, status: Status, settings: WorkerSettings) -> Status:
     """The status, and in it how many workers are wanted.
@@ -45,13 +43,12 @@ def with_workers_wanted(namespace: Namespace, status: Status, settings: WorkerSe
 
 def load_of(status: Status, settings: WorkerSettings) -> Load:
     """What the status says of the fleet's work."""
-    gate, seen = status.gate, status.workers
+    gate = status.gate
     live, bulk = status.lanes["live"], status.lanes["bulk"]
     oldest_ms = live.oldest_ms
     return Load(
         now_ms=gate.now_ms,
-        workers=len(seen),
-        concurrency=max((each.concurrency for each in seen), default=_USUAL_CONCURRENCY),
+        workers=len(status.workers),
         partitions=status.partitions,
         batch_size=settings.batch_size,
         linger_seconds=settings.linger_seconds,
@@ -63,7 +60,6 @@ def load_of(status: Status, settings: WorkerSettings) -> Load:
         gate_open=gate.state == "ok",
         rate_binds=bool(gate.rate_bound_ms),
         rate=gate.rate,
-        latency_ms=gate.latency_ms,
         in_flight=gate.in_flight,
         in_flight_limit=gate.in_flight_limit,
     )

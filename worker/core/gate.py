@@ -69,7 +69,6 @@ class GateSnapshot(NamedTuple):
         in_flight_limit: most requests under way at once in the fleet, None if there is no limit yet.
         in_flight: requests under way.
         rate_bound_ms: since when the rate has bound without a pause (Unix ms), 0 if it does not bind.
-        latency_ms: what a request usually takes, None if that is not known.
     """
 
     now_ms: int
@@ -87,7 +86,6 @@ class GateSnapshot(NamedTuple):
     in_flight_limit: int | None = None
     in_flight: int = 0
     rate_bound_ms: int = 0
-    latency_ms: float | None = None
 
     @property
     def doubtful(self) -> bool:
@@ -174,7 +172,6 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
         in_flight_limit=in_flight_limit(flow, limits),
         in_flight=flow.under_way(),
         rate_bound_ms=flow.pace.bound_since(now_ms),
-        latency_ms=flow.concurrency.mean or None,
     )
 
 

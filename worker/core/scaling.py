@@ -56,7 +56,6 @@ class Load(NamedTuple):
     Attributes:
         now_ms: that moment, by Redis' clock (Unix ms).
         workers: worker processes that are seen.
-        concurrency: flushes that one of them runs at once.
         partitions: partitions of the log; a worker beyond their number has nothing to do.
         batch_size: most records in a request.
         linger_seconds: how long a change may wait for others.
@@ -68,14 +67,12 @@ class Load(NamedTuple):
         gate_open: whether the endpoint's gate is ok.
         rate_binds: whether the fleet's rate of requests binds.
         rate: most requests a second; None if there is no limit.
-        latency_ms: what a request usually takes; None if that is not known.
         in_flight: requests under way.
         in_flight_limit: most requests that may be; None if there is no limit yet.
     """
 
     now_ms: int
     workers: int
-    concurrency: int
     partitions: int
     batch_size: int
     linger_seconds: float
@@ -87,7 +84,6 @@ class Load(NamedTuple):
     gate_open: bool
     rate_binds: bool
     rate: float | None
-    latency_ms: float | None
     in_flight: int
     in_flight_limit: int | None
 
@@ -171,8 +167,6 @@ class Scaling(NamedTuple):
     def need(self, load: Load) -> float:
         """Worker processes that the load needs, not rounded and not more than can have an effect."""
         capacity = self.capacity or FIRST_CAPACITY
-        if load.latency_ms:
-            capacity = min(capacity, load.concurrency * load.batch_size * 1000 / load.latency_ms)
         late = load.live if load.oldest_seconds > load.linger_seconds + LATE_SECONDS else 0
         records = self.arrival + late / LIVE_SECONDS + load.bulk / BULK_SECONDS
         if load.rate is not None:

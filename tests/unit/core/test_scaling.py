@@ -32,7 +32,6 @@ def load(**fields: Any) -> Load:
     given: dict[str, Any] = {
         "now_ms": T,
         "workers": 2,
-        "concurrency": 8,
         "partitions": 64,
         "batch_size": 500,
         "linger_seconds": 1.0,
@@ -44,7 +43,6 @@ def load(**fields: Any) -> Load:
         "gate_open": True,
         "rate_binds": False,
         "rate": None,
-        "latency_ms": None,
         "in_flight": 0,
         "in_flight_limit": None,
     }
@@ -110,13 +108,6 @@ def test_no_more_are_wanted_than_the_rate_and_the_requests_under_way_have_work_f
     assert after(20 * UP_MS, begun, **BUSY, partitions=5).wanted == 5
 
 
-def test_a_slow_endpoint_needs_more_workers(begun: Scaling) -> None:
-    waits = {"live": 150_000, "oldest_seconds": 60.0}
-    quick, slow = (after(20 * UP_MS, begun, **waits, latency_ms=ms).wanted for ms in (100.0, 4_000.0))
-    assert quick <= 2
-    assert slow >= 5
-
-
 def test_bulk_may_take_its_time(begun: Scaling) -> None:
     in_bulk = int(FIRST_CAPACITY * BULK_SECONDS)
     assert after(20 * UP_MS, begun, bulk=in_bulk).wanted == 2
@@ -144,7 +135,7 @@ def test_what_was_decided_long_ago_or_by_another_clock_is_forgotten(begun: Scali
 
 
 def test_a_decision_is_read_as_it_was_written(begun: Scaling) -> None:
-    scaling = after(UP_MS, begun, **BUSY, accepted=2**52, latency_ms=3.7)
+    scaling = after(UP_MS, begun, **BUSY, accepted=2**52)
     assert read_scaling(write_scaling(scaling)) == scaling
     assert read_scaling({}) == NOTHING_DECIDED
     assert read_scaling({**write_scaling(scaling), "wanted": "x"}) == NOTHING_DECIDED
@@ -201,7 +192,6 @@ class Day:
                     gate_open=not closed,
                     rate_binds=limited and asked and room > RATE * 500,
                     rate=RATE if limited else None,
-                    latency_ms=50.0,
                 )
             )
             before = self.changes[-1][2] if self.changes else 2
