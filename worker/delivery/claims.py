@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -27,8 +28,8 @@ ABSORB_LOOK_SECONDS: Final = 0.25
 """How often a run that waits for its place looks for logs to absorb."""
 
 SCAN_SECONDS: Final = 0.25
-"""How long a run takes partitions from one scan, while it names due ones that the run did not try. With many partitions
-a scan before each batch would cost more than the batch."""
+"""How long the runs of a process take partitions from one scan, while it names due ones that none of them tried. With
+many partitions a scan before each batch would cost more than the batch."""
 
 STAY_SECONDS: Final = 0.25
 """Longest time that a flush keeps the same partitions while others may be due."""
@@ -38,7 +39,7 @@ _REACH_MAX: Final = 10.0  # if few pairs change often, this many batches' worth 
 
 @dataclass(slots=True)
 class Choice:
-    """Partitions that a scan found free, in the order in which a run tries them.
+    """Partitions that a scan found free, in the order in which runs try them.
 
     Attributes:
         due: those that are due.
@@ -67,14 +68,12 @@ class FlushRun:
         ends: when they are released, so that other partitions get their turn (monotonic, seconds).
         reach: entries to read at once, in batches; more if they join into few pairs.
         absorbs: when logs to absorb are looked for again while no request may go out (monotonic, seconds).
-        choice: what the last scan found and the run has not tried yet.
     """
 
     leases: list[Lease] = field(default_factory=list)
     ends: float = 0.0
     reach: float = 1.0
     absorbs: float = 0.0
-    choice: Choice | None = None
 
     def learn(self, prefixes: Sequence[LogPrefix], room: int) -> None:
         """Adapts the reach to the last batch.
@@ -100,7 +99,7 @@ class Wait:
 
 
 class Claims:
-    """Claims and releases partitions.
+    """Claims and releases partitions. The runs of a process share one, and what it found.
 
     Args:
         settings: linger, batch size and the request's timeout.
@@ -130,6 +129,8 @@ class Claims:
         self._gate = gate
         self._monotonic = monotonic
         self._draw = draw
+        self._choice: Choice | None = None
+        self._lock = threading.Lock()
 
     def claim(self, run: FlushRun) -> Round | Wait | None:
         """Asks the gate for a place, and claims partitions until they fill a batch.
@@ -180,30 +181,32 @@ class Claims:
         filled = sum(lease.waiting + lease.bulk_waiting + lease.pending for lease in run.leases)
         if filled < limit and not (run.leases and gate.closed):
             held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
-            kept = self._kept(run, gate)
+            kept = self._kept(gate)
             if kept is not None:
-                run.leases += self._try(run, kept, limit - filled, held)
+                run.leases += self._try(kept, limit - filled, held)
             if kept is None or not run.leases:
-                run.choice = self._scan(gate, limit)
-                run.leases += self._try(run, run.choice, limit - filled, held)
+                self._choice = scanned = self._scan(gate, limit)
+                run.leases += self._try(scanned, limit - filled, held)
 
-    def _kept(self, run: FlushRun, gate: GateSnapshot) -> Choice | None:
+    def _kept(self, gate: GateSnapshot) -> Choice | None:
         """The choice of an earlier scan, if it still serves: a closed gate has other partitions due.
 
         While a rate binds there is time to scan, and a delete that was read since goes first.
         """
-        kept = run.choice
+        kept = self._choice
         serves = (
             kept is not None and kept.due and self._monotonic() < kept.ends and not gate.closed and gate.rate is None
         )
         return kept if serves else None
 
-    def _try(self, run: FlushRun, choice: Choice, room: int, held: set[int]) -> list[Lease]:
+    def _try(self, choice: Choice, room: int, held: set[int]) -> list[Lease]:
         """Claims partitions of a choice; drops the choice if others took some of them, because it is outdated then."""
-        chosen = [p for p in choice.take(room) if p not in held]
+        with self._lock:
+            taken = choice.take(room)
+        chosen = [p for p in taken if p not in held]
         leases = self._partitions.claim(chosen)
-        if len(leases) < len(chosen):
-            run.choice = None
+        if len(leases) < len(chosen) and self._choice is choice:
+            self._choice = None
         return leases
 
     def _release_short(self, run: FlushRun) -> None:
