@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.proof.history import Violation
 from tests.proof.story import story
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
     from tests.proof.explanation import PairPast
     from tests.proof.history import DeadLetter, History, Pair
+
+
+BURST: Final = 2
+"""Requests beyond the rate that a second may have: the one at its begin, and the one that may go ahead of its time."""
 
 
 def illegal_requests(history: History, pasts: Mapping[Pair, PairPast]) -> Iterator[Violation]:
@@ -38,6 +43,19 @@ def illegal_requests(history: History, pasts: Mapping[Pair, PairPast]) -> Iterat
                 yield Violation(
                     "illegal_request", (owner, contact), asked, story(past, (owner, contact) in history.contacts)
                 )
+
+
+def too_many_at_once(history: History) -> Iterator[Violation]:
+    """Where the fleet went faster than a limit allows: in no second more requests than it says, within one burst."""
+    placed = sorted(each.placed_ms for each in history.sent if each.placed_ms is not None)
+    for span in history.paced:
+        within = [ms for ms in placed if span.from_ms <= ms < span.until_ms]
+        for last, ms in enumerate(within):
+            first = bisect_right(within, ms - 1_000)
+            if last + 1 - first > span.rate + BURST + span.in_hand:
+                says = f"{last + 1 - first} requests in the second before {ms}, of at most {span.rate:g}"
+                yield Violation("rate", None, says)
+                break
 
 
 def wrong_letters(history: History) -> Iterator[Violation]:

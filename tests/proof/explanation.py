@@ -11,29 +11,33 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from producers.contract.change import LANES
 from tests.support.pair_oracle import Known, Said, confirm, is_stale, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from producers.contract.change import Op
+    from producers.contract.change import Lane, Op
     from tests.proof.history import Change, DeadLetter, Sent
     from worker.core.pair import Readd
 
 _FOREVER = 1 << 62
+
+Read = tuple[int, int]
+"""How many entries of a pair were read: of its log, and of the bulk lane's."""
 
 
 class Possible(NamedTuple):
     """One reading of the past.
 
     Attributes:
-        read: how many of the pair's entries were read.
+        read: how many of the pair's entries were read, of each log.
         known: what the contract lets anybody know by then.
         confirmed_ms: when its record was confirmed last.
         buried: how many of its records became dead letters.
     """
 
-    read: int = 0
+    read: Read = (0, 0)
     known: Known = Known()
     confirmed_ms: int = 0
     buried: int = 0
@@ -46,15 +50,15 @@ class Delivery(NamedTuple):
         sent: the request.
         op: of its record.
         settled: whether its outcome moved the pair's partition forward, if that is known.
-        least: how many entries of the pair had certainly been settled when its log was read.
+        least: how many entries of the pair had certainly been settled when its logs were read.
         settled_to: how many are since, None where that is not known.
     """
 
     sent: Sent
     op: Op
     settled: bool | None
-    least: int = 0
-    settled_to: int | None = None
+    least: Read = (0, 0)
+    settled_to: Read | None = None
 
 
 class Unexplained(Exception):  # noqa: N818 - a name that says what happened needs no suffix
@@ -78,7 +82,7 @@ class PairPast:
     """What is known of one pair from outside.
 
     Attributes:
-        changes: its entries in the order of the log, malformed ones left out.
+        changes: its entries in the order of their ids, malformed ones left out.
         perhaps: changes of which further copies may lie in the log.
         deliveries: by begin.
         letters: its refused dead letters.
@@ -88,6 +92,10 @@ class PairPast:
     perhaps: list[Change] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+
+    def of_lane(self, lane: Lane) -> list[Change]:
+        """Those of its entries that lie in one log."""
+        return [each for each in self.changes if each.lane == lane]
 
 
 class Explainer:
@@ -101,8 +109,11 @@ class Explainer:
         self._past = past
         self._readd = readd
         self._ledger_ms = ledger_ms
-        self._said = [Said(cast("Op", each.op), each.at, max(1, each.order[0])) for each in past.changes]
-        self._times = [each.time_ms for each in past.changes]
+        lanes = [past.of_lane(lane) for lane in LANES]
+        self._said = [
+            [Said(cast("Op", each.op), each.at, max(1, each.order[0])) for each in changes] for changes in lanes
+        ]
+        self._times = [[each.time_ms for each in changes] for changes in lanes]
         self._perhaps = [
             (each.perhaps_since_ms, Said(cast("Op", each.op), each.at, each.perhaps_since_ms))
             for each in past.perhaps
@@ -116,19 +127,20 @@ class Explainer:
         for delivery in self._past.deliveries:
             self._before.append((delivery, now))
             now = self._after(now, delivery)
-        return {each for each in self._ahead(now, _FOREVER) if each.read == len(self._said)}
+        return {each for each in self._ahead(now, _FOREVER) if each.read == self._until(_FOREVER)}
 
     def _after(self, now: set[Possible], delivery: Delivery) -> set[Possible]:
         sent = delivery.sent
         least = delivery.least
         if sent.whole:
-            least = max(least, bisect_left(self._times, sent.built_ms))
+            live, bulk = (bisect_left(times, sent.built_ms) for times in self._times)
+            least = max(least[0], live), max(least[1], bulk)
         then: set[Possible] = set()
         for origin in self._at_least(now, delivery.least):
             says = [
                 each
                 for each in self._ahead({origin}, sent.reads_until_ms)
-                if each.read >= least and self._explains(each, delivery.op)
+                if not _behind(each.read, least) and self._explains(each, delivery.op)
             ]
             if says:
                 then |= self._moved(origin, says, delivery)
@@ -153,16 +165,23 @@ class Explainer:
             then.add(origin)
         return then
 
-    def _at_least(self, now: set[Possible], least: int) -> set[Possible]:
+    def _at_least(self, now: set[Possible], least: Read) -> set[Possible]:
         """The same, once so many entries were read."""
-        behind = {each for each in now if each.read < least}
-        if not behind:
-            return now
-        return (now - behind) | {each for each in self._ahead(behind, _FOREVER, least) if each.read == least}
+        then: set[Possible] = set()
+        for each in now:
+            to = max(each.read[0], least[0]), max(each.read[1], least[1])
+            then |= {further for further in self._ahead({each}, _FOREVER, to) if further.read == to}
+        return then
 
-    def _ahead(self, now: set[Possible], until_ms: int, last: int = _FOREVER) -> set[Possible]:
+    def _until(self, ms: int) -> Read:
+        """How many entries of each log are no later than this."""
+        live, bulk = (bisect_right(times, ms) for times in self._times)
+        return live, bulk
+
+    def _ahead(self, now: set[Possible], until_ms: int, last: Read = (_FOREVER, _FOREVER)) -> set[Possible]:
         """What they become by reading on, up to entries of this time, and no more than so many."""
-        last = min(last, bisect_right(self._times, until_ms))
+        until = self._until(until_ms)
+        last = min(last[0], until[0]), min(last[1], until[1])
         seen = set(now)
         front = list(now)
         while front:
@@ -172,16 +191,19 @@ class Explainer:
                     front.append(further)
         return seen
 
-    def _next(self, each: Possible, last: int, until_ms: int) -> Iterable[Possible]:
-        at, known, confirmed_ms, buried = each
-        if at < last:
-            said = self._said[at]
-            yield Possible(at + 1, _heard(known, said), confirmed_ms, buried)
-            if self._may_be_forgotten(each, self._times[at]):
-                yield Possible(at + 1, _heard(known._replace(ended=frozenset()), said), confirmed_ms, buried)
+    def _next(self, each: Possible, last: Read, until_ms: int) -> Iterable[Possible]:
+        known = each.known
+        for lane in range(len(LANES)):
+            at = each.read[lane]
+            if at < last[lane]:
+                said = self._said[lane][at]
+                read = (at + 1, each.read[1]) if lane == 0 else (each.read[0], at + 1)
+                yield each._replace(read=read, known=_heard(known, said))
+                if self._may_be_forgotten(each, self._times[lane][at]):
+                    yield each._replace(read=read, known=_heard(known._replace(ended=frozenset()), said))
         for since_ms, said in self._perhaps:
             if since_ms <= until_ms:
-                yield Possible(at, _heard(known, said), confirmed_ms, buried)
+                yield each._replace(known=_heard(known, said))
 
     def _may_be_forgotten(self, each: Possible, entry_ms: int) -> bool:
         """CONTRACT 3.3: what was confirmed is certainly known for LEDGER_SECONDS, and while it has dead letters."""
@@ -243,18 +265,24 @@ class Explainer:
         until_ms = delivery.sent.reads_until_ms
         return any(
             self._explains(each, delivery.op) for possible in span for each in self._ahead(possible, until_ms)
-        ) or self._was_mixed_once(set().union(*span), delivery.op, bisect_right(self._times, until_ms))
+        ) or self._was_mixed_once(set().union(*span), delivery.op, self._until(until_ms))
 
-    def _was_mixed_once(self, span: set[Possible], op: Op, last: int) -> bool:
+    def _was_mixed_once(self, span: set[Possible], op: Op, last: Read) -> bool:
         """Whether entries from any place that was settled to say it, beside any ledger that there was since."""
         for ended, confirmed in {(each.known.ended, each.known.confirmed) for each in span}:
-            for start in {each.read for each in span}:
-                known = Known(ended=ended, confirmed=confirmed)
-                for said in self._said[start:last]:
-                    known = _heard(known, said)
-                    if record(known) == op:
-                        return True
+            for live, bulk in {each.read for each in span}:
+                of_live = Known(ended=ended, confirmed=confirmed)
+                for said_live in (None, *self._said[0][live : last[0]]):
+                    known = of_live = of_live if said_live is None else _heard(of_live, said_live)
+                    for said_bulk in (None, *self._said[1][bulk : last[1]]):
+                        known = known if said_bulk is None else _heard(known, said_bulk)
+                        if record(known) == op:
+                            return True
         return False
+
+
+def _behind(read: Read, least: Read) -> bool:
+    return read[0] < least[0] or read[1] < least[1]
 
 
 def _heard(known: Known, said: Said) -> Known:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from producers.contract.change import Op
+    from producers.contract.change import Lane, Op
     from worker.core.pair import Readd
 
 Pair = tuple[str, str]
@@ -20,6 +20,9 @@ Pair = tuple[str, str]
 
 Record = tuple[str, str, "Op"]
 """One line of a request: owner, contact, op."""
+
+Places = tuple[str, str]
+"""Ids of the last entries that were settled of a partition: of its log, and of the bulk lane's."""
 
 Outcome = Literal["confirmed", "refused", "failed"]
 """What the worker learned of its request: all of it was done; its only record was refused for good; neither."""
@@ -43,6 +46,7 @@ class Change(NamedTuple):
         perhaps_since_ms: from when on further copies of it may lie in the log, because a reply was lost; None: none.
         perhaps: how many such copies there may be.
         accepted_ms: when it was accepted, None where its id says so: a clock that went back leaves ids ahead of it.
+        lane: the lane whose log it lies in.
     """
 
     entry_id: str
@@ -55,6 +59,7 @@ class Change(NamedTuple):
     perhaps_since_ms: int | None = None
     perhaps: int = 0
     accepted_ms: int | None = None
+    lane: Lane = "live"
 
     @property
     def time_ms(self) -> int:
@@ -82,8 +87,10 @@ class Sent(NamedTuple):
         whole: it was a probe, so that all entries older than `built_ms` must have been read for it (CONTRACT 3.6).
         beyond: it took effect later than the promise covers (deadline and LATE_SECONDS).
         read_by_ms: the latest time at which the log can have been read for it, None where only its begin bounds it.
-        read_from: of each partition the last entry that had been settled when its log was read, None where not known.
-        settled_to: of each partition in `settled` the last entry that is settled since, None where not known.
+        read_from: of each partition the last entries that had been settled when its logs were read, None if not known.
+        settled_to: of each partition in `settled` the last entries that are settled since, None where not known.
+        placed_ms: when the gate gave it a place in the fleet's rate, by a clock that never jumps; later if only its
+            arrival was seen (`Paced.in_hand`); None where neither is known.
     """
 
     number: int
@@ -97,8 +104,9 @@ class Sent(NamedTuple):
     whole: bool = False
     beyond: bool = False
     read_by_ms: int | None = None
-    read_from: Mapping[int, str] | None = None
-    settled_to: Mapping[int, str] | None = None
+    read_from: Mapping[int, Places] | None = None
+    settled_to: Mapping[int, Places] | None = None
+    placed_ms: int | None = None
 
     @property
     def reads_until_ms(self) -> int:
@@ -139,6 +147,22 @@ class Left(NamedTuple):
     in_flight: int = 0
 
 
+class Paced(NamedTuple):
+    """A span in which one limit of the fleet's rate held, by the clock of `Sent.placed_ms`.
+
+    Attributes:
+        from_ms, until_ms: the span.
+        rate: most requests a second.
+        in_hand: how many requests may have got their places before a second in which they were seen: as many as there
+            are threads to hold them up.
+    """
+
+    from_ms: int
+    until_ms: int
+    rate: float
+    in_hand: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """A run, from first change to last word.
@@ -156,6 +180,7 @@ class History:
         healed: everything was mended and drained before the end, so that nothing may be left over.
         unsent: how many requests never left, which workers count all the same.
         peak_pending: most pending pairs seen at one time, by partition.
+        paced: the spans in which a limit of the rate held.
     """
 
     changes: Sequence[Change]
@@ -170,10 +195,20 @@ class History:
     healed: bool = True
     unsent: int = 0
     peak_pending: Mapping[int, int] = field(default_factory=dict)
+    paced: Sequence[Paced] = ()
 
 
 Kind = Literal[
-    "lost", "wrong_end", "resurrected", "order", "illegal_request", "dead_letters", "totals", "left_over", "crash"
+    "lost",
+    "wrong_end",
+    "resurrected",
+    "order",
+    "illegal_request",
+    "rate",
+    "dead_letters",
+    "totals",
+    "left_over",
+    "crash",
 ]
 """What an invariant is called where runs are counted."""
 

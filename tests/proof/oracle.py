@@ -6,6 +6,7 @@ What each checks, and by which section of the contract:
     wrong_end        the endpoint ends otherwise than section 3 allows, or than was confirmed (3, 4)
     resurrected      an upsert goes out that a confirmed delete had outdated (3.1 to 3.3, 6)
     order            any other record that no reading of section 3 explains (3)
+    rate             more requests in a second than the limit allows within one burst, of all workers together
     illegal_request  a request that sections 1 and 3.5 forbid, or a record that nobody asked for
     dead_letters     a letter too many, too few, twice, or with words that nobody said (6)
     totals           the counters do not add up (6)
@@ -19,7 +20,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from tests.proof.accounts import illegal_requests, left_over, wrong_letters, wrong_totals
+from producers.contract.change import LANES
+from tests.proof.accounts import illegal_requests, left_over, too_many_at_once, wrong_letters, wrong_totals
 from tests.proof.explanation import Delivery, Explainer, PairPast, Possible, Unexplained
 from tests.proof.history import Violation, order_of
 from tests.proof.story import at_in_words, story
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from producers.contract.change import Op
-    from tests.proof.history import History, Kind, Pair
+    from tests.proof.explanation import Read
+    from tests.proof.history import History, Kind, Pair, Places
 
 
 def judge(history: History) -> list[Violation]:
@@ -37,6 +40,7 @@ def judge(history: History) -> list[Violation]:
     pasts = pasts_of(history)
     found = [each for pair, past in pasts.items() for each in _Case(history, pair, past).judge()]
     found += illegal_requests(history, pasts)
+    found += too_many_at_once(history)
     found += wrong_letters(history)
     found += wrong_totals(history)
     found += left_over(history)
@@ -77,15 +81,21 @@ def pasts_of(history: History) -> dict[Pair, PairPast]:
         for owner, contact, op in sent.records:
             past, partition = pasts[owner, contact], partitions.get((owner, contact))
             settled = None if sent.settled is None else partition in sent.settled
-            least = _count(past, partition, sent.read_from) or 0
+            least = _count(past, partition, sent.read_from) or (0, 0)
             past.deliveries.append(Delivery(sent, op, settled, least, _count(past, partition, sent.settled_to)))
     return dict(pasts)
 
 
-def _count(past: PairPast, partition: int | None, settled: Mapping[int, str] | None) -> int | None:
-    """How many entries of a pair lie up to a settled one."""
-    entry = None if settled is None or partition is None else settled.get(partition)
-    return None if entry is None else bisect_right(past.changes, order_of(entry), key=lambda each: each.order)
+def _count(past: PairPast, partition: int | None, settled: Mapping[int, Places] | None) -> Read | None:
+    """How many entries of a pair lie up to the settled ones."""
+    entries = None if settled is None or partition is None else settled.get(partition)
+    if entries is None:
+        return None
+    live, bulk = (
+        bisect_right(past.of_lane(lane), order_of(entry or "0-0"), key=lambda each: each.order)
+        for lane, entry in zip(LANES, entries, strict=True)
+    )
+    return live, bulk
 
 
 # One pair
@@ -151,6 +161,8 @@ class _Case:
             return ends
         if past.changes[-1].order[0] - past.changes[0].order[0] > history.ledger_seconds * 1000:
             return ends
+        if any(each.lane == "bulk" for each in past.changes) and any(each.at is None for each in past.changes):
+            return ends  # which of the lanes was read first decides what a change without a time is later than
         told = Told()
         for change in past.changes:
             told = told.and_then(cast("Op", change.op), change.at)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from tests.proof.explanation import PairPast
-    from tests.proof.history import Sent
+    from tests.proof.history import Change, Sent
 
 _LINES: Final = 40
 
@@ -14,7 +14,8 @@ _LINES: Final = 40
 def story(past: PairPast, held: bool) -> tuple[str, ...]:  # noqa: FBT001 - what the endpoint holds of the pair
     """What happened to a pair, oldest first; the middle of a long story is left out."""
     told = [
-        (each.order[0], 0, f"accepted {each.op} {at_in_words(each.at)} as {each.entry_id}") for each in past.changes
+        (each.order[0], 0, f"accepted {each.op} {at_in_words(each.at)} as {each.entry_id}{_lane(each)}")
+        for each in past.changes
     ]
     for change in past.perhaps:
         since_ms = change.perhaps_since_ms or 0
@@ -35,6 +36,10 @@ def story(past: PairPast, held: bool) -> tuple[str, ...]:  # noqa: FBT001 - what
         half = _LINES // 2
         lines = [*lines[:half], f"… {len(lines) - 2 * half} more …", *lines[-half:]]
     return (*lines, f"the endpoint ends with {'upsert' if held else 'delete or nothing'}")
+
+
+def _lane(change: Change) -> str:
+    return " in bulk" if change.lane == "bulk" else ""
 
 
 def at_in_words(at: int | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.proof.history import Change, DeadLetter, History, Left, Sent
+from tests.proof.history import Change, DeadLetter, History, Left, Paced, Sent
 from tests.proof.oracle import duplicates, judge
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def sent(number: int, after_ms: int, *ops: Op, **more: Any) -> Sent:
     return Sent(number, built_ms=begun, begun_ms=begun, **given)
 
 
+READ_BOTH = {0: (f"{T + 9}-0", f"{T + 9}-0")}
 FAILED: dict[str, Any] = {"outcome": "failed", "applied": None}
 UNSETTLED: dict[str, Any] = {"settled": frozenset()}
 
@@ -69,6 +70,13 @@ def history(*events: Change | Sent | DeadLetter, held: bool, **more: Any) -> His
 
 def kinds(of: History) -> list[str]:
     return [each.kind for each in judge(of)]
+
+
+def repeated(*placed_ms: int, rate: float, from_ms: int = 0, in_hand: int = 0) -> History:
+    """One change, which is sent again and again until the last request is confirmed."""
+    last = len(placed_ms) - 1
+    tries = [sent(n, 5 + ms, "upsert", placed_ms=ms, **({} if n == last else FAILED)) for n, ms in enumerate(placed_ms)]
+    return history(said("upsert", 0, 0), *tries, held=True, paced=[Paced(from_ms, 9_000, rate, in_hand)])
 
 
 LEGAL = {
@@ -151,6 +159,15 @@ LEGAL = {
         letter("", 6, None, reason="bad_op", entry=f"{T}-0"),
         held=False,
     ),
+    "the bulk lane read later, though it was said earlier": history(
+        *(said("upsert", 0, 3, lane="bulk"), said("delete", 1, 1), sent(1, 5, "delete"), sent(2, 9, "upsert")),
+        held=True,
+    ),
+    "an older bulk upsert after the delete, and nothing is sent": history(
+        *(said("delete", 1, 1), sent(1, 5, "delete"), said("upsert", 0, 0, lane="bulk")), held=False
+    ),
+    "repeated as fast as the limit allows, with one burst": repeated(0, 1, 400, 600, 800, 999, 1_001, rate=5.0),
+    "faster, while no limit was set": repeated(*range(20), rate=5.0, from_ms=30),
     "not over yet": history(
         said("upsert", 0, 0), held=False, healed=False, totals={"coalesced": 0}, left=Left(entries=1)
     ),
@@ -253,6 +270,25 @@ BROKEN = {
     "a record that nobody asked for": (
         history(said("upsert", 0, 0), sent(1, 5, "upsert"), sent(2, 9, records=(("7", "7", "upsert"),)), held=True),
         "illegal_request",
+    ),
+    "more requests in a second than the limit allows": (
+        repeated(0, 1, 400, 600, 700, 800, 900, 950, rate=5.0),
+        "rate",
+    ),
+    "the same although three may be in hand": (repeated(*range(0, 990, 90), rate=5.0, in_hand=3), "rate"),
+    "the lane decides the end": (
+        history(
+            *(said("delete", 1, 1), said("upsert", 2, 2, lane="bulk"), sent(1, 5, "delete", settled_to=READ_BOTH)),
+            held=False,
+        ),
+        "lost",
+    ),
+    "an older bulk upsert after the delete": (
+        history(
+            *(said("delete", 0, 1), sent(1, 5, "delete"), said("upsert", 7, 0, lane="bulk"), sent(2, 9, "upsert")),
+            held=True,
+        ),
+        "resurrected",
     ),
     "a letter lost": (history(said("", 0, malformed="bad_op"), held=False, totals={"coalesced": 1}), "dead_letters"),
     "a letter twice": (

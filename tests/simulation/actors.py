@@ -15,6 +15,7 @@ from worker.store.namespace import Namespace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.proof.history import Places
     from tests.simulation.endpoint_model import Request
     from tests.simulation.fleet import Fleet, Process
     from worker.delivery.flush import Flusher
@@ -38,7 +39,9 @@ class Actor:
         blocked: whether it sleeps in a blocking read, which an entry ends.
         request: the request that it has under way, or settles.
         read_ms: when it read logs last.
-        read_from: of each of these the last entry that had been settled.
+        read_from: of each of these partitions the last entries that had been settled.
+        bulk_from: of each partition the last entry of its bulk lane that is settled, as far as it knows.
+        placed_us: when the gate gave it a place in the pace (monotonic), None if it did not.
         leases: of each partition it took, when its lease ends if nobody renews it (monotonic).
         looked: the gate's state when it looked last.
         looked_us: when that was (monotonic).
@@ -53,7 +56,9 @@ class Actor:
         self.blocked = False
         self.request: Request | None = None
         self.read_ms = 0
-        self.read_from: dict[int, str] = {}
+        self.read_from: dict[int, Places] = {}
+        self.bulk_from: dict[int, str] = {}
+        self.placed_us: int | None = None
         self.leases: dict[int, int] = {}
         self.looked = b"ok"
         self.looked_us = 0

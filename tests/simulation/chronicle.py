@@ -36,6 +36,7 @@ class Chronicle:
         letters: every dead letter there was, by id.
         peak_pending: most pairs that waited in a partition at once.
         unsent: how many requests never left, because their deadline had passed.
+        jumps_us: when Redis' clock jumped (monotonic).
     """
 
     def __init__(self, model: RedisModel, now_ms: Callable[[], int], mono_us: Callable[[], int]) -> None:
@@ -44,6 +45,7 @@ class Chronicle:
         self.letters: dict[str, DeadLetter] = {}
         self.peak_pending: dict[int, int] = {}
         self.unsent = 0
+        self.jumps_us: list[int] = []
         self._leases: dict[int, tuple[bytes, int]] = {}  # token of each holder, and when it ends (Unix ms)
         self._model = model
         self._now_ms = now_ms
@@ -61,14 +63,20 @@ class Chronicle:
                     world.tell("{} {} -> {}", _NAMES[args[0]], args[2:], reply)
             elif name == "XRANGE":
                 actor.read_ms, actor.probes = self._now_ms(), False
-                actor.read_from[_partition(args[0])] = args[1][1:].decode()
+                # Each read begins with the live log; the bulk lane's is read only if it holds anything.
+                p, settled = _partition(args[0]), args[1][1:].decode()
+                live = args[0] == _KEYS.events(p)
+                bulk_from = actor.bulk_from.get(p, "0-0")
+                actor.read_from[p] = (settled, bulk_from) if live else (actor.read_from[p][0], settled)
             elif name == "HMGET" and args[0] == _KEYS.gate:
                 actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
 
     def _asked(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         actor.request, actor.read_from = None, {}  # each round begins by asking the gate for a place
         actor.looked, actor.looked_us = reply[3][0] or b"ok", self._mono_us()
+        actor.placed_us = None
         if reply[0] == b"go" and actor.looked == b"ok":
+            actor.placed_us = self._mono_us()
             self._check_flow(args)
 
     def _check_flow(self, args: Sequence[Any]) -> None:
@@ -94,6 +102,7 @@ class Chronicle:
         """Redis' clock jumped: which places are over by it is not known here."""
         self._places.clear()
         self._went.clear()
+        self.jumps_us.append(self._mono_us())
 
     def _entered(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
         actor.probes = reply[0] == b"probe"
@@ -102,6 +111,7 @@ class Chronicle:
         if reply is not None:
             actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[15])
             self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[15])
+            actor.bulk_from[_partition(args[0])] = reply[4].decode()
 
     def check_leases(self, actor: Actor, deadline_us: int) -> None:
         """A request begins: by the clock that never jumps, no lease may end before its deadline."""
@@ -134,12 +144,14 @@ class Chronicle:
                 actor.leases[p] = self._mono_us() + 1000 * int(args[17])
         argv = args[15:]
         if actor.request is not None and p in actor.request.read_from:
-            was = actor.request.settled.get(p, actor.request.read_from[p])
-            actor.request.settled[p] = argv[3].decode() or was
+            live, bulk = actor.request.settled.get(p, actor.request.read_from[p])
+            actor.request.settled[p] = argv[3].decode() or live, argv[6].decode() or bulk
             actor.request.ended_ms = self._now_ms()
+        if argv[6]:
+            actor.bulk_from[p] = argv[6].decode()
         if argv[17]:
             self._note_letters(p)
-        self.peak_pending[p] = max(self.peak_pending.get(p, 0), sum(reply[7:]))
+        self.peak_pending[p] = max(self.peak_pending.get(p, 0), sum(reply[9:]))
         self._check(p)
 
     def _released(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
@@ -162,8 +174,18 @@ class Chronicle:
         fields = dict(zip(argv[5::2], argv[6::2], strict=True))
         owner, contact = fields["owner"].decode(), fields["contact"].decode()
         entry_id = reply[1].decode()
+        p, log = _partition(dead), args[2]
         self.changes.append(
-            Change(entry_id, _partition(dead), owner, contact, fields["op"], fields["at"], accepted_ms=self._now_ms())
+            Change(
+                entry_id,
+                p,
+                owner,
+                contact,
+                fields["op"],
+                fields["at"],
+                accepted_ms=self._now_ms(),
+                lane="bulk" if log == _KEYS.bulk(p) else "live",
+            )
         )
         if argv[0]:
             self._gone(argv[0])

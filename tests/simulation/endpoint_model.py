@@ -12,7 +12,7 @@ from worker.core.outcome import Answer, NoAnswer
 
 if TYPE_CHECKING:
     from producers.contract.change import Op
-    from tests.proof.history import Outcome, Pair, Record
+    from tests.proof.history import Outcome, Pair, Places, Record
     from tests.simulation.chance import Chance
 
 Acts = Literal["at_once", "never", "any"]
@@ -62,6 +62,10 @@ TRANSIENT: Final = (
     Weather("internal error in a 200", "never", Answer(200, None, _envelope(500, "50001"))),
     Weather("connection refused", "never", NoAnswer(sent=False, why="no connection")),
 )
+LIMITED: Final = (
+    Weather("over its limit", "never", Answer(429, None, _envelope(429))),
+    Weather("over its limit, wait a second", "never", Answer(429, "1", _envelope(429))),
+)
 AMBIGUOUS: Final = (
     Weather("no answer before the deadline", "any", NoAnswer(sent=True, why="no answer"), 2),
     Weather("connection reset", "any", NoAnswer(sent=True, why="reset")),
@@ -102,8 +106,9 @@ class Request:
     ended_ms: int | None = None
     outcome: Outcome | None = "failed"
     applied: int | None = None
-    read_from: dict[int, str] = field(default_factory=dict)
-    settled: dict[int, str] = field(default_factory=dict)
+    read_from: dict[int, Places] = field(default_factory=dict)
+    settled: dict[int, Places] = field(default_factory=dict)
+    placed_us: int | None = None
     beyond: bool = False
     counts: tuple[int, int] = (0, 0)
 
@@ -116,6 +121,7 @@ class EndpointModel:
         poison: pairs that it refuses.
         most: most records that it takes in one request.
         climate: what a request may meet.
+        rate: requests a second that it allows, two more at once; 0 for any number.
     """
 
     def __init__(self) -> None:
@@ -123,10 +129,16 @@ class EndpointModel:
         self.poison: set[Pair] = set()
         self.most = 1 << 30
         self.climate = CLIMATES[0]
+        self.rate = 0.0
         self._applied = 0
+        self._due_us = 0.0
 
-    def meet(self, request: Request, chance: Chance) -> Weather:
-        """What becomes of a request that arrives now."""
+    def meet(self, request: Request, chance: Chance, mono_us: int) -> Weather:
+        """What becomes of a request that arrives now (monotonic)."""
+        if self.rate > 0:
+            if self._due_us > mono_us + 2_000_000 / self.rate:
+                return chance.one_of(LIMITED)
+            self._due_us = max(self._due_us, mono_us) + 1_000_000 / self.rate
         weather = chance.one_of(self.climate)
         if weather.answer is not None:
             return weather

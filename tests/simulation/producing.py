@@ -9,6 +9,7 @@ from tests.proof.history import Change
 from tests.simulation.fleet import KEYS, PARTITIONS
 
 if TYPE_CHECKING:
+    from producers.contract.change import Lane
     from tests.simulation.world import World
 
 OWNERS: Final = ("1", "4", "2")  # two partitions
@@ -43,6 +44,8 @@ class Producers:
         every = [(owner, contact) for owner in OWNERS for contact in CONTACTS]
         self._pairs = (every, every[:3], every[:1])[world.chance.below(3)]
         self._last: tuple[str, str, str, int | None] | None = None
+        # Nothing in bulk, some of it, or half.
+        self._bulk = (0, 6, 2)[world.chance.below(3)]
 
     def say(self) -> None:
         """One of them says something."""
@@ -53,16 +56,20 @@ class Producers:
         else:
             owner, contact = chance.one_of(self._pairs)
             op, at = chance.one_of(_OPS), self._stamp()
+        lane: Lane = "bulk" if self._bulk and chance.one_in(self._bulk) else "live"
+        if lane == "bulk" and at is None and not (self._odd and chance.one_in(4)):
+            at = self._world.now_us // 1000
         self._last = owner, contact, op, at
         fields = {"owner": owner, "contact": contact, "op": op, "at": at}
-        partition, malformed = partition_of(owner, PARTITIONS), None
-        if self._odd and chance.one_in(10):
+        partition = partition_of(owner, PARTITIONS)
+        malformed = "missing_at" if lane == "bulk" and at is None else None
+        if self._odd and malformed is None and chance.one_in(10):
             if chance.one_in(2):
                 partition, malformed = (partition + 1) % PARTITIONS, "wrong_partition"
             else:
                 malformed, wrong = chance.one_of(_MALFORMED)
                 fields |= wrong
-        self._accept(partition, fields, malformed)
+        self._accept(partition, fields, malformed, lane)
 
     def _stamp(self) -> int | None:
         """The producer's clock, at times with little resolution, or when it happened long ago, or nothing."""
@@ -77,9 +84,10 @@ class Producers:
             return now_ms - chance.one_of(_BACK_MS)
         return now_ms + 200_000 if kind == 4 and chance.one_in(6) else now_ms
 
-    def _accept(self, partition: int, fields: dict[str, Any], malformed: str | None) -> None:
+    def _accept(self, partition: int, fields: dict[str, Any], malformed: str | None, lane: Lane) -> None:
         flat = [each for name, value in fields.items() if value is not None for each in (name, value)]
-        entry_id = self._world.append(partition, KEYS.events(partition), flat)
+        log = KEYS.bulk(partition) if lane == "bulk" else KEYS.events(partition)
+        entry_id = self._world.append(partition, log, flat)
         at = fields["at"] if isinstance(fields["at"], int) and malformed is None else None
         self._world.chronicle.changes.append(
             Change(
@@ -91,5 +99,6 @@ class Producers:
                 at,
                 malformed,
                 accepted_ms=self._world.history_ms(),
+                lane=lane,
             )
         )

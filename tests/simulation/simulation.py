@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from tests.proof.history import History, Left, Sent, Violation
+from tests.proof.history import History, Left, Paced, Sent, Violation
 from tests.proof.oracle import judge
 from tests.simulation.chronicle import Broken
 from tests.simulation.endpoint_model import CLIMATES
@@ -76,12 +77,13 @@ class _Life:
         self._world = world
         self._readd: Readd = "absorb" if chance.one_in(5) else "resend"
         self._ledger_seconds = chance.one_of((3600.0, 1.0, 2.0))
+        self._rate = chance.one_of(_RATES)
         settings = settings_of(
             self._readd,
             chance.one_of((5, 2, 1, 50)),
             self._ledger_seconds,
             chance.one_of((0.0, 0.3)),
-            chance.one_of(_RATES),
+            self._rate,
             chance.one_of(_IN_FLIGHT),
         )
         self._batch_size = settings.batch_size
@@ -115,7 +117,7 @@ class _Life:
         """Everything is mended; the world comes to rest."""
         world, fleet = self._world, self._fleet
         world.losses = world.redis_away_us = 0
-        world.endpoint.climate, world.endpoint.most = CLIMATES[0], 1 << 30
+        world.endpoint.climate, world.endpoint.most, world.endpoint.rate = CLIMATES[0], 1 << 30, 0.0
         fleet.broker_away = False
         world.tell("healed")
         for i in range(HEALING_STEPS):
@@ -186,6 +188,7 @@ class _Life:
                 each.built_ms,
                 each.read_from,
                 each.settled,
+                None if each.placed_us is None else each.placed_us // 1000,
             )
             for each in chronicle.sent
         ]
@@ -202,7 +205,15 @@ class _Life:
             self._batch_size,
             unsent=chronicle.unsent,
             peak_pending=chronicle.peak_pending,
+            paced=self._paced(),
         )
+
+    def _paced(self) -> list[Paced]:
+        """The spans in which the configured limit held: a clock that jumps begins the pace anew."""
+        if not isinstance(self._rate, float):
+            return []
+        bounds = [0, *self._world.chronicle.jumps_us, self._world.mono_us + 1]
+        return [Paced(since // 1000, until // 1000, self._rate) for since, until in pairwise(bounds)]
 
     # What can go wrong
 
@@ -248,6 +259,10 @@ class _Life:
     def _small(self) -> None:
         self._world.endpoint.most = self._chance.one_of((1 << 30, 1, 2))
 
+    def _limit(self) -> None:
+        self._world.endpoint.rate = self._chance.one_of((0.0, 2.0, 5.0, 10.0))
+        self._world.tell("the endpoint allows {} requests a second", self._world.endpoint.rate)
+
     def _lease(self) -> None:
         partition = self._chance.below(PARTITIONS)
         self._world.lose_lease(partition, KEYS.lease(partition))
@@ -281,6 +296,7 @@ _MISHAPS: Final[tuple[Callable[[_Life], None], ...]] = (
     _Life._broker,  # noqa: SLF001
     _Life._poison,  # noqa: SLF001
     _Life._small,  # noqa: SLF001
+    _Life._limit,  # noqa: SLF001
     _Life._redrive,  # noqa: SLF001
     _Life._lease,  # noqa: SLF001
     _Life._clock,  # noqa: SLF001

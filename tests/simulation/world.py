@@ -231,7 +231,7 @@ class World:
             return NoAnswer(sent=False, why="the deadline passed before the request began")
         self.chronicle.check_leases(actor, deadline_us)
         request = self._begin(actor, body)
-        weather = self.endpoint.meet(request, self.chance)
+        weather = self.endpoint.meet(request, self.chance, self.mono_us)
         left_us = deadline_us - self.mono_us
         answered_us = self.mono_us + (0, left_us // 3, left_us)[weather.patience]
         self._let_act(request, weather.acts, answered_us, deadline_us)
@@ -252,6 +252,7 @@ class World:
         records = records_of(body)
         actor.request = Request(self._requests, records, actor.read_ms, self.history_ms(), whole)
         actor.request.read_from = actor.read_from
+        actor.request.placed_us = actor.placed_us
         self.chronicle.sent.append(actor.request)
         return actor.request
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 
 from producers.contract.change import partition_of
-from tests.proof.history import Change, DeadLetter, History, Left, Sent, Violation
+from tests.proof.history import Change, DeadLetter, History, Left, Paced, Sent, Violation
 from tests.soak.log_file import Entry, Gone, Settle, milliseconds_of
 from tests.soak.traffic import EXPECTED
+from tests.soak.workers import POOLS
 from worker.core.dead_letter import read_letter
 
 if TYPE_CHECKING:
@@ -91,8 +92,15 @@ def evidence_of(ran: Ran) -> Evidence:
         ledger_seconds=ran.settings["ledger_seconds"],
         batch_size=ran.settings["batch_size"],
         healed=True,
+        paced=_paced(ran),
     )
     return Evidence(history, false)
+
+
+def _paced(ran: Ran) -> list[Paced]:
+    """The configured limit holds from begin to end; each thread may hold one request up."""
+    rate, fleet = ran.settings["rate"], ran.options.workers
+    return [Paced(0, _FOREVER, rate, fleet * (max(POOLS.values()) + 1))] if isinstance(rate, float) else []
 
 
 def _change(entry: Entry) -> Change:
@@ -106,6 +114,7 @@ def _change(entry: Entry) -> Change:
         entry.text("op"),
         at=int(at) if at and not malformed else None,
         malformed=malformed,
+        lane=entry.lane,
     )
 
 
@@ -182,9 +191,12 @@ def _sent(part: Part, settle: Settle | None, applied: dict[int, int], ran: Ran) 
     beyond = request.applied_at is not None and request.applied_at > request.received_at + acting_seconds
     place = applied.get(request.number)
     begun_ms = part.received_ms + CLOCK_MS
+    placed_ms = (
+        part.received_ms if part.partition == partition_of(request.records[0][0], ran.settings["partitions"]) else None
+    )
     if settle is not None:
         outcome: Outcome = "confirmed" if settle.confirmed else "refused"
-        read_to_ms = min(milliseconds_of(settle.position), begun_ms)
+        read_to_ms = min(max(map(milliseconds_of, settle.position)), begun_ms)
         return Sent(
             request.number,
             part.records,
@@ -194,9 +206,10 @@ def _sent(part: Part, settle: Settle | None, applied: dict[int, int], ran: Ran) 
             outcome=outcome,
             applied=place,
             settled=frozenset({part.partition}),
-            whole=True,  # the position says how far the log had been read
             beyond=beyond,
             read_by_ms=read_to_ms,
+            settled_to={part.partition: settle.position},  # says how far the logs had been read
+            placed_ms=placed_ms,
         )
     before_ms = int((ran.settings["lease_seconds"] + HELD_BACK_SECONDS) * 1000)
     return Sent(
@@ -209,6 +222,7 @@ def _sent(part: Part, settle: Settle | None, applied: dict[int, int], ran: Ran) 
         applied=place,
         settled=frozenset(),
         beyond=beyond,
+        placed_ms=placed_ms,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.soak.nemesis import Fault
     from tests.soak.system import System
+    from tests.soak.traffic import Traffic
     from tests.soak.workers import Fleet, Worker
 
 HEAL_SECONDS: Final = 30.0
@@ -69,13 +71,17 @@ class Faults:
 
     Args:
         system: the system.
+        traffic: who says things.
+        import_size: changes of one bulk import.
 
     Attributes:
         system: the same.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, traffic: Traffic, import_size: int) -> None:
         self.system = system
+        self._traffic = traffic
+        self._import_size = import_size
         self._secrets = 0
 
     def strike(self, fault: Fault) -> Callable[[], None]:
@@ -89,6 +95,9 @@ class Faults:
                 return self._strike_workers(name, draw)
             case "redis":
                 return self._strike_redis(name)
+            case "import":
+                self._traffic.bring_in(self._import_size, draw)
+                return _nothing
             case "operator":
                 _insist(self.system.redrive)
                 return _nothing
@@ -176,8 +185,8 @@ class Faults:
             case "takes few":
                 refusal = draw.choice(["413", "40002"])
                 return self._set({"largest_batch": draw.randrange(20, 100), "largest_batch_refusal": refusal})
-            case "limits rate":
-                return self._set({"rate_limit_per_second": draw.uniform(2.0, 10.0)})
+            case "limits rate" | "changes its limit":
+                return self._limit(draw, changes=name.endswith("changes its limit"))
             case "refuses records":
                 return self._set({"poisoned": draw.sample(POISONABLE, 3)})
             case "credentials changed" | "credentials wrong":
@@ -199,6 +208,27 @@ class Faults:
         before = {name: stand_in.settings()[name] for name in changes}
         stand_in.settings(**changes)
         return lambda: _ignore(stand_in.settings(**before))
+
+    def _limit(self, draw: random.Random, *, changes: bool) -> Callable[[], None]:
+        """The endpoint limits its rate; if it changes, to another one every second, some above the fleet's own."""
+        heal = self._set({"rate_limit_per_second": draw.uniform(2.0, 10.0)})
+        if not changes:
+            return heal
+        over = threading.Event()
+
+        def change() -> None:
+            while not over.wait(1.0):
+                self.system.stand_in.settings(rate_limit_per_second=draw.uniform(2.0, 30.0))
+
+        thread = threading.Thread(target=change, name="limits", daemon=True)
+        thread.start()
+
+        def end() -> None:
+            over.set()
+            thread.join()
+            heal()
+
+        return end
 
     def _change_credentials(self, *, followed: bool) -> Callable[[], None]:
         """The endpoint takes another secret: the workers are given it too in the end, or it is taken back."""

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from producers.contract.change import Op
-    from tests.proof.history import Record
+    from producers.contract.change import Lane, Op
+    from tests.proof.history import Places, Record
 
 STRETCH_BYTES: Final = 1 << 24
 """Most bytes read at once."""
 
-_KEY: Final = re.compile(rb"\{([0-9]+)\}:(events|partition|ledger:new|dead|lease)$")
+_KEY: Final = re.compile(rb"\{([0-9]+)\}:(events|bulk|partition|ledger:new|dead|lease)$")
 _OPS: Final[dict[bytes, Op]] = {b"d": "delete", b"u": "upsert"}
 
 
@@ -34,11 +34,13 @@ class Entry(NamedTuple):
         partition: whose log it is in.
         id: as Redis gave it.
         fields: as they were appended.
+        lane: which of its two logs.
     """
 
     partition: int
     id: str
     fields: dict[bytes, bytes]
+    lane: Lane = "live"
 
     @property
     def ms(self) -> int:
@@ -56,14 +58,15 @@ class Settle(NamedTuple):
     Attributes:
         partition: which.
         ms: about when (Unix ms): the last time that the file speaks of before it.
-        position: id of the last entry that is settled by then, empty where none ever was.
+        position: ids of the last entries that are settled by then, of its log and of the bulk lane's; empty where none
+            ever was.
         confirmed: the records that were written into the ledger.
         buried: the dead letters that were written: id and JSON.
     """
 
     partition: int
     ms: int
-    position: str
+    position: Places
     confirmed: tuple[Record, ...]
     buried: tuple[tuple[bytes, bytes], ...]
 
@@ -92,7 +95,7 @@ class LogFile:
         self._offsets: dict[str, int] = {}
         self._lease_ms = lease_ms
         self._now_ms = 0
-        self._positions: dict[int, str] = {}
+        self._positions: dict[tuple[int, bytes], str] = {}
 
     def read_on(self) -> Iterator[Done]:
         """What was done since the last look, in order."""
@@ -119,8 +122,8 @@ class LogFile:
                 continue
             partition = int(matched[1])
             match words[0].upper(), matched[2], words[2:]:
-                case b"XADD", b"events", [entry_id, *flat]:
-                    yield self._entry(partition, entry_id, flat)
+                case b"XADD", b"events" | b"bulk" as log, [entry_id, *flat]:
+                    yield self._entry(partition, entry_id, flat, "live" if log == b"events" else "bulk")
                 case b"HSET", b"partition", [b"seq", _]:
                     settled = partition
                 case b"HSET", b"ledger:new", flat:
@@ -132,20 +135,21 @@ class LogFile:
                 case name, kind, rest:
                     self._note(partition, (name, kind), rest)
         if settled is not None:
-            yield Settle(settled, self._now_ms, self._positions.get(settled, ""), tuple(confirmed), tuple(buried))
+            live, bulk = (self._positions.get((settled, name), "") for name in (b"position", b"bulk_position"))
+            yield Settle(settled, self._now_ms, (live, bulk), tuple(confirmed), tuple(buried))
 
     def _note(self, partition: int, what: tuple[bytes, bytes], rest: Sequence[bytes]) -> None:
         """What says how far a log was read, or what time it is."""
         match what, rest:
-            case (b"HSET", b"partition"), [b"position", position]:
-                self._positions[partition] = position.decode()
+            case (b"HSET", b"partition"), [b"position" | b"bulk_position" as name, position]:
+                self._positions[partition, name] = position.decode()
             case (b"SET", b"lease"), [token, *_]:
                 self._now_ms = max(self._now_ms, int(token) // 1000)
             case (b"PEXPIREAT", b"lease"), [ends_ms, *_]:
                 self._now_ms = max(self._now_ms, int(ends_ms) - self._lease_ms)
 
-    def _entry(self, partition: int, entry_id: bytes, flat: Sequence[bytes]) -> Entry:
-        entry = Entry(partition, entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+    def _entry(self, partition: int, entry_id: bytes, flat: Sequence[bytes], lane: Lane) -> Entry:
+        entry = Entry(partition, entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)), lane)
         self._now_ms = max(self._now_ms, entry.ms)
         return entry
 

@@ -50,6 +50,9 @@ Example:
     help="A kind of fault that may strike; may be given again.  [default: all]",
 )
 @click.option(
+    "--import-size", type=click.IntRange(min=1), default=20_000, show_default=True, help="Changes of one bulk import."
+)
+@click.option(
     "--report",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("soak-report"),
@@ -58,13 +61,21 @@ Example:
     help="Where the report goes, and the workers' logs if anything is wrong.",
 )
 def soak(  # noqa: PLR0913 - each is an option of the command
-    *, minutes: float, seed: int, workers: int, rate: float, only: tuple[str, ...], readd: Readd, report: Path
+    *,
+    minutes: float,
+    seed: int,
+    workers: int,
+    rate: float,
+    only: tuple[str, ...],
+    readd: Readd,
+    import_size: int,
+    report: Path,
 ) -> None:
     """Run the whole system on this machine, let faults strike it, and judge what it did.
 
     Exit status 0: nothing is wrong; 1: something is, or the soak could not be carried out.
     """
-    options = Options(minutes * 60, seed, workers, rate, only, readd)
+    options = Options(minutes * 60, seed, workers, rate, only, readd, import_size)
     try:
         with exiting_on_sigterm(), tempfile.TemporaryDirectory(prefix="contact-sync-soak-") as directory:
             sys.exit(_soak(options, Path(directory), report))

@@ -51,6 +51,7 @@ class Options:
         rate: changes a second.
         only: names of the kinds of faults that may strike; all if empty.
         readd: CONTACT_SYNC_READD.
+        import_size: changes of one bulk import.
     """
 
     seconds: float
@@ -59,6 +60,7 @@ class Options:
     rate: float = 500.0
     only: tuple[str, ...] = ()
     readd: Readd = "resend"
+    import_size: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
             system.fleet.start()
             try:
                 traffic.start()
-                _Soak(system, ran, progress).strike()
+                _Soak(system, traffic, ran, progress).strike()
             finally:
                 progress.at(1.0, "peace: producers finish")
                 ran.unsent = traffic.stop(DRAIN_SECONDS)
@@ -172,10 +174,10 @@ class SoakFailedError(RuntimeError):
 class _Soak:
     """The time in which faults strike."""
 
-    def __init__(self, system: System, ran: Ran, progress: Progress) -> None:
+    def __init__(self, system: System, traffic: Traffic, ran: Ran, progress: Progress) -> None:
         self._system = system
         self._ran = ran
-        self._faults = Faults(system)
+        self._faults = Faults(system, traffic, ran.options.import_size)
         self._progress = progress
         self._ends = time.monotonic() + ran.options.seconds
 
@@ -205,9 +207,12 @@ class _Soak:
         time.sleep(step.calm_seconds)
 
     def _recovered(self, healed_ms: float) -> bool:
-        """Whether all that was accepted by then is confirmed, dead, or superseded."""
+        """Whether all that was accepted live by then is confirmed, dead, or superseded: nobody waits for an import."""
         status = self._look()
-        return status is not None and (status.oldest_ms is None or status.oldest_ms > healed_ms)
+        if status is None:
+            return False
+        oldest_ms = status.lanes["live"].oldest_ms
+        return oldest_ms is None or oldest_ms > healed_ms
 
     def _look(self) -> Status | None:
         try:
@@ -259,6 +264,7 @@ class _Peace:
 _SHOWN: Final = (
     *("batch_size", "linger_seconds", "request_timeout_seconds", "lease_seconds", "late_seconds"),
     *("backoff_base_seconds", "backoff_max_seconds", "ledger_seconds", "readd", "partitions"),
+    *("rate",),
 )
 
 

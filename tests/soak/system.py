@@ -45,6 +45,9 @@ no change is appended later than ledger_seconds after what outdates it, so that 
 
 BATCH_SIZE: Final = 200
 
+RATE: Final = 20.0
+"""CONTACT_SYNC_RATE: it binds while the fleet recovers, and whenever an import waits."""
+
 LATENCY_SECONDS: Final = 0.1
 """How long the endpoint takes for a request, so that most of the time one is under way when a fault strikes."""
 
@@ -156,5 +159,6 @@ class System:
             server_key_secret_file=self.secret_file,
             batch_size=BATCH_SIZE,
             readd=self._readd,
+            rate=RATE,
             **times,
         )

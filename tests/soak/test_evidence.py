@@ -28,6 +28,7 @@ SETTINGS = {
     "lease_seconds": 3.5,
     "request_timeout_seconds": 2.0,
     "late_seconds": 5.0,
+    "rate": 20.0,
 }
 
 
@@ -36,7 +37,7 @@ def entry(ms: int, contact: str = "2") -> Entry:
 
 
 def settle(ms: int, *confirmed: Record, position: int = 0, buried: tuple[tuple[bytes, bytes], ...] = ()) -> Settle:
-    return Settle(PARTITION, T + ms, f"{T + position}-0", confirmed, buried)
+    return Settle(PARTITION, T + ms, (f"{T + position}-0", ""), confirmed, buried)
 
 
 def request(number: int, ms: int, *records: Record, status: int = 200, code: str = "", fault: str = "") -> Request:

@@ -68,7 +68,7 @@ def test_a_settle_says_what_was_confirmed_and_how_far_the_log_was_read(
         before_ms = fleet.now_ms()
         fleet.deliver()
         settles = [each for each in log_file.read_on() if isinstance(each, Settle) and each.confirmed]
-        assert [(each.partition, each.position) for each in settles] == [(fleet.partition("1"), last)]
+        assert [(each.partition, each.position) for each in settles] == [(fleet.partition("1"), (last, ""))]
         assert set(settles[0].confirmed) == {("1", "2", "upsert"), ("1", "9", "delete")}
         assert before_ms <= settles[0].ms <= fleet.now_ms()
 

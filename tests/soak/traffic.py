@@ -21,7 +21,7 @@ from producers.send.errors import NotAccepted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from producers.contract.change import Op
+    from producers.contract.change import Lane, Op
     from producers.settings import ProducerSettings
 
 POISONABLE: Final = tuple(f"p{number}" for number in range(10))
@@ -35,6 +35,11 @@ LATEST_MS: Final = 10_000
 
 AHEAD_MS: Final = 2_000
 """By how much the clock of some source is wrong."""
+
+BULK_SHARE: Final = 0.15
+"""How much of what applications say takes the bulk lane, of the same pairs as all else."""
+
+IMPORT_CHUNK: Final = 1_000
 
 PAUSE_SECONDS: Final = 0.2
 """Time between two attempts of a producer that Redis does not take changes from."""
@@ -105,7 +110,8 @@ class Stamped:
             at = now_ms + self._draw.randrange(AHEAD_MS)
         owner, contact = self._pair()
         op: Op = "delete" if self._draw.random() < 0.4 else "upsert"
-        change = ContactChange(owner=owner, contact=contact, op=op, at=at)
+        lane: Lane | None = "bulk" if self._draw.random() < BULK_SHARE else None
+        change = ContactChange(owner=owner, contact=contact, op=op, at=at, lane=lane)
         if at is not None:
             self._recent.append(change)
         return change
@@ -163,6 +169,39 @@ class Raw:
         if reason == b"wrong_partition":
             partition = (partition + 1) % self._partitions
         return partition, fields | wrong | {EXPECTED: reason}
+
+
+class Import:
+    """Many changes in bulk, said as fast as Redis takes them: pairs of their own, and some that others change too.
+
+    Args:
+        draw: its chance.
+        changes: how many.
+    """
+
+    def __init__(self, draw: random.Random, changes: int) -> None:
+        self._draw = draw
+        self._left = changes
+
+    @property
+    def over(self) -> bool:
+        """Whether all was said."""
+        return self._left <= 0
+
+    def some(self) -> list[ContactChange]:
+        """The next of them."""
+        now_ms = int(time.time() * 1000)
+        chunk = [self._one(number, now_ms) for number in range(self._left, max(0, self._left - IMPORT_CHUNK), -1)]
+        self._left -= len(chunk)
+        return chunk
+
+    def _one(self, number: int, now_ms: int) -> ContactChange:
+        if self._draw.random() < 0.02:
+            owner, contact = f"h{self._draw.randrange(5)}", f"h{self._draw.randrange(4)}"
+        else:
+            owner, contact = f"i{number % 500}", f"i{number}"
+        op: Op = "delete" if self._draw.random() < 0.1 else "upsert"
+        return ContactChange(owner=owner, contact=contact, op=op, at=now_ms, lane="bulk")
 
 
 class Traffic:
@@ -240,6 +279,29 @@ class Traffic:
                 except NotAccepted as error:
                     unsent.keep(self.acknowledged, error)
                 self._unsent[name] = len(unsent.changes)
+
+    def bring_in(self, changes: int, draw: random.Random) -> None:
+        """Imports so many changes, in a thread of its own that ends by itself."""
+        name = f"import-{len(self._threads)}"
+        thread = threading.Thread(target=self._import, args=(name, Import(draw, changes)), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _import(self, name: str, source: Import) -> None:
+        try:
+            unsent = _Unsent()
+            with ContactProducer(settings=self._settings) as producer:
+                while unsent.changes or not source.over:
+                    changes = unsent.and_some(source)
+                    try:
+                        self._note(changes, producer.send(changes))
+                        unsent.clear()
+                    except NotAccepted as error:
+                        unsent.keep(self.acknowledged, error)
+                        time.sleep(PAUSE_SECONDS)
+                    self._unsent[name] = len(unsent.changes)
+        except Exception as error:  # noqa: BLE001 - whatever ends a producer is what the soak looks for
+            self.acknowledged.died.append(f"producer {name}: {type(error).__name__}: {error}")
 
     async def _send_async(self, draw: random.Random) -> None:
         source, unsent = Stamped(draw), _Unsent()

@@ -92,6 +92,7 @@ def verdict_of(ran: Ran) -> Verdict:
         "wrong final state": kinds["wrong_end"],
         "order violations": kinds["order"],
         "illegal requests": kinds["illegal_request"],
+        "faster than the limit": kinds["rate"],
         "wrong dead letters": kinds["dead_letters"],
         "wrong totals": kinds["totals"],
         "left over": kinds["left_over"],
@@ -123,8 +124,9 @@ def _wrong(ran: Ran, history: History) -> Iterator[Wrong]:
 
 def _wrong_accounts(ran: Ran, history: History) -> Iterator[Wrong]:
     """Where two accounts of the same differ."""
-    entries = {(each.partition, each.id) for each in ran.seen.done if isinstance(each, Entry)}
-    if vanished := ran.told.ids - entries:
+    # The two logs of a partition may give the same id.
+    entries = {(each.partition, each.lane, each.id) for each in ran.seen.done if isinstance(each, Entry)}
+    if vanished := ran.told.ids - {(partition, entry_id) for partition, _, entry_id in entries}:
         yield Wrong("not in the log", f"{len(vanished)} acknowledged entries never were in the log: {min(vanished)}")
     if ran.told.accepted > len(entries):
         yield Wrong("not in the log", f"{ran.told.accepted} changes were acknowledged, {len(entries)} are in the log")

@@ -16,7 +16,8 @@ class ReadRequest(NamedTuple):
     """How much to read of a leased partition.
 
     Attributes:
-        entries: most entries of each of its logs.
+        entries: most entries of its log.
+        bulk: most entries of the bulk lane's log; 0 reads none.
         pairs: pairs that wait to read at least, by class; 0 reads none of a class.
         marks: most late marks that are due; 0 reads none.
         now_ms: the time by which marks and parked pairs are due (Unix ms, Redis' clock).
@@ -24,6 +25,7 @@ class ReadRequest(NamedTuple):
     """
 
     entries: int
+    bulk: int
     pairs: Sequence[int]
     marks: int
     now_ms: int

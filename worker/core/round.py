@@ -85,15 +85,18 @@ class Round:
         busy = any(lease.waiting or lease.bulk_waiting or lease.pending for lease in self.leases)
         retries = sends and (self.retries_refused or not busy)
         pairs = self._pairs() if sends else [[0] * CLASSES for _ in self.leases]
+        most = [lease.share(ABSORB_READ) if self.absorbs(lease) else int(self.limit * reach) for lease in self.leases]
         return [
             ReadRequest(
-                entries=lease.share(ABSORB_READ) if self.absorbs(lease) else int(self.limit * reach),
+                entries=entries,
+                # A retry is built from the newest state, so it looks for entries that came since the claim.
+                bulk=entries if lease.bulk_waiting or self.gate.state != "ok" else 0,
                 pairs=some,
                 marks=self.limit if lease.late and lease.late_due_ms <= self.gate.now_ms and sends else 0,
                 now_ms=self.gate.now_ms,
                 parked=retries and lease.retries(self.gate.now_ms),
             )
-            for lease, some in zip(self.leases, pairs, strict=True)
+            for lease, entries, some in zip(self.leases, most, pairs, strict=True)
         ]
 
     def _pairs(self) -> list[list[int]]:

@@ -116,10 +116,8 @@ class Partitions:
             p = lease.partition
             commands.append(("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", request.entries))
             commands.append(("EXISTS", self._keys.ledger_old(p)))
-            if lease.bulk_waiting:
-                commands.append(
-                    ("XRANGE", self._keys.bulk(p), b"(" + lease.bulk_position, "+", "COUNT", request.entries)
-                )
+            if request.bulk:
+                commands.append(("XRANGE", self._keys.bulk(p), b"(" + lease.bulk_position, "+", "COUNT", request.bulk))
             for each, key in self._classes(lease, request):
                 commands.append(("HSCAN", key, lease.cursors[each], "COUNT", request.pairs[each]))
             if request.marks:
@@ -131,7 +129,7 @@ class Partitions:
 
     def _result(self, lease: Lease, request: ReadRequest, replies: Iterator[Any]) -> ReadResult:
         entries, has_old_ledger = next(replies) or [], bool(next(replies))
-        bulk = (next(replies) or []) if lease.bulk_waiting else []
+        bulk = (next(replies) or []) if request.bulk else []
         pending: dict[bytes, bytes] = {}
         classes: dict[bytes, int] = {}
         marks: dict[bytes, tuple[bytes, Mark]] = {}
