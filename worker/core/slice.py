@@ -63,9 +63,9 @@ class LogPrefix:
 
     def take(self, bulk: LogPrefix) -> None:
         """Takes a prefix of the bulk lane's log in: joining is a maximum, so the lanes' order cannot matter."""
-        ours = {*self.states, *self.fast_path}
+        ours = [*self.states, *self.fast_path]
         theirs = {*bulk.states, *bulk.fast_path}
-        for pair in ours & theirs:
+        for pair in filter(theirs.__contains__, ours):  # in the same order in every process
             state = self.states.get(pair) or self.fast_path.take_out(pair)
             other = bulk.states.pop(pair, None) or bulk.fast_path.take_out(pair)
             self.states[pair] = join(state, other)
@@ -75,7 +75,7 @@ class LogPrefix:
         self.malformed += bulk.malformed
         self.more |= bulk.more
         self.bulk_position, self.bulk_entries = bulk.position, bulk.entries
-        self.bulk = theirs - ours
+        self.bulk = theirs.difference(ours)
 
 
 def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call for each entry costs more than it does
