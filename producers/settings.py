@@ -123,7 +123,7 @@ class ProducerSettings(BaseModel):
     )
     partitions: int | None = setting(
         None,
-        description="Number of partitions; unset takes the recorded one, or 64 at first use. It cannot change later.",
+        description="Number of partitions; unset takes the recorded one, or 64 at first use. `repartition` changes it.",
         rule=f"a whole number from 1 to {MAX_PARTITIONS}",
         ge=1,
         le=MAX_PARTITIONS,

@@ -166,7 +166,7 @@ def test_producers_need_no_more_in_any_language(guarded: Guarded) -> None:
     receipt = producer.upsert("1", "2")
     assert producer.pressure() < 1
     assert receipt.eta() >= 0
-    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = (ROOT / "docs" / "how-to" / "other-languages.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(import os, time, zlib, redis\n.*?)```", shown, re.DOTALL)
     code = code.replace("contact-sync:", f"{fleet.keys.namespace}:")
     environ = {**os.environ, "CONTACT_SYNC_REDIS_URL": url}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -142,4 +143,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
+    """An upper bound with two digits, rounded up: rounded down it would claim too much."""
+    if value is None:
+        return ""
+    return f"{float(Context(prec=2, rounding=ROUND_CEILING).create_decimal_from_float(value)):.2g}"
