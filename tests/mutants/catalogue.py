@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.mutants.answers import ANSWERS
 from tests.mutants.pace import PACE
+from tests.mutants.parking import PARKING
 from tests.mutants.rules import RULES
 from tests.mutants.scaling import SCALING
 from tests.mutants.steps import STEPS
@@ -14,4 +15,4 @@ from tests.mutants.surroundings import SURROUNDINGS
 if TYPE_CHECKING:
     from tests.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE, *SCALING)
+MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE, *SCALING, *PARKING)

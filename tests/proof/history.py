@@ -139,12 +139,13 @@ class DeadLetter(NamedTuple):
 
 
 class Left(NamedTuple):
-    """What waits when the history ends: entries, pending pairs, late marks, partitions that somebody holds."""
+    """What waits when the history ends: entries, pending pairs, late marks, leased partitions, parked pairs."""
 
     entries: int = 0
     pending: int = 0
     marks: int = 0
     in_flight: int = 0
+    parked: int = 0
 
 
 class Paced(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from greenlet import GreenletExit, greenlet  # type: ignore[import-untyped] # it has no types
 
+from worker.admin.parked import NotMoved
 from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_STANDBY_SECONDS
 from worker.process.ticker import Ticker
 from worker.store.dead_letters import DeadLetters, Wanted
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.proof.history import Places
     from tests.simulation.endpoint_model import Request
     from tests.simulation.fleet import Fleet, Process
+    from worker.admin.parked import ParkedPairs
     from worker.delivery.flush import Flusher
 
 NORMAL: Final = 0
@@ -131,6 +133,18 @@ def redriving(fleet: Fleet, client: Any) -> Callable[[Actor], None]:
         try:
             letters.redrive(list(letters.find(Wanted())))
         except redis.RedisError as error:
+            fleet.world.tell("gives up: {}", type(error).__name__)
+
+    return run
+
+
+def retrying(fleet: Fleet, pairs: ParkedPairs) -> Callable[[Actor], None]:
+    """Somebody who lets all parked pairs be tried now."""
+
+    def run(_actor: Actor) -> None:
+        try:
+            pairs.retry(list(pairs.find(Wanted())))
+        except (redis.RedisError, NotMoved) as error:
             fleet.world.tell("gives up: {}", type(error).__name__)
 
     return run

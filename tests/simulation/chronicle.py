@@ -12,7 +12,7 @@ from worker.core.codec import decode_mark, decode_parked, decode_state
 from worker.store import scripts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.simulation.actors import Actor
     from tests.simulation.endpoint_model import Request
@@ -235,6 +235,19 @@ class Chronicle:
             raise Broken(f"partition {p}: {events} events, but {ended} ended and {waits} wait: {totals}")
         if any(int(number) < 0 for number in totals.values()):
             raise Broken(f"partition {p}: a counter is negative: {totals}")
+        self._check_logs(p)
+        for field, lane in (("oldest", classes[:2]), ("oldest_bulk", classes[2:])):
+            since = [decode_state(value).first_ms for each in lane for value in each.values()]
+            if since and int(self._model.hget(_KEYS.partition(p), field) or 1 << 62) > min(since):
+                raise Broken(f"partition {p}: something older waits than it says")
+        self._check_parked(p, parked)
+        known = {(each.owner, each.contact) for each in self.changes if each.partition == p}
+        if len(pending) + len(parked) > len(known):
+            raise Broken(f"partition {p}: more pairs wait than there are")
+        self._check_dead_pairs(p)
+        self._check_marks(p)
+
+    def _check_logs(self, p: int) -> None:
         for log, name in ((_KEYS.events(p), b"position"), (_KEYS.bulk(p), b"bulk_position")):
             settled, stream = self._model.hash_of(_KEYS.partition(p)).get(name), self._model.stream_of(log)
             if (
@@ -244,14 +257,11 @@ class Chronicle:
                 and stream.range(b"-", 1) != stream.range(b"(" + settled, 1)
             ):
                 raise Broken(f"partition {p}: entries up to {settled!r} are settled and not trimmed")
-        for field, lane in (("oldest", classes[:2]), ("oldest_bulk", classes[2:])):
-            since = [decode_state(value).first_ms for each in lane for value in each.values()]
-            if since and int(self._model.hget(_KEYS.partition(p), field) or 1 << 62) > min(since):
-                raise Broken(f"partition {p}: something older waits than it says")
-        if len(pending) > len({(each.owner, each.contact) for each in self.changes if each.partition == p}):
-            raise Broken(f"partition {p}: more pairs wait than there are")
-        self._check_dead_pairs(p)
-        self._check_marks(p)
+
+    def _check_parked(self, p: int, parked: Mapping[bytes, bytes]) -> None:
+        due = int(self._model.hget(_KEYS.partition(p), "parked_due") or 1 << 62)
+        if parked and due > min(decode_parked(value).due_ms for value in parked.values()):
+            raise Broken(f"partition {p}: a parked pair is due before the partition says so")
 
     def _check_marks(self, p: int) -> None:
         marks = self._model.hash_of(_KEYS.late(p))

@@ -54,6 +54,12 @@ REFUSED: Final = (
     Answer(422, None, b"no"),
     Answer(200, None, _envelope(400, "40002", "103")),
 )
+UNKNOWN: Final = (
+    Answer(403, None, _envelope(403, "40301")),
+    Answer(404, None, _envelope(404, "40401")),
+    Answer(500, None, _envelope(500, "99999")),
+    Answer(400, None, _envelope(400, "40002", "105")),
+)
 TOO_LARGE: Final = (Answer(413, None, b""), Answer(400, None, _envelope(400, "40002", "101")))
 
 TRANSIENT: Final = (
@@ -119,6 +125,7 @@ class EndpointModel:
     Attributes:
         contacts: every pair that is a contact.
         poison: pairs that it refuses.
+        unknown: pairs that it refuses with a code that no row of the contract names.
         most: most records that it takes in one request.
         climate: what a request may meet.
         rate: requests a second that it allows, two more at once; 0 for any number.
@@ -127,6 +134,7 @@ class EndpointModel:
     def __init__(self) -> None:
         self.contacts: set[Pair] = set()
         self.poison: set[Pair] = set()
+        self.unknown: set[Pair] = set()
         self.most = 1 << 30
         self.climate = CLIMATES[0]
         self.rate = 0.0
@@ -142,17 +150,19 @@ class EndpointModel:
         weather = chance.one_of(self.climate)
         if weather.answer is not None:
             return weather
-        if self.refuses(request):
+        if _any_of(self.poison, request):
             answer = chance.one_of(REFUSED)
             request.outcome = "refused" if len(request.records) == 1 else "failed"
             return Weather("a record refused", "never", answer)
+        if self.refuses(request):
+            return Weather("a record refused with an unknown code", "never", chance.one_of(UNKNOWN))
         if len(request.records) > self.most:
             return Weather("too large", "never", chance.one_of(TOO_LARGE))
         return weather
 
     def refuses(self, request: Request) -> bool:
-        """Whether one of its records is poison."""
-        return bool(self.poison) and any((owner, contact) in self.poison for owner, contact, _ in request.records)
+        """Whether it refuses one of its records."""
+        return _any_of(self.poison, request) or _any_of(self.unknown, request)
 
     def apply(self, request: Request) -> None:
         """Lets it take effect: deletions last, whatever their place in it."""
@@ -165,6 +175,10 @@ class EndpointModel:
         between = len(self.contacts)
         self.contacts.difference_update((owner, contact) for owner, contact, op in request.records if op == "delete")
         request.counts = between - before, between - len(self.contacts)
+
+
+def _any_of(pairs: set[Pair], request: Request) -> bool:
+    return bool(pairs) and any((owner, contact) in pairs for owner, contact, _ in request.records)
 
 
 def confirmation(request: Request) -> Answer:

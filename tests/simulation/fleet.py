@@ -6,8 +6,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from producers.contract.keys import Keys
-from tests.simulation.actors import Actor, SimulatedTicker, redriving, ticking, working
+from tests.simulation.actors import Actor, SimulatedTicker, redriving, retrying, ticking, working
 from tests.simulation.client import ModelClient
+from worker.admin.parked import ParkedPairs
 from worker.config.settings import WorkerSettings
 from worker.core.flow import FlowLimits
 from worker.delivery.claims import Claims
@@ -163,6 +164,19 @@ class Fleet:
         """Somebody redrives all dead letters, in a process of his own."""
         client = ModelClient(self.world.round_trip).as_redis
         self.world.actors.append(Actor("redrive", self.processes[0], redriving(self, client)))
+
+    def retry_parked(self) -> None:
+        """Somebody lets all parked pairs be tried now, in a process of his own."""
+        world, settings = self.world, self.settings
+        partitions = Partitions(
+            Namespace(ModelClient(world.round_trip).as_redis, KEYS, PARTITIONS),
+            world.monotonic,
+            lease_seconds=settings.lease_seconds,
+            late_seconds=settings.late_seconds,
+            ledger_seconds=settings.ledger_seconds,
+        )
+        pairs = ParkedPairs(partitions, 2 * settings.lease_seconds, world.monotonic, world.wait)
+        world.actors.append(Actor("parked retry", self.processes[0], retrying(self, pairs)))
 
     def token(self) -> str:
         """Names a request under way."""

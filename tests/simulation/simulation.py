@@ -122,13 +122,17 @@ class _Life:
         world.tell("healed")
         for i in range(HEALING_STEPS):
             if i % 8 == 0 and self._idle():
-                if not any(self._left()):
+                left = self._left()
+                if not any(left):
                     return
+                if left == Left(parked=left.parked):
+                    self._until_tried()
                 world.pass_time(_DOZE_US)  # nobody is in the middle of anything: leases and marks run out
             if (
                 i == _PATIENCE_STEPS
             ):  # where all that is left is poison the endpoint is held for it, until somebody helps
                 world.endpoint.poison.clear()
+                world.endpoint.unknown.clear()
             world.step()
 
     def days_later(self) -> None:
@@ -162,7 +166,17 @@ class _Life:
             pending=sum(model.hlen(key) for p in parts for key in KEYS.pending_classes(p)),
             marks=sum(model.hlen(KEYS.late(p)) for p in parts),
             in_flight=sum(model.exists(KEYS.lease(p)) for p in parts),
+            parked=sum(model.hlen(KEYS.parked(p)) for p in parts),
         )
+
+    def _until_tried(self) -> None:
+        """Only parked pairs are left: time passes until one is tried again, which the endpoint may take by then."""
+        world, model = self._world, self._world.model
+        if not self._chance.one_in(2):
+            world.endpoint.unknown.clear()
+        due_ms = min(int(model.hget(KEYS.partition(p), "parked_due") or 1 << 62) for p in range(PARTITIONS))
+        world.tell("time passes until a parked pair is tried")
+        world.pass_time(max(_DOZE_US, (due_ms - model.now_ms) * 1000))
 
     def history(self) -> History:
         """What the oracle is to judge."""
@@ -256,6 +270,14 @@ class _Life:
         self._world.endpoint.poison ^= {pair}
         self._world.tell("poison: {}", sorted(self._world.endpoint.poison))
 
+    def _unknown(self) -> None:
+        pair = self._chance.one_of(OWNERS), self._chance.one_of(CONTACTS)
+        self._world.endpoint.unknown ^= {pair}
+        self._world.tell("refused with an unknown code: {}", sorted(self._world.endpoint.unknown))
+
+    def _retry_parked(self) -> None:
+        self._fleet.retry_parked()
+
     def _small(self) -> None:
         self._world.endpoint.most = self._chance.one_of((1 << 30, 1, 2))
 
@@ -300,4 +322,6 @@ _MISHAPS: Final[tuple[Callable[[_Life], None], ...]] = (
     _Life._redrive,  # noqa: SLF001
     _Life._lease,  # noqa: SLF001
     _Life._clock,  # noqa: SLF001
+    _Life._unknown,  # noqa: SLF001
+    _Life._retry_parked,  # noqa: SLF001
 )

@@ -85,7 +85,9 @@ def evidence_of(ran: Ran) -> Evidence:
         sent=[_sent(each, settled.get((each.request.number, each.partition)), applied, ran) for each in parts],
         letters=_letters(ran.seen.done),
         contacts=frozenset(ran.contacts),
-        left=Left(status.backlog_events, status.pending_pairs, ran.marks, status.in_flight) if status else Left(1),
+        left=Left(status.backlog_events, status.pending_pairs, ran.marks, status.in_flight, status.parked)
+        if status
+        else Left(1),
         # Requests that never arrived count too, and nobody saw them.
         totals={name: number for name, number in (status.totals if status else {}).items() if name != "requests"},
         readd=ran.settings["readd"],

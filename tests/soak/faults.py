@@ -99,7 +99,7 @@ class Faults:
                 self._traffic.bring_in(self._import_size, draw)
                 return _nothing
             case "operator":
-                _insist(self.system.redrive)
+                _insist(self.system.retry_parked if name == "all parked pairs retried" else self.system.redrive)
                 return _nothing
         return self._strike_endpoint(name, draw)
 
@@ -187,8 +187,10 @@ class Faults:
                 return self._set({"largest_batch": draw.randrange(20, 100), "largest_batch_refusal": refusal})
             case "limits rate" | "changes its limit":
                 return self._limit(draw, changes=name.endswith("changes its limit"))
-            case "refuses records":
-                return self._set({"poisoned": draw.sample(POISONABLE, 3)})
+            case "refuses records" | "refuses with unknown codes":
+                poisoned = draw.sample(POISONABLE, 3)
+                code = "40002" if name.endswith("records") else draw.choice(["40301", "40401", "99999"])
+                return self._set({"poisoned": poisoned, "poison_code": code})
             case "credentials changed" | "credentials wrong":
                 return self._change_credentials(followed=name.endswith("changed"))
         return self._order({**ORDERS[name]})

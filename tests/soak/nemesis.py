@@ -118,6 +118,8 @@ KINDS: Final = (
     Kind("endpoint limits rate", "endpoint", 2.0, 5.0),
     Kind("endpoint changes its limit", "endpoint", 3.0, 8.0),
     Kind("endpoint refuses records", "endpoint", 2.0, 5.0),
+    Kind("endpoint refuses with unknown codes", "endpoint", 2.0, 5.0),
+    Kind("all parked pairs retried", "operator", 0, 0),
     Kind("credentials changed", "endpoint", 1.0, 4.0),
     Kind("credentials wrong", "endpoint", 1.0, 4.0),
 )

@@ -240,13 +240,22 @@ class _Peace:
     def conclude(self) -> None:
         """Drains, redrives what lies dead, drains again, and takes stock."""
         system, ran = self._system, self._ran
-        ran.drained = self._drain("drains")
+        ran.drained = self._drain("drains") and self._drain_parked()
         ran.redriven = Counter(system.redrive())
         ran.drained = self._drain("drains what was redriven") and ran.drained
         ran.left_letters = [letter.id for letter in system.dead_letters.find(Wanted())]
         ran.status, ran.marks = system.status(), system.marks()
         ran.contacts = system.stand_in.contacts()
         ran.counts = dict(system.stand_in.counts())
+
+    def _drain_parked(self) -> bool:
+        """Lets parked pairs be tried until none is left."""
+
+        def none() -> bool:
+            return not self._system.retry_parked() and self._quiet()
+
+        self._progress.at(1.0, "peace: retries parked pairs")
+        return _wait_until(none, DRAIN_SECONDS) is not None
 
     def _drain(self, what: str) -> bool:
         """Waits until nothing waits, nothing is in flight, and nothing may act late any more; whether that came."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import redis
@@ -12,6 +13,7 @@ from redis.retry import Retry
 
 from tests.soak.proxy import Proxy
 from tests.soak.workers import Fleet
+from worker.admin.parked import NotMoved, ParkedPairs
 from worker.admin.status import read_status
 from worker.config.settings import WorkerSettings
 from worker.local.redis import EmbeddedRedis
@@ -20,6 +22,7 @@ from worker.standin.client import StandInClient
 from worker.store.client import connect
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.namespace import Namespace
+from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,6 +144,26 @@ class System:
             redis.RedisError: Redis does not answer, or refuses.
         """
         return self.dead_letters.redrive(list(self.dead_letters.find(Wanted())))
+
+    def retry_parked(self) -> int:
+        """Lets all parked pairs be tried now; returns how many there are.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        settings = self.settings
+        partitions = Partitions(
+            Namespace(self.client, settings.keys, PARTITIONS),
+            time.monotonic,
+            lease_seconds=settings.lease_seconds,
+            late_seconds=settings.late_seconds,
+            ledger_seconds=settings.ledger_seconds,
+        )
+        pairs = ParkedPairs(partitions, 2 * settings.lease_seconds, time.monotonic, time.sleep)
+        found = list(pairs.find(Wanted()))
+        with suppress(NotMoved):  # a partition stays leased: they are tried again at their own time
+            pairs.retry(found)
+        return len(found)
 
     def broker_client(self) -> redis.Redis:
         """A client of the broker's own database."""

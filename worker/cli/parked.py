@@ -75,7 +75,10 @@ def list_pairs(*, as_json: bool, **selection: Any) -> None:
         for each in found:
             said = "/".join(filter(None, [each.code, each.field]))
             words = [f"{each.id:<18}", iso_utc(each.since_ms), f"{each.op:<6}", f"{said:<9}"]
-            words += [f"refused {each.tries:,} times", f"next {iso_utc(each.next_ms)}"]
+            words += [
+                "refused once" if each.tries == 1 else f"refused {each.tries:,} times",
+                f"next {iso_utc(each.next_ms)}",
+            ]
             words += [f"owner {each.owner}", f"contact {each.contact}"]
             click.echo(printable("  ".join(words)))
 

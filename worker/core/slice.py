@@ -247,11 +247,14 @@ class PartitionSlice:
 
     def _judge_marks(self, now_ms: int) -> None:
         for pair, (_, mark) in self.marks.items():
-            found = self.verdicts.get(pair)
-            sent = found is not None and found.op is not None and pair not in self.resting
-            if mark.until_ms > now_ms or sent:
-                continue  # not due; or the record that is sent now makes a repair needless
-            known = self.remembered(pair)
+            if mark.until_ms > now_ms:
+                continue
+            if pair in self.resting:
+                self.past.append(pair)  # its parked record is newer than what the late request said, and overrides it
+                continue
+            found, known = self.verdicts.get(pair), self.remembered(pair)
+            if found is not None and found.op is not None:
+                continue  # the record that is sent now makes a repair needless
             if known is not None and mark.differs_from(known.op):
                 self.repairs[pair] = known.op
             else:

@@ -178,3 +178,21 @@ def test_a_repair_that_is_refused_with_an_unknown_code_is_tried_again_later(flee
     fleet.flush_once()
     assert fleet.marks()["1", "2"].upsert_until_ms >= before_ms + PARK_SECONDS[1] * 1000
     assert fleet.first.gate.snapshot().state == "ok"
+
+
+def test_a_parked_delete_is_not_undone_by_the_repair_of_what_was_confirmed_before(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert", T)
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
+    fleet.append("1", "2", "delete", T + 5)
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=[])
+    p, pair = fleet.partition("1"), pair_of(b"1", b"2")
+    fleet.client.hset(fleet.keys.late(p), pair, "0,1")
+    fleet.client.hset(fleet.keys.partition(p), "late_due", 1)
+    requests = fleet.totals()["requests"]
+    fleet.flush_once()
+    assert (fleet.marks(), fleet.totals()["requests"]) == ({}, requests)
+    make_due(fleet, "1", "2")
+    fleet.flush_once()
+    assert [op for _, _, _, op in fleet.applied()] == ["upsert", "delete"]

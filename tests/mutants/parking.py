@@ -1,0 +1,101 @@
+"""Planted bugs of parking, and of what goes on while records are refused."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant, Patch
+
+_PARTITIONS: Final = "worker/store/partitions.py"
+_SETTLEMENT: Final = "worker/core/settlement.py"
+_PARKED: Final = ("tests/integration/flush/test_parked.py",)
+
+PARKING: Final = (
+    Mutant(
+        "parked_after_the_settle",
+        "a pair is parked after the settle that ended its wait: a crash between the two loses it",
+        (
+            Patch(_PARTITIONS, "        counts += [len(each.park) // 2, len", "        counts += [0, len"),
+            Patch(_PARTITIONS, "*totals, *each.park, *each.unpark]", "*totals, *each.unpark]"),
+            Patch(
+                _PARTITIONS,
+                "        all_checked(replies[len(calls) :])\n",
+                "        all_checked(replies[len(calls) :])\n"
+                "        for lease, each in zip(leases, settlements, strict=True):\n"
+                "            if each.park:\n"
+                "                p, k = lease.partition, self._keys\n"
+                "                due = ('HSET', k.partition(p), 'parked_due', 1)\n"
+                "                round_trip(self._client, [('HSET', k.parked(p), *each.park), due])\n",
+            ),
+        ),
+        integration=(*_PARKED, "tests/integration/store/test_settle_keeps.py"),
+    ),
+    Mutant(
+        "parked_upsert_outlives_a_delete",
+        "what is parked of a pair is not recalled when a newer change of it is read",
+        (
+            Patch(
+                _PARTITIONS,
+                "        if lease.parked:\n            yield 4,",
+                "        if lease.parked < 0:\n            yield 4,",
+            ),
+        ),
+        integration=_PARKED,
+    ),
+    Mutant(
+        "parked_for_ever",
+        "nothing wakes the fleet when a parked pair is to be tried again",
+        (
+            Patch(
+                "worker/core/backlog.py",
+                "for due_ms in (self.late_due_ms, self.parked_due_ms) if due_ms]",
+                "for due_ms in (self.late_due_ms,) if due_ms]",
+            ),
+        ),
+        integration=_PARKED,
+    ),
+    Mutant(
+        "parked_tries_come_first",
+        "parked pairs that are due are tried before everybody else",
+        (
+            Patch("worker/core/batch.py", "    if again and (retries or not fresh):", "    if again:"),
+            Patch("worker/core/round.py", "retries = sends and (self.retries_refused or not busy)", "retries = sends"),
+        ),
+        integration=_PARKED,
+        simulated=False,
+    ),
+    Mutant(
+        "rotation_forgets_parked_pairs",
+        "a ledger that rotates forgets what was confirmed of parked pairs",
+        (
+            Patch(
+                "worker/store/lua/settle.lua",
+                "KEYS[6], { late, parked }, known[3]",
+                "KEYS[6], { late }, known[3]",
+            ),
+        ),
+        integration=_PARKED,
+        simulated=False,
+    ),
+    Mutant(
+        "repair_of_a_parked_pair",
+        "what was confirmed before is sent once more although a newer change of the pair is parked",
+        (
+            Patch(
+                "worker/core/slice.py",
+                "            if pair in self.resting:\n                self.past.append(pair)",
+                "            if pair in self.resting and (known := self.remembered(pair)) is not None:\n"
+                "                self.repairs[pair] = known.op",
+            ),
+        ),
+        integration=_PARKED,
+    ),
+    Mutant(
+        "probe_repeats_what_was_refused",
+        "a probe of an endpoint that refuses everything tries the same record again and again",
+        (Patch(_SETTLEMENT, "suspect=-(refusals + 1))", "suspect=-1)"),),
+        unit=("tests/unit/core/test_settlement.py", "tests/unit/core/test_batch.py"),
+        integration=("tests/integration/flush/test_poison.py",),
+        simulated=False,
+    ),
+)
