@@ -103,12 +103,12 @@ class AsyncContactProducer:
 
     async def send(self, changes: Iterable[Item] | AsyncIterable[Item], *, lane: Lane | None = None) -> list[str]:
         """Appends many changes, in order; as ``ContactProducer.send``, and also takes an asynchronous iterable."""
-        stamper = self._protocol.stamper
+        stamper, id_max = self._protocol.stamper, self._protocol.id_max
         intake: Intake | AsyncIntake
         if isinstance(changes, AsyncIterable):
-            intake = AsyncIntake(changes, stamper, lane)
+            intake = AsyncIntake(changes, stamper, lane, id_max)
         else:
-            intake = Intake(changes, stamper, lane)
+            intake = Intake(changes, stamper, lane, id_max)
         return await run_async(self._protocol.send(intake), self._perform)
 
     async def forward(self) -> Forwarded:

@@ -72,6 +72,11 @@ class ContactProducer:
         renew_in_children(self)
         self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)
 
+    @property
+    def id_max(self) -> int:
+        """Most characters that an id may have."""
+        return self._protocol.id_max
+
     def renew_after_fork(self) -> None:
         """Opens connections of its own in a child process. A client that was passed in stays: it is the caller's."""
         if self._owns_client:
@@ -123,7 +128,8 @@ class ContactProducer:
             PartitionsMismatch: the log has another number of partitions than configured; nothing was taken.
             Exception: an error that the iterable itself raised; the changes before it were sent.
         """
-        return run(self._protocol.send(Intake(changes, self._protocol.stamper, lane)), self._perform)
+        intake = Intake(changes, self._protocol.stamper, lane, self._protocol.id_max)
+        return run(self._protocol.send(intake), self._perform)
 
     def forward(self) -> Forwarded:
         """Sends everything that is in the spool, oldest first; it tries at once, even if Redis failed just now.

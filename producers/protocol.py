@@ -51,6 +51,7 @@ class ProducerProtocol:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
+        self.id_max = settings.id_max
         self.stamper = Stamper(clock)
         self._throughput = Throughput()
         self._encoder: XaddEncoder | None = None
@@ -129,9 +130,9 @@ class ProducerProtocol:
         """Returns a chunk of one change, checked and stamped now.
 
         Raises:
-            InvalidChange: its ``at`` is too far ahead.
+            InvalidChange: its ``at`` is too far ahead, or an id is longer than the settings allow.
         """
-        chunk = Chunk(current_traceparent())
+        chunk = Chunk(current_traceparent(), id_max=self.id_max)
         chunk.admit(change, self.stamper)
         return chunk
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from producers.contract.change import ID_MAX_BYTES
 from producers.contract.errors import SettingsError
 from producers.contract.keys import Keys
 from producers.contract.partitions import MAX_PARTITIONS
@@ -25,7 +26,7 @@ _REDIS_URL_RULE: Final = (
     "a URL such as redis://host:6379/0, unix:///path?db=0 or redis+sentinel://host:26379,host2:26379/master/0"
 )
 
-Settings = TypeVar("Settings", bound="ProducerSettings")
+Settings = TypeVar("Settings", bound="CheckedSettings")
 
 
 def variable_of(field: str) -> str:
@@ -92,7 +93,51 @@ def _check_redis_url_variable(value: str) -> str:
     return check_redis_url(value, variable_of("redis_url"))
 
 
-class ProducerSettings(BaseModel):
+class CheckedSettings(BaseModel):
+    """Settings whose errors are one line. Immutable.
+
+    Raises:
+        SettingsError: a value is invalid; one line names the variable and the rule.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    if not TYPE_CHECKING:  # for the type checker the fields themselves are the signature
+
+        def __init__(self, /, **fields: Any) -> None:
+            """Checks the fields. An error is one line; pydantic's own takes several and may show a password."""
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise SettingsError("; ".join(_lines(type(self), error))) from None
+
+
+def _id_max_characters() -> Any:
+    return setting(
+        None,
+        description="Most characters in an id; unset, only the limit of 256 bytes counts. The platform may allow 50.",
+        rule=f"a whole number from 1 to {ID_MAX_BYTES}",
+        ge=1,
+        le=ID_MAX_BYTES,
+    )
+
+
+class RecorderSettings(CheckedSettings):
+    """The settings that an outbox needs to record a change.
+
+    Attributes:
+        id_max_characters: most characters in an id; None for no such limit (CONTACT_SYNC_ID_MAX_CHARACTERS).
+    """
+
+    id_max_characters: int | None = _id_max_characters()
+
+    @property
+    def id_max(self) -> int:
+        """Most characters in an id: there are never more than bytes."""
+        return self.id_max_characters or ID_MAX_BYTES
+
+
+class ProducerSettings(CheckedSettings):
     """The settings of a producer. Immutable.
 
     Attributes:
@@ -101,12 +146,11 @@ class ProducerSettings(BaseModel):
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
         partitions: how many partitions the log must have; None for the recorded number, 64 at first use
             (CONTACT_SYNC_PARTITIONS).
+        id_max_characters: most characters in an id; None for no such limit (CONTACT_SYNC_ID_MAX_CHARACTERS).
 
     Raises:
         SettingsError: a value is invalid; one line names the variable and the rule.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redis_url: Annotated[str, AfterValidator(_check_redis_url_variable)] = setting(
         "redis://localhost:6379/0",
@@ -129,14 +173,12 @@ class ProducerSettings(BaseModel):
         le=MAX_PARTITIONS,
     )
 
-    if not TYPE_CHECKING:  # for the type checker the fields themselves are the signature
+    id_max_characters: int | None = _id_max_characters()
 
-        def __init__(self, /, **fields: Any) -> None:
-            """Checks the fields. An error is one line; pydantic's own takes several and may show a password."""
-            try:
-                super().__init__(**fields)
-            except ValidationError as error:
-                raise SettingsError("; ".join(_lines(type(self), error))) from None
+    @property
+    def id_max(self) -> int:
+        """Most characters in an id: there are never more than bytes."""
+        return self.id_max_characters or ID_MAX_BYTES
 
     @property
     def keys(self) -> Keys:

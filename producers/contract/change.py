@@ -65,6 +65,16 @@ def id_fault(raw: bytes) -> IdFault | None:
     return "control_character" if _CONTROL.search(raw) else None
 
 
+def characters_fit(raw: bytes, most: int) -> bool:
+    """Returns whether a valid id has at most so many characters."""
+    return len(raw) <= most or (not raw.isascii() and len(raw.decode()) <= most)
+
+
+def limit_rule(most: int) -> str:
+    """Returns the rule of an id whose number of characters is limited; it follows the name of the field."""
+    return _LIMIT_RULE.format(most)
+
+
 def source_fits(raw: bytes) -> bool:
     """Returns whether these bytes are a valid ``source``."""
     return len(raw) <= SOURCE_MAX_BYTES
@@ -119,6 +129,7 @@ _RULES: Final = {
     "traceparent": "must be a W3C traceparent: 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
     "lane": "must be 'live' or 'bulk'",
 }
+_LIMIT_RULE: Final = "must have at most {} characters (CONTACT_SYNC_ID_MAX_CHARACTERS)"
 _FAULTS: Final[dict[IdFault, str]] = {
     "empty": "it is empty",
     "too_long": "it is too long",
@@ -179,6 +190,16 @@ class ContactChange(BaseModel):
                 self.__pydantic_validator__.validate_python(fields, self_instance=self)
             except ValidationError as error:
                 raise InvalidChange(_one_line(error)) from None
+
+
+def check_id_characters(change: ContactChange, most: int) -> None:
+    """Checks the number of characters in a change's ids.
+
+    Raises:
+        InvalidChange: an id has more than ``most``.
+    """
+    if len(change.owner) > most or len(change.contact) > most:
+        raise InvalidChange(f"{'owner' if len(change.owner) > most else 'contact'} {limit_rule(most)}")
 
 
 def check_lane(lane: str | None) -> None:

@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 
 from producers.contract.change import ContactChange
 from producers.django.forwarding import ForwardLane
-from producers.django.settings import forwards_after_commit, source
+from producers.django.settings import forwards_after_commit, read_settings, source
 from producers.relay.lane import lane_of
 from producers.send.chunk import Chunk
 from producers.send.stamp import Stamper
@@ -61,7 +61,7 @@ def record(changes: Iterable[Item], *, using: str = DEFAULT_DB_ALIAS) -> list[Co
     """
     from producers.django.models import Change  # noqa: PLC0415 - Django may load this module before its models
 
-    chunk = Chunk(current_traceparent())
+    chunk = Chunk(current_traceparent(), id_max=read_settings().id_max)
     for change in changes:
         chunk.admit(change, _STAMPER)
     recorded = [chunk.stamped(index) for index in range(len(chunk))]

@@ -15,6 +15,7 @@ from producers.relay.lane import lane_of
 from producers.send.chunk import Chunk
 from producers.send.stamp import Stamper
 from producers.send.trace import current_traceparent
+from producers.settings import RecorderSettings, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,9 +46,13 @@ class Outbox:
     Args:
         source: which system reports the changes, up to 64 bytes, for changes without a source of their own.
         clock: returns the Unix time in seconds. A change without ``at`` is stamped when it is recorded.
+
+    Raises:
+        SettingsError: CONTACT_SYNC_ID_MAX_CHARACTERS is invalid, the one setting that it needs.
     """
 
     def __init__(self, *, source: str | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._id_max = load_settings(RecorderSettings).id_max
         self._source = source
         self._stamper = Stamper(clock)
 
@@ -92,7 +97,7 @@ class Outbox:
         Raises:
             InvalidChange: a change breaks a rule; nothing is recorded.
         """
-        chunk = Chunk(current_traceparent())
+        chunk = Chunk(current_traceparent(), id_max=self._id_max)
         for change in changes:
             chunk.admit(change, self._stamper)
         recorded = [chunk.stamped(index) for index in range(len(chunk))]

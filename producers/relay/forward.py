@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import redis
 
-from producers.contract.change import AT_AHEAD_MS, ContactChange
+from producers.contract.change import AT_AHEAD_MS, ContactChange, check_id_characters
 from producers.contract.errors import InvalidChange
 from producers.send.errors import NotAccepted
 
@@ -155,8 +155,8 @@ def send_rows(
     refused: list[tuple[int, str]] = []
     for row_id, columns in rows:
         try:
-            fits.append((row_id, _change_of(columns, now_epoch_seconds)))
-        except InvalidChange as error:  # somebody wrote the row by hand
+            fits.append((row_id, _change_of(columns, now_epoch_seconds, producer.id_max)))
+        except InvalidChange as error:  # somebody wrote the row by hand, or under other settings
             refused.append((row_id, error.rule[:REASON_MAX]))
     failed: set[tuple[str, str]] = set()
     cause: Exception | None = None
@@ -168,8 +168,9 @@ def send_rows(
     return Sent([row_id for row_id, change in fits if (change.owner, change.contact) not in failed], refused, cause)
 
 
-def _change_of(columns: Mapping[str, Any], now_epoch_seconds: float) -> ContactChange:
+def _change_of(columns: Mapping[str, Any], now_epoch_seconds: float, id_max: int) -> ContactChange:
     change = ContactChange(**{name: columns[name] for name in _FIELDS}, lane=columns[DELIVERY_LANE])
+    check_id_characters(change, id_max)
     if change.at is None or change.at > now_epoch_seconds * 1000 + AT_AHEAD_MS:
         raise InvalidChange(f"at must be at most {AT_AHEAD_MS // 60_000} minutes ahead")
     return change

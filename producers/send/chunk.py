@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from producers.contract.change import AT_AHEAD_MS, ContactChange, check_lane, partition_of
+from producers.contract.change import (
+    AT_AHEAD_MS,
+    ID_MAX_BYTES,
+    ContactChange,
+    check_id_characters,
+    check_lane,
+    partition_of,
+)
 from producers.contract.errors import InvalidChange
 
 if TYPE_CHECKING:
@@ -26,15 +33,17 @@ class Chunk:
     Args:
         traceparent: the caller's trace, for changes that have none of their own.
         lane: the lane of the call, for changes that have none of their own; None is ``live``.
+        id_max: most characters of an id.
 
     Raises:
         InvalidChange: the lane is invalid.
     """
 
-    __slots__ = ("changes", "lane", "stamps", "traceparent")
+    __slots__ = ("changes", "id_max", "lane", "stamps", "traceparent")
 
-    def __init__(self, traceparent: str | None = None, lane: Lane | None = None) -> None:
+    def __init__(self, traceparent: str | None = None, lane: Lane | None = None, id_max: int = ID_MAX_BYTES) -> None:
         check_lane(lane)
+        self.id_max = id_max
         self.traceparent = traceparent
         self.lane = lane
         self.changes: list[ContactChange] = []
@@ -64,6 +73,7 @@ class Chunk:
             InvalidChange: the change breaks a rule of the contract, section 2; nothing was added.
         """
         change = item if isinstance(item, ContactChange) else _from_mapping(item)
+        check_id_characters(change, self.id_max)
         at = change.at
         if at is None:
             at = stamper.stamp(change.owner, change.contact)

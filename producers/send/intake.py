@@ -29,8 +29,9 @@ class _Taken:
             Nothing is taken after it. The changes before it are valid and may be sent.
     """
 
-    def __init__(self, stamper: Stamper, lane: Lane | None) -> None:
+    def __init__(self, stamper: Stamper, lane: Lane | None, id_max: int) -> None:
         check_lane(lane)
+        self._id_max = id_max
         self.failure: Exception | None = None
         self._stamper = stamper
         self._lane = lane
@@ -40,7 +41,7 @@ class _Taken:
 
     @contextmanager
     def _next_chunk(self) -> Iterator[Chunk]:
-        chunk = Chunk(self._traceparent, self._lane)
+        chunk = Chunk(self._traceparent, self._lane, self._id_max)
         try:
             yield chunk
         except Exception as error:  # noqa: BLE001 - the caller's own; raised once the changes before it are sent
@@ -55,8 +56,8 @@ class _Taken:
 class Intake(_Taken):
     """Checks and stamps changes in the order they are given, until the end or the first failure."""
 
-    def __init__(self, items: Iterable[Item], stamper: Stamper, lane: Lane | None = None) -> None:
-        super().__init__(stamper, lane)
+    def __init__(self, items: Iterable[Item], stamper: Stamper, lane: Lane | None, id_max: int) -> None:
+        super().__init__(stamper, lane, id_max)
         self._items = iter(items)
 
     def take(self) -> Chunk:
@@ -70,8 +71,8 @@ class Intake(_Taken):
 class AsyncIntake(_Taken):
     """``Intake`` for an asynchronous iterable."""
 
-    def __init__(self, items: AsyncIterable[Item], stamper: Stamper, lane: Lane | None = None) -> None:
-        super().__init__(stamper, lane)
+    def __init__(self, items: AsyncIterable[Item], stamper: Stamper, lane: Lane | None, id_max: int) -> None:
+        super().__init__(stamper, lane, id_max)
         self._items = aiter(items)
 
     async def take(self) -> Chunk:

@@ -65,8 +65,8 @@ class Log:
         self.client = client
         self.settings = ProducerSettings(redis_url=url, namespace=namespace, partitions=PARTITIONS)
 
-    def producer(self) -> ContactProducer:
-        return ContactProducer(settings=self.settings)
+    def producer(self, **overrides: object) -> ContactProducer:
+        return ContactProducer(settings=self.settings.model_copy(update=overrides))
 
     def environment(self) -> dict[str, str]:
         return {

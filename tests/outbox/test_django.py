@@ -217,6 +217,16 @@ def test_either_librarys_relay_forwards_what_the_other_recorded(using: str, urls
     assert log.said() == [("upsert", "1", "2", T)]
 
 
+def test_an_id_of_more_characters_than_the_settings_allow_is_not_recorded(using: str, log: Log) -> None:
+    from producers.django import record, upsert  # noqa: PLC0415 - as above
+
+    configure(ID_MAX_CHARACTERS=3)
+    upsert("1", "界界界", using=using)
+    with pytest.raises(InvalidChange, match=r"^owner must have at most 3 characters"):
+        record([{"owner": "1234", "contact": "2", "op": "upsert"}], using=using)
+    assert [each[2] for each in log.said()] == ["界界界"]
+
+
 def test_rows_that_break_a_rule_are_kept_aside(using: str, log: Log) -> None:
     from producers.django.models import Change  # noqa: PLC0415 - as above
 
@@ -246,7 +256,7 @@ def test_signals_record_what_happens_to_a_models_rows(using: str, log: Log) -> N
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"REDIS_URI": "x"}, "CONTACT_SYNC has no setting 'REDIS_URI', only FORWARD_AFTER_COMMIT, NAMESPACE"),
+        ({"REDIS_URI": "x"}, "CONTACT_SYNC has no setting 'REDIS_URI', only FORWARD_AFTER_COMMIT, ID_MAX_CHARACTERS, "),
         ({"PARTITIONS": 0}, "CONTACT_SYNC: CONTACT_SYNC_PARTITIONS must be"),
         ({"REDIS_URL": "http://x"}, "CONTACT_SYNC: CONTACT_SYNC_REDIS_URL"),
     ],

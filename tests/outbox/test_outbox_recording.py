@@ -89,6 +89,18 @@ def test_an_option_cannot_replace_the_op(engine: Engine) -> None:
         Outbox().upsert(session, "1", "2", op="delete")  # type: ignore[call-arg] # the mistake under test
 
 
+def test_an_id_of_more_characters_than_the_settings_allow_is_refused(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTACT_SYNC_ID_MAX_CHARACTERS", "3")
+    monkeypatch.setenv("CONTACT_SYNC_REDIS_URL", "nonsense")  # an app that records needs no Redis
+    with Session(engine) as session, session.begin():
+        Outbox().upsert(session, "界界界", "2")
+        with pytest.raises(InvalidChange, match=r"^contact must have at most 3 characters"):
+            Outbox().upsert(session, "1", "1234")
+    assert [each["owner"] for each in rows(engine)] == ["界界界"]
+
+
 def test_many_are_recorded_in_order_or_none_of_them(engine: Engine) -> None:
     outbox = Outbox()
     with Session(engine) as session, session.begin():

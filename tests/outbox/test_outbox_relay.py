@@ -204,6 +204,13 @@ def test_each_change_takes_the_stream_of_its_lane(engine: Engine, log: Log, rela
     assert log.bulk_contacts() == ["3"]
 
 
+def test_a_row_with_an_id_longer_than_the_relay_allows_is_refused_and_the_others_go(engine: Engine, log: Log) -> None:
+    record(engine, ("upsert", "1", "12345", T), ("upsert", "1", "2", T))
+    with log.producer(id_max_characters=4) as producer:
+        assert Relay(engine, producer).run_once() == Relayed(1, 1)
+    assert log.said() == [("upsert", "1", "2", T)]
+
+
 def test_a_lane_that_somebody_wrote_by_hand_is_refused_and_kept(engine: Engine, relay: Relay) -> None:
     record(engine, ("upsert", "1", "2", T))
     with engine.begin() as connection:

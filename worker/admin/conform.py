@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 from producers.contract.change import (
     AT_AHEAD_MS,
     AT_MIN_MS,
+    ID_MAX_BYTES,
     OPS,
     SOURCE_MAX_BYTES,
+    characters_fit,
     id_fault,
     partition_of,
     traceparent_fits,
@@ -41,8 +43,13 @@ ADVICE: Final[Mapping[str, str]] = {
 _FIELDS: Final = (b"owner", b"contact", b"op", b"at", b"source", b"traceparent")
 
 
-def faults(
-    entry_id: bytes, flat: Sequence[bytes], partition: int, partitions: int, lane: Lane = "live"
+def faults(  # noqa: PLR0913, PLR0917 - an entry, and what its rules depend on
+    entry_id: bytes,
+    flat: Sequence[bytes],
+    partition: int,
+    partitions: int,
+    lane: Lane = "live",
+    id_max: int = ID_MAX_BYTES,
 ) -> dict[str, str]:
     """Returns the rules and advice that an entry does not follow, each with what is wrong, without ids.
 
@@ -52,12 +59,15 @@ def faults(
         partition: the partition that it is in.
         partitions: the number of partitions.
         lane: the lane of its log; the bulk lane needs `at`.
+        id_max: most characters of an id.
     """
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     found = {}
     for name in ("owner", "contact"):
         raw = fields.get(name.encode())
         fault: str | None = "missing" if raw is None else id_fault(raw)
+        if raw is not None and fault is None and not characters_fit(raw, id_max):
+            fault = f"more than {id_max} characters (CONTACT_SYNC_ID_MAX_CHARACTERS)"
         if fault:
             found[name] = fault
     if fields.get(b"op", b"").decode("utf-8", "replace") not in OPS:
@@ -72,7 +82,7 @@ def faults(
     twice = [name.decode() for name in _FIELDS[:4] if flat[::2].count(name) > 1]
     if twice:
         found["once"] = ", ".join(twice)
-    reads = read_entry(entry_id, list(flat), partition, partitions, lane)
+    reads = read_entry(entry_id, list(flat), partition, partitions, lane, id_max)
     if isinstance(reads, Malformed) and not found:
         found["once"] = reads.reason  # the reader decides
     return found | _advice_not_followed(fields)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
-from producers.contract.change import partition_of
+from producers.contract.change import ID_MAX_BYTES, partition_of
 from worker.core.codec import decode_dead_pair, decode_mark, decode_parked, decode_remembered, decode_state
 from worker.core.entry import Malformed, entry_time_ms, pair_of, read_entry
 from worker.core.lane import LIVE
@@ -86,7 +86,7 @@ class Explanation:
     parked: Parked | None = None
 
 
-def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> Explanation:
+def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd, id_max: int = ID_MAX_BYTES) -> Explanation:
     """Reads what is known of a pair; changes nothing.
 
     Args:
@@ -94,6 +94,7 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
         owner: the owner's XC user id.
         contact: the contact's XC user id.
         readd: what happens to an upsert that is known to be later than a delete (contract, section 3.2).
+        id_max: most characters of an id.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -103,11 +104,11 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd) -> 
     # The inbox and the log first: a change that moves or is settled meanwhile is then read twice, which is harmless,
     # but never missed.
     inbox = [
-        Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions))
+        Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions, id_max=id_max))
         for entry_id, fields in entries_of(namespace, owner.encode(), contact.encode())
     ]
-    live, seen = _scan(client, keys.events(p), p, partitions, pair, "live")
-    bulk, bulk_seen = _scan(client, keys.bulk(p), p, partitions, pair, "bulk")
+    live, seen = _scan(namespace, p, pair, "live", id_max)
+    bulk, bulk_seen = _scan(namespace, p, pair, "bulk", id_max)
     entries = [*live, *bulk]
     parked_value, *classes, new, old, mark, dead_pair, leased, length, bulk_length = _read_pair(client, keys, p, pair)
     pending = next((each for each in classes if each is not None), None)
@@ -159,14 +160,13 @@ def _read_pair(client: redis.Redis, keys: Keys, p: int, pair: bytes) -> list[Any
     return all_checked(read_together(client, queue))
 
 
-def _scan(  # noqa: PLR0913, PLR0917 - one log of a pair, by all that names it
-    client: redis.Redis, log: str, p: int, partitions: int, pair: bytes, lane: Lane
-) -> tuple[list[Entry], int]:
+def _scan(namespace: Namespace, p: int, pair: bytes, lane: Lane, id_max: int) -> tuple[list[Entry], int]:
     """Returns the entries of a pair in one of its logs, and the number of entries that were read."""
+    client, keys, partitions = namespace
     found, seen = [], 0
-    for entry_id, flat in _entries(client, log):
+    for entry_id, flat in _entries(client, keys.bulk(p) if lane == "bulk" else keys.events(p)):
         seen += 1
-        says = read_entry(entry_id, flat, p, partitions, lane)
+        says = read_entry(entry_id, flat, p, partitions, lane, id_max)
         if isinstance(says, Malformed):
             of = pair_of(says.fields.get(b"owner", b""), says.fields.get(b"contact", b""))
         else:

@@ -49,7 +49,8 @@ def conform(*, partition: int | None, last: int, as_json: bool) -> None:
             raise click.BadParameter(
                 f"must be less than {opened.partitions}, the number of partitions", param_hint="--partition"
             )
-        found = _check_entries(opened, range(opened.partitions) if partition is None else [partition], last)
+        asked = range(opened.partitions) if partition is None else [partition]
+        found = _check_entries(opened, asked, last, settings.id_max)
     wrong = [each for each in found if any(rule in RULES for rule in each["faults"])]
     if as_json:
         echo_json({"entries": len(found), "conform": len(found) - len(wrong), "rules": _by_rule(found)})
@@ -61,7 +62,7 @@ def conform(*, partition: int | None, last: int, as_json: bool) -> None:
         raise Failure(f"{len(wrong):,} of {len(found):,} entries do not conform")
 
 
-def _check_entries(opened: Namespace, partitions: Any, last: int) -> list[dict[str, Any]]:
+def _check_entries(opened: Namespace, partitions: Any, last: int, id_max: int) -> list[dict[str, Any]]:
     keys = opened.keys
     lanes: tuple[tuple[Lane, Callable[[int], str]], ...] = (("live", keys.events), ("bulk", keys.bulk))
     every = [(p, lane, key_of(p)) for p in partitions for lane, key_of in lanes]
@@ -69,7 +70,7 @@ def _check_entries(opened: Namespace, partitions: Any, last: int) -> list[dict[s
     logs = [log for log, kind in zip(every, kinds, strict=True) if kind == b"stream"]
     asked = [("XREVRANGE", key, "+", "-", "COUNT", last) for *_, key in logs]
     return [
-        {"id": entry_id.decode(), "partition": p, "faults": faults(entry_id, flat, p, opened.partitions, lane)}
+        {"id": entry_id.decode(), "partition": p, "faults": faults(entry_id, flat, p, opened.partitions, lane, id_max)}
         for (p, lane, _), entries in zip(logs, round_trip(opened.client, asked) if asked else (), strict=True)
         for entry_id, flat in entries
     ]

@@ -79,7 +79,7 @@ def explain(  # noqa: PLR0913 - click passes each option by its name
                 for words in lookups(receipt, namespace.keys, namespace.partitions).commands
             ]
             status = status_from(receipt, ReceiptLookup.of(replies))
-        found = explain_pair(namespace, owner, contact, readd=settings.readd)
+        found = explain_pair(namespace, owner, contact, readd=settings.readd, id_max=settings.id_max)
     if as_json:
         echo_json({"owner": owner, "contact": contact, "delivery_status": status, **explanation_json(found)})
         return

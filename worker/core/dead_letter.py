@@ -10,7 +10,7 @@ import orjson
 from producers.contract.change import AT_MIN_MS, OPS, id_fault, source_fits
 from worker.core.entry import pair_of
 from worker.core.pair import state_of, verdict
-from worker.core.reasons import OF_RECORDS, WRONG_PARTITION
+from worker.core.reasons import OF_RECORDS, READABLE
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class DeadLetter:
         """The change to put back into the log, None if there is none: the entry broke a rule, and would again."""
         at = self.at or self.entry_ms or 0
         op = next((op for op in OPS if op == self.op), None)
-        if self.reason not in {*OF_RECORDS, WRONG_PARTITION} or op is None or at < AT_MIN_MS:
+        if self.reason not in READABLE or op is None or at < AT_MIN_MS:
             return None
         owner, contact = (self.owner or "").encode(), (self.contact or "").encode()
         if id_fault(owner) or id_fault(contact):

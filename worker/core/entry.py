@@ -9,7 +9,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS, SOURCE_MAX_BYTES, Op, id_fault, partition_of
+from producers.contract.change import (
+    AT_AHEAD_MS,
+    AT_MIN_MS,
+    ID_MAX_BYTES,
+    SOURCE_MAX_BYTES,
+    Op,
+    characters_fit,
+    id_fault,
+    partition_of,
+)
 from producers.contract.keys import PAIR_SEPARATOR
 
 if TYPE_CHECKING:
@@ -67,9 +76,14 @@ def split_pair(pair: bytes) -> tuple[bytes, bytes]:
     return owner, contact
 
 
-def is_id(raw: bytes) -> bool:
-    """Returns whether these bytes are a valid id. Nearly all are ASCII, which is checked first because it is fast."""
-    return _ORDINARY_ID.fullmatch(raw) is not None or id_fault(raw) is None
+def is_id(raw: bytes, most: int = ID_MAX_BYTES) -> bool:
+    """Returns whether these bytes are a valid id of at most so many characters.
+
+    Nearly all are ASCII, which is checked first because it is fast.
+    """
+    if _ORDINARY_ID.fullmatch(raw) is None and id_fault(raw) is not None:
+        return False
+    return characters_fit(raw, most)
 
 
 def fields_of(flat: list[bytes]) -> tuple[bytes, bytes, bytes, bytes | None, bytes]:
@@ -107,7 +121,9 @@ def _source(raw: bytes) -> bytes:
     return raw if len(raw) <= SOURCE_MAX_BYTES and is_id(raw) else b""
 
 
-def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions: int, lane: Lane) -> Change | Malformed:
+def _read_slowly(  # noqa: PLR0913, PLR0917 - an entry, and what its rules depend on
+    entry_id: bytes, flat: list[bytes], partition: int, partitions: int, lane: Lane, id_max: int
+) -> Change | Malformed:
     """Reads any entry; finds the first rule that it breaks."""
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     readable = {name: fields[name] for name in _KNOWN if name in fields}
@@ -128,6 +144,8 @@ def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions:
     if reason is None:
         # A repeated field has two values; to take either would be a guess.
         reason = next((repeated for name, repeated in _REPEATED.items() if flat[::2].count(name) > 1), None)
+    if reason is None and not all(characters_fit(fields[name], id_max) for name in (b"owner", b"contact")):
+        reason = "id_too_long"  # the last of all rules: it alone leaves a change that can be redriven
     if reason is not None:
         return Malformed(entry_id, reason, readable, lane)
     pair = pair_of(fields[b"owner"], fields[b"contact"])
@@ -135,8 +153,13 @@ def _read_slowly(entry_id: bytes, flat: list[bytes], partition: int, partitions:
     return Change(pair, _OPS[fields[b"op"]], at, entry_ms, _source(fields.get(b"source", b"")))
 
 
-def read_entry(
-    entry_id: bytes, flat: list[bytes], partition: int, partitions: int, lane: Lane = "live"
+def read_entry(  # noqa: PLR0913, PLR0917 - an entry, and what its rules depend on
+    entry_id: bytes,
+    flat: list[bytes],
+    partition: int,
+    partitions: int,
+    lane: Lane = "live",
+    id_max: int = ID_MAX_BYTES,
 ) -> Change | Malformed:
     """Returns the change in an entry of this partition, or what is wrong with it.
 
@@ -146,15 +169,16 @@ def read_entry(
         partition: the partition whose log holds it.
         partitions: number of partitions.
         lane: the lane of that log; the bulk lane's changes must carry `at`.
+        id_max: most characters of an id.
     """
     # Producers write owner, contact, op, at in this order, and most ids are letters and digits: those need no dict.
     if len(flat) == 8 and flat[0] == b"owner" and flat[2] == b"contact" and flat[4] == b"op" and flat[6] == b"at":
         owner, contact, op, at = flat[1], flat[3], _OPS.get(flat[5]), flat[7]
         entry_ms = int(entry_id[: entry_id.index(b"-")])
-        simple = owner.isalnum() and contact.isalnum() and len(owner) <= 256 and len(contact) <= 256
+        simple = owner.isalnum() and contact.isalnum() and len(owner) <= id_max and len(contact) <= id_max
         if simple and op is not None and at.isdigit() and len(at) <= _AT_DIGITS:
             stamp = int(at)
             fits = AT_MIN_MS <= stamp <= entry_ms + AT_AHEAD_MS
             if fits and partition_of(owner, partitions) == partition:
                 return Change(owner + PAIR_SEPARATOR + contact, op, stamp, entry_ms, b"")
-    return _read_slowly(entry_id, flat, partition, partitions, lane)
+    return _read_slowly(entry_id, flat, partition, partitions, lane, id_max)

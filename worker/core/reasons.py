@@ -22,6 +22,7 @@ Reason = Literal[
     "repeated_at",
     "bad_data",
     "wrong_partition",
+    "id_too_long",
 ]
 """`refused`: the endpoint refuses the record. `buried`: an operator buried a parked pair. All others name the rule that
 an entry of the log breaks."""
@@ -36,5 +37,5 @@ BURIED: Final = "buried"
 OF_RECORDS: Final = frozenset({REFUSED, BURIED})
 """Reasons of a record that is in order as we know; all others are of an entry."""
 
-WRONG_PARTITION: Final = "wrong_partition"
-"""The one broken rule after which a change is still readable: it is only in another log than its owner's."""
+READABLE: Final[frozenset[str]] = OF_RECORDS | {"wrong_partition", "id_too_long"}
+"""The reasons after which the change is still readable, so that it can go back into a log: its owner's."""

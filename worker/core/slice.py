@@ -79,7 +79,14 @@ class LogPrefix:
 
 
 def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call for each entry costs more than it does
-    raw: RawEntries, partition: int, partitions: int, room: int, *, fast: bool = False, lane: Lane = "live"
+    raw: RawEntries,
+    partition: int,
+    partitions: int,
+    room: int,
+    *,
+    fast: bool = False,
+    lane: Lane = "live",
+    id_max: int = ID_MAX_BYTES,
 ) -> LogPrefix:
     """Coalesces entries from the first on, up to `room` distinct pairs: only a whole prefix can be settled.
 
@@ -93,6 +100,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
         room: most distinct pairs.
         fast: put pairs with a single op on the fast path; otherwise every pair gets a state.
         lane: the lane of the log; in the bulk lane an entry without `at` is malformed.
+        id_max: most characters of an id; an entry with a longer one is malformed.
     """
     states: dict[bytes, PairState] = {}
     fast_path = FastPathPairs()
@@ -122,8 +130,8 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
                 )
             if (
                 timed
-                and ((owner.isalnum() and len(owner) <= ID_MAX_BYTES) or is_id(owner))
-                and ((contact.isalnum() and len(contact) <= ID_MAX_BYTES) or is_id(contact))
+                and ((owner.isalnum() and len(owner) <= id_max) or is_id(owner, id_max))
+                and ((contact.isalnum() and len(contact) <= id_max) or is_id(contact, id_max))
                 and crc32(owner) % partitions == partition
             ):
                 if op == b"upsert":
@@ -148,7 +156,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
             else:
                 break
         else:
-            change = read_entry(entry_id, flat, partition, partitions, lane)
+            change = read_entry(entry_id, flat, partition, partitions, lane, id_max)
             if isinstance(change, Malformed):
                 malformed.append(change)
             else:
@@ -275,13 +283,16 @@ def _rests(parked: Parked, reached: Verdict, now_ms: int) -> bool:
     return reached.op == refused and reached.state.newest_ms <= parked.state.newest_ms
 
 
-def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple[list[LogPrefix], int]:
+def coalesce(
+    this: Round, reads: Sequence[ReadResult], partitions: int, id_max: int = ID_MAX_BYTES
+) -> tuple[list[LogPrefix], int]:
     """Coalesces the logs of a round until its pairs fill a request; a log to be absorbed is coalesced whole.
 
     Args:
         this: the round.
         reads: what was read of each of its partitions.
         partitions: how many there are in the namespace.
+        id_max: most characters of an id.
 
     Returns:
         The prefix of each log, and how many more pairs the request has room for.
@@ -294,14 +305,16 @@ def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int) -> tuple
     for lease, read in zip(this.leases, reads, strict=True):
         absorbs = this.absorbs(lease)
         most = ABSORB_READ if absorbs else max(0, room - share)
-        prefixes.append(coalesce_prefix(read.entries, lease.partition, partitions, most, fast=True))
+        prefixes.append(coalesce_prefix(read.entries, lease.partition, partitions, most, fast=True, id_max=id_max))
         room -= 0 if absorbs else prefixes[-1].pairs
     room -= bulk
     for lease, read, prefix in zip(this.leases, reads, prefixes, strict=True):
         if read.bulk:
             absorbs = this.absorbs(lease)
             most = ABSORB_READ if absorbs else max(0, room)
-            beside = coalesce_prefix(read.bulk, lease.partition, partitions, most, fast=True, lane="bulk")
+            beside = coalesce_prefix(
+                read.bulk, lease.partition, partitions, most, fast=True, lane="bulk", id_max=id_max
+            )
             room -= 0 if absorbs else beside.pairs
             prefix.take(beside)
     return prefixes, room

@@ -40,6 +40,7 @@ class Flusher:
         tracing: Tracing | None = None,
     ) -> None:
         self._readd = settings.readd
+        self._id_max = settings.id_max
         self._partitions = partitions
         self._claims = claims
         self._requests = requests
@@ -88,7 +89,7 @@ class Flusher:
 
     def _coalesce(self, run: FlushRun, this: Round, reads: Sequence[ReadResult]) -> list[PartitionSlice]:
         """Joins what was read, pair by pair, with what is stored about each pair, and reaches the verdicts."""
-        prefixes, room = coalesce(this, reads, self._partitions.namespace.partitions)
+        prefixes, room = coalesce(this, reads, self._partitions.namespace.partitions, self._id_max)
         run.learn(prefixes, room)
         if self._tracing is not None:
             both = list(zip(reads, prefixes, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from producers.contract.change import ID_MAX_BYTES, OPS, Op, id_fault
+from producers.contract.change import ID_MAX_BYTES, OPS, Op, characters_fit, id_fault, limit_rule
 from producers.contract.errors import ContactSyncError
 from producers.contract.keys import PAIR_SEPARATOR
 
@@ -98,6 +98,16 @@ def row_of(line: int, item: Sequence[object] | Mapping[str, object], *, trim: bo
         return Reject(line, "row", "must be (owner, contact) or (owner, contact, op)", shown(item))
     owner, contact, op = (*item, "upsert")[:3]
     return read_row(line, owner, contact, op, item, trim=trim)
+
+
+def limited(row: Row | Reject, id_max: int) -> Row | Reject:
+    """Returns the row, or its rejection if an id has more characters than allowed."""
+    if isinstance(row, Row) and len(row.pair) > id_max:
+        ids = row.pair.split(PAIR_SEPARATOR)
+        for field, raw in zip(("owner", "contact"), ids, strict=True):
+            if not characters_fit(raw, id_max):
+                return Reject(row.line, field, limit_rule(id_max), shown(b" ".join(ids).decode()))
+    return row
 
 
 def shown(said: object) -> str:

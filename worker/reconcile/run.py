@@ -12,7 +12,7 @@ from producers.contract.errors import ContactSyncError
 from producers.send.pressure import BulkPacer
 from worker.reconcile.known import dead_letter_pairs, ledger_entries, waiting_pairs
 from worker.reconcile.plan import Limits, Plan
-from worker.reconcile.rows import Reject, Row, row_of
+from worker.reconcile.rows import Reject, Row, limited, row_of
 from worker.store.client import command
 from worker.store.namespace import Namespace
 from worker.store.replies import time_ms
@@ -95,7 +95,8 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
     as_of_ms = checkpoint.as_of_ms
     owner = None if options.owner is None else options.owner.encode()
     with Plan(on_reject) as plan:
-        plan.read((row if isinstance(row, Row | Reject) else row_of(n, row) for n, row in enumerate(rows, 1)), owner)
+        read = (row if isinstance(row, Row | Reject) else row_of(n, row) for n, row in enumerate(rows, 1))
+        plan.read((limited(row, settings.id_max) for row in read), owner)
         plan.add_dead(dead_letter_pairs(namespace))
         if options.differences:
             known = ledger_entries(namespace)
@@ -133,7 +134,8 @@ def _send(  # noqa: PLR0913, PLR0917 - input, target, options and callbacks
     done = 0 if options.differences else checkpoint.begin(plan.digest)
     checkpoint.save(plan.digest, done)
     before, began = done, time.monotonic()
-    with ContactProducer(settings=settings) as producer:
+    # Rows are checked. A pair that was confirmed before there was a limit is deleted whatever its ids.
+    with ContactProducer(settings=settings.model_copy(update={"id_max_characters": None})) as producer:
         pacer = BulkPacer(producer.load, on_wait)
         for chunk in _chunks(plan, done, checkpoint.as_of_ms, options.rate):
             pacer.wait()

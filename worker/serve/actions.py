@@ -91,8 +91,8 @@ class Actions:
             redis.RedisError: Redis does not answer, or refuses.
         """
         snapshots = self._snapshots
-        readd = snapshots.settings.readd
-        found = explain(snapshots.namespace(), owner, contact, readd=readd)
+        settings = snapshots.settings
+        found = explain(snapshots.namespace(), owner, contact, readd=settings.readd, id_max=settings.id_max)
         lines = list(explanation_lines(found))
         return {"partition": found.partition, "lines": lines, "next": list(next_steps(found))}
 

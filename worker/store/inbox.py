@@ -92,6 +92,7 @@ class Inbox:
 
     def _partition(self, entry_id: bytes, fields: list[bytes]) -> int:
         home = partition_of(_said(fields, b"owner"), self._partitions)
+        # Whether an id is too long is left to the partition, which can still read the change.
         read = read_entry(entry_id, fields, home, self._partitions)
         if isinstance(read, Malformed) and read.reason != "at_out_of_range":  # by the time in the log it may be valid
             # It becomes a dead letter in any partition. In one alone, a producer's mistake would fill that one's.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from producers.contract.change import partition_of
+from producers.contract.change import ID_MAX_BYTES, partition_of
 from worker.core.entry import Malformed, read_entry
 from worker.core.reasons import OF_RECORDS, REASONS
 
@@ -20,8 +20,10 @@ GOOD = {b"owner": b"1", b"contact": b"2", b"op": b"upsert", b"at": b"%d" % NOW}
 OWNERS_PARTITION = partition_of(b"1", PARTITIONS)
 
 
-def reason_of(flat: list[bytes], partition: int = OWNERS_PARTITION, lane: Lane = "live") -> str:
-    found = read_entry(b"%d-0" % NOW, flat, partition, PARTITIONS, lane)
+def reason_of(
+    flat: list[bytes], partition: int = OWNERS_PARTITION, lane: Lane = "live", id_max: int = ID_MAX_BYTES
+) -> str:
+    found = read_entry(b"%d-0" % NOW, flat, partition, PARTITIONS, lane, id_max)
     assert isinstance(found, Malformed)
     return found.reason
 
@@ -37,6 +39,7 @@ def reasons_of_the_core() -> list[str]:
         *(reason_of(flat(**{name: None})) for name in ("owner", "contact", "op")),
         *(reason_of(flat(**{name: b""})) for name in ("owner", "contact", "op", "at")),
         reason_of(flat(at=None), lane="bulk"),
+        reason_of(flat(contact=b"22"), id_max=1),
         reason_of(flat(at=b"1")),
         *(reason_of([*flat(), name, GOOD[name]]) for name in GOOD),
         reason_of(flat(owner=None, data=b"no JSON")),
