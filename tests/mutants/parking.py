@@ -18,6 +18,11 @@ PARKING: Final = (
             Patch(_PARTITIONS, "        counts += [len(each.park) // 2, len", "        counts += [0, len"),
             Patch(_PARTITIONS, "*totals, *each.park, *each.unpark]", "*totals, *each.unpark]"),
             Patch(
+                "tests/simulation/redis_model.py",
+                '    "HSCAN": RedisModel.hscan_raw,\n',
+                '    "HSCAN": RedisModel.hscan_raw,\n    "HSET": RedisModel.hset,\n',
+            ),
+            Patch(
                 _PARTITIONS,
                 "        all_checked(replies[len(calls) :])\n",
                 "        all_checked(replies[len(calls) :])\n"
@@ -58,8 +63,12 @@ PARKING: Final = (
         "parked_tries_come_first",
         "parked pairs that are due are tried before everybody else",
         (
-            Patch("worker/core/batch.py", "    if again and (retries or not fresh):", "    if again:"),
-            Patch("worker/core/round.py", "retries = sends and (self.retries_refused or not busy)", "retries = sends"),
+            Patch(
+                "worker/core/batch.py",
+                '    if again and (not fresh or turn == "any" or',
+                "    if again and (fresh or not fresh or",
+            ),
+            Patch("worker/core/round.py", 'retries = sends and (self.turn == "any" or not busy)', "retries = sends"),
         ),
         integration=_PARKED,
         simulated=False,

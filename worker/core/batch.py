@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from producers.contract.keys import PAIR_SEPARATOR
 from worker.core.lane import BULK, CLASSES, LIVE, class_of
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from worker.core.slice import PartitionSlice
+
+
+_NEWER: Final = 0
+_DUE: Final = 1
+"""The order in which records that were refused with an unknown code are tried again: newer changes of a pair first."""
+
+Turn = Literal["none", "newer", "any"]
+"""Which of them may go although others wait: none, one of a newer change, any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ def _records(pairs: tuple[bytes, ...], end: bytes) -> bytes:
 
 
 def fill(
-    slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False, bulk_share: int = 0, retries: bool = False
+    slices: Sequence[PartitionSlice], limit: int, *, doubtful: bool = False, bulk_share: int = 0, turn: Turn = "none"
 ) -> Batch:
     """Chooses the records of the next request, `limit` at most.
 
@@ -75,13 +83,14 @@ def fill(
             another one. A confirmation tells poison from an endpoint that rejects everything, and no innocent record
             waits for a poisonous one.
         bulk_share: records that bulk gets, if so many of it wait, whatever waits live.
-        retries: it is the turn of a record that was refused with an unknown code, although others wait.
+        turn: which records that were refused with an unknown code may go although others wait.
     """
     suspects, again = _suspects(slices)
     fast_path = sum(len(part.log.fast_path) for part in slices)
-    fresh = len(_waiting(slices)) + fast_path
+    waiting = _waiting(slices)
+    fresh = len(waiting) + fast_path
     if doubtful:
-        suspects += [(-tries, i, pair) for tries, i, pair in again]
+        suspects += [(-tries, i, pair) for _, tries, i, pair in again]
     if suspects and not (doubtful and fresh):
         _materialize(slices)
         group = max(suspects)[0] if doubtful else min(suspects, key=lambda each: (max(1, each[0]), -each[0]))[0]
@@ -89,16 +98,15 @@ def fill(
         if doubtful:
             chosen.sort(key=itemgetter(1))  # by owner: whoever is refused is refused together
         return _batch(slices, chosen[: min(max(1, group), limit)], [])
-    if again and (retries or not fresh):
+    if again and (not fresh or turn == "any" or (turn == "newer" and min(again)[0] == _NEWER)):
         _materialize(slices)
-        return _batch(slices, [min(again)[1:]][:limit], [])
+        return _batch(slices, [min(again)[2:]][:limit], [])
     repairs = [(i, pair) for i, part in enumerate(slices) for pair in part.repairs][:limit]
     if repairs:
         # Alone, so that halving finds a repair that is refused, while other records come and go.
         _materialize(slices)
         return _batch(slices, [], repairs)
-    waiting = _waiting(slices)
-    if fast_path + len(waiting) > limit:
+    if fresh > limit:
         if fast_path:
             _materialize(slices)
             waiting = _waiting(slices)
@@ -106,15 +114,19 @@ def fill(
     return _batch(slices, waiting, [])
 
 
-def _suspects(slices: Sequence[PartitionSlice]) -> tuple[list[tuple[int, int, bytes]], list[tuple[int, int, bytes]]]:
-    """The suspects with their groups; and the records to try again, with how often each was refused alone."""
+def _suspects(
+    slices: Sequence[PartitionSlice],
+) -> tuple[list[tuple[int, int, bytes]], list[tuple[int, int, int, bytes]]]:
+    """The suspects with their groups; and the records to try again, with their order and how often they failed."""
     suspects, again = [], []
     for i, part in enumerate(slices):
         for pair, reached in part.verdicts.items() if part.pending else ():  # no other pair can be suspect
             if reached.op is None or reached.state is None or pair in part.resting:
                 continue
             if reached.state.refused is not None:
-                again.append((reached.state.refused.tries, i, pair))
+                parked = part.parked.get(pair)
+                due = parked is not None and parked.state == reached.state
+                again.append((_DUE if due else _NEWER, reached.state.refused.tries, i, pair))
             elif reached.state.suspect:
                 suspects.append((reached.state.suspect, i, pair))
     return suspects, again

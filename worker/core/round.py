@@ -13,6 +13,7 @@ from worker.core.read import ReadRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.core.batch import Turn
     from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
     from worker.core.slice import PartitionSlice
@@ -58,9 +59,14 @@ class Round:
         return bulk_share(self.limit, self.gate.now_ms)
 
     @property
-    def retries_refused(self) -> bool:
-        """Whether a record that was refused before may go although others wait: in one of twenty rounds on average."""
-        return self.gate.now_ms % 20 == 0
+    def turn(self) -> Turn:
+        """Which records that were refused with an unknown code may go although others wait.
+
+        On average one of a newer change may in a fourth of the rounds, so that it does not wait; any in a twentieth.
+        """
+        if self.gate.now_ms % 4:
+            return "none"
+        return "newer" if self.gate.now_ms % 20 else "any"
 
     def absorbs(self, lease: Lease) -> bool:
         """Whether the whole logs are read into pending.
@@ -83,7 +89,7 @@ class Round:
         """
         sends = not self.gate.closed
         busy = any(lease.waiting or lease.bulk_waiting or lease.pending for lease in self.leases)
-        retries = sends and (self.retries_refused or not busy)
+        retries = sends and (self.turn == "any" or not busy)
         pairs = self._pairs() if sends else [[0] * CLASSES for _ in self.leases]
         most = [lease.share(ABSORB_READ) if self.absorbs(lease) else int(self.limit * reach) for lease in self.leases]
         return [

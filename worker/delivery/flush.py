@@ -105,5 +105,5 @@ class Flusher:
     @staticmethod
     def _fill(this: Round, slices: Sequence[PartitionSlice]) -> Batch:
         """Chooses the records of the request."""
-        limit, retries = this.records_max(slices), this.retries_refused
-        return fill(slices, limit, doubtful=this.gate.doubtful, bulk_share=this.bulk_share, retries=retries)
+        limit = this.records_max(slices)
+        return fill(slices, limit, doubtful=this.gate.doubtful, bulk_share=this.bulk_share, turn=this.turn)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from worker.core.batch import fill
-from worker.core.codec import Mark, encode_remembered
+from worker.core.codec import Mark, Parked, encode_remembered
 from worker.core.entry import pair_of
-from worker.core.pair import PairState, Remembered, state_of
+from worker.core.pair import PairState, Refused, Remembered, state_of
 from worker.core.slice import LogPrefix, PartitionSlice
 
 if TYPE_CHECKING:
     from producers.contract.change import Op
+    from worker.core.batch import Turn
 
 T = 1_795_460_847_757
 
@@ -146,3 +148,56 @@ def test_a_stale_suspect_holds_nobody_up() -> None:
     part.ledger[stale] = encode_remembered(Remembered("delete", T, 0))
     part.judge("resend", T)
     assert fill([part], 500).upserts == (healthy,)
+
+
+REFUSED = Refused(T, 1, "40401", "")
+
+
+def with_refused(*, innocent: bool = True) -> list[PartitionSlice]:
+    """A partition with parked pairs, one that a newer change took out, and perhaps one that was never refused."""
+    part = PartitionSlice(0, LogPrefix(b"", 0, {}, [], more=False))
+    state = state_of("upsert", T, T)._replace(suspect=1, refused=REFUSED)
+    part.pending[b"due"] = state
+    part.parked[b"due"] = Parked(T, state)
+    part.pending[b"newer"] = state._replace(refused=REFUSED._replace(tries=7))
+    part.pending[b"rests"] = state
+    part.parked[b"rests"] = Parked(T + 1, state)
+    if innocent:
+        part.pending[b"innocent"] = state_of("upsert", T, T)
+    part.judge("resend", T)
+    return [part]
+
+
+@pytest.mark.parametrize(
+    ("turn", "innocent", "sent"),
+    [
+        ("none", True, b"innocent"),
+        ("newer", True, b"newer"),
+        ("any", True, b"newer"),
+        ("none", False, b"newer"),
+    ],
+)
+def test_what_was_refused_with_an_unknown_code_goes_alone_and_in_its_turn(
+    turn: Turn, *, innocent: bool, sent: bytes
+) -> None:
+    batch = fill(with_refused(innocent=innocent), 100, turn=turn)
+    assert batch.upserts == (sent,)
+    assert batch.retried == (sent != b"innocent")
+
+
+def test_what_is_due_goes_after_newer_changes_and_what_rests_never_does() -> None:
+    slices = with_refused()
+    del slices[0].verdicts[b"newer"]
+    assert fill(slices, 100, turn="newer").upserts == (b"innocent",)
+    assert fill(slices, 100, turn="any").upserts == (b"due",)
+    del slices[0].verdicts[b"due"], slices[0].verdicts[b"innocent"]
+    assert fill(slices, 100, turn="any").records == 0
+
+
+def test_a_doubtful_endpoint_is_asked_what_it_refused_least_often() -> None:
+    slices = with_refused(innocent=False)
+    slices[0].pending[b"alone"] = state_of("upsert", T, T)._replace(suspect=-3)
+    slices[0].judge("resend", T)
+    assert fill(slices, 100, doubtful=True).upserts == (b"due",)
+    del slices[0].verdicts[b"due"]
+    assert fill(slices, 100, doubtful=True).upserts == (b"alone",)
