@@ -21,7 +21,7 @@ Every error is a `ContactSyncError`: one line that names the field and the rule,
 - `NotAccepted`: Redis did not accept some changes, or may not have accepted them. The error carries them, to be sent
   again as they are. With `spool=PATH` they go into a local file instead, and the producer forwards them later;
   `SpoolFull` means that this file has no room for them.
-- `SettingsError`, `PartitionsMismatch`, `UnknownLogFormat`: the configuration cannot work.
+- `SettingsError`, `PartitionsMismatch`, `TooOld`, `UnknownLogFormat`: the configuration cannot work.
 
 A producer never sends a change twice by itself, and never loses one silently.
 
@@ -50,6 +50,7 @@ from producers.contract.errors import (
     PartitionsMismatch,
     SettingsError,
     SpoolError,
+    TooOld,
     UnknownLogFormat,
 )
 from producers.producer import ContactProducer
@@ -75,6 +76,7 @@ __all__ = [
     "SpoolError",
     "SpoolFull",
     "Standing",
+    "TooOld",
     "UnknownLogFormat",
     "load_settings",
 ]

@@ -145,7 +145,8 @@ class ProducerProtocol:
         if encoder is None:
             keys = self._settings.keys
             try:
-                encoder = XaddEncoder(keys, (yield from agreement(keys, self._settings.partitions)))
+                agreed = yield from agreement(keys, self._settings.partitions)
+                encoder = XaddEncoder(keys, agreed.partitions, lanes=agreed.lanes)
             except (redis.RedisError, OSError) as error:
                 report.broken = error
             self._encoder = encoder

@@ -62,6 +62,23 @@ class UnknownLogFormat(ContactSyncError):  # noqa: N818 - a name that says what 
     """The recorded configuration of the log cannot be read: another version wrote it, or another program."""
 
 
+class TooOld(UnknownLogFormat):
+    """The log is kept in a form that this version of contact-sync does not know: install a newer one.
+
+    Attributes:
+        needed: the least form that one must know to take part.
+        known: the newest form that this version knows.
+    """
+
+    def __init__(self, who: str, needed: int, known: int, namespace: str) -> None:
+        super().__init__(
+            f"this contact-sync is too old for the log of namespace {namespace!r}: its {who} must know format "
+            f"{needed}, and this one knows format {known}; install a newer one",
+        )
+        self.needed = needed
+        self.known = known
+
+
 class SpoolError(ContactSyncError):
     """The spool could not take changes, or could not be read.
 

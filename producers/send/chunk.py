@@ -107,10 +107,11 @@ class XaddEncoder:
     producer does not need hiredis installed. Values are length-prefixed bytes, so nothing has to be escaped.
     """
 
-    def __init__(self, keys: Keys, partitions: int) -> None:
+    def __init__(self, keys: Keys, partitions: int, *, lanes: bool = True) -> None:
         self.partitions: Final = partitions
         self._live = [_head(keys.events(partition).encode()) for partition in range(partitions)]
-        self._bulk = [_head(keys.bulk(partition).encode()) for partition in range(partitions)]
+        bulk = keys.bulk if lanes else keys.events
+        self._bulk = [_head(bulk(partition).encode()) for partition in range(partitions)]
 
     def pack(self, chunk: Chunk) -> bytes:
         """Returns the commands that append the chunk, with the fields in the order of the contract, section 2."""

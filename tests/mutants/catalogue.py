@@ -11,8 +11,9 @@ from tests.mutants.rules import RULES
 from tests.mutants.scaling import SCALING
 from tests.mutants.steps import STEPS
 from tests.mutants.surroundings import SURROUNDINGS
+from tests.mutants.upgrade import UPGRADE
 
 if TYPE_CHECKING:
     from tests.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE, *SCALING, *PARKING)
+MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE, *SCALING, *PARKING, *UPGRADE)

@@ -76,7 +76,7 @@ def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
     partitions, log_format, begun = client.hmget(keys.config, ["partitions", "format", "repartitioning"])
     if partitions is None:
         raise NotNow("no number of partitions is recorded yet: the first producer or worker records its own")
-    if int(log_format or LOG_FORMAT) != LOG_FORMAT or not 1 <= int(partitions) <= MAX_PARTITIONS:
+    if int(log_format or LOG_FORMAT) > LOG_FORMAT or not 1 <= int(partitions) <= MAX_PARTITIONS:
         raise NotNow("another version of contact-sync wrote this log")
     if begun is not None and int(begun) != to:
         raise NotNow(f"the number is being changed to {int(begun)}: finish that first, with that number")

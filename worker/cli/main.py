@@ -55,6 +55,7 @@ COMMANDS: Final[Mapping[str, CommandSource]] = {
     "pause": CommandSource("worker.cli.pause", "pause", "Pause deliveries in the whole fleet, until resume."),
     "resume": CommandSource("worker.cli.pause", "resume", "Continue deliveries after pause."),
     "repartition": CommandSource("worker.cli.repartition", "repartition", "Change the number of partitions."),
+    "upgrade": CommandSource("worker.cli.upgrade", "upgrade_command", "Let the log take its newest form."),
     "check": CommandSource("worker.cli.check", "check", "Check settings, Redis, broker, key and endpoint."),
 }
 

@@ -29,6 +29,7 @@ from worker.process.stopping import STOPPING
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.gate import Gate
+from worker.store.log_form import agree_form
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 from worker.store.permissions import refused_commands, refused_words
@@ -113,6 +114,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
 
     Raises:
         PartitionsMismatch: the recorded number of partitions differs from the configured one.
+        TooOld: the log needs a newer worker.
         redis.RedisError: Redis does not answer.
     """
     client = connect(settings.redis_url)
@@ -127,6 +129,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         late_seconds=settings.late_seconds,
         ledger_seconds=settings.ledger_seconds,
     )
+    partitions.one_pending = agree_form(namespace).one_pending
     endpoint = Endpoint(
         settings.endpoint_url,
         settings.request_timeout_seconds,
@@ -207,6 +210,7 @@ def wait_for_redis(settings: WorkerSettings) -> int:
 
     Raises:
         PartitionsMismatch, UnknownLogFormat: the recorded number of partitions or format differs.
+        TooOld: the log needs a newer worker.
         SettingsError: the server may evict keys and lose changes, or it refuses us and waiting does not help.
     """
     client = connect(settings.redis_url)
@@ -215,6 +219,7 @@ def wait_for_redis(settings: WorkerSettings) -> int:
     while True:
         try:
             partitions = _check_redis(client, settings)
+            agree_form(Namespace(client, settings.keys, partitions))
             break
         except redis.RedisError as error:
             _raise_if_waiting_is_useless(settings, error)

@@ -14,11 +14,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from worker.core.codec import decode_mark, decode_parked
 from worker.core.dead_letter import DEAD_CAP
-from worker.core.lane import CLASSES
+from worker.core.lane import CLASSES, class_of
 from worker.core.lease import Lease
 from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
 from worker.store.client import command, round_trip
+from worker.store.log_form import recorded_form
 from worker.store.loss_detector import log_trimmed
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 
@@ -35,6 +36,11 @@ _LOG = structlog.get_logger("contact_sync")
 _PARKED_PAGE: Final = 500
 """Parked pairs to look at in one step for one that is due."""
 
+FORM_SECONDS: Final = 10.0
+"""How often it is asked whether older workers may still come back, as long as they may."""
+
+_SHARED: Final = class_of("upsert", bulk=False)
+
 Settled = Literal["settled", "fenced", "full"]
 """What became of a settle: done; refused because the lease was lost; refused because the dead letters do not fit."""
 
@@ -46,6 +52,7 @@ class Partitions:
 
     Attributes:
         namespace: where they are stored.
+        one_pending: whether all pairs that wait are kept in one hash, so that older workers find them.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class Partitions:
         self._lease_seconds = lease_seconds
         self._late_ms = int(late_seconds * 1000)
         self._ledger_ms = int(ledger_seconds * 1000)
+        self.one_pending = False
+        self._form_read = float("-inf")
 
     def now_ms(self) -> int:
         """Redis' clock, which all times in the stored state are of (Unix ms)."""
@@ -74,6 +83,8 @@ class Partitions:
         Raises:
             redis.RedisError: it is not certain which leases were taken; they expire.
         """
+        if self.one_pending:
+            self._read_form()
         until = self._monotonic() + self._lease_seconds  # taken before asking: never later than Redis' own
         args = [int(self._lease_seconds * 1000), self._late_ms]
         calls = [scripts.Call(scripts.CLAIM, self._keys_for_claim(p), args) for p in partitions]
@@ -90,6 +101,14 @@ class Partitions:
                 _LOG.error("log_replaced", partition=partition, reads="from the start of the log that is there")
         log_trimmed(trimmed)
         return leases
+
+    def _read_form(self) -> None:
+        """Finds out whether the older workers are gone for good, if it is time to."""
+        now = self._monotonic()
+        if now - self._form_read >= FORM_SECONDS:
+            self._form_read = now
+            form = recorded_form(self.namespace)
+            self.one_pending = form is not None and form.one_pending
 
     def _keys_for_claim(self, p: int) -> list[str]:
         k = self._keys
@@ -315,12 +334,25 @@ class Partitions:
         totals = [item for name, number in each.totals.items() if number for item in (name, number)]
         renew_ms = int(self._lease_seconds * 1000) if keep else 0
         head = [lease.token, lease.seq, renew_ms, each.position, self._ledger_ms, DEAD_CAP, each.bulk_position]
-        counts = [len(each.ledger) // 2, *(len(some) // 2 for some in each.keep), *map(len, each.drop)]
+        kept, dropped = _in_one_hash(each) if self.one_pending else (each.keep, each.drop)
+        counts = [len(each.ledger) // 2, *(len(some) // 2 for some in kept), *map(len, dropped)]
         counts += [len(each.clear) // 2, len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
         counts += [len(each.park) // 2, len(each.unpark)]
-        waits = [item for some in (*each.keep, *each.drop) for item in some]
+        waits = [item for some in (*kept, *dropped) for item in some]
         items = [*each.ledger, *waits, *each.clear, *each.letters, *each.know, *totals, *each.park, *each.unpark]
         return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
+
+
+def _in_one_hash(settlement: Settlement) -> tuple[list[list[bytes]], list[list[bytes]]]:
+    """What to keep and to drop in the hash of each class if all pairs that wait are kept in that of live upserts.
+
+    A pair may still wait in another one: if older workers were thought to be gone before.
+    """
+    keep: list[list[bytes]] = [[] for _ in range(CLASSES)]
+    keep[_SHARED] = [item for some in settlement.keep for item in some]
+    drop = [some + kept[::2] for some, kept in zip(settlement.drop, settlement.keep, strict=True)]
+    drop[_SHARED] = settlement.drop[_SHARED]  # what is dropped here and kept is written after that
+    return keep, drop
 
 
 def _as_stored(value: bytes) -> bytes:

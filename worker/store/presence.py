@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from producers.contract.partitions import LOG_FORMAT
 from worker.core.times import iso_utc
 from worker.store import scripts
+from worker.store.log_form import OLDEST_FORMAT
 from worker.store.replies import is_wrong_type, time_ms
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ GONE_MS: Final = 60_000
 _REMOVED_MS: Final = 24 * 3_600_000
 """A process without a heartbeat for this long is removed by the next one that starts."""
 
-_FORM: Final = re.compile(rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})$")
+_FORM: Final = re.compile(rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})(?:,(\d{1,6}))?$")
 
 
 class Worker(NamedTuple):
@@ -38,6 +40,7 @@ class Worker(NamedTuple):
         seen_ms: its last heartbeat (Unix ms).
         concurrency: number of flushes that it runs at once.
         pool: `thread`, `prefork` or another of Celery's pools.
+        log_format: the newest form of the log that it knows.
     """
 
     name: str
@@ -45,11 +48,18 @@ class Worker(NamedTuple):
     seen_ms: int
     concurrency: int
     pool: str
+    log_format: int = OLDEST_FORMAT
 
     def as_json(self) -> dict[str, Any]:
         """The form in `status --json`."""
         times = {"since": iso_utc(self.since_ms), "seen": iso_utc(self.seen_ms)}
-        return {"name": self.name, "pool": self.pool, "concurrency": self.concurrency, **times}
+        return {
+            "name": self.name,
+            "pool": self.pool,
+            "concurrency": self.concurrency,
+            "log_format": self.log_format,
+            **times,
+        }
 
 
 class Presence:
@@ -89,7 +99,7 @@ class Presence:
             if not self._since_ms:
                 self._since_ms = now_ms
                 self._remove_gone(now_ms)
-            note = f"{self._since_ms},{now_ms},{self._concurrency},{self._pool}"
+            note = f"{self._since_ms},{now_ms},{self._concurrency},{self._pool},{LOG_FORMAT}"
             # If the reply is an error, Redis accepts no writes or the key has the wrong type: reported elsewhere.
             scripts.run(self._client, [scripts.Call(scripts.NOTE, [self._keys.workers], [self._name, note])])
         except ResponseError:
@@ -130,5 +140,6 @@ def _decoded(noted: Mapping[Any, Any]) -> list[Worker]:
     for name, note in noted.items():
         if form := _FORM.match(note):
             since_ms, seen_ms, concurrency = (int(each) for each in form.groups()[:3])
-            found.append(Worker(name.decode("utf-8", "replace"), since_ms, seen_ms, concurrency, form[4].decode()))
+            pool, log_format = form[4].decode(), int(form[5] or OLDEST_FORMAT)
+            found.append(Worker(name.decode("utf-8", "replace"), since_ms, seen_ms, concurrency, pool, log_format))
     return found

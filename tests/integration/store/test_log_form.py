@@ -1,0 +1,105 @@
+"""Who can take part in a log: what is recorded, what it changes, and who is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from producers.contract.errors import TooOld
+from producers.contract.partitions import LOG_FORMAT
+from tests.support.commands import run, told
+from tests.support.waiting import wait_until
+from worker.store.log_form import NEWEST, LogForm, agree_form, recorded_form
+
+if TYPE_CHECKING:
+    from producers.contract.change import Lane, Op
+    from tests.support.fleet import Fleet
+    from worker.process.runtime import Runtime
+
+
+def was_read(fleet: Fleet) -> None:
+    """As a worker leaves it that records nothing of the form."""
+    fleet.client.hset(fleet.keys.config, "format", "1")
+    fleet.client.hset(fleet.keys.partition(3), "token", "1")
+
+
+def note_worker(fleet: Fleet, name: str, *more: str) -> None:
+    now_ms = str(fleet.now_ms())
+    fleet.client.hset(fleet.keys.workers, name, ",".join([now_ms, now_ms, "8", "thread", *more]))
+
+
+def test_a_log_that_nobody_has_read_has_the_newest_form(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert")
+    assert agree_form(fleet.namespace) == NEWEST
+    assert fleet.client.hget(fleet.keys.config, "format") == str(LOG_FORMAT).encode()
+    assert agree_form(fleet.namespace) == NEWEST
+
+
+def test_a_log_that_older_workers_have_read_keeps_their_form(fleet: Fleet) -> None:
+    was_read(fleet)
+    assert agree_form(fleet.namespace) == LogForm(1, 1)
+    assert fleet.client.hget(fleet.keys.config, "format") == b"1"
+
+
+def absorb(fleet: Fleet, worker: Runtime, *changes: tuple[str, str, Op, Lane]) -> None:
+    """Lets the worker read what it may not send, as in an outage."""
+    fleet.client.hset(fleet.keys.gate, "paused", fleet.now_ms())
+    for owner, contact, op, lane in changes:
+        long_ago = f"{fleet.now_ms() - 60_000}-{contact}"
+        fleet.append(owner, contact, op, fleet.now_ms(), entry=long_ago, lane=lane)
+    wait_until(lambda: (worker.flusher.run(0.2), not fleet.backlog())[1], what="the logs were read")
+    fleet.client.hdel(fleet.keys.gate, "paused")
+
+
+def test_pairs_wait_where_older_workers_find_them_and_stay_nowhere_else(fleet: Fleet) -> None:
+    absorb(fleet, fleet.worker(), ("1", "2", "delete", "live"))
+    assert [len(each) for each in fleet.classes()] == [1, 0, 0, 0]
+    for field in ("least_reader", "least_writer"):  # and the older ones come back
+        fleet.client.hset(fleet.keys.config, field, "1")
+    beside_older = fleet.worker()
+    absorb(
+        fleet, beside_older, ("1", "2", "delete", "live"), ("1", "3", "delete", "live"), ("1", "4", "upsert", "bulk")
+    )
+    assert [len(each) for each in fleet.classes()] == [0, 3, 0, 0]
+    fleet.deliver(beside_older)
+    assert fleet.stand_in.contacts() == {("1", "4")}
+    assert [len(each) for each in fleet.classes()] == [0, 0, 0, 0]
+
+
+def test_an_upgrade_names_the_workers_that_are_too_old(fleet: Fleet) -> None:
+    was_read(fleet)
+    agree_form(fleet.namespace)
+    note_worker(fleet, "sync@new 1", str(LOG_FORMAT))
+    note_worker(fleet, "sync@old 2")
+    refused = run(fleet, "upgrade")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.splitlines() == [
+        "contact-sync: these workers are too old, so nothing was changed: sync@old 2"
+    ]
+    as_json = run(fleet, "upgrade", "--json")
+    assert as_json.exit_code == 1
+    assert '"too_old": [\n    "sync@old 2"\n  ]' in as_json.stdout
+    assert recorded_form(fleet.namespace) == LogForm(1, 1)
+    fleet.client.hdel(fleet.keys.workers, "sync@old 2")
+    assert told(fleet, "upgrade") == {
+        "raised": True,
+        "least_reader": LOG_FORMAT,
+        "least_writer": LOG_FORMAT,
+        "too_old": [],
+    }
+    assert told(fleet, "upgrade")["raised"] is False
+    assert recorded_form(fleet.namespace) == NEWEST
+
+
+@pytest.mark.parametrize(("field", "who"), [("least_reader", "workers"), ("least_writer", "producers")])
+def test_who_is_too_old_is_told_so_in_one_line(fleet: Fleet, field: str, who: str) -> None:
+    fleet.client.hset(fleet.keys.config, "partitions", "8")
+    fleet.client.hset(fleet.keys.config, field, str(LOG_FORMAT + 1))
+    with pytest.raises(TooOld, match=f"its {who} must know format {LOG_FORMAT + 1}") as caught:
+        _: Any = fleet.worker()
+    assert "\n" not in str(caught.value)
+    if field == "least_writer":
+        assert run(fleet, "status").exit_code == 2
+        with pytest.raises(TooOld):
+            fleet.producer().upsert("1", "2")

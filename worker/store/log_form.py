@@ -1,0 +1,95 @@
+"""The form in which a log is kept, and who can still take part in it: recorded beside the number of partitions.
+
+A log that workers of an older version have read keeps the form that they know, so that they can come back, until
+somebody says that they will not. A log that nobody has read has the newest form at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from producers.contract.errors import TooOld
+from producers.contract.partitions import LOG_FORMAT
+from worker.store.client import command, round_trip
+from worker.store.replies import all_checked
+
+if TYPE_CHECKING:
+    from worker.store.namespace import Namespace
+
+OLDEST_FORMAT: Final = 1
+"""The form of the versions that record nothing of it."""
+
+_FIELDS: Final = ("least_reader", "least_writer")
+_AT_ONCE: Final = 256  # partitions in one round trip
+
+
+class LogForm(NamedTuple):
+    """Who can take part in a log.
+
+    Attributes:
+        least_reader: the least form that a worker must know.
+        least_writer: the least form that a producer must know.
+    """
+
+    least_reader: int
+    least_writer: int
+
+    @property
+    def one_pending(self) -> bool:
+        """Whether all pairs that wait are kept in one hash, because older workers read no other."""
+        return self.least_reader < LOG_FORMAT
+
+
+NEWEST: Final = LogForm(LOG_FORMAT, LOG_FORMAT)
+"""Nobody takes part who does not know all that this version knows."""
+
+
+def recorded_form(namespace: Namespace) -> LogForm | None:
+    """The recorded form; None if none is recorded.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    found: Any = namespace.client.hmget(namespace.keys.config, _FIELDS)
+    return None if found[0] is None else LogForm(int(found[0]), int(found[1] or found[0]))
+
+
+def agree_form(namespace: Namespace) -> LogForm:
+    """The recorded form; records one if there is none.
+
+    Raises:
+        TooOld: the log needs a worker that knows a newer form.
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    form = recorded_form(namespace)
+    if form is None and _was_read(namespace):
+        for field in _FIELDS:
+            namespace.client.hsetnx(namespace.keys.config, field, str(OLDEST_FORMAT))
+        form = recorded_form(namespace)
+    if form is None:
+        raise_form(namespace)
+        form = NEWEST
+    if form.least_reader > LOG_FORMAT:
+        raise TooOld("workers", form.least_reader, LOG_FORMAT, namespace.keys.namespace)
+    return form
+
+
+def raise_form(namespace: Namespace) -> None:
+    """Records that whoever takes part knows all that this version knows; older ones refuse to start from now on.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    # Versions that know no least reader heed the format alone.
+    fields = [item for name in ("format", *_FIELDS) for item in (name, LOG_FORMAT)]
+    command(namespace.client, "HSET", namespace.keys.config, *fields)
+
+
+def _was_read(namespace: Namespace) -> bool:
+    """Whether a worker ever held a partition of this log."""
+    client, keys, partitions = namespace
+    for first in range(0, partitions, _AT_ONCE):
+        several = range(first, min(first + _AT_ONCE, partitions))
+        if any(all_checked(round_trip(client, [("HEXISTS", keys.partition(p), "token") for p in several]))):
+            return True
+    return False
