@@ -62,7 +62,7 @@ class Sides:
     def outage(self) -> Iterator[None]:
         """Lets pairs pile up in `pending` meanwhile, deletes among them."""
         self.fleet.stand_in.faults({"kind": "status", "status": 503})
-        wait_until(lambda: deletes(self.fleet) > 300, seconds=60, what="deletes wait")
+        wait_until(lambda: deletes(self.fleet) > 120, seconds=60, what="deletes wait")
         yield
         self.fleet.stand_in.remove_faults()
 
