@@ -1,4 +1,4 @@
-"""Makes docs/images/page.png, the picture of the page in the README: ``python -m tests.browser.picture``."""
+"""Makes docs/images/page.png and page-dark.png, the pictures of the page: ``python -m tests.browser.picture``."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ def main(picture: Path = PICTURE, **options: Any) -> None:
         fleet.append_many([(str(n), "2", "upsert", None) for n in range(40)])
         page.wait_for_timeout(2500)
         page.screenshot(path=picture)
+        page.emulate_media(color_scheme="dark")
+        page.screenshot(path=picture.with_stem(f"{picture.stem}-dark"))
 
 
 if __name__ == "__main__":

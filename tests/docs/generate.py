@@ -7,6 +7,7 @@ A test compares what it would write with what is in the repository.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from math import inf
 from pathlib import Path
@@ -20,6 +21,7 @@ from producers.contract.keys import Keys
 from producers.contract.partitions import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from producers.contract.schema import entry_schema, vectors
 from producers.settings import ProducerSettings, variable_of
+from tests.docs.outage import told
 from tests.support.snapshot import snapshot, view
 from worker.cli.main import COMMANDS, main
 from worker.config.serve import ServeSettings
@@ -44,6 +46,7 @@ def pages() -> dict[str, str]:
         "reference/redis-keys.md": _redis_keys(),
         "reference/wire-format.md": _wire_format(),
         "reference/python.md": _python(),
+        "explanation/outage.md": told(json.loads((DOCS / "images" / "outage.json").read_text(encoding="utf-8"))),
         "reference/metrics.md": _REGION.sub(lambda found: found[1] + "\n".join(_metrics()) + found[2], metrics),
     }
 

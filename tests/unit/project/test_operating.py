@@ -119,6 +119,24 @@ def test_it_tells_of_everything_that_the_code_can_say(page: str, names: set[str]
     assert sorted(names - told(page)) == []
 
 
+def levels() -> set[tuple[str, str]]:
+    """Event and level of every call that logs an event by its whole name."""
+    calls = [node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Call) and is_logging(node)]
+    return {
+        (event, call.func.attr.replace("exception", "error"))
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        for event in texts(first_argument(call))
+    }
+
+
+def test_it_tells_the_level_of_each_log_event() -> None:
+    page = (DOCS / "reference" / "log-events.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE))
+    assert len(levels()) > 20
+    assert sorted(levels() - shown) == []
+
+
 def test_it_tells_of_no_log_event_that_the_code_does_not_write() -> None:
     assert sorted(told("reference/log-events.md") - events()) == []
 
