@@ -113,17 +113,18 @@ def told(samples: Sequence[Sample]) -> str:
     back = next(each["seconds"] for each in samples if each["seconds"] > UP_AT + 1 and each["waiting"] < RATE)
     said = at_fault[-1]["changes"] - at_fault[0]["changes"]
     asked = at_fault[-1]["requests"] - at_fault[0]["requests"]
+    said_a_second = samples[-1]["changes"] / QUIET_AT
     waited = max(each["waiting"] for each in samples)
     return f"""# An outage, second by second
 
 <!-- Written by `python -m tests.docs.generate` from docs/images/outage.json, which `python -m tests.docs.outage` measures. -->
 
-A real run of {END_AT:.0f} seconds: one worker with default settings, a producer that says {RATE} changes a second of
+A real run of {END_AT:.0f} seconds: one worker with default settings, a producer that sends {said_a_second:.0f} changes a second of
 {PAIRS:,} pairs, and an endpoint that answers every request with 503 from second {DOWN_AT:.0f} to second {UP_AT:.0f}.
 
-![Changes said, waiting, and requests over time; the outage in grey](../images/outage.svg)
+![Changes sent, waiting, and requests over time; the outage in grey](../images/outage.svg)
 
-- **Producers notice nothing.** They said {said:,.0f} changes during the outage.
+- **Producers notice nothing.** They sent {said:,.0f} changes during the outage.
 - **What waits is bounded by pairs.** It never exceeded {waited:,.0f}: a state for each of the {PAIRS:,} pairs, and what was said in
   the last seconds and not read yet. Each step down is workers joining what is new. So a longer outage takes no more memory.
 - **The endpoint is left in peace.** It got {asked:.0f} requests in {UP_AT - DOWN_AT:.0f} seconds: one probe at a time, at growing intervals.
@@ -136,7 +137,7 @@ A real run of {END_AT:.0f} seconds: one worker with default settings, a producer
 def drawn(samples: Sequence[Sample]) -> str:
     """The picture: three curves over the same time, the outage in grey."""
     charts = [
-        ("changes said so far", [(each["seconds"], each["changes"]) for each in samples]),
+        ("changes sent so far", [(each["seconds"], each["changes"]) for each in samples]),
         ("waiting: entries and pairs", [(each["seconds"], each["waiting"]) for each in samples]),
         ("requests to the endpoint so far", [(each["seconds"], each["requests"]) for each in samples]),
     ]
