@@ -205,7 +205,7 @@ def load_settings(
     Raises:
         SettingsError: a value is invalid; one line names the variable and the rule.
     """
-    variables = {**_from_file(dotenv), **_non_empty(os.environ if environ is None else environ)}
+    variables = {**_non_empty(read_dotenv(dotenv)), **_non_empty(os.environ if environ is None else environ)}
     found = {name: variables[variable_of(name)] for name in model.model_fields if variable_of(name) in variables}
     fields: dict[str, Any] = {**found, **given}
     return model(**fields)
@@ -232,14 +232,24 @@ def _non_empty(variables: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in variables.items() if value and name.startswith(PREFIX)}
 
 
-def _from_file(dotenv: Path | None) -> dict[str, str]:
-    if dotenv is None or not dotenv.is_file():
+def read_dotenv(dotenv: Path | None = Path(".env")) -> Mapping[str, str | None]:
+    """Returns the variables in a ``.env`` file; nothing if there is no such file, or its directory cannot be entered.
+
+    An app that changed its user after its start may well stand in a directory that is not its own.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    try:
+        if dotenv is None or not dotenv.is_file():
+            return {}
+    except OSError:
         return {}
     from dotenv import dotenv_values  # noqa: PLC0415 - loaded only if there is a .env file
 
     try:
         # Without interpolation, because a secret may contain a dollar sign.
-        return _non_empty(dotenv_values(dotenv, interpolate=False))
+        return dotenv_values(dotenv, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"{dotenv} cannot be read: {reason}") from None

@@ -102,7 +102,7 @@ class Fleet:
     def worker(self, **overrides: Any) -> Runtime:
         """One more worker, as a process of its own would build it."""
         built = runtime.build(self.settings(**overrides))
-        self._open.callback(built.namespace.client.close)
+        self._open.callback(built.close)
         return built
 
     @property

@@ -8,8 +8,8 @@ from itertools import chain
 from typing import Final
 
 import click
-from dotenv import dotenv_values
 
+from producers.settings import read_dotenv
 from worker.admin.check import check_all, check_variables
 from worker.cli.session import EXIT_FAILED, echo_json, painted, printable, shown_url
 from worker.config.settings import load_worker_settings
@@ -46,4 +46,4 @@ def check(*, as_json: bool) -> None:
 
 def _set_variables() -> set[str]:
     """Names of the variables in the environment and in ``.env``."""
-    return {*os.environ, *dotenv_values(".env", interpolate=False)}
+    return {*os.environ, *read_dotenv()}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 _MAX_BYTES: Final = 65536  # a key file longer than this is some other file
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and what UTF-8 cannot encode
+_FIT = re.compile(r"[\x21-\x7e]+")  # an editor's byte order mark or a pasted zero-width character is not seen otherwise
+_BLANKS = " \t\r\n"
 
 
 class ServerKeySettings(Protocol):
@@ -71,6 +72,17 @@ def check_server_key_values(settings: ServerKeySettings) -> None:
         _half(name, value, None)
 
 
+def check_half(variable: str, text: str) -> None:
+    """Checks the characters of a half of the key.
+
+    Raises:
+        SettingsError: it has others than printable ASCII ones. The line never shows it.
+    """
+    if not _FIT.fullmatch(text):
+        mark = ": it begins with a byte order mark" if text.startswith("\ufeff") else ""
+        raise SettingsError(f"{variable} must be one line of printable ASCII characters without blanks{mark}")
+
+
 def _half(name: str, value: SecretStr | None, path: Path | None) -> str:
     if path is not None:
         variable = variable_of(name + "_file")
@@ -82,8 +94,7 @@ def _half(name: str, value: SecretStr | None, path: Path | None) -> str:
         raise SettingsError(f"{variable_of(name)} is required: set it, or {variable_of(name + '_file')}")
     if not text:
         raise SettingsError(f"{variable} is empty")
-    if _UNFIT.search(text):
-        raise SettingsError(f"{variable} must be one line of text without control characters")
+    check_half(variable, text)
     if name == "server_key_id" and ":" in text:
         raise SettingsError(f"{variable} must not contain ':', which separates the id from the secret")
     return text
@@ -95,7 +106,7 @@ def _read(path: Path, variable: str) -> str:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise SettingsError(f"{variable}: {path} is longer than {_MAX_BYTES} bytes")
-        return content.decode().strip()
+        return content.decode().strip(_BLANKS)
     except OSError as error:
         raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -139,7 +139,7 @@ class WorkerSettings(ProducerSettings):
     server_key_id: SecretStr | None = setting(
         None,
         description="Id of the endpoint's server key; required by workers, here or in a file.",
-        rule="text without control characters or ':'",
+        rule="printable ASCII characters without blanks or ':'",
         shown=False,
     )
     server_key_id_file: Path | None = setting(
@@ -150,7 +150,7 @@ class WorkerSettings(ProducerSettings):
     server_key_secret: SecretStr | None = setting(
         None,
         description="Secret of the endpoint's server key; required by workers, here or in a file.",
-        rule="text without control characters",
+        rule="printable ASCII characters without blanks",
         shown=False,
     )
     server_key_secret_file: Path | None = setting(

@@ -76,6 +76,7 @@ class Runtime:
         gate: the fleet-wide circuit breaker of the endpoint.
         flusher: flushes batches, one at a time.
         pipeline: has several runs of it under way.
+        endpoint: the connections to it.
     """
 
     settings: WorkerSettings
@@ -83,6 +84,12 @@ class Runtime:
     gate: Gate
     flusher: Flusher
     pipeline: Pipeline
+    endpoint: Endpoint
+
+    def close(self) -> None:
+        """Closes all connections; a worker keeps them until its process ends."""
+        self.endpoint.close()
+        self.namespace.client.close()
 
     def flush(self, budget_seconds: float) -> int:
         """Flushes while something is due and the budget lasts; returns the number of rounds.
@@ -160,7 +167,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         wait=pipeline.wait,
         tracing=tracing,
     )
-    return Runtime(settings, namespace, gate, flusher, pipeline)
+    return Runtime(settings, namespace, gate, flusher, pipeline, endpoint)
 
 
 def _tracing(endpoint: Endpoint, settings: WorkerSettings) -> Tracing | None:

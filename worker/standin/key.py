@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
-
+from producers.contract.errors import SettingsError
+from producers.settings import read_dotenv
+from worker.config.server_key import check_half
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def stand_in_key(key_id: str | None, key_secret_file: Path | None) -> tuple[str,
 
     Raises:
         KeyInputError: a file cannot be read, or a value is empty, invalid or set in two ways.
+        SettingsError: the file `.env` cannot be read.
     """
-    variables = {**dotenv_values(".env", interpolate=False), **os.environ}
+    variables = {**read_dotenv(), **os.environ}
     identifier = key_id if key_id is not None else _configured(variables, KEY_ID)
     if ":" in identifier:
         raise KeyInputError(f"{KEY_ID}: must not contain a colon, which separates id and secret")
@@ -44,16 +46,26 @@ def _configured(variables: Mapping[str, str | None], name: str) -> str:
     value, path = variables.get(name), variables.get(f"{name}_FILE")
     if value and path:
         raise KeyInputError(f"{name} and {name}_FILE: only one of them may be set")
-    return value or (_read(f"{name}_FILE", Path(path)) if path else DEFAULT_KEY)
+    if value:
+        return _checked(name, value)
+    return _read(f"{name}_FILE", Path(path)) if path else DEFAULT_KEY
 
 
 def _read(name: str, path: Path) -> str:
     try:
-        value = path.read_text(encoding="utf-8").strip()
+        value = path.read_text(encoding="utf-8").strip(" \t\r\n")
     except OSError as error:
         raise KeyInputError(f"{name}: {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KeyInputError(f"{name}: {path} must be UTF-8") from None
     if not value:
         raise KeyInputError(f"{name}: {path} must not be empty")
+    return _checked(name, value)
+
+
+def _checked(name: str, value: str) -> str:
+    try:
+        check_half(name, value)
+    except SettingsError as error:
+        raise KeyInputError(str(error)) from None
     return value

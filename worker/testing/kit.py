@@ -51,7 +51,7 @@ class WaitUntilSynced:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._runtime is not None:
-            self._runtime.namespace.client.close()
+            self._runtime.close()
 
     def __call__(self, owner: str, contact: str, *, seconds: float = 10.0) -> bool:
         """Delivers until no change of the pair waits.
@@ -91,7 +91,7 @@ class WaitUntilSynced:
         return self._runtime
 
     def _explain(self, worker: Runtime, owner: str, contact: str) -> Explanation:
-        return explain(worker.namespace, owner, contact, readd=worker.settings.readd)
+        return explain(worker.namespace, owner, contact, readd=worker.settings.readd, id_max=worker.settings.id_max)
 
 
 def _waits(found: Explanation) -> bool:

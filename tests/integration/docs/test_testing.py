@@ -148,6 +148,37 @@ def test_a_pair_is_waited_for_until_the_endpoint_has_it(app: Pytester) -> None:
     ran.stdout.fnmatch_lines(["*use only one of them*"])
 
 
+def test_a_suite_that_turns_warnings_into_errors_passes(app: Pytester) -> None:
+    app.makepyfile(
+        """
+        import gc
+        from producers import ContactProducer
+
+        def emit():
+            with ContactProducer() as contacts:
+                contacts.upsert("1", "2")
+
+        def test_synced(wait_until_synced):
+            emit()
+            assert wait_until_synced("1", "2")
+
+        def test_again(wait_until_synced, contact_sync_endpoint):
+            contact_sync_endpoint.faults({"kind": "status", "status": 503, "times": 1})
+            emit()
+            assert wait_until_synced("1", "2")
+
+        def test_recorded(contact_changes):
+            emit()
+            contact_changes.assert_emitted("upsert", "1", "2")
+
+        def test_nothing_is_left_open():
+            gc.collect()
+        """
+    )
+    app.makeini("[pytest]\nfilterwarnings = error")
+    app.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(passed=4)
+
+
 def test_a_run_that_does_not_use_it_loads_pytest_alone(pytester: Pytester) -> None:
     pytester.makepyfile(
         """

@@ -192,7 +192,7 @@ def test_a_key_given_twice_names_both_variables() -> None:
         ),
         (
             {"server_key_secret": "hunter2\n"},
-            "CONTACT_SYNC_SERVER_KEY_SECRET must be one line of text without control characters",
+            "CONTACT_SYNC_SERVER_KEY_SECRET must be one line of printable ASCII characters without blanks",
         ),
     ],
 )
@@ -204,8 +204,15 @@ def test_a_key_that_does_not_fit_is_refused_wherever_settings_are_read(variables
     ("content", "line"),
     [
         (b" \n", "is empty"),
-        (b"hunter2\x00", "must be one line of text without control characters"),
-        (b"hunter2\nhunter2", "must be one line of text without control characters"),
+        *(
+            (text.encode(), "must be one line of printable ASCII characters without blanks")
+            for text in ("hunter2\x00", "hunter2\nhunter2", "hun ter2", "hun\tter2", "hunter2\xa0", "hunter2\u200b")
+        ),
+        *(
+            (text.encode(), "must be one line of printable ASCII characters without blanks")
+            for text in ("\u2060hunter2", "hun\u00adter2", "hünter2", "hunter2\ufeff", "\u2028hunter2")
+        ),
+        (b"\xef\xbb\xbfhunter2\r\n", "printable ASCII characters without blanks: it begins with a byte order mark"),
         (b"hunter2\xff", "is not UTF-8 text"),
         (b"hunter2" * 10_000, "is longer than 65536 bytes"),
         (None, "cannot be read: No such file or directory"),
