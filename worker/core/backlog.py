@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,7 @@ from worker.core.gate import DEAD_LETTERS_FULL, PAUSED
 from worker.core.lane import CLASSES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from worker.core.gate import GateSnapshot
     from worker.core.linger import Linger
@@ -115,34 +116,54 @@ class Survey:
     inbox: bool = False
 
 
-def choose(ranked: Sequence[PartitionBacklog], room: int) -> list[int]:
-    """Chooses partitions until they fill a request.
+class Ranked:
+    """Partitions to choose from, in order; each is chosen once. What one choice costs does not grow with their number.
 
     Those with live deletes go first, whatever else they hold. Half of the room that they leave goes to those whose live
     logs are unread, so that a delete in them is found; the other half to any, so that nobody is kept waiting by news
     elsewhere. If none of them has anything in bulk, one that has goes with them.
 
     Args:
-        ranked: partitions to choose from, the first first.
-        room: how many records the request has room for.
+        ranked: the partitions, the first first.
     """
-    chosen: dict[int, PartitionBacklog] = {}
 
-    def take(wanted: Callable[[PartitionBacklog], int], until: int) -> None:
-        nonlocal room
-        for each in ranked:
-            if room <= until:
-                return
-            records = wanted(each)
-            if records and each.partition not in chosen:
-                chosen[each.partition] = each
-                room -= records
+    def __init__(self, ranked: Sequence[PartitionBacklog]) -> None:
+        self._left = deque(ranked)
+        self._deletes = [each for each in ranked if each.classes[0]]
+        self._bulk = deque(each for each in ranked if each.has_bulk)
+        self._records = sum(each.records for each in ranked)
+        self._gone: set[int] = set()
 
-    if sum(each.records for each in ranked) > room > 0:
-        take(lambda each: each.classes[0], 0)
-        take(lambda each: each.entries, room // 2)
-    take(lambda each: each.records or 1, 0)
-    bulk = next((each for each in ranked if each.has_bulk), None)
-    if bulk is not None and chosen and not any(each.has_bulk for each in chosen.values()):
-        chosen[bulk.partition] = bulk
-    return list(chosen)
+    def take(self, room: int) -> list[int]:
+        """Chooses partitions until they fill a request.
+
+        Args:
+            room: how many records the request has room for.
+        """
+        chosen: dict[int, PartitionBacklog] = {}
+
+        def take(some: Iterable[PartitionBacklog], wanted: Callable[[PartitionBacklog], int], until: int) -> None:
+            nonlocal room
+            for each in some:
+                if room <= until:
+                    return
+                if each.partition not in self._gone and (records := wanted(each)):
+                    chosen[each.partition] = each
+                    self._gone.add(each.partition)
+                    room -= records
+
+        if self._records > room > 0:
+            take(self._deletes, lambda each: each.classes[0], 0)
+            take(self._left, lambda each: each.entries, room // 2)
+        take(self._left, lambda each: each.records or 1, 0)
+        while self._bulk and self._bulk[0].partition in self._gone:
+            self._bulk.popleft()
+        if self._bulk and chosen and not any(each.has_bulk for each in chosen.values()):
+            bulk = self._bulk.popleft()
+            chosen[bulk.partition] = bulk
+            self._gone.add(bulk.partition)
+        while self._left and self._left[0].partition in self._gone:
+            self._left.popleft()
+        self._deletes = [each for each in self._deletes if each.partition not in self._gone]
+        self._records -= sum(each.records for each in chosen.values())
+        return list(chosen)

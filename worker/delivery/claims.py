@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.core.backlog import choose
+from worker.core.backlog import Ranked
 from worker.core.flow import Left
 from worker.core.linger import Linger
 from worker.core.round import Round
@@ -42,20 +41,19 @@ class Choice:
     """Partitions that a scan found free, in the order in which runs try them.
 
     Attributes:
-        due: those that are due.
-        company: others with entries, which may share a request.
+        ranked: those that are due, then others with entries, which may share a request.
+        due: those of them that are due.
         ends: when it is too old (monotonic, seconds).
     """
 
-    due: deque[PartitionBacklog]
-    company: deque[PartitionBacklog]
+    ranked: Ranked
+    due: set[int]
     ends: float
 
     def take(self, room: int) -> list[int]:
         """Takes partitions, due ones first, until what waits in them fills the room."""
-        taken = choose([*self.due, *self.company], room)
-        self.due = deque(each for each in self.due if each.partition not in taken)
-        self.company = deque(each for each in self.company if each.partition not in taken)
+        taken = self.ranked.take(room)
+        self.due.difference_update(taken)
         return taken
 
 
@@ -223,11 +221,13 @@ class Claims:
         free = [each for each in survey.waiting if not each.leased]
         # All that is due is equally due: ranked by size or age, a quiet partition would wait while others stay full.
         # Workers that scan at the same moment would all choose the same partitions; the draw sends them apart.
-        ranked = sorted(free, key=lambda each: (max(self._due_ms(each, gate, limit), survey.now_ms), self._draw()))
-        due = [each for each in ranked if self._due_ms(each, gate, limit) <= survey.now_ms]
+        times = {each.partition: self._due_ms(each, gate, limit, survey.now_ms) for each in free}
+        ranked = sorted(free, key=lambda each: (times[each.partition], self._draw()))
+        due = [each for each in ranked if times[each.partition] <= survey.now_ms]
         company = [] if gate.closed or not due else [each for each in ranked[len(due) :] if each.oldest_ms]
-        return Choice(deque(due), deque(company), ends)
+        return Choice(Ranked([*due, *company]), {each.partition for each in due}, ends)
 
-    def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int) -> float:
+    def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int, now_ms: int) -> float:
+        """When it is due (Unix ms); now if it was before."""
         due = backlog.due_ms(gate, self._linger, limit)
-        return float("inf") if due is None else due
+        return float("inf") if due is None else max(due, now_ms)

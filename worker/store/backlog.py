@@ -28,6 +28,9 @@ class BacklogScanner:
         self._classes = [[self._keys.pending_classes(p)[each] for p in self._all] for each in range(CLASSES)]
         self._late = [self._keys.late(p) for p in self._all]
         self._parked = [self._keys.parked(p) for p in self._all]
+        self._events, self._bulk = [self._keys.events(p) for p in self._all], [self._keys.bulk(p) for p in self._all]
+        self._dead = [self._keys.dead(p) for p in self._all]
+        self._leases = [self._keys.lease(p) for p in self._all]
         self._wrong_type: list[int] = []
         self._inbox: list[str] = []
         self._inbox_holds = False
@@ -50,18 +53,20 @@ class BacklogScanner:
             self._client,
             [
                 ("TIME",),
-                ("MGET", *(self._keys.lease(p) for p in self._all)),
+                ("MGET", *self._leases),
                 ("EXISTS", *self._late),
                 ("EXISTS", *self._parked),
+                ("EXISTS", *self._dead),
                 *(("EXISTS", *keys) for keys in self._classes),
                 ("GET", self._keys.deletes),
             ],
         )
         deletes = replies.pop()
-        time, leases, late, parked, *classes = all_checked(replies)
+        time, leases, late, parked, dead, *classes = all_checked(replies)
         found = {p: PartitionBacklog(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
         kept = [each for each, some in enumerate(classes) if some]
-        self._measure(found, heads, kept, late=bool(late), parked=bool(parked))
+        times = [name for name, some in (("late_due", late), ("parked_due", parked)) if some]
+        self._measure(found, heads, kept, times, dead=bool(dead))
         for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
             # What is older than the log's oldest entry was settled.
             if p in found and delete_ms >= found[p].oldest_ms > 0:
@@ -82,29 +87,31 @@ class BacklogScanner:
         found: dict[int, PartitionBacklog],
         heads: dict[str, int],
         classes: Sequence[int],
+        times: Sequence[str],
         *,
-        late: bool,
-        parked: bool,
+        dead: bool,
     ) -> None:
-        logs = [p for p in self._all if self._keys.events(p) in heads or self._keys.bulk(p) in heads]
-        sizes = ((self._keys.events(p), self._keys.bulk(p), self._keys.dead(p)) for p in logs)
-        commands = [each for live, bulk, dead in sizes for each in (("XLEN", live), ("XLEN", bulk), ("HLEN", dead))]
+        live = [(found[p], head) for p, key in enumerate(self._events) if (head := heads.get(key))]
+        bulk = [(found[p], head) for p, key in enumerate(self._bulk) if (head := heads.get(key))]
+        letters = {each.partition for each, _ in (*live, *bulk)} if dead else set()
+        commands: list[tuple[str, ...]] = [("XLEN", self._events[each.partition]) for each, _ in live]
+        commands += [("XLEN", self._bulk[each.partition]) for each, _ in bulk]
+        commands += [("HLEN", self._dead[p]) for p in letters]
         commands += [("HLEN", key) for each in classes for key in self._classes[each]]
-        due: list[tuple[str, ...]] = [("HGET", self._keys.partition(p), "late_due") for p in self._all if late]
-        due += [("HGET", self._keys.partition(p), "parked_due") for p in self._all if parked]
-        replies = iter(round_trip(self._client, [*commands, *due]))  # where a key is strange, an error among them
-        for p in logs:
-            live, bulk = heads.get(self._keys.events(p), 0), heads.get(self._keys.bulk(p), 0)
-            found[p].oldest_ms, found[p].entries = live, _number(next(replies))
-            found[p].bulk_ms, found[p].bulk_entries = bulk, _number(next(replies))
+        commands += [("HGET", self._keys.partition(p), name) for name in times for p in self._all]
+        replies = iter(round_trip(self._client, commands))  # where a key is strange, an error among them
+        for each, head in live:
+            each.oldest_ms, each.entries = head, _number(next(replies))
+        for each, head in bulk:
+            each.bulk_ms, each.bulk_entries = head, _number(next(replies))
+        for p in letters:
             found[p].dead = _number(next(replies))
-        for each in classes:
+        for number in classes:
             for p in self._all:
-                found[p].classes[each] = _number(next(replies))
-        for p in self._all if late else ():
-            found[p].late_due_ms = _number(next(replies))
-        for p in self._all if parked else ():
-            found[p].parked_due_ms = _number(next(replies))
+                found[p].classes[number] = _number(next(replies))
+        for name in times:
+            for p in self._all:
+                setattr(found[p], f"{name}_ms", _number(next(replies)))
 
     def _heads(self, block_ms: int) -> dict[str, int]:
         """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
@@ -121,7 +128,7 @@ class BacklogScanner:
         return self._read_heads([p for p in self._all if p not in self._wrong_type], 0)
 
     def _read_heads(self, logs: Sequence[int], block_ms: int) -> dict[str, int]:
-        names = [*(key for p in logs for key in (self._keys.events(p), self._keys.bulk(p))), *self._inbox]
+        names = [*(key for p in logs for key in (self._events[p], self._bulk[p])), *self._inbox]
         if not names:
             return {}
         block: list[Any] = ["BLOCK", block_ms] if block_ms else []
