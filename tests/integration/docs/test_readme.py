@@ -117,6 +117,13 @@ def test_five_commands_for_operators_are_commands() -> None:
     assert set(named) <= COMMANDS.keys()
 
 
+def test_the_script_has_as_many_lines_as_is_said() -> None:
+    lines = len((ROOT / "tests" / "bench" / "peers" / "script.py").read_text(encoding="utf-8").splitlines())
+    performance = (ROOT / "docs" / "explanation" / "performance.md").read_text(encoding="utf-8")
+    assert f"a script of {lines} lines" in README
+    assert f"in {lines} lines" in performance
+
+
 def test_its_figures_are_those_of_the_committed_reports() -> None:
     for heading, report in (
         ("Speed", table("docs/explanation/performance.md", "In short")),
