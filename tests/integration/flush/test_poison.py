@@ -204,9 +204,8 @@ def test_a_delete_that_comes_while_refused_records_hold_the_endpoint_is_tried_wi
     fleet.change(partitions=1, backoff_max_seconds=60.0)
     fleet.stand_in.settings(poisoned=["refused"])
     fleet.append_many([("refused", f"contact{i}", "upsert", T) for i in range(25)])
-    fleet.flush(1.0)
-    view = fleet.first.gate.snapshot()
-    assert (view.state, view.reason) == ("held", "every_record_rejected")
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", what="held")
+    assert fleet.first.gate.snapshot().reason == "every_record_rejected"
     fleet.append("1", "9", "upsert", T)
     wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.stand_in.contacts() == {("1", "9")}, seconds=5.0, what="tried")
 
