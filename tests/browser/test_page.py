@@ -261,3 +261,22 @@ def luminance(colour: str) -> float:
     parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_parked_pairs_are_counted_and_listed_and_all_the_rest_is_delivered(opened: Opened, fleet: Fleet) -> None:
+    fleet.stand_in.settings(poisoned=["9"], poison_code="40401")
+    fleet.append("1", "9", "upsert", T)
+    fleet.append("1", "8", "upsert", T)
+    fleet.deliver()
+    with opened() as page:
+        expect(page.locator("#verdict")).to_have_text("All changes are delivered except 1 parked pair")
+        expect(page.locator("#parked")).to_have_text("1")
+        expect(page.locator("#parked-list li")).to_contain_text(
+            "40401: upsert of contact 9 by owner 1; refused once since"
+        )
+        fleet.stand_in.settings(poisoned=[])
+        fleet.append("1", "9", "upsert", T + 1)
+        fleet.deliver()
+        expect(page.locator("#parked")).to_have_text("0")
+        expect(page.locator("#verdict")).to_have_text("All changes are delivered")
+        expect(page.locator("#parked-pairs")).to_be_hidden()

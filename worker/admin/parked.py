@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worker.core.lease import Lease
     from worker.core.slice import PartitionSlice
     from worker.store.dead_letters import Wanted
+    from worker.store.namespace import Namespace
     from worker.store.partitions import Partitions
 
 _PAGE: Final = 500  # pairs read or moved in one round trip
@@ -93,6 +94,29 @@ class ParkedPair:
         }
 
 
+def find_parked(namespace: Namespace, wanted: Wanted) -> Iterator[ParkedPair]:
+    """Finds the wanted pairs, by partition, those that were refused first before the others.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    client, keys, partitions = namespace
+    homes = {int(each.partition("-")[0]) for each in wanted.ids} if wanted.ids else range(partitions)
+    several = sorted(p for p in homes if p < partitions)
+    pipe = client.pipeline(transaction=False)
+    for p in several:
+        pipe.hlen(keys.parked(p))
+    for p, count in zip(several, pipe.execute(raise_on_error=False), strict=True):
+        # A key of the wrong type hides the pairs of one partition; `status` and `check` report it.
+        if is_wrong_type(count) or not checked(count):
+            continue
+        found = client.hscan_iter(keys.parked(p), count=_PAGE)
+        pairs = [_parked_pair(p, pair, decode_parked(value)) for pair, value in found]
+        for each in sorted(pairs, key=lambda each: (each.since_ms, each.id)):
+            if wanted.fits(each) and (not wanted.ids or each.id in wanted.ids):
+                yield each
+
+
 class ParkedPairs:
     """The parked pairs of one namespace.
 
@@ -111,24 +135,13 @@ class ParkedPairs:
         sleep: Callable[[float], None],
     ) -> None:
         self._partitions = partitions
-        self._client, self._keys, self._count = partitions.namespace
         self._patience_seconds = patience_seconds
         self._monotonic = monotonic
         self._sleep = sleep
 
     def find(self, wanted: Wanted) -> Iterator[ParkedPair]:
-        """Finds the wanted pairs, by partition, those that were refused first before the others.
-
-        Raises:
-            redis.RedisError: Redis does not answer, or refuses.
-        """
-        homes = {int(each.partition("-")[0]) for each in wanted.ids} if wanted.ids else range(self._count)
-        for p in self._with_parked(homes):
-            found = self._client.hscan_iter(self._keys.parked(p), count=_PAGE)
-            pairs = [_parked_pair(p, pair, decode_parked(value)) for pair, value in found]
-            for each in sorted(pairs, key=lambda each: (each.since_ms, each.id)):
-                if wanted.fits(each) and (not wanted.ids or each.id in wanted.ids):
-                    yield each
+        """Finds the wanted pairs, as `find_parked` does."""
+        return find_parked(self._partitions.namespace, wanted)
 
     def retry(self, pairs: Iterable[ParkedPair]) -> int:
         """Lets workers try pairs now, one after the other; returns how many of them are still parked.
@@ -160,15 +173,6 @@ class ParkedPairs:
             return settlement(part, chosen, frozenset(), BatchResult("buried", now_ms, now_ms)), len(chosen)
 
         return self._move(pairs, buried)
-
-    def _with_parked(self, partitions: Iterable[int]) -> list[int]:
-        several = sorted(p for p in partitions if p < self._count)
-        pipe = self._client.pipeline(transaction=False)
-        for p in several:
-            pipe.hlen(self._keys.parked(p))
-        counts = pipe.execute(raise_on_error=False)
-        # A key of the wrong type hides the pairs of one partition; `status` and `check` report it.
-        return [p for p, n in zip(several, counts, strict=True) if not is_wrong_type(n) and checked(n)]
 
     def _move(
         self, pairs: Iterable[ParkedPair], change: Callable[[PartitionSlice, int], tuple[Settlement, int]]

@@ -104,6 +104,14 @@ class Actions:
         """
         return self._letters.show(wanted, skip)
 
+    def parked(self, skip: int) -> dict[str, Any]:
+        """Returns a page of parked pairs.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        return self._letters.parked(skip)
+
     def redrive(self, wanted: Wanted, role: Role, source: str) -> dict[str, Any]:
         """Puts letters back into the log.
 

@@ -84,6 +84,7 @@ def build_app(snapshots: SnapshotCache, access: Access, epoch: Callable[[], floa
         ("GET", "/api/history", "reader", site.history),
         ("GET", "/api/explain", "reader", site.explain),
         ("GET", "/api/audit", "reader", site.audit),
+        ("GET", "/api/parked", "reader", site.parked),
         ("GET", "/api/dead-letters", "reader", site.letters),
         ("POST", "/api/dead-letters/redrive", "operator", site.redrive),
         ("POST", "/api/dead-letters/purge", "operator", site.purge),
@@ -182,6 +183,10 @@ class _Site:
         params = query_of(request, "owner", "contact", "reason", "skip")
         skip = number_of(params, "skip")
         return _json(await self.threads.slow(self.actions.letters, filters_of(params), skip))
+
+    async def parked(self, request: Request) -> Response:
+        skip = number_of(query_of(request, "skip"), "skip")
+        return _json(await self.threads.slow(self.actions.parked, skip))
 
     # Acting
 

@@ -1,10 +1,11 @@
-"""Lists, redrives and purges dead letters for the page, a bounded number at a time."""
+"""Lists, redrives and purges dead letters for the page, and lists parked pairs, a bounded number at a time."""
 
 from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from worker.admin.parked import find_parked
 from worker.store.dead_letters import DeadLetters, Wanted
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ class Letters:
         """
         found = list(islice(self._letters().find(wanted), skip, skip + SHOWN_MAX + 1))
         return {"letters": [letter.as_json() for letter in found[:SHOWN_MAX]], "more": len(found) > SHOWN_MAX}
+
+    def parked(self, skip: int) -> dict[str, Any]:
+        """Returns a page of parked pairs.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        found = list(islice(find_parked(self._snapshots.namespace(), Wanted()), skip, skip + SHOWN_MAX + 1))
+        return {"pairs": [each.as_json() for each in found[:SHOWN_MAX]], "more": len(found) > SHOWN_MAX}
 
     def redrive(self, wanted: Wanted) -> tuple[dict[str, Any], list[str]]:
         """Puts letters back into the log; returns the answer and the ids of the redriven letters.

@@ -218,4 +218,4 @@ def test_probes_of_an_endpoint_that_refuses_everything_try_every_record_before_a
     suspects = [state.suspect for state in fleet.pending().values()]
     assert len(suspects) == 11
     assert max(suspects) - min(suspects) <= 1
-    assert max(suspects) < 0
+    assert max(suspects) < -2  # each was tried several times

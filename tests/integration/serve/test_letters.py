@@ -59,6 +59,20 @@ def test_an_id_of_any_kind_comes_back_as_it_is(owner: str, fleet: Fleet) -> None
     assert any(letter in line for line in told["lines"])
 
 
+def test_parked_pairs_are_listed_with_why_and_when_they_are_tried_next(fleet: Fleet) -> None:
+    fleet.stand_in.settings(poisoned=["9"], poison_code="40301")
+    fleet.append("1", "9", "upsert", T)
+    fleet.deliver()
+    with serving(fleet) as client:
+        found = client.get("/api/parked").json()
+        assert client.get("/api/parked?skip=1").json() == {"pairs": [], "more": False}
+        assert client.get("/api/parked?owner=1").status_code == 400
+    assert found["more"] is False
+    [pair] = found["pairs"]
+    assert {"owner": "1", "contact": "9", "op": "upsert", "code": "40301", "tries": 1}.items() <= pair.items()
+    assert pair["since"] < pair["next"]
+
+
 def test_letters_are_redriven_by_id(fleet: Fleet) -> None:
     letter, other = dead_letter(fleet, owner="1"), dead_letter(fleet, owner="2")
     with serving(fleet) as client:

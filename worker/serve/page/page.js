@@ -79,6 +79,7 @@ function verdictOf({status, lost_words: lost, retry_seconds: retry}) {
   if (status.wrong_type_partitions.length) return ["warn", `In partitions ${status.wrong_type_partitions.join(", ")}, a key of ours has the wrong type`, "Find out which program wrote the key, then rename or remove it."];
   if (oldest !== null && !status.worker_awake) return ["bad", `No worker is running; ${waits}`, "Start one: contact-sync worker"];
   if (oldest !== null && oldest >= OLD_SECONDS) return ["warn", `Contacts are late: ${waits}`, "The endpoint is ok: check the workers. contact-sync health shows whether they make progress."];
+  if (oldest === null && status.parked) return ["good", `All changes are delivered except ${many(status.parked, "parked pair")}`, "The endpoint refuses these with an unknown code; they are tried again by themselves. For what to do, see docs/how-to/endpoint.md."];
   if (oldest === null) return ["good", "All changes are delivered", status.worker_awake ? "" : "No worker is running."];
   return ["good", `Changes are being delivered: ${waits}`, ""];
 }
@@ -192,7 +193,7 @@ function show(found, points) {
     make("small", {textContent: `${count(status.backlog_events)} entries, ${count(status.pending_pairs)} pairs`}),
   );
   $("dead").textContent = count(status.dead_letters);
-  $("parked").textContent = count(status.parked);
+  showParked(status).catch(() => {});
   showMemory(found.memory);
   showLanes(status);
   showGate(status, found.retry_seconds);
@@ -237,6 +238,28 @@ async function loadLetters(skip = 0) {
   $("every").checked = false;
   if (!letters.length) $("letters").replaceChildren(make("li", {className: "none", textContent: Object.keys(filter).length ? "No dead letters match." : "There are no dead letters."}));
   return found;
+}
+
+// Parked pairs
+
+let parkedShown = 0;
+
+async function loadParked(skip = 0) {
+  const {pairs, more} = await request(`api/parked?skip=${skip}`);
+  const rows = pairs.map((pair) => make("li", {textContent:
+    `${pair.code ?? "no code"}${pair.field ? `, field ${pair.field}` : ""}: ${pair.op} of contact ${pair.contact} by owner ${pair.owner}; `
+    + `refused ${pair.tries === 1 ? "once" : `${count(pair.tries)} times`} since ${clock(pair.since)}, next try ${clock(pair.next)}`}));
+  if (skip) $("parked-list").append(...rows);
+  else $("parked-list").replaceChildren(...rows);
+  parkedShown = skip + pairs.length;
+  $("parked-more").hidden = !more;
+}
+
+async function showParked(status) {
+  const before = $("parked").textContent;
+  $("parked").textContent = count(status.parked);
+  $("parked-pairs").hidden = !status.parked;
+  if (before !== $("parked").textContent) await loadParked();
 }
 
 const selected = () => [...$("letters").querySelectorAll("input:checked")].map((box) => box.value);
@@ -314,6 +337,7 @@ $("more").addEventListener("click", () => doing("letters-said", async () => void
 $("every").addEventListener("change", (event) => {
   for (const box of $("letters").querySelectorAll("input")) box.checked = event.target.checked;
 });
+$("parked-more").addEventListener("click", () => loadParked(parkedShown));
 for (const action of ["redrive", "purge"]) {
   $(action).addEventListener("click", () => act(action, selected()));
   $(`${action}-all`).addEventListener("click", () => act(action, null));
