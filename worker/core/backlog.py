@@ -6,8 +6,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.core.dead_letter import DEAD_CAP
-from worker.core.gate import DEAD_LETTERS_FULL, PAUSED
 from worker.core.lane import CLASSES
 
 if TYPE_CHECKING:
@@ -44,6 +42,8 @@ class PartitionBacklog:
         dead: number of its dead letters; counted only if a log has entries.
         late_due_ms: when its next late mark can be judged (Unix ms), 0 if there is none.
         parked_due_ms: when its next parked pair is tried again (Unix ms), 0 if there is none.
+        full_until_ms: until when its logs are left alone (Unix ms), because they go on with malformed entries that its
+            dead letters have no room for; 0 if there is room.
     """
 
     partition: int
@@ -57,6 +57,7 @@ class PartitionBacklog:
     dead: int = 0
     late_due_ms: int = 0
     parked_due_ms: int = 0
+    full_until_ms: int = 0
 
     @property
     def pending(self) -> int:
@@ -81,14 +82,11 @@ class PartitionBacklog:
         must be absorbed.
         """
         if gate.closed:
-            full = gate.reason in {DEAD_LETTERS_FULL, PAUSED} and self.dead > DEAD_CAP - ABSORB_READ
-            if full:
-                return None  # what is read might not fit into the dead letters: only a probe finds out
             return min(self._logs_due(ABSORB_ENTRIES, max(linger.change_ms, int(ABSORB_SECONDS * 1000))), default=None)
         times = [due_ms for due_ms in (self.late_due_ms, self.parked_due_ms) if due_ms]
         times += self._logs_due(batch_size, linger.change_ms)
         if self.delete_ms:
-            times.append(self.delete_ms + linger.delete_ms)
+            times.append(max(self.delete_ms + linger.delete_ms, self.full_until_ms))
         if self.pending:
             times.append(0)
         return min(times, default=None)
@@ -96,7 +94,8 @@ class PartitionBacklog:
     def _logs_due(self, many: int, wait_ms: int) -> list[int]:
         """When each log that holds anything is due: at once if it holds many entries, else after this time."""
         logs = ((self.oldest_ms, self.entries), (self.bulk_ms, self.bulk_entries))
-        return [0 if entries >= many else oldest_ms + wait_ms for oldest_ms, entries in logs if oldest_ms]
+        due = (0 if entries >= many else oldest_ms + wait_ms for oldest_ms, entries in logs if oldest_ms)
+        return [max(each, self.full_until_ms) for each in due]
 
 
 @dataclass(slots=True)

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 SINGLE_REJECTIONS_MAX: Final = 20
 """If this many records in a row are rejected alone, and none is confirmed, they are not poison: it refuses all."""
 
-DEAD_LETTERS_FULL: Final = "dead_letters_full"
-"""Reason of a hold: a partition has no room for another dead letter, and none may be dropped."""
-
 PAUSED: Final = "paused"
 """Reason of a hold that no probe lifts: an operator paused all deliveries."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES
 
 
@@ -61,6 +62,11 @@ class Lease:
     def pending(self) -> int:
         """Pairs that were read and are not confirmed."""
         return sum(self.classes)
+
+    @property
+    def letters_room(self) -> int:
+        """How many more dead letters the partition has room for."""
+        return max(0, DEAD_CAP - self.dead)
 
     @property
     def has_bulk(self) -> bool:

@@ -121,6 +121,7 @@ class Round:
         """Most records to send: none while the gate is closed, or while part of a log to be absorbed is unread."""
         unread = any(
             self._reads_first(lease)
+            and not part.log.blocked
             and (lease.waiting > part.log.entries or lease.bulk_waiting > part.log.bulk_entries)
             for lease, part in zip(self.leases, slices, strict=True)
         )

@@ -41,7 +41,8 @@ class Refusal:
         code: its error code.
         field: its error field.
         message: its own text.
-        known: whether the code is documented as the fault of a record; if not, the record is parked.
+        known: whether the code is documented as the fault of a record; if not, or if there is no room for another dead
+            letter, the record is parked.
     """
 
     code: str
@@ -152,7 +153,7 @@ def _settle_chosen(into: Settlement, part: PartitionSlice, pair: bytes, reached:
         _keep(into, part, pair, reached, suspect=-(refusals + 1))
     elif result.fate == "confirmed":
         _confirm(into, part, pair, reached, result)
-    elif result.refusal is not None and not result.refusal.known:
+    elif result.refusal is not None and (not result.refusal.known or part.letters <= 0):
         _park(into, part, pair, reached, result)
     else:
         _dead_letter(into, part, pair, reached, result)

@@ -10,6 +10,7 @@ from producers.contract.change import AT_AHEAD_MS, ID_MAX_BYTES
 from producers.contract.keys import PAIR_SEPARATOR
 from worker.core.backlog import ABSORB_READ
 from worker.core.codec import decode_dead_pair, decode_mark, decode_parked, decode_remembered, decode_state
+from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import Malformed, fields_of, is_id, read_entry
 from worker.core.fast_path import FastPathPairs, Said, join_said
 from worker.core.lane import BULK, LIVE
@@ -39,6 +40,7 @@ class LogPrefix:
         bulk_position: id of the last entry of the bulk lane's log, empty if there is none.
         bulk_entries: how many entries of that log it has, malformed ones included.
         bulk: the pairs of which only that log says something.
+        blocked: whether it ends before a malformed entry that the dead letters have no room for.
     """
 
     position: bytes
@@ -50,6 +52,7 @@ class LogPrefix:
     bulk_position: bytes = b""
     bulk_entries: int = 0
     bulk: set[bytes] = field(default_factory=set)
+    blocked: bool = False
 
     @property
     def pairs(self) -> int:
@@ -74,6 +77,7 @@ class LogPrefix:
         self.fast_path.deletes.update(bulk.fast_path.deletes)
         self.malformed += bulk.malformed
         self.more |= bulk.more
+        self.blocked |= bulk.blocked
         self.bulk_position, self.bulk_entries = bulk.position, bulk.entries
         self.bulk = theirs.difference(ours)
 
@@ -87,6 +91,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
     fast: bool = False,
     lane: Lane = "live",
     id_max: int = ID_MAX_BYTES,
+    letters: int = DEAD_CAP,
 ) -> LogPrefix:
     """Coalesces entries from the first on, up to `room` distinct pairs: only a whole prefix can be settled.
 
@@ -101,12 +106,14 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
         fast: put pairs with a single op on the fast path; otherwise every pair gets a state.
         lane: the lane of the log; in the bulk lane an entry without `at` is malformed.
         id_max: most characters of an id; an entry with a longer one is malformed.
+        letters: most malformed entries: so many dead letters the partition has room for.
     """
     states: dict[bytes, PairState] = {}
     fast_path = FastPathPairs()
     upserts, deletes = fast_path.upserts, fast_path.deletes
     malformed: list[Malformed] = []
     position, entries = b"", 0
+    blocked = False
     other = deletes
     for entry_id, flat in raw:
         said: dict[bytes, Said] | None = None
@@ -158,6 +165,9 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
         else:
             change = read_entry(entry_id, flat, partition, partitions, lane, id_max)
             if isinstance(change, Malformed):
+                if len(malformed) >= letters:
+                    blocked = True
+                    break
                 malformed.append(change)
             else:
                 pair = change.pair
@@ -177,7 +187,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
     for pair in sorted({*fast_path.among(states), *mixed}) if fast else [*fast_path]:
         state = fast_path.take_out(pair)
         states[pair] = join(states[pair], state) if pair in states else state
-    return LogPrefix(position, entries, states, malformed, entries < len(raw), fast_path)
+    return LogPrefix(position, entries, states, malformed, entries < len(raw), fast_path, blocked=blocked)
 
 
 @dataclass(slots=True)
@@ -195,6 +205,7 @@ class PartitionSlice:
         late_until_ms: until when a worker whose lease expired may still change pairs (Unix ms).
         late_to_ms: the newest entry time that this worker can have known (Unix ms).
         parked: those of `pending` that are parked; they wait in no class.
+        letters: how many dead letters there is room for, beside those of the log's malformed entries.
         verdicts: what follows for each pair, once judged.
         resting: parked pairs that are not to be tried again yet, and of which nothing newer is known.
         repairs: confirmed outcomes to send again, because a late request may have undone them.
@@ -211,6 +222,7 @@ class PartitionSlice:
     late_until_ms: int = 0
     late_to_ms: int = 0
     parked: dict[bytes, Parked] = field(default_factory=dict)
+    letters: int = DEAD_CAP
     verdicts: dict[bytes, Verdict] = field(default_factory=dict)
     resting: set[bytes] = field(default_factory=set)
     repairs: dict[bytes, Op] = field(default_factory=dict)
@@ -305,15 +317,26 @@ def coalesce(
     for lease, read in zip(this.leases, reads, strict=True):
         absorbs = this.absorbs(lease)
         most = ABSORB_READ if absorbs else max(0, room - share)
-        prefixes.append(coalesce_prefix(read.entries, lease.partition, partitions, most, fast=True, id_max=id_max))
+        prefixes.append(
+            coalesce_prefix(
+                read.entries,
+                lease.partition,
+                partitions,
+                most,
+                fast=True,
+                id_max=id_max,
+                letters=lease.letters_room,
+            )
+        )
         room -= 0 if absorbs else prefixes[-1].pairs
     room -= bulk
     for lease, read, prefix in zip(this.leases, reads, prefixes, strict=True):
         if read.bulk:
             absorbs = this.absorbs(lease)
             most = ABSORB_READ if absorbs else max(0, room)
+            letters = lease.letters_room - len(prefix.malformed)
             beside = coalesce_prefix(
-                read.bulk, lease.partition, partitions, most, fast=True, lane="bulk", id_max=id_max
+                read.bulk, lease.partition, partitions, most, fast=True, lane="bulk", id_max=id_max, letters=letters
             )
             room -= 0 if absorbs else beside.pairs
             prefix.take(beside)
@@ -343,4 +366,5 @@ def assemble(lease: Lease, prefix: LogPrefix, read: ReadResult, recalled: Recall
         late_until_ms=lease.late_until_ms,
         late_to_ms=lease.late_to_ms,
         parked=parked,
+        letters=lease.letters_room - len(prefix.malformed),
     )

@@ -224,7 +224,8 @@ class Claims:
         times = {each.partition: self._due_ms(each, gate, limit, survey.now_ms) for each in free}
         ranked = sorted(free, key=lambda each: (times[each.partition], self._draw()))
         due = [each for each in ranked if times[each.partition] <= survey.now_ms]
-        company = [] if gate.closed or not due else [each for each in ranked[len(due) :] if each.oldest_ms]
+        others = [each for each in ranked[len(due) :] if each.oldest_ms and not each.full_until_ms]
+        company = [] if gate.closed or not due else others
         return Choice(Ranked([*due, *company]), {each.partition for each in due}, ends)
 
     def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int, now_ms: int) -> float:

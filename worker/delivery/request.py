@@ -212,11 +212,6 @@ class RequestSender:
                 report(sent.generation, "too_large", limit=max(1, sent.batch.records // 2), left=left)
                 return kept
 
-    def hold(self, reason: str, error: str) -> None:
-        """Closes the gate for a reason on our side, even if another process has just moved it."""
-        delay = min(HOLD_SECONDS, self._settings.backoff_max_seconds)
-        self._gate.report(self._gate.snapshot().generation, "hold", delay_seconds=delay, reason=reason, error=error)
-
     def _backoff(self, attempt: int, after_seconds: float | None) -> float:
         """Full jitter; the endpoint's Retry-After is a floor."""
         base, most = self._settings.backoff_base_seconds, self._settings.backoff_max_seconds

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 from worker.core.backoff import park_ms
 from worker.core.counters import OUTCOMES, request_counter
 from worker.core.dead_letter import DEAD_CAP
-from worker.core.gate import DEAD_LETTERS_FULL
 from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, loggable_code
 from worker.core.settlement import BatchResult, Fate, Refusal, Settlement, settlement
 
@@ -31,6 +30,10 @@ _POSTPONE_REQUESTS: Final = 20
 """Half of a rejected batch of repairs waits until the other half was halved to the end. For 10,000 records that takes
 at most 14 requests, each as long as the rejected one."""
 
+
+_FULL_MS: Final = 60_000
+"""How long the logs of a partition are left alone that go on with what its dead letters have no room for. They go on at
+once when there is room."""
 
 _OUTCOMES: Final[Mapping[type, str]] = dict(zip((Confirmed, Retry, Rejected, Hold, TooLarge), OUTCOMES, strict=True))
 
@@ -78,19 +81,18 @@ class Settler:
             not sent.stopped and this.next_ms < _PACED_MS and _has_more(lease, part, each, closed=this.gate.closed)
             for lease, part, each in zip(leases, slices, settlements, strict=True)
         ]
-        results = self._partitions.settle(leases, settlements, renew, self._requests.leaving(sent))
+        blocked = [part.partition for part in slices if part.log.blocked]
+        along = [self._partitions.leave_alone(p, now_ms + _FULL_MS) for p in blocked]
+        results = self._partitions.settle(leases, settlements, renew, [*self._requests.leaving(sent), *along])
+        if blocked:
+            self._log.error("dead_letters_full", partitions=blocked, most=DEAD_CAP)
         self._log_outcome(sent, slices, settlements, results.count("fenced"))
         for i, result in enumerate(results):
             if result == "fenced" and sent.posted:
                 # The worker that holds the partition now does not know of this request, which was answered and is over.
                 self._partitions.mark_late([(slices[i].partition, _marks(slices[i], sent, i, now_ms))])
-        if "full" in results:
-            self._hold_full([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
+        self._partitions.release([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
         return [lease for lease, stays, each in zip(leases, renew, results, strict=True) if stays and each == "settled"]
-
-    def _hold_full(self, leases: list[Lease]) -> None:
-        self._requests.hold(DEAD_LETTERS_FULL, f"a partition has no room for more than {DEAD_CAP} dead letters")
-        self._partitions.release(leases)
 
     def _log_outcome(
         self, sent: Sent, slices: Sequence[PartitionSlice], settlements: Sequence[Settlement], fenced: int
@@ -190,6 +192,7 @@ def _postpone(slices: Sequence[PartitionSlice], sent: Sent, now_ms: int, *, know
 
 
 def _has_more(lease: Lease, part: PartitionSlice, each: Settlement, *, closed: bool) -> bool:
-    if lease.waiting > part.log.entries or lease.bulk_waiting > part.log.bulk_entries:
+    unread = lease.waiting > part.log.entries or lease.bulk_waiting > part.log.bulk_entries
+    if unread and not part.log.blocked:
         return True
     return not closed and bool(each.keeps or lease.pending > each.drops)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from worker.core.backlog import PartitionBacklog, Survey
+from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES
 from worker.store.client import command, round_trip
 from worker.store.delete_scan import decode_deletes
+from worker.store.partitions import FULL_FIELD
 from worker.store.replies import all_checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
@@ -112,6 +114,10 @@ class BacklogScanner:
         for name in times:
             for p in self._all:
                 setattr(found[p], f"{name}_ms", _number(next(replies)))
+        full = [p for p in letters if found[p].dead >= DEAD_CAP]
+        noted = round_trip(self._client, [("HGET", self._keys.partition(p), FULL_FIELD) for p in full])
+        for p, until_ms in zip(full, noted, strict=True):
+            found[p].full_until_ms = _number(until_ms)
 
     def _heads(self, block_ms: int) -> dict[str, int]:
         """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""

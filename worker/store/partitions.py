@@ -44,6 +44,9 @@ _SHARED: Final = class_of("upsert", bulk=False)
 Settled = Literal["settled", "fenced", "full"]
 """What became of a settle: done; refused because the lease was lost; refused because the dead letters do not fit."""
 
+FULL_FIELD: Final = "full"
+"""Field of a partition's hash: until when its logs are left alone, because its dead letters are full (Unix ms)."""
+
 _Value = TypeVar("_Value")
 
 
@@ -318,6 +321,13 @@ class Partitions:
         all_checked(replies[len(calls) :])
         settled = zip(leases, settlements, replies[: len(calls)], strict=True)
         return [_settled(lease, each, reply, until) for lease, each, reply in settled]
+
+    def leave_alone(self, partition: int, until_ms: int) -> scripts.Call:
+        """Notes that the logs of a partition whose dead letters are full are left alone until then (Unix ms).
+
+        This holds while the letters are full. To be run along with a settle.
+        """
+        return scripts.Call(scripts.NOTE, [self._keys.partition(partition)], [FULL_FIELD, until_ms])
 
     def _run_again(self, calls: Sequence[scripts.Call]) -> list[Any]:
         """Runs scripts that do nothing when they run a second time; once more if the connection failed."""

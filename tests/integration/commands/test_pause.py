@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.commands import run, told
 from tests.support.fleet import Fleet, T
-from worker.core.backlog import ABSORB_ENTRIES
-from worker.core.gate import DEAD_LETTERS_FULL
+from worker.core.backlog import ABSORB_ENTRIES, PartitionBacklog
 from worker.core.linger import Linger
 from worker.store.gate import Gate
 
@@ -56,14 +55,11 @@ def test_the_gate_goes_on_from_the_state_beneath(fleet: Fleet) -> None:
     assert told(fleet, "status")["endpoint"].items() >= {"state": "held", "reason": "credentials"}.items()
 
 
-def test_full_dead_letters_are_left_to_probes_while_it_is_paused_too(fleet: Fleet) -> None:
+def test_logs_that_full_dead_letters_block_are_left_alone_while_it_is_paused_too(fleet: Fleet) -> None:
     run(fleet, "pause")
     view = Gate(fleet.namespace).snapshot()
-    from worker.core.backlog import PartitionBacklog  # noqa: PLC0415 - of this test alone
-
-    full = PartitionBacklog(0, oldest_ms=1, entries=5_000, dead=10_000)
-    assert full.due_ms(view, Linger(0, 0), 500) is None
-    assert full.due_ms(view._replace(reason=DEAD_LETTERS_FULL), Linger(0, 0), 500) is None
+    blocked = PartitionBacklog(0, oldest_ms=1, entries=5_000, full_until_ms=view.now_ms + 60_000)
+    assert blocked.due_ms(view, Linger(0, 0), 500) == view.now_ms + 60_000
     assert PartitionBacklog(0, oldest_ms=1, entries=5_000).due_ms(view, Linger(0, 0), 500) == 0
 
 

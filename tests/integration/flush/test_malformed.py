@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.fleet import PARTITIONS, T
+from tests.support.waiting import wait_until
+from worker.core.dead_letter import DEAD_CAP
 
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
@@ -95,3 +97,68 @@ def test_a_key_of_another_type_in_the_place_of_what_waits_stops_its_own_partitio
         fleet.append(owner, "2", "upsert", T)
     fleet.flush(1.0)
     assert fleet.stand_in.contacts() == {(owner, "2") for owner in others}
+
+
+# More of them than a partition may keep as dead letters
+
+
+def garbage(fleet: Fleet, partition: int, entries: int) -> None:
+    """So many entries that break a rule, straight into one log."""
+    pipe = fleet.client.pipeline(transaction=False)
+    for _ in range(entries):
+        pipe.xadd(fleet.keys.events(partition), {"nonsense": "1"})
+    pipe.execute()
+
+
+def test_garbage_that_fills_the_dead_letters_of_a_partition_holds_up_that_log_alone(fleet: Fleet) -> None:
+    p = fleet.partition("1")
+    garbage(fleet, p, DEAD_CAP + 5_500)
+    fleet.append("1", "behind", "upsert", T)
+    others = [str(i) for i in range(40) if fleet.partition(str(i)) != p]
+    for owner in others:
+        fleet.append(owner, "2", "upsert", T)
+    wait_until(lambda: fleet.flush(0.5) == 0, seconds=60, what="nothing is due")
+    assert fleet.stand_in.contacts() == {(owner, "2") for owner in others}
+    assert fleet.first.gate.snapshot().state == "ok"
+    assert fleet.client.hlen(fleet.keys.dead(p)) == DEAD_CAP
+    assert fleet.client.xlen(fleet.keys.events(p)) == 5_501
+    # Others still come and go, and so does what waits beside the log.
+    fleet.stand_in.settings(poisoned=["refused"])
+    fleet.append(others[0], "3", "upsert", T)
+    wait_until(lambda: fleet.flush(0.1) >= 0 and (others[0], "3") in fleet.stand_in.contacts(), what="others go on")
+    # Room makes it go on at once, as far as it goes.
+    letters: Any = fleet.client.hkeys(fleet.keys.dead(p))
+    fleet.client.hdel(fleet.keys.dead(p), *letters[:500])
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.client.xlen(fleet.keys.events(p)) == 5_001, what="500 letters")
+    fleet.client.delete(fleet.keys.dead(p))
+    fleet.deliver()
+    assert ("1", "behind") in fleet.stand_in.contacts()
+    assert fleet.totals()["dead_lettered"] == DEAD_CAP + 5_500
+
+
+def test_garbage_in_a_bulk_log_holds_up_no_live_change_of_its_partition(fleet: Fleet) -> None:
+    p = fleet.partition("1")
+    fleet.client.hset(fleet.keys.dead(p), mapping={f"{p}-old{i}": b"{}" for i in range(DEAD_CAP)})
+    for _ in range(3):
+        fleet.append_raw(p, {"nonsense": "1"}, lane="bulk")
+    fleet.append("1", "live", "upsert", T)
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.stand_in.contacts() == {("1", "live")}, what="it is delivered")
+    assert fleet.first.gate.snapshot().state == "ok"
+    assert fleet.client.xlen(fleet.keys.bulk(p)) == 3
+
+
+def test_a_refused_record_that_no_letter_has_room_for_is_parked_and_what_else_waits_goes_on(fleet: Fleet) -> None:
+    p = fleet.partition("1")
+    fleet.client.hset(fleet.keys.dead(p), mapping={f"{p}-old{i}": b"{}" for i in range(DEAD_CAP)})
+    fleet.stand_in.settings(poisoned=["refused"])
+    fleet.append("1", "refused", "upsert", T)
+    for contact in ("2", "3"):
+        fleet.append("1", contact, "upsert", T)
+    wait_until(lambda: fleet.flush(0.1) >= 0 and len(fleet.stand_in.contacts()) == 2, what="others are delivered")
+    fleet.flush(0.5)
+    requests = fleet.stand_in.counts()["requests"]
+    fleet.flush(0.5)
+    assert fleet.stand_in.counts()["requests"] == requests  # it is not sent again and again
+    assert fleet.first.gate.snapshot().state == "ok"
+    assert fleet.client.hlen(fleet.keys.dead(p)) == DEAD_CAP
+    assert fleet.client.hlen(fleet.keys.parked(p)) == 1

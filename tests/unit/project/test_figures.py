@@ -51,7 +51,6 @@ FIGURES = [
     Figure("docs/how-to/endpoint.md", "nothing goes out but a probe every {} s", "15", HOLD_SECONDS, 15.0),
     Figure("docs/how-to/endpoint.md", "a probe goes out every {} second", "half", DOUBT_SECONDS, 0.5),
     Figure("docs/how-to/endpoint.md", "{} records in a row were refused alone", "20", SINGLE_REJECTIONS_MAX, 20),
-    Figure("docs/how-to/endpoint.md", "a partition has {} dead letters", "10,000", DEAD_CAP, 10_000),
     Figure("docs/how-to/dead-letters.md", "**Cap**: {} letters a partition", "10,000", DEAD_CAP, 10_000),
     Figure("docs/explanation/design.md", "`dead` | {} letters a partition", "10,000", DEAD_CAP, 10_000),
     Figure("docs/how-to/page.md", "**A sign-in** lasts {} hours", "12", SESSION_SECONDS, 12 * 3600),

@@ -13,7 +13,7 @@ import pytest
 from worker.admin.health import Reason
 from worker.admin.status import TOTALS
 from worker.cli.main import COMMANDS
-from worker.core.gate import DEAD_LETTERS_FULL, PAUSED, State
+from worker.core.gate import PAUSED, State
 from worker.core.outcome import _HOLD_REASONS  # every hold that an answer can mean
 from worker.core.reasons import REASONS
 from worker.store.dead_letters import Redriven
@@ -73,7 +73,7 @@ def events() -> set[str]:
 
 
 def reasons_of_holds() -> set[str]:
-    found = {DEAD_LETTERS_FULL, PAUSED, *_HOLD_REASONS.values()}
+    found = {PAUSED, *_HOLD_REASONS.values()}
     for tree in trees():
         found.update(text for call in calls_of(tree, "Hold") for text in texts(first_argument(call)))
     lua = (ROOT / "worker" / "store" / "lua" / "gate_report.lua").read_text(encoding="utf-8")
