@@ -92,16 +92,38 @@ STEPS: Final = (
         (
             Patch(
                 SETTLING,
-                "        results = self._partitions.settle(leases, settlements, renew, self._requests.leaving(sent))\n",
+                "        results = self._partitions.settle(leases, settlements, renew, along)\n",
                 "        letters = [Settlement(letters=each.letters) for each in settlements]\n"
                 "        if any(each.letters for each in letters):\n"
                 "            self._partitions.settle(leases, letters, [True] * len(letters))\n"
                 "            for each in settlements:\n"
                 "                each.letters = []\n"
-                "        results = self._partitions.settle(leases, settlements, renew, self._requests.leaving(sent))\n",
+                "        results = self._partitions.settle(leases, settlements, renew, along)\n",
             ),
         ),
         integration=("tests/integration/flush/test_state.py", "tests/integration/flush/test_poison.py"),
+    ),
+    Mutant(
+        "full_letters_block_a_probe",
+        "a log that full dead letters block counts as unread, so that nothing of its round is sent",
+        (
+            Patch(ROUND, "            and not part.log.blocked\n", ""),
+            Patch(SETTLING, "    if unread and not part.log.blocked:\n", "    if unread:\n"),
+            Patch(
+                "worker/core/backlog.py",
+                "        return [max(each, self.full_until_ms) for each in due]\n",
+                "        return list(due)\n",
+            ),
+        ),
+        integration=("tests/integration/flush/test_malformed.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "letters_beyond_the_cap",
+        "more entries that break a rule are settled at once than the dead letters have room for",
+        (Patch("worker/core/slice.py", "if len(malformed) >= letters:", "if len(malformed) >= 10 * DEAD_CAP:"),),
+        integration=("tests/integration/flush/test_malformed.py",),
+        simulated=False,
     ),
     Mutant(
         "failed_body_replayed",

@@ -54,6 +54,26 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
+        "hints_nobody_takes",
+        "the ticker waits for ever for workers to take hints that the broker gives to nobody",
+        (Patch("worker/process/ticker.py", "UNTAKEN_SECONDS: Final = 5.0", "UNTAKEN_SECONDS: Final = 5e9"),),
+        integration=("tests/integration/worker/test_waiting_is_useless.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "refusals_awaited",
+        "what Redis refuses for good is called away, and awaited",
+        (
+            Patch(
+                "worker/store/refusal.py",
+                "    if isinstance(error, redis.AuthenticationError):\n",
+                "    return None\n    if isinstance(error, redis.AuthenticationError):\n",
+            ),
+        ),
+        integration=("tests/integration/worker/test_waiting_is_useless.py",),
+        simulated=False,
+    ),
+    Mutant(
         "ticker_off",
         "no process has a ticker: hints that are lost stay lost",
         (

@@ -83,7 +83,8 @@ class Settler:
         ]
         blocked = [part.partition for part in slices if part.log.blocked]
         along = [self._partitions.leave_alone(p, now_ms + _FULL_MS) for p in blocked]
-        results = self._partitions.settle(leases, settlements, renew, [*self._requests.leaving(sent), *along])
+        along += self._requests.leaving(sent)
+        results = self._partitions.settle(leases, settlements, renew, along)
         if blocked:
             self._log.error("dead_letters_full", partitions=blocked, most=DEAD_CAP)
         self._log_outcome(sent, slices, settlements, results.count("fenced"))
