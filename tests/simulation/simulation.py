@@ -125,8 +125,8 @@ class _Life:
                 left = self._left()
                 if not any(left):
                     return
-                if left == Left(parked=left.parked):
-                    self._until_tried()
+                if left == Left(parked=left.parked, marks=left.marks):
+                    self._until_due()
                 world.pass_time(_DOZE_US)  # nobody is in the middle of anything: leases and marks run out
             if (
                 i == _PATIENCE_STEPS
@@ -169,14 +169,16 @@ class _Life:
             parked=sum(model.hlen(KEYS.parked(p)) for p in parts),
         )
 
-    def _until_tried(self) -> None:
-        """Only parked pairs are left: time passes until one is tried again, which the endpoint may take by then."""
+    def _until_due(self) -> None:
+        """Only parked pairs and repairs are left: time passes until one is due, which the endpoint may take by then."""
         world, model = self._world, self._world.model
         if not self._chance.one_in(2):
             world.endpoint.unknown.clear()
-        due_ms = min(int(model.hget(KEYS.partition(p), "parked_due") or 1 << 62) for p in range(PARTITIONS))
-        world.tell("time passes until a parked pair is tried")
-        world.pass_time(max(_DOZE_US, (due_ms - model.now_ms) * 1000))
+        fields = [model.hget(KEYS.partition(p), name) for p in range(PARTITIONS) for name in ("parked_due", "late_due")]
+        due_ms = min(int(each) for each in fields if each)
+        if due_ms > model.now_ms:
+            world.tell("time passes until something is due")
+            world.pass_time((due_ms - model.now_ms) * 1000)
 
     def history(self) -> History:
         """What the oracle is to judge."""

@@ -6,6 +6,7 @@ import math
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from itertools import chain, repeat
 from typing import Final
 
 _DELAY_SECONDS = re.compile(r"[+-]?[0-9]{1,10}(\.[0-9]{1,6})?")
@@ -66,10 +67,18 @@ def retry_after_seconds(header: str | None, now_epoch_seconds: float) -> float |
         return None
 
 
-def park_ms(tries: int) -> int:
-    """How long a parked pair waits (ms) until it is tried again.
+def next_try_ms(since_ms: int, now_ms: int) -> int:
+    """When a parked pair is tried next (Unix ms): the first time of its schedule that is still to come.
+
+    So a try beside the schedule, because a newer change came or an operator asked for it, moves nothing.
 
     Args:
-        tries: how often it was tried again before.
+        since_ms: when it was refused first (Unix ms).
+        now_ms: the present (Unix ms).
     """
-    return PARK_SECONDS[min(tries, len(PARK_SECONDS) - 1)] * 1000
+    due_ms = min(since_ms, now_ms)  # if the clock went back, the schedule begins again
+    for seconds in chain(PARK_SECONDS, repeat(PARK_SECONDS[-1])):
+        due_ms += seconds * 1000
+        if due_ms > now_ms:
+            break
+    return due_ms

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import orjson
 
-from worker.core.backoff import park_ms
+from worker.core.backoff import next_try_ms
 from worker.core.codec import Parked, encode_parked, encode_remembered, encode_state
 from worker.core.counters import count_time, count_times, dead_counter
 from worker.core.entry import Malformed, entry_time_ms, split_pair
@@ -196,7 +196,7 @@ def _park(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict,
     since_ms, tries = (before.since_ms, before.tries) if before else (result.now_ms, 0)
     code, name = loggable_code(result.refusal.code), loggable_code(result.refusal.field)
     state = reached.state._replace(suspect=1, refused=Refused(since_ms, tries + 1, code, name))
-    into.park += (pair, encode_parked(Parked(result.now_ms + park_ms(tries), state, part.is_bulk(pair))))
+    into.park += (pair, encode_parked(Parked(next_try_ms(since_ms, result.now_ms), state, part.is_bulk(pair))))
     if pair in part.classes:
         into.drop[part.classes[pair]].append(pair)
 

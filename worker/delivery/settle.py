@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.core.backoff import park_ms
+from worker.core.backoff import PARK_SECONDS
 from worker.core.counters import OUTCOMES, request_counter
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, loggable_code
@@ -183,7 +183,7 @@ def _postpone(slices: Sequence[PartitionSlice], sent: Sent, now_ms: int, *, know
     waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
     late: list[list[bytes | int]] = [[] for _ in slices]
     if len(waiting) == 1 and not known:
-        until_ms = now_ms + park_ms(1)
+        until_ms = now_ms + PARK_SECONDS[1] * 1000
     else:
         waiting = waiting[(len(waiting) + 1) // 2 :]
     for i, pair in waiting:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.backoff import full_jitter, retry_after_seconds
+from worker.core.backoff import full_jitter, next_try_ms, retry_after_seconds
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC).timestamp()
 ALMOST_ONE = math.nextafter(1.0, 0.0)
@@ -93,3 +93,26 @@ def test_every_date_is_read_back_as_it_was_written(moment: datetime) -> None:
 def test_no_header_raises_or_makes_a_wait_that_is_no_finite_time(header: str) -> None:
     seconds = retry_after_seconds(header, NOW)
     assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
+
+
+@pytest.mark.parametrize(
+    ("waited_seconds", "next_seconds"),
+    [
+        (0, 60),
+        (59, 60),
+        (60, 660),
+        (661, 4_260),
+        (4_260, 25_860),
+        (25_860, 112_260),
+        (112_260, 198_660),
+        (10 * 86_400, 25_860 + 10 * 86_400),
+    ],
+)
+def test_a_parked_pair_is_tried_by_a_schedule_that_begins_with_its_first_refusal(
+    waited_seconds: int, next_seconds: int
+) -> None:
+    assert next_try_ms(1_000, 1_000 + waited_seconds * 1000) == 1_000 + next_seconds * 1000
+
+
+def test_a_clock_that_went_back_begins_the_schedule_again() -> None:
+    assert next_try_ms(10_000_000, 1_000) == 61_000
