@@ -33,6 +33,20 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
+        "silent_connections_stay",
+        "silent connections to `serve` keep everybody else out, probes and metrics too",
+        (Patch("worker/serve/connections.py", "            longest.transport.abort()\n", ""),),
+        integration=("tests/integration/serve/test_connections.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "any_scheme_is_ours",
+        "a page of a file whose origin has the host name of `serve` acts for whoever opened it",
+        (Patch("worker/serve/access.py", 'scheme not in {"http", "https"} or not netloc', "not netloc"),),
+        integration=("tests/integration/serve/test_access.py",),
+        simulated=False,
+    ),
+    Mutant(
         "any_url_option",
         "an option in a Redis URL that the project does not know goes to redis-py, which lets it change the protocol",
         (

@@ -11,6 +11,7 @@ import uvicorn
 from worker.config.listen import is_loopback_host, listen, url_of
 from worker.serve.access import Access
 from worker.serve.app import build_app
+from worker.serve.connections import Connection
 from worker.serve.snapshots import SnapshotCache
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from worker.config.serve import ServeSettings, Tokens
 
 _STOP_SECONDS: Final = 5
-_CONNECTIONS_MAX: Final = 200
 
 
 def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announce: Callable[[str], None]) -> None:
@@ -52,14 +52,13 @@ def server_of(app: Starlette) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_CONNECTIONS_MAX,
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
     )

@@ -123,6 +123,12 @@ def test_a_cookie_ends_with_its_time_and_with_its_token_and_cannot_be_made_up() 
         {"x-contact-sync": ""},  # see below: none at all
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "file://{host}"},
+        {"origin": "://{host}"},
+        {"origin": "chrome-extension://{host}"},
+        {"origin": "file://"},
+        {"origin": "http://"},
+        {"origin": "http:///{host}"},
         {"origin": "http://127.0.0.1:1"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
@@ -134,10 +140,17 @@ def test_what_acts_must_come_from_our_own_page(headers: dict[str, str], fleet: F
         if headers == {"x-contact-sync": ""}:
             headers = {}
             del client.headers["x-contact-sync"]
+        headers = {name: value.replace("{host}", client.base_url.netloc.decode()) for name, value in headers.items()}
         for path in (*ACTS, "/api/sign-in", "/api/sign-out"):
             answer = client.post(path, json={"ids": [letter]}, headers=headers)
             assert (answer.status_code, answer.json()["error"]) == (403, "foreign")
     assert len(fleet.dead_letters()) == 1
+
+
+@pytest.mark.parametrize("origin", ["null", "file://", "http://", ""])
+def test_an_origin_without_a_name_is_foreign_even_if_no_host_is_named(origin: str) -> None:
+    access = Access(TOKENS, "", loopback=False)
+    assert not access.is_same_origin({"host": "", "x-contact-sync": "1", "origin": origin})
 
 
 def test_our_own_page_may_act(fleet: Fleet) -> None:
