@@ -158,13 +158,14 @@ def lookups(receipt: Receipt, keys: Keys, partitions: int) -> Query:
 
     A change moves from the log to pending to the ledger, and from the newer ledger to the older one. So each place is
     read before the place that the change may move to meanwhile. Among the pending pairs it moves from bulk to live, and
-    between upserts and deletes in either direction: so upserts are read before and after deletes. A pair is parked out
+    between those of one lane in any direction: so each lane's are read forth and back. A pair is parked out
     of pending and may return to it: so is the place of parked pairs.
     """
     p = partition_of(receipt.owner, partitions)
     pair = receipt.owner.encode() + PAIR_SEPARATOR + receipt.contact.encode()
-    deletes, upserts, bulk_deletes, bulk_upserts = keys.pending_classes(p)
-    pending = (bulk_upserts, bulk_deletes, bulk_upserts, upserts, deletes, upserts)
+    classes = keys.pending_classes(p)
+    live, bulk = classes[: len(classes) // 2], classes[len(classes) // 2 :]
+    pending = (*bulk, *reversed(bulk[:-1]), *live, *reversed(live[:-1]))
     parked = keys.parked(p)
     places = (parked, *pending, parked, keys.ledger_new(p), keys.ledger_old(p), keys.dead_pairs(p))
     # A receipt that was pickled before there were lanes has none.

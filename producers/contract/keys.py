@@ -34,10 +34,14 @@ class Keys:
         """Hash of live pairs to be upserted that were read but are not confirmed: pair -> joined state."""
         return f"{self.namespace}:{{{partition}}}:pending"
 
-    def pending_classes(self, partition: int) -> tuple[str, str, str, str]:
-        """Hashes of pairs that wait, in the order of sending: live deletes, live upserts, and the same of bulk."""
+    def pending_classes(self, partition: int) -> tuple[str, ...]:
+        """Hashes of pairs that wait, in the order of sending: live deletes, live upserts, and the same of bulk.
+
+        Behind each of these is the one of owners that have very many such pairs.
+        """
         live = self.pending(partition)
-        return f"{live}:deletes", live, f"{live}:bulk:deletes", f"{live}:bulk"
+        classes = f"{live}:deletes", live, f"{live}:bulk:deletes", f"{live}:bulk"
+        return tuple(key for each in classes for key in (each, f"{each}:heavy"))
 
     def ledger_new(self, partition: int) -> str:
         """Hash of outcomes confirmed since the last rotation: pair -> confirmed."""

@@ -38,7 +38,7 @@ PRESSURE_GOES_ON: Final = 0.8
 POLL_SECONDS: Final = 1.0
 """Time between two questions while a bulk job waits."""
 
-_ASKED_PER_PARTITION: Final = 7
+_ASKED_PER_PARTITION: Final = 11
 MEASURED_SECONDS: Final = 0.5
 """Shortest time over which throughput is measured."""
 
@@ -80,14 +80,13 @@ def load_query(keys: Keys, partitions: int) -> Query:
     """Returns the commands to read a ``Load``, for one round trip."""
     commands: list[Command] = [("INFO", "memory")]
     for partition in _sampled(partitions):
-        deletes, upserts, bulk_deletes, bulk_upserts = keys.pending_classes(partition)
+        classes = keys.pending_classes(partition)
+        half = len(classes) // 2
         commands += [
             ("XLEN", keys.events(partition)),
-            ("HLEN", deletes),
-            ("HLEN", upserts),
+            *(("HLEN", key) for key in classes[:half]),
             ("XLEN", keys.bulk(partition)),
-            ("HLEN", bulk_deletes),
-            ("HLEN", bulk_upserts),
+            *(("HLEN", key) for key in classes[half:]),
             ("HMGET", keys.totals(partition), "records_confirmed"),
         ]
     return Query(tuple(commands))
@@ -99,9 +98,9 @@ def load_of(replies: Sequence[Any], partitions: int) -> Load:
     live = bulk = confirmed = 0
     for first in range(0, len(counted), _ASKED_PER_PARTITION):
         one = counted[first : first + _ASKED_PER_PARTITION]
-        live += sum(one[:3])
-        bulk += sum(one[3:6])
-        confirmed += int(one[6][0] or 0)
+        live += sum(one[: _ASKED_PER_PARTITION // 2])
+        bulk += sum(one[_ASKED_PER_PARTITION // 2 : -1])
+        confirmed += int(one[-1][0] or 0)
     scale = partitions / len(_sampled(partitions))
     return Load(round(live * scale), round(bulk * scale), round(confirmed * scale), _memory(info))
 

@@ -141,6 +141,26 @@ RULES: Final = (
         unit=("tests/unit/core/test_batch.py",),
     ),
     Mutant(
+        "lane_order_decides",
+        "what the bulk lane says of a pair replaces what was said live",
+        (Patch(STRETCH, "self.states[pair] = join(state, other)", "self.states[pair] = other"),),
+        integration=("tests/integration/flush/test_lanes.py",),
+    ),
+    Mutant(
+        "owners_in_one_heap",
+        "the pairs of an owner with very many wait among those of all others",
+        (Patch("worker/core/lane.py", '+ 2 * (op == "upsert") + heavy', '+ 2 * (op == "upsert") + 0 * heavy'),),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "crowded_log_in_order",
+        "a log that one owner crowds is sent in its order",
+        (Patch("worker/core/round.py", "self.next_ms >= SLOW_MS or lease.crowded or", "self.next_ms >= SLOW_MS or"),),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
         "bulk_starves",
         "bulk gets nothing while anything live waits",
         (Patch(BATCH, "(min(bulk, bulk_share) if each in LIVE else 0)", "0"),),
@@ -150,7 +170,7 @@ RULES: Final = (
     Mutant(
         "live_starves",
         "bulk is chosen before live",
-        (Patch(BATCH, "for each, some in enumerate(classes):", "for each, some in reversed([*enumerate(classes)]):"),),
+        (Patch(BATCH, "for each, some in classes.items():", "for each, some in reversed([*classes.items()]):"),),
         integration=("tests/integration/flush/test_lanes.py",),
         simulated=False,
     ),

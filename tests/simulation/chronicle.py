@@ -109,8 +109,8 @@ class Chronicle:
 
     def _claimed(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         if reply is not None:
-            actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[15])
-            self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[15])
+            actor.leases[_partition(args[0])] = self._mono_us() + 1000 * int(args[19])
+            self._leases[_partition(args[0])] = reply[0], self._model.now_ms + int(args[19])
             actor.bulk_from[_partition(args[0])] = reply[4].decode()
 
     def check_leases(self, actor: Actor, deadline_us: int) -> None:
@@ -135,21 +135,21 @@ class Chronicle:
             if reply[0] == b"fenced" and ends_ms > self._model.now_ms and self._model.text(args[0]) != token:
                 raise Broken(f"partition {p}: somebody who is fenced takes the lease from its holder")
             return
-        if self._last_settles.get(p) != args[15:17]:  # one whose reply was lost is answered again, and renews nothing
-            self._last_settles[p] = args[15:17]
+        if self._last_settles.get(p) != args[19:21]:  # one whose reply was lost is answered again, and renews nothing
+            self._last_settles[p] = args[19:21]
             self._leases.pop(p, None)
             actor.leases.pop(p, None)
-            if int(args[17]):
-                self._leases[p] = args[15], self._model.now_ms + int(args[17])
-                actor.leases[p] = self._mono_us() + 1000 * int(args[17])
-        argv = args[15:]
+            if int(args[21]):
+                self._leases[p] = args[19], self._model.now_ms + int(args[21])
+                actor.leases[p] = self._mono_us() + 1000 * int(args[21])
+        argv = args[19:]
         if actor.request is not None and p in actor.request.read_from:
             live, bulk = actor.request.settled.get(p, actor.request.read_from[p])
             actor.request.settled[p] = argv[3].decode() or live, argv[6].decode() or bulk
             actor.request.ended_ms = self._now_ms()
         if argv[6]:
             actor.bulk_from[p] = argv[6].decode()
-        if argv[17]:
+        if argv[25]:
             self._note_letters(p)
         self.peak_pending[p] = max(self.peak_pending.get(p, 0), sum(reply[9:]))
         self._check(p)
@@ -236,7 +236,7 @@ class Chronicle:
         if any(int(number) < 0 for number in totals.values()):
             raise Broken(f"partition {p}: a counter is negative: {totals}")
         self._check_logs(p)
-        for field, lane in (("oldest", classes[:2]), ("oldest_bulk", classes[2:])):
+        for field, lane in (("oldest", classes[: len(classes) // 2]), ("oldest_bulk", classes[len(classes) // 2 :])):
             since = [decode_state(value).first_ms for each in lane for value in each.values()]
             if since and int(self._model.hget(_KEYS.partition(p), field) or 1 << 62) > min(since):
                 raise Broken(f"partition {p}: something older waits than it says")

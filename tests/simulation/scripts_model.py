@@ -55,8 +55,8 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     redis.set(lease, token, expires_in_ms=int(argv[0]))
     redis.hset(partition, "token", token, "holder", token)
     counts = [redis.xlen(events), bulk_waiting, sizes[0], int(late_due or 0), *sizes[1:3]]
-    counts += [late_until, late_to, replaced, sizes[7], int(parked_due or 0), *sizes[3:7]]
-    first = _first_trimmed(redis, partition, (events, bulk), keys[14])
+    counts += [late_until, late_to, replaced, sizes[11], int(parked_due or 0), *sizes[3:11]]
+    first = _first_trimmed(redis, partition, (events, bulk), keys[18])
     return [b"%d" % token, now_ms, seq or b"0", *positions, *counts, first]
 
 
@@ -97,7 +97,7 @@ class _Items:
 
     def __init__(self, argv: Sequence[Any]) -> None:
         self._argv = argv
-        self._at = 22
+        self._at = 30
 
     def block(self, kind: int, width: int) -> list[tuple[bytes, ...]]:
         """The next kind's items."""
@@ -121,10 +121,10 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     if redis.get(lease) != token or seq != expected:
         return [b"fenced"]
     items = _Items(argv)
-    ledger, keeps = items.block(1, 2), [items.block(2 + i, 2) for i in range(4)]
-    drops = [items.block(6 + i, 1) for i in range(4)]
-    clear, letters, know, counted = items.block(10, 2), items.block(11, 3), items.block(12, 2), items.block(13, 2)
-    park, unpark = items.block(14, 2), items.block(15, 1)
+    ledger, keeps = items.block(1, 2), [items.block(2 + i, 2) for i in range(8)]
+    drops = [items.block(10 + i, 1) for i in range(8)]
+    clear, letters, know, counted = items.block(18, 2), items.block(19, 3), items.block(20, 2), items.block(21, 2)
+    park, unpark = items.block(22, 2), items.block(23, 1)
     if letters and redis.hlen(dead) + len(letters) > int(argv[5]):
         return [b"full"]
     position_ms = None
@@ -165,8 +165,8 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
         redis.hincrby(totals, name, int(number))
 
     oldest = math.inf
-    for first, since, was in ((0, "oldest", oldest_was), (2, "oldest_bulk", oldest_bulk_was)):
-        lane = range(first, first + 2)
+    for first, since, was in ((0, "oldest", oldest_was), (4, "oldest_bulk", oldest_bulk_was)):
+        lane = range(first, first + 4)
         waiting = sum(redis.hlen(classes[i]) for i in lane)
         exact = waiting == 0 or (waiting <= 128 and any(keeps[i] or drops[i] for i in lane))
         if exact:
@@ -233,8 +233,8 @@ def _due(parked: bytes) -> int:
 
 def _settled(redis: RedisModel, keys: Sequence[str], late_due_ms: int, parked_due_ms: int) -> list[Any]:
     counts = [redis.hlen(key) for key in keys[6:9]]  # late, dead, dead:pairs
-    classes = [redis.hlen(key) for key in keys[10:14]]
-    counts = [counts[0], late_due_ms, *counts[1:], redis.hlen(keys[14]), parked_due_ms, *classes]
+    classes = [redis.hlen(key) for key in keys[10:18]]
+    counts = [counts[0], late_due_ms, *counts[1:], redis.hlen(keys[18]), parked_due_ms, *classes]
     return [b"settled", redis.xlen(keys[2]), redis.xlen(keys[3]), *counts]
 
 

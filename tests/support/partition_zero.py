@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tests.support.fleet import PARTITIONS
+from worker.core.lane import CLASSES, class_of
 from worker.core.settlement import Settlement
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
@@ -33,7 +34,9 @@ def settle(partitions: Partitions, lease: Lease, *, renew: bool = True, **writes
     """Settles; `keep` and `drop` are of the live upserts."""
     for name in ("keep", "drop"):
         if name in writes:
-            writes[name] = [[], writes[name], [], []]
+            classes: list[list[bytes]] = [[] for _ in range(CLASSES)]
+            classes[class_of("upsert", bulk=False)] = writes[name]
+            writes[name] = classes
     (result,) = partitions.settle([lease], [Settlement(**writes)], [renew])
     return result
 

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.core.lane import CLASSES
+from worker.core.lane import BULK, CLASSES, LIVE_DELETES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -72,7 +72,12 @@ class PartitionBacklog:
     @property
     def has_bulk(self) -> bool:
         """Whether anything of the bulk lane waits."""
-        return bool(self.bulk_ms or self.classes[2] or self.classes[3])
+        return bool(self.bulk_ms or any(self.classes[each] for each in BULK))
+
+    @property
+    def live_deletes(self) -> int:
+        """How many live deletes were read and are not confirmed; one at least if its log has one."""
+        return sum(self.classes[each] for each in LIVE_DELETES) or bool(self.delete_ms)
 
     def due_ms(self, gate: GateSnapshot, linger: Linger, batch_size: int) -> int | None:
         """When the partition is due by itself (Unix ms, in the past if it is due now), None if nothing makes it due.
@@ -128,7 +133,7 @@ class Ranked:
 
     def __init__(self, ranked: Sequence[PartitionBacklog]) -> None:
         self._left = deque(ranked)
-        self._deletes = [each for each in ranked if each.classes[0]]
+        self._deletes = [each for each in ranked if each.live_deletes]
         self._bulk = deque(each for each in ranked if each.has_bulk)
         self._records = sum(each.records for each in ranked)
         self._gone: set[int] = set()
@@ -152,7 +157,7 @@ class Ranked:
                     room -= records
 
         if self._records > room > 0:
-            take(self._deletes, lambda each: each.classes[0], 0)
+            take(self._deletes, lambda each: each.live_deletes, 0)
             take(self._left, lambda each: each.entries, room // 2)
         take(self._left, lambda each: each.records or 1, 0)
         while self._bulk and self._bulk[0].partition in self._gone:

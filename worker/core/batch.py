@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Literal
 
 from producers.contract.keys import PAIR_SEPARATOR
-from worker.core.lane import BULK, CLASSES, LIVE, class_of
+from worker.core.lane import BULK, LIVE, class_of, is_heavy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,26 +145,29 @@ def _first(
     slices: Sequence[PartitionSlice], waiting: list[tuple[int, bytes]], limit: int, bulk_share: int
 ) -> list[tuple[int, bytes]]:
     """Those that go first, `limit` at most."""
-    classes: list[list[tuple[int, bytes]]] = [[] for _ in range(CLASSES)]
+    classes: dict[int, list[tuple[int, bytes]]] = {each: [] for each in (*LIVE, *BULK) if not is_heavy(each)}
     for i, pair in waiting:
         op = slices[i].verdicts[pair].op
         if op is not None:
             classes[class_of(op, bulk=slices[i].is_bulk(pair))].append((i, pair))
-    bulk = sum(len(classes[each]) for each in BULK)
+    bulk = sum(len(some) for each, some in classes.items() if each in BULK)
     chosen: list[tuple[int, bytes]] = []
-    for each, some in enumerate(classes):
+    for each, some in classes.items():
         room = limit - len(chosen) - (min(bulk, bulk_share) if each in LIVE else 0)
-        chosen += some if len(some) <= room else _in_turn(some)[: max(0, room)]
+        chosen += some if len(some) <= room else _in_turn(slices, some)[: max(0, room)]
     return chosen
 
 
-def _in_turn(pairs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """The first pair of each owner, then the second of each, and so on."""
+def _in_turn(slices: Sequence[PartitionSlice], pairs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """The first pair of each owner, then the second of each, and so on.
+
+    In each turn those come first whose owner has very many: they are few, and none is left out for what keeps coming.
+    """
     taken: Counter[bytes] = Counter()
     turns = []
-    for _, pair in pairs:
+    for i, pair in pairs:
         owner = pair.partition(PAIR_SEPARATOR)[0]
-        turns.append(taken[owner])
+        turns.append((taken[owner], not is_heavy(slices[i].classes.get(pair, 0))))
         taken[owner] += 1
     return [pairs[i] for i in sorted(range(len(pairs)), key=turns.__getitem__)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worker.core.dead_letter import DEAD_CAP
-from worker.core.lane import CLASSES
+from worker.core.lane import BULK, CLASSES, LIVE_DELETES
 
 
 @dataclass(slots=True)
@@ -35,6 +35,8 @@ class Lease:
         classes: pairs that were read and are not confirmed, by class.
         cursors: where to continue the scan for pairs that wait, by class.
         late_cursor: where to continue the scan for late marks.
+        crowded: whether an owner crowds one of the logs.
+        hurries: whether a live delete lies deep in the log.
     """
 
     partition: int
@@ -57,6 +59,8 @@ class Lease:
     classes: list[int] = field(default_factory=lambda: [0] * CLASSES)
     cursors: list[int] = field(default_factory=lambda: [0] * CLASSES)
     late_cursor: int = 0
+    crowded: bool = False
+    hurries: bool = False
 
     @property
     def pending(self) -> int:
@@ -71,7 +75,12 @@ class Lease:
     @property
     def has_bulk(self) -> bool:
         """Whether anything of the bulk lane waits."""
-        return bool(self.bulk_waiting or self.classes[2] or self.classes[3])
+        return bool(self.bulk_waiting or any(self.classes[each] for each in BULK))
+
+    @property
+    def live_deletes(self) -> int:
+        """Live deletes that were read and are not confirmed."""
+        return sum(self.classes[each] for each in LIVE_DELETES)
 
     def share(self, entries: int) -> int:
         """Entries to read of each log, if so many are read of the partition."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from worker.core.backlog import ABSORB_READ
-from worker.core.lane import BULK, CLASSES, LIVE, bulk_share
+from worker.core.lane import BULK, CLASSES, LIVE, bulk_share, is_heavy
 from worker.core.read import ReadRequest
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ class Round:
 
         So a retry is built from the newest state of its pairs, and what goes next is known of all that waits.
         """
-        return self._reads_first(lease) or (
-            self.next_ms >= SLOW_MS and max(lease.waiting, lease.bulk_waiting) > self.limit
-        )
+        slow = self.next_ms >= SLOW_MS or lease.crowded or lease.hurries
+        return self._reads_first(lease) or (slow and max(lease.waiting, lease.bulk_waiting) > self.limit)
 
     def _reads_first(self, lease: Lease) -> bool:
         """Whether nothing is sent before the logs were read to their ends."""
@@ -106,15 +105,20 @@ class Round:
         ]
 
     def _pairs(self) -> list[list[int]]:
-        """As many waiting pairs as fill the request, class by class through all partitions."""
+        """As many waiting pairs as fill the request, class by class through all partitions.
+
+        Owners with very many pairs get what the others leave, and at least a tenth: these all have a turn in it.
+        """
         wanted = [[0] * CLASSES for _ in self.leases]
         room = self.limit
         for each in (*LIVE, *BULK):
             if each == BULK[0]:
                 room = max(room, self.bulk_share)
+            left = max(room, self.limit // 10, 1) if is_heavy(each) else room
             for lease, some in zip(self.leases, wanted, strict=True):
-                some[each] = min(lease.classes[each], room)
-                room -= some[each]
+                some[each] = min(lease.classes[each], left)
+                left -= some[each]
+                room = max(0, room - some[each])
         return wanted
 
     def records_max(self, slices: Sequence[PartitionSlice]) -> int:

@@ -214,7 +214,8 @@ def _keep(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict,
 
 def _wait(into: Settlement, part: PartitionSlice, pair: bytes, state: PairState, op: Op | None) -> None:
     """The pair waits with this state for a record of this op, in that record's class and no other."""
-    now, before = class_of(op or "upsert", bulk=part.is_bulk(pair)), part.classes.get(pair)
+    heavy = part.is_heavy(pair)
+    now, before = class_of(op or "upsert", bulk=part.is_bulk(pair), heavy=heavy), part.classes.get(pair)
     if now != before or part.pending.get(pair) != state:
         into.keep[now] += (pair, encode_state(state))
     if before is not None and now != before:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
 from producers.contract.change import AT_AHEAD_MS, ID_MAX_BYTES
@@ -13,17 +13,21 @@ from worker.core.codec import decode_dead_pair, decode_mark, decode_parked, deco
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import Malformed, fields_of, is_id, read_entry
 from worker.core.fast_path import FastPathPairs, Said, join_said
-from worker.core.lane import BULK, LIVE
+from worker.core.lane import BULK, LIVE, heavy_owners, is_crowded, is_heavy
 from worker.core.pair import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from producers.contract.change import Lane, Op
     from worker.core.codec import DeadPair, Mark, Parked
     from worker.core.lease import Lease
     from worker.core.read import RawEntries, ReadResult, Recalled
     from worker.core.round import Round
+
+
+LONG_BATCHES: Final = 4
+"""A log that holds more than so many requests' worth of entries is looked at for an owner that crowds it."""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,11 @@ class LogPrefix:
     def pairs(self) -> int:
         """Number of pairs in it."""
         return len(self.states) + len(self.fast_path)
+
+    def each_pair(self) -> Iterator[bytes]:
+        """Its pairs."""
+        yield from self.states
+        yield from self.fast_path
 
     @property
     def read(self) -> int:
@@ -227,6 +236,7 @@ class PartitionSlice:
     resting: set[bytes] = field(default_factory=set)
     repairs: dict[bytes, Op] = field(default_factory=dict)
     past: list[bytes] = field(default_factory=list)
+    _heavy: frozenset[bytes] | None = None
 
     @property
     def pairs(self) -> Iterable[bytes]:
@@ -242,9 +252,16 @@ class PartitionSlice:
 
     def is_bulk(self, pair: bytes) -> bool:
         """Whether nothing of a pair came live; a live change takes along what waits of its pair in bulk."""
-        if self.classes.get(pair, BULK[0]) < BULK[0] or (pair in self.parked and not self.parked[pair].bulk):
+        if self.classes.get(pair, BULK[0]) in LIVE or (pair in self.parked and not self.parked[pair].bulk):
             return False
         return pair in self.log.bulk or pair not in self.log.states
+
+    def is_heavy(self, pair: bytes) -> bool:
+        """Whether the owner of a pair has very many that wait."""
+        if self._heavy is None:
+            known = {pair.partition(PAIR_SEPARATOR)[0] for pair, each in self.classes.items() if is_heavy(each)}
+            self._heavy = heavy_owners(self.verdicts) | known
+        return pair.partition(PAIR_SEPARATOR)[0] in self._heavy
 
     def judge(self, readd: Readd, now_ms: int) -> None:
         """Decides the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
@@ -328,6 +345,7 @@ def coalesce(
                 letters=lease.letters_room,
             )
         )
+        lease.crowded |= lease.waiting > LONG_BATCHES * this.limit and is_crowded(prefixes[-1].each_pair())
         room -= 0 if absorbs else prefixes[-1].pairs
     room -= bulk
     for lease, read, prefix in zip(this.leases, reads, prefixes, strict=True):
@@ -339,6 +357,7 @@ def coalesce(
                 read.bulk, lease.partition, partitions, most, fast=True, lane="bulk", id_max=id_max, letters=letters
             )
             room -= 0 if absorbs else beside.pairs
+            lease.crowded |= lease.bulk_waiting > LONG_BATCHES * this.limit and is_crowded(beside.each_pair())
             prefix.take(beside)
     return prefixes, room
 

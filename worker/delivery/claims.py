@@ -148,7 +148,7 @@ class Claims:
         waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
         # What waits already may not be what goes next: only unread logs and live deletes are worth staying for.
-        stays = any(lease.waiting or lease.bulk_waiting or lease.classes[0] for lease in run.leases)
+        stays = any(lease.waiting or lease.bulk_waiting or lease.live_deletes for lease in run.leases)
         if waits or answered >= run.ends or not stays:
             self.release(run.leases)
             run.leases = []

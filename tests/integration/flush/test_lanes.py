@@ -14,7 +14,7 @@ from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
-    from producers.contract.change import Lane
+    from producers.contract.change import Lane, Op
     from tests.support.fleet import Fleet
     from worker.core.dead_letter import DeadLetter
 
@@ -76,7 +76,8 @@ def test_what_waits_stands_in_the_class_of_its_lane_and_its_next_record(fleet: F
         ("1", "4", "delete", T, "bulk"),
         ("1", "5", "upsert", T, "bulk"),
     )
-    assert [list(each) for each in fleet.classes()] == [[("1", "2")], [("1", "3")], [("1", "4")], [("1", "5")]]
+    found = [list(each) for each in fleet.classes()]
+    assert found == [[("1", "2")], [], [("1", "3")], [], [("1", "4")], [], [("1", "5")], []]
     lanes = read_status(namespace_of(fleet)).lanes
     assert [lanes[lane].pending_pairs for lane in ("live", "bulk")] == [2, 2]
     assert all(lanes[lane].oldest_ms for lane in ("live", "bulk"))
@@ -85,9 +86,9 @@ def test_what_waits_stands_in_the_class_of_its_lane_and_its_next_record(fleet: F
 def test_a_live_change_takes_what_waits_of_its_pair_in_bulk_along(fleet: Fleet) -> None:
     fleet.change(partitions=1)
     absorb(fleet, ("1", "2", "upsert", T, "bulk"))
-    assert [len(each) for each in fleet.classes()] == [0, 0, 0, 1]
+    assert [len(each) for each in fleet.classes()] == [0, 0, 0, 0, 0, 0, 1, 0]
     absorb(fleet, ("1", "2", "delete", T + 1, "live"))
-    assert [len(each) for each in fleet.classes()] == [1, 0, 0, 0]
+    assert [len(each) for each in fleet.classes()] == [1, 0, 0, 0, 0, 0, 0, 0]
     fleet.deliver()
     assert fleet.applied()[-1][1:] == ("1", "2", "delete")
 
@@ -109,11 +110,40 @@ def test_live_deletes_go_first_then_live_upserts_and_bulk_has_its_tenth(fleet: F
     assert all(earlier >= later for earlier, later in pairwise(deletes))
 
 
-def test_an_owner_with_many_pairs_does_not_keep_another_waiting(fleet: Fleet) -> None:
+def first_request_of(fleet: Fleet, owner: str) -> int:
+    return next(i for i, each in enumerate(fleet.requests()) if any(who == owner for who, *_ in each))
+
+
+@pytest.mark.parametrize("op", ["upsert", "delete"])
+@pytest.mark.parametrize("lane", ["live", "bulk"])
+def test_an_owner_with_many_pairs_in_the_log_does_not_keep_another_waiting(fleet: Fleet, op: Op, lane: Lane) -> None:
+    fleet.change(batch_size=20, partitions=1)
+    fleet.append_many([("heavy", f"c{i}", op, T) for i in range(3_000)], lane=lane)
+    fleet.append("light", "c", op, T, lane=lane)
+    fleet.deliver(seconds=60)
+    assert first_request_of(fleet, "light") <= 4
+    assert len(fleet.requests()) < 250  # and its own pairs wait for nobody else's
+
+
+@pytest.mark.parametrize("op", ["upsert", "delete"])
+def test_an_owner_with_many_pairs_that_wait_does_not_keep_another_waiting(fleet: Fleet, op: Op) -> None:
     fleet.change(batch_size=10, partitions=1)
-    changes: list[tuple[str, str, str, int, Lane]] = [("heavy", f"c{i}", "upsert", T, "live") for i in range(200)]
-    absorb(fleet, *changes)
-    fleet.append("light", "c", "upsert", T)
-    fleet.deliver()
-    first = next(i for i, each in enumerate(fleet.requests()) if any(owner == "light" for owner, *_ in each))
-    assert first <= 1
+    fleet.stand_in.faults({"kind": "status", "status": 503, "times": 1})
+    fleet.append_many([("heavy", f"c{i}", op, T) for i in range(1_200)])
+    fleet.append_many([(f"light{i}", "c", op, T) for i in range(12)])
+    fleet.flush_once()  # fails, and from then on logs are read while nothing is sent
+    wait_until(lambda: (fleet.flush(0.2), not fleet.backlog())[1], what="the log was read")
+    begun = len(fleet.requests())
+    fleet.append("news", "c", op, T)
+    fleet.deliver(seconds=60)
+    assert max(first_request_of(fleet, owner) for owner in ("news", *(f"light{i}" for i in range(12)))) <= begun + 6
+
+
+def test_an_owner_with_many_pairs_has_its_turn_while_others_keep_coming(fleet: Fleet) -> None:
+    fleet.change(batch_size=10, partitions=1)
+    absorb(fleet, *(("heavy", f"c{i}", "upsert", T, "live") for i in range(200)))
+    for number in range(10):
+        fleet.append_many([(f"o{number}-{i}", "c", "upsert", T) for i in range(12)])
+        fleet.flush_once()
+    sent = [sum(owner == "heavy" for owner, *_ in each) for each in fleet.requests()[:10]]
+    assert all(sent)

@@ -136,7 +136,7 @@ def _look(kept: Kept, now_ms: int, readd: Readd) -> PartitionSlice:
     part = PartitionSlice(PARTITION, log, late_until_ms=kept.late_until_ms, late_to_ms=kept.late_to_ms)
     if kept.pending:
         part.pending[PAIR] = decode_state(kept.pending)
-        part.classes[PAIR] = 1 if kept.waits_in is None else kept.waits_in
+        part.classes[PAIR] = 2 if kept.waits_in is None else kept.waits_in
     if kept.ledger:
         part.ledger = {PAIR: kept.ledger}
     if kept.mark:

@@ -213,7 +213,7 @@ def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
         read(), pending={PAIR: state_of("upsert", T, T)}, ledger={PAIR: encode_remembered(Remembered("delete", T, 0))}
     )
     into = settled(part, BatchResult("kept", T, T), 500)
-    assert into.drop[1] == [PAIR]
+    assert into.drop[2] == [PAIR]
     assert counted(into) == {"stale": 1}
 
 

@@ -1,7 +1,8 @@
 -- Takes the lease of one partition, if nobody holds it.
 --
--- KEYS  1 lease  2 partition  3 events  4 bulk  5 late  6 dead  7 dead:pairs  8..11 pending of each class: live deletes,
---       live upserts, bulk deletes, bulk upserts  12 parked  13 ledger:new  14 ledger:old  15 totals
+-- KEYS  1 lease  2 partition  3 events  4 bulk  5 late  6 dead  7 dead:pairs  8..15 pending of each class: live deletes,
+--       live upserts, bulk deletes, bulk upserts, and behind each of these those of owners with very many
+--       16 parked  17 ledger:new  18 ledger:old  19 totals
 -- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
 -- Returns nil if the lease is held, else
 --   { token, now_ms, seq, position, bulk_position, waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs,
@@ -78,5 +79,6 @@ end
 redis.call('SET', lease, token, 'PX', ARGV[1])
 redis.call('HSET', partition, 'token', token, 'holder', token)
 return { token, now_ms, seq, position, bulk_position, redis.call('XLEN', events), bulk_waiting, sizes[5],
-  tonumber(held[7] or '0'), sizes[6], sizes[7], late_until, late_to, replaced, sizes[12], tonumber(held[9] or '0'),
-  sizes[8], sizes[9], sizes[10], sizes[11], first_trimmed(partition, { events, bulk }, KEYS[15], now_ms) }
+  tonumber(held[7] or '0'), sizes[6], sizes[7], late_until, late_to, replaced, sizes[16], tonumber(held[9] or '0'),
+  sizes[8], sizes[9], sizes[10], sizes[11], sizes[12], sizes[13], sizes[14], sizes[15],
+  first_trimmed(partition, { events, bulk }, KEYS[19], now_ms) }

@@ -1,7 +1,7 @@
 -- Closes both logs of one partition, so that nothing can be appended to them: a text takes each stream's place, and XADD
 -- is refused because of the wrong type. Only an empty partition is closed.
 --
--- KEYS  1 lease  2 events  3 bulk  4 late  5 dead  6 dead:pairs  7..10 pending of each class  11 parked
+-- KEYS  1 lease  2 events  3 bulk  4 late  5 dead  6 dead:pairs  7..14 pending of each class  15 parked
 -- ARGV  1 text
 -- Returns 'closed', also if it was closed before; else what is in the way: 'lease' | 'events' | 'pending' | 'late' | 'dead'
 -- | 'parked'
@@ -13,13 +13,13 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   return 'lease'
 elseif redis.call('XLEN', events) + redis.call('XLEN', bulk) > 0 then
   return 'events'
-elseif redis.call('EXISTS', KEYS[7], KEYS[8], KEYS[9], KEYS[10]) > 0 then
+elseif redis.call('EXISTS', unpack(KEYS, 7, 14)) > 0 then
   return 'pending'
 elseif redis.call('HLEN', KEYS[4]) > 0 then
   return 'late'
 elseif redis.call('HLEN', KEYS[5]) + redis.call('HLEN', KEYS[6]) > 0 then
   return 'dead'
-elseif redis.call('HLEN', KEYS[11]) > 0 then
+elseif redis.call('HLEN', KEYS[15]) > 0 then
   return 'parked'
 end
 for _, log in ipairs({ bulk, events }) do

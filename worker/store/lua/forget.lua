@@ -1,8 +1,8 @@
 -- Removes what one partition stores about pairs, for the holder of its lease. What waited is counted as forgotten. The
 -- settle that releases the lease updates the times of what is left.
 --
--- KEYS  1 lease  2 events  3 bulk  4 late  5 ledger:new  6 ledger:old  7 dead:pairs  8 totals  9..12 pending of each class
---       13 parked
+-- KEYS  1 lease  2 events  3 bulk  4 late  5 ledger:new  6 ledger:old  7 dead:pairs  8 totals  9..16 pending of each class
+--       17 parked
 -- ARGV  1 token  2 number of pairs  3 number of entries of the log
 --       4.. pairs, then ids of entries of the log, then of the bulk lane's log
 -- Returns { 'forgotten', entries, pending and parked, late, ledger, dead_pairs }: how many of each were removed; or { 'fenced' }
@@ -14,7 +14,7 @@ local last = 3 + tonumber(ARGV[2])
 local last_live = last + tonumber(ARGV[3])
 local entries, waited, marks, ledger, dead_pairs, changes = 0, 0, 0, 0, 0, 0
 for i = 4, last do
-  for waits = 9, 13 do
+  for waits = 9, 17 do
     local state = redis.call('HGET', KEYS[waits], ARGV[i])
     if state then
       changes = changes + (string.match(state, '\31[du]%d') and 2 or 1)

@@ -1,11 +1,12 @@
 -- Settles one partition by the outcome of a batch, all of it or nothing, if the lease is still held.
 --
 -- KEYS  1 lease  2 partition  3 events  4 bulk  5 ledger:new  6 ledger:old  7 late  8 dead  9 dead:pairs  10 totals
---       11..14 pending of each class: live deletes, live upserts, bulk deletes, bulk upserts  15 parked
+--       11..18 pending of each class: live deletes, live upserts, bulk deletes, bulk upserts, and behind each of these
+--       those of owners with very many  19 parked
 -- ARGV  1 token  2 seq: number of settles the caller knows of  3 renew_ms, 0 releases the lease
 --       4 position: id of the last entry settled, '' if it stays  5 ledger_ms  6 dead_cap: most letters a partition
 --       7 bulk_position: the same as 4 of the bulk lane's log
---       8..22 how many items follow of each kind, in this order:
+--       8..30 how many items follow of each kind, in this order:
 --         ledger (pair, confirmed) · pending to keep (pair, state), of each class · pending to drop (pair), of each class
 --         · late to clear (pair, mark) · dead letters (pair, confirmed or '', letter)
 --         · known of dead pairs (pair, confirmed) · totals (name, number) · to park (pair, parked) · parked no more (pair)
@@ -13,7 +14,7 @@
 --   pairs of each class }, also if this very settle was done before and its reply was lost; { 'fenced' }; or { 'full' }
 --   if the letters do not fit and nothing was done
 local lease, partition, events, bulk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local late, dead, dead_pairs, parked = KEYS[7], KEYS[8], KEYS[9], KEYS[15]
+local late, dead, dead_pairs, parked = KEYS[7], KEYS[8], KEYS[9], KEYS[19]
 local token, expected = ARGV[1], tonumber(ARGV[2])
 
 local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'oldest_delete',
@@ -22,7 +23,8 @@ local seq = tonumber(known[2] or '0')
 local function settled(late_due_ms, parked_due_ms)
   return { 'settled', redis.call('XLEN', events), redis.call('XLEN', bulk), redis.call('HLEN', late), late_due_ms,
     redis.call('HLEN', dead), redis.call('HLEN', dead_pairs), redis.call('HLEN', parked), parked_due_ms,
-    redis.call('HLEN', KEYS[11]), redis.call('HLEN', KEYS[12]), redis.call('HLEN', KEYS[13]), redis.call('HLEN', KEYS[14]) }
+    redis.call('HLEN', KEYS[11]), redis.call('HLEN', KEYS[12]), redis.call('HLEN', KEYS[13]), redis.call('HLEN', KEYS[14]),
+    redis.call('HLEN', KEYS[15]), redis.call('HLEN', KEYS[16]), redis.call('HLEN', KEYS[17]), redis.call('HLEN', KEYS[18]) }
 end
 if known[1] == token and seq == expected + 1 then
   return settled(tonumber(known[5] or '0'), tonumber(known[8] or '0'))
@@ -31,7 +33,7 @@ if redis.call('GET', lease) ~= token or seq ~= expected then
   return { 'fenced' }
 end
 
-local at = 23
+local at = 31
 local function block(kind, width)
   local first = at
   at = at + tonumber(ARGV[7 + kind]) * width
@@ -39,19 +41,19 @@ local function block(kind, width)
 end
 local ledger_first, ledger_last = block(1, 2)
 local classes = {}
-for i = 1, 4 do
+for i = 1, 8 do
   classes[i] = { key = KEYS[10 + i] }
   classes[i].keep_first, classes[i].keep_last = block(1 + i, 2)
 end
-for i = 1, 4 do
-  classes[i].drop_first, classes[i].drop_last = block(5 + i, 1)
+for i = 1, 8 do
+  classes[i].drop_first, classes[i].drop_last = block(9 + i, 1)
 end
-local clear_first, clear_last = block(10, 2)
-local letter_first, letter_last = block(11, 3)
-local know_first, know_last = block(12, 2)
-local total_first, total_last = block(13, 2)
-local park_first, park_last = block(14, 2)
-local unpark_first, unpark_last = block(15, 1)
+local clear_first, clear_last = block(18, 2)
+local letter_first, letter_last = block(19, 3)
+local know_first, know_last = block(20, 2)
+local total_first, total_last = block(21, 2)
+local park_first, park_last = block(22, 2)
+local unpark_first, unpark_last = block(23, 1)
 
 if letter_last >= letter_first
   and redis.call('HLEN', dead) + (letter_last - letter_first + 1) / 3 > tonumber(ARGV[6]) then
@@ -131,7 +133,7 @@ local function oldest_of(first, known_oldest, known_delete)
     oldest_delete = math.min(oldest_delete, tonumber(delete or 'inf'))
   end
   local waiting, moved = 0, false
-  for i = first, first + 1 do
+  for i = first, first + 3 do
     local class = classes[i]
     waiting = waiting + redis.call('HLEN', class.key)
     moved = moved or class.keep_last >= class.keep_first or class.drop_last >= class.drop_first
@@ -140,13 +142,13 @@ local function oldest_of(first, known_oldest, known_delete)
     return math.huge, math.huge
   elseif waiting <= 128 and moved then
     oldest, oldest_delete = math.huge, math.huge
-    for i = first, first + 1 do
+    for i = first, first + 3 do
       for _, state in ipairs(redis.call('HVALS', classes[i].key)) do
         waits(state)
       end
     end
   else
-    for i = first, first + 1 do
+    for i = first, first + 3 do
       for j = classes[i].keep_first, classes[i].keep_last, 2 do
         waits(ARGV[j + 1])
       end
@@ -155,7 +157,7 @@ local function oldest_of(first, known_oldest, known_delete)
   return oldest, oldest_delete
 end
 local oldest, oldest_delete = oldest_of(1, known[4], known[6])
-local oldest_bulk = oldest_of(3, known[7], nil)
+local oldest_bulk = oldest_of(5, known[7], nil)
 local function note(name, since, was)
   if since < math.huge then
     if string.format('%.0f', since) ~= was then
