@@ -11,7 +11,7 @@ TOOLS := .venv/release
 SITE := .venv/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate mutants mutation soak bench lock clean
+.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate model mutants mutation soak bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ check: lint types imports test ## All four checks
 
 simulate: $(INSTALLED) ## Live SEEDS (10000) simulated worlds from FIRST (0) on, and judge each
 	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
+
+model: $(INSTALLED) ## Try everything that can happen to one pair in a small world, and find what is planted there
+	$(BIN)/python -m tests.model.run
 
 mutants: $(INSTALLED) ## Plant bugs in copies of the tree, and see that a check catches each; ONLY (all) names one
 	$(BIN)/python -m tests.mutants.run $(if $(ONLY),--only $(ONLY))

@@ -1,0 +1,38 @@
+"""The slice of the exhaustive model that every run of the tests explores, and that it finds what is planted."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from tests.model.explore import explore
+from tests.model.scenes import PLANTED, SLICE, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.model.bugs import Bug
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A world that is cut off says so in the log, thousands of times."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("scene", SLICE, ids=str)
+def test_whatever_happens_a_pair_comes_to_rest_and_ends_as_the_contract_says(scene: Scene) -> None:
+    found = explore(scene)
+    assert found.broken == "", "\n".join(found.story)
+    assert found.whole
+    assert found.states > 500, "the world has become too small to tell anything"
+
+
+@pytest.mark.parametrize(("bug", "scene"), PLANTED, ids=[bug.why for bug, _ in PLANTED])
+def test_a_planted_bug_is_found_by_trying_everything(bug: Bug, scene: Scene) -> None:
+    assert explore(scene, bug=bug, most=40_000).broken
