@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from worker.admin.obstacles import gate_words, obstacles
 from worker.admin.status import TOTALS
 from worker.core.times import in_words, iso_utc
 from worker.core.timing import TICKER_LEASE_SECONDS
@@ -28,14 +29,23 @@ Reason = Literal[
     "endpoint_held",
     "paused",
     "wrong_type_partitions",
+    "closed_partitions",
+    "dead_letters_full",
+    "wrong_type_keys",
     "redis_away",
     "redis_refuses",
     "no_progress",
 ]
 
-_UNHEALTHY: Final = frozenset({"redis_refuses", "no_progress"})
+_UNHEALTHY: Final = frozenset({"redis_refuses", "wrong_type_keys", "no_progress"})
 
-_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "wrong_type_partitions", "redis_away"})
+_OF_PARTITIONS: Final[tuple[Reason, ...]] = ("closed_partitions", "wrong_type_partitions", "dead_letters_full")
+"""What concerns some partitions, while all others go on."""
+
+_ESSENTIAL: Final = (":config", ":gate", ":ticker")
+"""Ends of the fleet's keys without which no worker delivers anything."""
+
+_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "redis_away", *_OF_PARTITIONS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,7 @@ class Health:
     """The health of the fleet.
 
     Attributes:
-        reason: why the fleet is healthy; `no_progress` and `redis_refuses` mean that it is not.
+        reason: why the fleet is healthy; `no_progress`, `redis_refuses` and `wrong_type_keys` mean that it is not.
         message: the same in words, without secrets or ids.
         oldest_seconds: how long the oldest unconfirmed change has waited; None if nothing waits or Redis does not say.
     """
@@ -117,7 +127,7 @@ def assess(
         last = read()
 
 
-def _settled(found: Status, bound_seconds: float) -> Health | None:
+def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR0911 - one return for each finding
     """The health if one status is enough to tell, else None."""
     oldest = found.oldest_seconds
     if oldest is None:
@@ -128,16 +138,28 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:
     if found.in_flight:
         # Only progress renews a lease: a worker that hangs loses it, and a dead one gets no other.
         return Health("progress", f"{waited}, but {found.in_flight:,} partitions are worked on", oldest)
+    every = {each.name: each for each in obstacles(found)}
+    if any(key.endswith(_ESSENTIAL) for key in found.wrong_type_keys):
+        return Health("wrong_type_keys", f"{every['wrong_type_keys'].message}; {waited}", oldest)
     gate = found.gate
     if gate.state != "ok" and not _overdue(gate, bound_seconds):
         held: Reason = "paused" if gate.paused_ms else "endpoint_held"
         reason: Reason = held if gate.state == "held" else "endpoint_backing_off"
         return Health(reason, f"{_gate(gate)}; {waited}", oldest)
-    if found.wrong_type_partitions:
-        numbers = ", ".join(map(str, found.wrong_type_partitions))
-        keys = f"in partitions {numbers} a key has the wrong type"
-        return Health("wrong_type_partitions", f"{keys}; {waited}", oldest)
+    if name := _stuck_partitions(found, bound_seconds):
+        return Health(name, f"{every[name].message}; {waited}", oldest)
     return None
+
+
+def _stuck_partitions(found: Status, bound_seconds: float) -> Reason | None:
+    """What keeps some partitions from going on, if all others are young or empty."""
+    stuck = {*found.wrong_type_partitions, *found.full_partitions}
+    others = (part.oldest_ms for p, part in enumerate(found.parts) if p not in stuck and part.oldest_ms is not None)
+    oldest = found.seconds_since(min(others, default=None))
+    if oldest is not None and oldest >= bound_seconds:
+        return None
+    names = {each.name for each in obstacles(found)}
+    return next((name for name in _OF_PARTITIONS if name in names), None)
 
 
 def _overdue(gate: GateSnapshot, bound_seconds: float) -> bool:
@@ -157,13 +179,12 @@ def _done(found: Status) -> list[int]:
 
 def _stands(found: Status, waited: str) -> str:
     gate = "the endpoint is ok" if found.gate.state == "ok" else f"{_gate(found.gate)}, and nobody tries it"
-    asleep = "" if found.worker_awake else "; no worker is awake"
-    return f"the oldest change has waited for {waited} and nothing moved for {WATCH_SECONDS:g} s, though {gate}{asleep}"
+    ours = {"paused", "endpoint_held", "endpoint_backing_off"}
+    beside = "".join(f"; {each.message}" for each in obstacles(found) if each.name not in ours)
+    return f"the oldest change has waited for {waited} and nothing moved for {WATCH_SECONDS:g} s, though {gate}{beside}"
 
 
 def _gate(gate: GateSnapshot) -> str:
     if gate.paused_ms:
         return f"an operator has paused deliveries, since {iso_utc(gate.paused_ms)}: contact-sync resume"
-    why = f" ({gate.reason})" if gate.reason else ""
-    tried = f"next try in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "next try now"
-    return f"the endpoint is {gate.state.replace('_', ' ')}{why}, {tried}"
+    return gate_words(gate)

@@ -13,6 +13,7 @@ from producers.contract.errors import ContactSyncError
 from producers.contract.partitions import LOG_FORMAT, MAX_PARTITIONS
 from worker.core.entry import split_pair
 from worker.store import scripts
+from worker.store.agreed import closed_text
 from worker.store.gate import Gate
 from worker.store.namespace import Namespace
 from worker.store.replies import checked
@@ -94,7 +95,7 @@ def _check_nobody_is_working(client: redis.Redis, keys: Keys, before: int) -> No
 
 def _close(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
     """Closes every log, or none of them if any partition is not empty."""
-    text = f"closed: the number of partitions became {to}"
+    text = closed_text(to)
     closed: list[int] = []
     for first in range(0, before, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, before))

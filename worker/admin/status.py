@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from worker.admin.obstacles import obstacles
 from worker.core.codec import decode_mark
+from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import entry_time_ms
+from worker.core.gate import FIELDS, read_snapshot
 from worker.core.lane import BULK, CLASSES
 from worker.core.times import iso_utc
 from worker.store import scripts
+from worker.store.agreed import CLOSED
 from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
 from worker.store.presence import Worker, present
-from worker.store.replies import all_checked, checked, is_wrong_type
+from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -140,6 +144,9 @@ class Status:
         counted: every counter, including those that are not in `totals`.
         inbox_entries: entries in the inbox, which the ticker moves into the streams.
         wrong_type_inbox: whether the inbox's key has the wrong type.
+        wrong_type_keys: those of the whole fleet's keys that have the wrong type.
+        foreign_keys: the same for each of `wrong_type_partitions`.
+        closed_partitions: those whose logs are closed for another number of partitions, with that number.
         late_pairs: pairs that unanswered requests may still change, or that are to be repaired after one.
         late_until_ms: when the last of these requests can act no longer (Unix ms), None if there is none.
         workers_wanted: worker processes that the fleet needs, None if that was not asked.
@@ -164,6 +171,9 @@ class Status:
     counted: Mapping[str, int] = field(default_factory=dict)
     inbox_entries: int = 0
     wrong_type_inbox: bool = False
+    wrong_type_keys: Sequence[str] = ()
+    foreign_keys: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    closed_partitions: Mapping[int, int] = field(default_factory=dict)
     late_pairs: int = 0
     late_until_ms: int | None = None
     workers_wanted: int | None = None
@@ -204,6 +214,11 @@ class Status:
     def idle_but_late(self) -> bool:
         """Whether nothing is waiting and nothing is in flight; late requests are left out."""
         return not (self.inbox_entries or self.backlog_events or self.pending_pairs or self.in_flight)
+
+    @property
+    def full_partitions(self) -> list[int]:
+        """Those that have no room for another dead letter, and whose logs hold entries."""
+        return [p for p, part in enumerate(self.parts) if part.dead >= DEAD_CAP and part.backlog]
 
     def late_words(self) -> str:
         """Says for how many pairs unanswered requests are still awaited; empty if for none."""
@@ -267,6 +282,10 @@ class Status:
             "totals": dict(self.totals),
             "wrong_type_partitions": list(self.wrong_type_partitions),
             "wrong_type_inbox": self.wrong_type_inbox,
+            "wrong_type_keys": list(self.wrong_type_keys),
+            "closed_partitions": list(self.closed_partitions),
+            "full_partitions": list(self.full_partitions),
+            "obstacles": [each._asdict() for each in obstacles(self)],
             "lost": None if self.lost is None else self.lost.as_json(),
             "replaced_partitions": list(self.replaced_partitions),
         }
@@ -284,6 +303,9 @@ def _part(found: Sequence[Any]) -> Part:
         parked,
         (oldest, oldest_delete, oldest_bulk, *_),
         leased,
+        _,
+        _,
+        _,
         _,
     ) = found
     since = [entry_time_ms(entry_id) for entry_id, _ in heads[:1]] + ([int(oldest)] if oldest else [])
@@ -321,12 +343,14 @@ def read_status(namespace: Namespace) -> Status:
     inbox_entries, inbox_ms, wrong_type_inbox = _inbox(client, keys)
     parts: list[Part] = []
     counted: Counter[str] = Counter()
-    wrong_type, replaced = [], []
+    wrong_type: dict[int, list[str]] = {}
+    replaced = []
     trimmed = trimmed_ms = 0
     for p, replies in _replies(namespace):
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
-            wrong_type.append(p)
+            asked = zip(_commands(keys, p), replies, strict=True)
+            wrong_type[p] = list(dict.fromkeys(str(each[1]) for each, reply in asked if is_wrong_type(reply)))
         # A key of the wrong type hides its own number, not the others.
         parts.append(_part([reply if reply is not None else empty for reply, empty in zip(fits, _EMPTY, strict=True)]))
         stored = fits[_STORED] or _EMPTY[_STORED]
@@ -338,7 +362,8 @@ def read_status(namespace: Namespace) -> Status:
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
-    gate = Gate(namespace).snapshot()
+    wrong_type_keys, awake = _fleet_keys(client, keys)
+    gate = _gate(namespace)
     inbox_ms, parts = _in_the_past(namespace, gate.now_ms, inbox_ms, parts)
     bulk = LaneStatus(
         sum(part.bulk_backlog for part in parts),
@@ -360,11 +385,14 @@ def read_status(namespace: Namespace) -> Status:
         oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
         dead_letters=sum(part.dead for part in parts),
         parked=sum(part.parked for part in parts),
-        worker_awake=bool(client.exists(keys.ticker)),
+        worker_awake=awake,
         gate=gate,
         workers=present(namespace, gate.now_ms),
         totals={name: counted[name] for name in TOTALS},
-        wrong_type_partitions=wrong_type,
+        wrong_type_partitions=list(wrong_type),
+        wrong_type_keys=wrong_type_keys,
+        foreign_keys=wrong_type,
+        closed_partitions=_closed(namespace, wrong_type),
         lost=_lost(client, keys, trimmed, trimmed_ms),
         replaced_partitions=replaced,
         parts=parts,
@@ -398,6 +426,41 @@ def _in_the_past(
             delete = oldest  # it waits for no longer than the oldest of all
         past[p] = part._replace(oldest_ms=oldest, oldest_delete_ms=delete, live_ms=live, bulk_ms=bulk)
     return inbox_ms, past
+
+
+def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
+    """The fleet's own keys that have the wrong type, and whether a ticker is alive."""
+    types = {
+        keys.config: b"hash",
+        keys.gate: b"hash",
+        keys.ticker: b"string",
+        keys.deletes: b"string",
+        keys.workers: b"hash",
+        keys.inbox: b"stream",
+    }
+    found = dict(zip(types, all_checked(round_trip(client, [("TYPE", key) for key in types])), strict=True))
+    found = {key: kind if isinstance(kind, bytes) else str(kind).encode() for key, kind in found.items()}
+    wrong = [key for key, kind in found.items() if kind not in {b"none", types[key]}]
+    return wrong, found[keys.ticker] == types[keys.ticker]
+
+
+def _gate(namespace: Namespace) -> GateSnapshot:
+    """The gate; as it is at first if its key has the wrong type."""
+    try:
+        return Gate(namespace).snapshot()
+    except ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        (time,) = all_checked(round_trip(namespace.client, [("TIME",)]))
+        return read_snapshot(dict.fromkeys(FIELDS), time_ms(time))
+
+
+def _closed(namespace: Namespace, wrong_type: Iterable[int]) -> dict[int, int]:
+    """Those of these partitions whose logs are closed, with the number of partitions that they were closed for."""
+    asked = list(wrong_type)
+    texts = round_trip(namespace.client, [("GET", namespace.keys.events(p)) for p in asked])
+    found = {p: CLOSED.match(text) for p, text in zip(asked, texts, strict=True) if isinstance(text, bytes)}
+    return {p: int(each[1]) for p, each in found.items() if each}
 
 
 class _First:
@@ -467,7 +530,7 @@ def acknowledge(namespace: Namespace) -> None:
     pipe.execute()
 
 
-_EMPTY: Final[tuple[Any, ...]] = (0, 0, (), 0, (), *([0] * CLASSES), 0, 0, (None,) * 6, 0, {})
+_EMPTY: Final[tuple[Any, ...]] = (0, 0, (), 0, (), *([0] * CLASSES), 0, 0, (None,) * 6, None, 0, 0, 0, {})
 
 _STORED: Final = 7 + CLASSES
 """Which of the replies about a partition are its own fields."""
@@ -485,18 +548,28 @@ def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
     return replies_by_partition
 
 
+def _commands(keys: Keys, p: int) -> list[tuple[Any, ...]]:
+    """What is read of one partition, each with its key behind its name.
+
+    In this order, so that a change is seen even if a worker moves it on between two commands.
+    """
+    return [
+        ("XLEN", keys.events(p)),
+        ("XLEN", keys.bulk(p)),
+        ("XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS),
+        ("HLEN", keys.late(p)),
+        ("XRANGE", keys.bulk(p), "-", "+", "COUNT", 1),
+        *(("HLEN", key) for key in reversed(keys.pending_classes(p))),  # a pair moves from bulk to live, never back
+        ("HLEN", keys.dead(p)),
+        ("HLEN", keys.parked(p)),
+        ("HMGET", keys.partition(p), "oldest", "oldest_delete", "oldest_bulk", "strayed", "trimmed", "trimmed_at"),
+        ("GET", keys.lease(p)),
+        *(("HLEN", key) for key in (keys.ledger_new(p), keys.ledger_old(p), keys.dead_pairs(p))),
+        ("HGETALL", keys.totals(p)),
+    ]
+
+
 def _queue(keys: Keys, several: Iterable[int], pipe: Any) -> None:
-    # In this order, so that a change is seen even if a worker moves it on between two commands.
     for p in several:
-        pipe.xlen(keys.events(p))
-        pipe.xlen(keys.bulk(p))
-        command(pipe, "XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS)
-        pipe.hlen(keys.late(p))
-        command(pipe, "XRANGE", keys.bulk(p), "-", "+", "COUNT", 1)
-        for key in reversed(keys.pending_classes(p)):  # a pair moves from bulk to live, never back
-            pipe.hlen(key)
-        pipe.hlen(keys.dead(p))
-        pipe.hlen(keys.parked(p))
-        pipe.hmget(keys.partition(p), "oldest", "oldest_delete", "oldest_bulk", "strayed", "trimmed", "trimmed_at")
-        pipe.exists(keys.lease(p))
-        pipe.hgetall(keys.totals(p))
+        for each in _commands(keys, p):
+            command(pipe, *each)

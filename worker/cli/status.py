@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import redis
 
+from worker.admin.obstacles import obstacles
 from worker.admin.scaling import with_workers_wanted
 from worker.admin.status import acknowledge, read_status
 from worker.cli.session import echo_json, painted, printable, redis_failure, session
@@ -116,11 +117,12 @@ def status_lines(found: Status) -> list[str]:
     rows.insert(4, ("pace", _pace(found)))
     if found.lost_words():
         rows.append(("lost", painted(found.lost_words(), "red") + ": contact-sync status --acknowledge"))
-    if found.wrong_type_partitions:
-        numbers = ", ".join(map(str, found.wrong_type_partitions))
-        rows.append(("keys", painted(f"in partitions {numbers} a key has the wrong type", "red")))
-    if found.wrong_type_inbox:
-        rows.append(("keys", painted("the key of the inbox has the wrong type", "red")))
+    shown = {"paused", "endpoint_held", "endpoint_backing_off", "no_worker"}  # in rows of their own
+    rows += [
+        ("blocked", f"{painted(each.message, 'red')}: {each.todo}")
+        for each in obstacles(found)
+        if each.name not in shown
+    ]
     return [f"{name:<10}{text}" for name, text in rows]
 
 

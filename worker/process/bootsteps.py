@@ -135,7 +135,7 @@ class TickerStep(bootsteps.StartStopStep):
         partitions = runtime.partitions_of(self._app)
         name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
         namespace = Namespace(client, settings.keys, partitions)
-        self._presence = Presence(namespace, name, worker.concurrency, pool, time.monotonic)
+        self._presence = Presence(namespace, name, worker.concurrency, pool, time.monotonic, trouble=self._trouble)
         self._ticker = Ticker(
             settings,
             namespace=namespace,
@@ -155,6 +155,9 @@ class TickerStep(bootsteps.StartStopStep):
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()
+
+    def _trouble(self) -> str:
+        return "" if self._ticker is None else self._ticker.trouble()
 
     def close(self, _worker: Any) -> None:
         """Stops ticking, so that the ticker of another process takes over while this process finishes its requests."""

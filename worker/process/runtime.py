@@ -249,6 +249,10 @@ def _check_redis(client: redis.Redis, settings: WorkerSettings) -> int:
     if policy != "noeviction":
         raise SettingsError(f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction")
     partitions = agree_partitions(client, settings.keys, settings.partitions)
+    found = client.type(settings.keys.gate), client.type(settings.keys.ticker)
+    for key, kind, right in zip((settings.keys.gate, settings.keys.ticker), found, (b"hash", b"string"), strict=True):
+        if kind not in {b"none", right}:
+            raise SettingsError(f"the key {key} in Redis has the wrong type: rename or remove it")
     if refused := refused_commands(client, settings.keys):
         raise SettingsError(refused_words(refused, settings.keys))
     return partitions

@@ -113,6 +113,11 @@ class Ticker:
         """Ends `run` soon."""
         self._stop.set()
 
+    def trouble(self) -> str:
+        """`broker_away` or `broker_refuses` if hints cannot be left, or are not taken; else empty."""
+        told = self._away.get("broker")
+        return "" if told is None else "broker_away" if told == "away" else "broker_refuses"
+
     def take_lead(self) -> bool:
         """Takes the fleet's ticker lease if it is free, or renews it; returns whether this ticker has it."""
         now, lease_ms = self._monotonic(), int(TICKER_LEASE_SECONDS * 1000)

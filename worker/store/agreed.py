@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from producers.contract.partitions import DEFAULT_PARTITIONS, agree_partitions
 
@@ -10,6 +11,15 @@ if TYPE_CHECKING:
     import redis
 
     from producers.settings import ProducerSettings
+
+
+CLOSED: Final = re.compile(rb"^closed: the number of partitions became (\d{1,5})$")
+"""The text in the place of a log that a repartition has closed."""
+
+
+def closed_text(to: int) -> str:
+    """The text for the place of a log that is closed because the number of partitions becomes `to`."""
+    return f"closed: the number of partitions became {to}"
 
 
 def agreed_partitions(client: redis.Redis, settings: ProducerSettings) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from producers.contract.errors import TooOld
 from producers.contract.partitions import LOG_FORMAT
 from worker.store.client import command, round_trip
-from worker.store.replies import all_checked
+from worker.store.replies import all_checked, is_wrong_type
 
 if TYPE_CHECKING:
     from worker.store.namespace import Namespace
@@ -90,6 +90,8 @@ def _was_read(namespace: Namespace) -> bool:
     client, keys, partitions = namespace
     for first in range(0, partitions, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, partitions))
-        if any(all_checked(round_trip(client, [("HEXISTS", keys.partition(p), "token") for p in several]))):
+        replies = round_trip(client, [("HEXISTS", keys.partition(p), "token") for p in several])
+        # A key that something else stored there concerns its partition alone.
+        if any(all_checked([reply for reply in replies if not is_wrong_type(reply)])):
             return True
     return False

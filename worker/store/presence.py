@@ -28,7 +28,7 @@ GONE_MS: Final = 60_000
 _REMOVED_MS: Final = 24 * 3_600_000
 """A process without a heartbeat for this long is removed by the next one that starts."""
 
-_FORM: Final = re.compile(rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})(?:,(\d{1,6}))?$")
+_FORM: Final = re.compile(rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})(?:,(\d{1,6}))?(?:,([a-z_]{1,30}))?$")
 
 
 class Worker(NamedTuple):
@@ -41,6 +41,7 @@ class Worker(NamedTuple):
         concurrency: number of flushes that it runs at once.
         pool: `thread`, `prefork` or another of Celery's pools.
         log_format: the newest form of the log that it knows.
+        trouble: what its ticker cannot use, such as `broker_away`; empty if nothing.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Worker(NamedTuple):
     concurrency: int
     pool: str
     log_format: int = OLDEST_FORMAT
+    trouble: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The form in `status --json`."""
@@ -58,6 +60,7 @@ class Worker(NamedTuple):
             "pool": self.pool,
             "concurrency": self.concurrency,
             "log_format": self.log_format,
+            "trouble": self.trouble or None,
             **times,
         }
 
@@ -71,10 +74,18 @@ class Presence:
         concurrency: number of flushes that it runs at once.
         pool: the kind of Celery's pool.
         monotonic: a clock, in seconds.
+        trouble: what its ticker cannot use; empty if nothing.
     """
 
-    def __init__(
-        self, namespace: Namespace, name: str, concurrency: int, pool: str, monotonic: Callable[[], float]
+    def __init__(  # noqa: PLR0913 - what a heartbeat tells
+        self,
+        namespace: Namespace,
+        name: str,
+        concurrency: int,
+        pool: str,
+        monotonic: Callable[[], float],
+        *,
+        trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._client, self._keys, _ = namespace
         self._name = name
@@ -83,16 +94,19 @@ class Presence:
         self._monotonic = monotonic
         self._since_ms = 0
         self._next = 0.0
+        self._trouble, self._told = trouble, ""
 
     def beat(self) -> None:
-        """Stores a heartbeat if it is time to.
+        """Stores a heartbeat if it is time to, or if there is another trouble to tell.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError: Redis is away.
         """
         now = self._monotonic()
-        if now < self._next:
+        trouble = self._trouble()
+        if now < self._next and trouble == self._told:
             return
+        self._told = trouble
         self._next = now + EVERY_SECONDS
         now_ms = time_ms(self._client.time())
         try:
@@ -100,6 +114,7 @@ class Presence:
                 self._since_ms = now_ms
                 self._remove_gone(now_ms)
             note = f"{self._since_ms},{now_ms},{self._concurrency},{self._pool},{LOG_FORMAT}"
+            note += f",{trouble}" if trouble else ""
             # If the reply is an error, Redis accepts no writes or the key has the wrong type: reported elsewhere.
             scripts.run(self._client, [scripts.Call(scripts.NOTE, [self._keys.workers], [self._name, note])])
         except ResponseError:
@@ -141,5 +156,6 @@ def _decoded(noted: Mapping[Any, Any]) -> list[Worker]:
         if form := _FORM.match(note):
             since_ms, seen_ms, concurrency = (int(each) for each in form.groups()[:3])
             pool, log_format = form[4].decode(), int(form[5] or OLDEST_FORMAT)
-            found.append(Worker(name.decode("utf-8", "replace"), since_ms, seen_ms, concurrency, pool, log_format))
+            trouble, shown = (form[6] or b"").decode(), name.decode("utf-8", "replace")
+            found.append(Worker(shown, since_ms, seen_ms, concurrency, pool, log_format, trouble))
     return found
