@@ -81,7 +81,7 @@ def test_a_key_of_another_type_is_told_and_hides_nothing_else(fleet: Fleet) -> N
     found = told(fleet, "status")
     assert found["wrong_type_partitions"] == [wrong_type]
     assert found["backlog_events"] == 1
-    assert f"in partitions {wrong_type} a key has the wrong type" in run(fleet, "status").stdout
+    assert f"something else wrote: {fleet.keys.events(wrong_type)}" in run(fleet, "status").stdout
     checks = {each["name"]: each for each in told(fleet, "check")["checks"]}
     assert checks["streams"]["severity"] == "wrong"
 

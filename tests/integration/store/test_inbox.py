@@ -163,7 +163,7 @@ def test_a_key_of_another_type_in_its_place_is_left_alone(fleet: Fleet, inbox: I
     assert (survey.inbox, len(survey.waiting)) == (False, 1)
     status = told(fleet, "status")
     assert (status["inbox_entries"], status["wrong_type_inbox"]) == (0, True)
-    assert "the key of the inbox has the wrong type" in run(fleet, "status").stdout
+    assert f"something else wrote: {fleet.keys.inbox}" in run(fleet, "status").stdout
     assert "the inbox, has the wrong type" in run(fleet, "check").stdout
 
 

@@ -10,6 +10,9 @@ const REASONS = ["refused", "buried", "missing_owner", "missing_contact", "missi
   "bad_contact", "bad_op", "bad_at", "at_out_of_range", "repeated_owner", "repeated_contact", "repeated_op", "repeated_at", "bad_data",
   "wrong_partition", "id_too_long"];
 
+// Obstacles for which the verdict has words of its own
+const SAID_ELSEWHERE = ["paused", "endpoint_held", "endpoint_backing_off", "no_worker"];
+
 const $ = (id) => document.getElementById(id);
 
 function make(name, properties = {}, ...children) {
@@ -76,7 +79,8 @@ function verdictOf({status, lost_words: lost, retry_seconds: retry}) {
   if (endpoint.paused_since) return ["warn", `An operator paused deliveries; ${waits}`, "To resume them, run: contact-sync resume"];
   if (endpoint.state === "held") return ["bad", `The endpoint is held (${endpoint.reason}); ${waits}`, `${next}. For what to do, see docs/how-to/endpoint.md.`];
   if (endpoint.state === "backing_off") return ["warn", `The endpoint is not available; ${waits}`, `${next}. Nothing is lost: changes wait in Redis.`];
-  if (status.wrong_type_partitions.length) return ["warn", `In partitions ${status.wrong_type_partitions.join(", ")}, a key of ours has the wrong type`, "Find out which program wrote the key, then rename or remove it."];
+  const blocked = status.obstacles.find(({name}) => !SAID_ELSEWHERE.includes(name));
+  if (blocked) return ["warn", blocked.message, `To do: ${blocked.todo}`];
   if (oldest !== null && !status.worker_awake) return ["bad", `No worker is running; ${waits}`, "Start one: contact-sync worker"];
   if (oldest !== null && oldest >= OLD_SECONDS) return ["warn", `Contacts are late: ${waits}`, "The endpoint is ok: check the workers. contact-sync health shows whether they make progress."];
   if (oldest === null && status.parked) return ["good", `All changes are delivered except ${many(status.parked, "parked pair")}`, "The endpoint refuses these with an unknown code; they are tried again by themselves. For what to do, see docs/how-to/endpoint.md."];
