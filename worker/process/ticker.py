@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 PACE_SECONDS: Final = 0.05
-"""Shortest time between two ticks while something waits."""
+"""Shortest time between two ticks while something is due, or is being worked on."""
+
+SOON_SECONDS: Final = 0.01
+"""Shortest wait for what becomes due next."""
 
 HINTS_MAX: Final = 16  # left in one tick; the next one, 50 ms later, leaves more if these were taken
 
@@ -161,7 +164,7 @@ class Ticker:
         self._untaken = math.inf
         if gate.closed:
             next_ms = min(next_ms, survey.now_ms + gate.wait_ms)
-        return min(TICKER_IDLE_SECONDS, max(PACE_SECONDS, (next_ms - survey.now_ms) / 1000))
+        return min(TICKER_IDLE_SECONDS, max(SOON_SECONDS, (next_ms - survey.now_ms) / 1000))
 
     def _find_deletes(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> None:
         """Finds deletes in the logs that linger: a delete is due sooner."""

@@ -123,6 +123,21 @@ def test_nothing_is_hinted_at_before_it_has_lingered(fleet: Fleet, hall: Hall) -
     assert hall.hints() == 0
 
 
+def test_the_next_look_comes_when_the_next_change_is_due(fleet: Fleet, hall: Hall) -> None:
+    ticker = hall.ticker("a", linger_seconds=0.04)
+
+    def waits() -> bool:
+        fleet.client.flushdb()
+        fleet.append("1", "2", "upsert", T)
+        seconds = ticker._tick()  # noqa: SLF001 - how long it waits is all that is asked
+        if hall.hints():
+            return False  # this machine was too slow, and it was due already
+        assert seconds <= 0.041
+        return True
+
+    wait_until(waits, seconds=30, what="a look before it is due")
+
+
 def test_nothing_is_hinted_at_before_the_gate_opens_for_a_probe(fleet: Fleet, hall: Hall) -> None:
     fleet.first.gate.report(0, "retry", delay_seconds=0.5, error="HTTP 503")
     fleet.append("1", "2", "upsert", T)
