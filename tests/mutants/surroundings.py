@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant, Patch
 
 APP: Final = "worker/process/app.py"
 BOOTSTEPS: Final = "worker/process/bootsteps.py"
+PIPELINE: Final = "worker/process/pipeline.py"
 
 SURROUNDINGS: Final = (
     Mutant(
@@ -150,6 +151,26 @@ SURROUNDINGS: Final = (
             ),
         ),
         unit=("tests/integration/worker/test_after_fork.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "one_request_a_process",
+        "a process has one request under way, however slow the endpoint is",
+        (Patch(PIPELINE, "self._rests <= self._monotonic() < self._ends and", "self._rests > self._ends and"),),
+        unit=("tests/unit/process/test_pipeline.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "task_ends_before_its_requests",
+        "the task ends while requests are under way, so a worker that stops may end in the middle of one",
+        (
+            Patch(
+                PIPELINE,
+                "            while self._at_work():\n",
+                "            while self._at_work() and len(self._begun) < 2:\n",
+            ),
+        ),
+        integration=("tests/integration/worker/test_pipeline.py",),
         simulated=False,
     ),
     Mutant(
