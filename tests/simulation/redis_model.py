@@ -214,6 +214,11 @@ class RedisModel:
         stream = self.stream_of(key)
         return stream.range(bytes_of(first), count) if stream and bytes_of(last) == b"+" else []
 
+    def xrevrange(self, key: str, _last: str, _first: str, _count: str, count: int) -> list[Any]:
+        """XREVRANGE from the end on, raw."""
+        stream = self.stream_of(key)
+        return stream.range(b"-", len(stream.entries))[::-1][:count] if stream else []
+
     def xread(self, *args: Any) -> list[Any] | None:
         """XREAD COUNT 1 from the first entry on, raw; it does not block: whoever waits looks again."""
         names = args[args.index("STREAMS") + 1 :]
@@ -254,4 +259,5 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "TIME": RedisModel.time,
     "XRANGE": RedisModel.xrange,
     "XREAD": RedisModel.xread,
+    "XREVRANGE": RedisModel.xrevrange,
 }

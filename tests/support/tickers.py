@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from worker.config.settings import WorkerSettings
 
 
+class NoBroker:
+    """Nobody is woken here: whoever uses it flushes by itself."""
+
+    errors = (OSError,)
+
+    def hints(self) -> int:
+        return 0
+
+    def leave(self, hints: int) -> None:
+        """Takes them, and gives them to nobody."""
+
+
 def ticker_of(  # noqa: PLR0913 - what tests vary, by name
     settings: WorkerSettings,
     client: redis.Redis,

@@ -24,6 +24,10 @@ ABSORB_READ: Final = 5_000
 """Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
 
 
+LONG_BATCHES: Final = 4
+"""A log is long if it holds more than so many requests' worth of entries."""
+
+
 @dataclass(slots=True)
 class PartitionBacklog:
     """What waits in one partition.
@@ -75,9 +79,17 @@ class PartitionBacklog:
         return bool(self.bulk_ms or any(self.classes[each] for each in BULK))
 
     @property
-    def live_deletes(self) -> int:
-        """How many live deletes were read and are not confirmed; one at least if its log has one."""
-        return sum(self.classes[each] for each in LIVE_DELETES) or bool(self.delete_ms)
+    def goes_first(self) -> int:
+        """How many records it has for a request because of its live deletes: a log that has one is read for it."""
+        return sum(self.classes[each] for each in LIVE_DELETES) + (self.entries if self.delete_ms else 0)
+
+    def is_long(self, batch_size: int) -> bool:
+        """Whether its log holds so much that what is new in it would wait for several requests."""
+        return self.entries > LONG_BATCHES * batch_size
+
+    def hurries(self, batch_size: int) -> bool:
+        """Whether a delete was found deep in its log."""
+        return bool(self.delete_ms) and self.is_long(batch_size)
 
     def due_ms(self, gate: GateSnapshot, linger: Linger, batch_size: int) -> int | None:
         """When the partition is due by itself (Unix ms, in the past if it is due now), None if nothing makes it due.
@@ -133,7 +145,7 @@ class Ranked:
 
     def __init__(self, ranked: Sequence[PartitionBacklog]) -> None:
         self._left = deque(ranked)
-        self._deletes = [each for each in ranked if each.live_deletes]
+        self._deletes = [each for each in ranked if each.goes_first]
         self._bulk = deque(each for each in ranked if each.has_bulk)
         self._records = sum(each.records for each in ranked)
         self._gone: set[int] = set()
@@ -157,7 +169,7 @@ class Ranked:
                     room -= records
 
         if self._records > room > 0:
-            take(self._deletes, lambda each: each.live_deletes, 0)
+            take(self._deletes, lambda each: each.goes_first, 0)
             take(self._left, lambda each: each.entries, room // 2)
         take(self._left, lambda each: each.records or 1, 0)
         while self._bulk and self._bulk[0].partition in self._gone:

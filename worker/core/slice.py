@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from producers.contract.change import AT_AHEAD_MS, ID_MAX_BYTES
 from producers.contract.keys import PAIR_SEPARATOR
-from worker.core.backlog import ABSORB_READ
+from worker.core.backlog import ABSORB_READ, LONG_BATCHES
 from worker.core.codec import decode_dead_pair, decode_mark, decode_parked, decode_remembered, decode_state
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import Malformed, fields_of, is_id, read_entry
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from worker.core.lease import Lease
     from worker.core.read import RawEntries, ReadResult, Recalled
     from worker.core.round import Round
-
-
-LONG_BATCHES: Final = 4
-"""A log that holds more than so many requests' worth of entries is looked at for an owner that crowds it."""
 
 
 @dataclass(slots=True)

@@ -43,11 +43,13 @@ class Choice:
     Attributes:
         ranked: those that are due, then others with entries, which may share a request.
         due: those of them that are due.
+        hurries: those of them that have a delete deep in their log.
         ends: when it is too old (monotonic, seconds).
     """
 
     ranked: Ranked
     due: set[int]
+    hurries: set[int]
     ends: float
 
     def take(self, room: int) -> list[int]:
@@ -203,6 +205,8 @@ class Claims:
             taken = choice.take(room)
         chosen = [p for p in taken if p not in held]
         leases = self._partitions.claim(chosen)
+        for lease in leases:
+            lease.hurries = lease.partition in choice.hurries
         if len(leases) < len(chosen) and self._choice is choice:
             self._choice = None
         return leases
@@ -226,7 +230,8 @@ class Claims:
         due = [each for each in ranked if times[each.partition] <= survey.now_ms]
         others = [each for each in ranked[len(due) :] if each.oldest_ms and not each.full_until_ms]
         company = [] if gate.closed or not due else others
-        return Choice(Ranked([*due, *company]), {each.partition for each in due}, ends)
+        hurries = {each.partition for each in due if each.hurries(limit)}
+        return Choice(Ranked([*due, *company]), {each.partition for each in due}, hurries, ends)
 
     def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int, now_ms: int) -> float:
         """When it is due (Unix ms); now if it was before."""

@@ -155,7 +155,7 @@ class Ticker:
             return 0.0
         gate = self._gate.snapshot()
         batch_size = min(self._settings.batch_size, gate.limit or self._settings.batch_size)
-        if self._linger.delete_ms < self._linger.change_ms and not gate.closed:
+        if not gate.closed:
             self._find_deletes(survey, gate, batch_size)
         wanted, next_ms = self._hints_wanted(survey, gate, batch_size)
         if wanted:
@@ -167,11 +167,14 @@ class Ticker:
         return min(TICKER_IDLE_SECONDS, max(SOON_SECONDS, (next_ms - survey.now_ms) / 1000))
 
     def _find_deletes(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> None:
-        """Finds deletes in the logs that linger: a delete is due sooner."""
+        """Finds deletes in the logs that linger, because a delete is due sooner, and in those that hold much else."""
+        logs = [each for each in survey.waiting if each.oldest_ms]
+        self._deletes.look_deep({each.partition: each.oldest_ms for each in logs if each.is_long(batch_size)})
         lingering = {
             each.partition: each
-            for each in survey.waiting
-            if each.oldest_ms and (each.due_ms(gate, self._linger, batch_size) or 0) > survey.now_ms
+            for each in logs
+            if self._linger.delete_ms < self._linger.change_ms
+            and (each.due_ms(gate, self._linger, batch_size) or 0) > survey.now_ms
         }
         found = self._deletes.find({p: each.oldest_ms for p, each in lingering.items()}, batch_size)
         for p, delete_ms in found.items():

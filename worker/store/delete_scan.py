@@ -1,11 +1,13 @@
-"""Finds deletes in logs that linger: a delete lingers for less time than an upsert.
+"""Finds deletes in live logs that linger, because a delete lingers for less time than an upsert, and in long ones.
 
-Each entry is read for this at most once, and only while its log lingers: a busy fleet pays nothing. One key tells the
-whole fleet what was found. If that key is lost, a delete lingers as long as an upsert.
+Each entry is read for this at most once, and only while its log lingers or is long. Of a long log the new entries are
+read first, then those from its head on, some at a time. One key tells the whole fleet what was found. If that key is
+lost, a delete waits as long as an upsert.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 
     from worker.store.namespace import Namespace
 
+
+DEEP_ENTRIES: Final = 4_000
+"""Entries of long logs that one call reads at most from their heads on; a tick takes twenty times as long."""
+
+DEEP_AT_ONCE: Final = 500
+"""And of each of them at least; and so many new ones of each at most."""
 
 _KEPT_MS: Final = 60_000
 """How long the key is kept: much longer than a delete lingers."""
@@ -31,6 +39,34 @@ def decode_deletes(raw: bytes) -> dict[int, int]:
         return {}
 
 
+@dataclass(slots=True)
+class _Deep:
+    """How far a long log was read.
+
+    Attributes:
+        end: id of the newest entry that was read.
+        head: id of the last entry that was read from the head on.
+        until: id from which on the entries were read as new ones.
+        newest_ms: time of the newest delete that was found (Unix ms), 0 if none was.
+    """
+
+    end: bytes
+    head: bytes
+    until: bytes
+    newest_ms: int = 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether entries between the head and the first new ones are unread."""
+        return _order(self.head) < _order(self.until)
+
+    def note(self, entries: Sequence[tuple[bytes, Sequence[Any]]]) -> None:
+        """Looks for deletes in these entries."""
+        for entry_id, fields in entries:
+            if is_delete(fields):
+                self.newest_ms = max(self.newest_ms, _order(entry_id)[0])
+
+
 class DeleteScan:
     """Finds the oldest delete in each log that lingers, and tells the fleet. Each ticker has one."""
 
@@ -38,6 +74,8 @@ class DeleteScan:
         self._client, self._keys, _ = namespace
         self._read_to: dict[int, bytes] = {}
         self._found: dict[int, int] = {}
+        self._deep: dict[int, _Deep] = {}
+        self._turn = 0
         self._published: dict[int, int] = {}
 
     def find(self, lingering: Mapping[int, int], most: int) -> Mapping[int, int]:
@@ -67,21 +105,63 @@ class DeleteScan:
         self._publish()
         return self._found
 
+    def look_deep(self, long: Mapping[int, int]) -> None:
+        """Reads on in long logs; `find` tells what was found, the newest delete of each that is unread.
+
+        Args:
+            long: the time of the oldest entry of each long log (Unix ms), by partition.
+
+        Raises:
+            redis.RedisError: Redis did not answer.
+        """
+        self._deep = {p: deep for p, deep in self._deep.items() if p in long}
+        self._begin([p for p in long if p not in self._deep])
+        behind = [p for p, deep in self._deep.items() if deep.behind]
+        self._turn += 1  # others go first next time
+        behind = [behind[(i + self._turn) % len(behind)] for i in range(min(len(behind), DEEP_ENTRIES // DEEP_AT_ONCE))]
+        events = self._keys.events
+        reads = [("XRANGE", events(p), b"(" + deep.end, "+", "COUNT", DEEP_AT_ONCE) for p, deep in self._deep.items()]
+        share = DEEP_ENTRIES // max(1, len(behind))
+        reads += [("XRANGE", events(p), b"(" + self._deep[p].head, "+", "COUNT", share) for p in behind]
+        replies = round_trip(self._client, reads)
+        for deep, entries in zip(self._deep.values(), replies, strict=False):
+            if isinstance(entries, list) and entries:
+                deep.end = entries[-1][0]
+                deep.note(entries)
+        for p, entries in zip(behind, replies[len(self._deep) :], strict=True):
+            deep = self._deep[p]
+            found = entries if isinstance(entries, list) else []
+            deep.head = found[-1][0] if found else deep.until
+            deep.note(found)
+        for p, deep in self._deep.items():
+            if deep.newest_ms < long[p]:
+                deep.newest_ms = 0  # it was read: nothing older than the log's oldest entry is left
+
+    def _begin(self, new: Sequence[int]) -> None:
+        lasts = round_trip(self._client, [("XREVRANGE", self._keys.events(p), "+", "-", "COUNT", 1) for p in new])
+        for p, last in zip(new, lasts, strict=True):
+            if isinstance(last, list) and last:
+                self._deep[p] = _Deep(last[0][0], b"0-0", last[0][0])
+
     def _from(self, partition: int) -> bytes:
         last = self._read_to.get(partition)
         return b"-" if last is None else b"(" + last
 
     def _publish(self) -> None:
-        if not self._found.keys() - self._published.keys() and all(
-            self._published[p] == ms for p, ms in self._found.items()
-        ):
+        found = {p: deep.newest_ms for p, deep in self._deep.items() if deep.newest_ms} | self._found
+        if all(self._published.get(p) == ms for p, ms in found.items()):
             return  # other times in the key were settled, as each log's oldest entry shows
-        text = ",".join(f"{p}:{ms}" for p, ms in self._found.items())
+        text = ",".join(f"{p}:{ms}" for p, ms in found.items())
         try:
             command(self._client, "SET", self._keys.deletes, text, "PX", _KEPT_MS)
         except ResponseError:
             return  # the server is full, and accepts only the steps that empty it
-        self._published = dict(self._found)
+        self._published = found
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    ms, _, number = entry_id.partition(b"-")
+    return int(ms), int(number or 0)
 
 
 def is_delete(fields: Sequence[Any]) -> bool:

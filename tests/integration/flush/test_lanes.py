@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleet import T
+from tests.support.tickers import NoBroker, ticker_of
 from tests.support.waiting import wait_until
 from worker.admin.status import read_status
+from worker.store.client import connect
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.namespace import Namespace
 
@@ -147,3 +149,22 @@ def test_an_owner_with_many_pairs_has_its_turn_while_others_keep_coming(fleet: F
         fleet.flush_once()
     sent = [sum(owner == "heavy" for owner, *_ in each) for each in fleet.requests()[:10]]
     assert all(sent)
+
+
+@pytest.mark.parametrize("there", ["before anybody looked", "since"])
+def test_a_live_delete_deep_in_a_long_log_goes_first_although_nothing_limits_the_rate(fleet: Fleet, there: str) -> None:
+    fleet.change(batch_size=20, partitions=2)
+    ups = [(f"o{i}", "c", "upsert", T) for i in range(4_000)]
+    with connect(fleet.settings().redis_url, timeout_seconds=3.0) as client:
+        ticker = ticker_of(fleet.settings(), client, 2, broker=NoBroker(), flush=lambda _: 0, token="t")
+        fleet.append_many(ups)
+        if there == "since":
+            ticker._tick()  # noqa: SLF001 - as its thread does
+        fleet.append("1", "gone", "delete", T)
+        fleet.append_many([(f"p{i}", "c", "upsert", T) for i in range(200)])
+        for _ in range(3):
+            ticker._tick()  # noqa: SLF001
+    fleet.deliver(seconds=60)
+    first = next(i for i, each in enumerate(fleet.requests()) if any(op == "delete" for *_, op in each))
+    assert first <= 5
+    assert len(fleet.stand_in.contacts()) == 4_200

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.support.fleet import Fleet, T
-from tests.support.tickers import ticker_of
+from tests.support.tickers import NoBroker, ticker_of
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.standin.client import StandInClient
-
-
-class NoBroker:
-    """Nobody is woken here: the test flushes by itself."""
-
-    errors = (OSError,)
-
-    def hints(self) -> int:
-        return 0
-
-    def leave(self, hints: int) -> None:
-        """Takes them, and gives them to nobody."""
 
 
 def test_an_outage_of_thousands_of_pairs_in_one_partition_drains(fleet: Fleet) -> None:

@@ -14,7 +14,7 @@ from worker.core.backlog import PartitionBacklog
 from worker.core.linger import Linger
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
-from worker.store.delete_scan import DeleteScan, decode_deletes
+from worker.store.delete_scan import DEEP_ENTRIES, DeleteScan, decode_deletes
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -69,6 +69,24 @@ def test_what_was_looked_at_once_is_not_read_again(fleet: Fleet, client: redis.R
     stats: Any = fleet.client.info("commandstats")
     assert "cmdstat_xrange" not in stats
     assert "cmdstat_set" not in stats
+
+
+def test_of_a_long_log_the_newest_delete_is_found_each_entry_read_once(fleet: Fleet, client: redis.Redis) -> None:
+    deletes = DeleteScan(Namespace(client, fleet.keys, PARTITIONS))
+    for i in range(DEEP_ENTRIES + 10):
+        fleet.append_raw(1, {"owner": "1", "contact": str(i), "op": "upsert"}, entry=f"{T + i}-0")
+    fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "delete"}, entry=f"{T + 9_000}-0")
+    fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "upsert"}, entry=f"{T + 9_001}-0")
+    deletes.look_deep(lingering(client, fleet))
+    fleet.append_raw(1, {"owner": "1", "contact": "3", "op": "delete"}, entry=f"{T + 9_002}-0")
+    for seen in (T + 9_002, T + 9_002):
+        deletes.look_deep(lingering(client, fleet))
+        deletes.find({}, MOST)
+        assert [each.delete_ms for each in look(client, fleet)] == [seen]
+    fleet.append_raw(1, {"owner": "1", "contact": "4", "op": "upsert"}, entry=f"{T + 9_003}-0")
+    fleet.client.xtrim(fleet.keys.events(1), minid=f"{T + 9_003}-0", approximate=False)
+    deletes.look_deep(lingering(client, fleet))
+    assert [each.delete_ms for each in look(client, fleet)] == [0]
 
 
 def test_a_delete_that_was_settled_is_none(fleet: Fleet, client: redis.Redis) -> None:
