@@ -119,6 +119,11 @@ def test_it_tells_of_everything_that_the_code_can_say(page: str, names: set[str]
     assert sorted(names - told(page)) == []
 
 
+def test_it_tells_of_no_reason_and_no_total_that_there_is_not() -> None:
+    assert told("reference/dead-letter-reasons.md") == set(REASONS)
+    assert told("reference/totals.md") == set(TOTALS)
+
+
 def levels() -> set[tuple[str, str]]:
     """Event and level of every call that logs an event by its whole name."""
     calls = [node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Call) and is_logging(node)]
