@@ -132,12 +132,14 @@ class ReceiptLookup(NamedTuple):
 
     Attributes:
         position: how far the log of the change's lane is settled.
+        settled_ms: when the number of partitions was changed (Unix ms): every older entry is settled, in any log.
         pending: the pair's joined states, one if it waits or is parked.
         ledger_new, ledger_old: what was confirmed.
         dead_pair: what is known of its dead letters.
     """
 
     position: bytes | None
+    settled_ms: bytes | None
     pending: tuple[bytes, ...]
     ledger_new: bytes | None
     ledger_old: bytes | None
@@ -146,11 +148,12 @@ class ReceiptLookup(NamedTuple):
     @classmethod
     def of(cls, replies: Iterable[Sequence[bytes | None]]) -> Self:
         """Returns the replies to the commands of ``lookups``, by name."""
-        position, *places = (found for [found] in replies)
+        [[position, settled_ms], *rest] = replies
+        places = [found for [found] in rest]
         before, *pending, after, ledger_new, ledger_old, dead_pair = places
         parked = (each.partition(b";")[2] for each in (before, after) if each)  # the state stands behind a time
         states = (*pending, *parked)
-        return cls(position, tuple(state for state in states if state), ledger_new, ledger_old, dead_pair)
+        return cls(position, settled_ms, tuple(state for state in states if state), ledger_new, ledger_old, dead_pair)
 
 
 def lookups(receipt: Receipt, keys: Keys, partitions: int) -> Query:
@@ -170,12 +173,12 @@ def lookups(receipt: Receipt, keys: Keys, partitions: int) -> Query:
     places = (parked, *pending, parked, keys.ledger_new(p), keys.ledger_old(p), keys.dead_pairs(p))
     # A receipt that was pickled before there were lanes has none.
     position = b"bulk_position" if getattr(receipt, "lane", "live") == "bulk" else b"position"
-    return Query((("HMGET", keys.partition(p), position), *(("HMGET", place, pair) for place in places)))
+    return Query((("HMGET", keys.partition(p), position, b"settled_ms"), *(("HMGET", place, pair) for place in places)))
 
 
 def status_from(receipt: Receipt, found: ReceiptLookup) -> DeliveryStatus:
     """Computes the status of a change (pure)."""
-    if not receipt.spooled and (found.position is None or _order(receipt.encode()) > _order(found.position)):
+    if not receipt.spooled and not _is_settled(receipt, found):
         return "waiting"
     if any(_waits_in(receipt, state) for state in found.pending):
         return "waiting"
@@ -204,6 +207,14 @@ def waits(draw: Iterator[float]) -> Iterator[float]:
     for fraction in draw:
         yield longest * (0.5 + fraction / 2)
         longest = min(LONGEST_WAIT_SECONDS, longest * _SLOWER)
+
+
+def _is_settled(receipt: Receipt, found: ReceiptLookup) -> bool:
+    """Returns whether the entry is read and settled, so that the change is where the pair is."""
+    order = _order(receipt.encode())
+    if found.settled_ms is not None and order[0] < int(found.settled_ms):
+        return True
+    return found.position is not None and order <= _order(found.position)
 
 
 def _change_of(receipt: Receipt) -> ContactChange:

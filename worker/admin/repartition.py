@@ -6,6 +6,7 @@ append where nobody would read. Remembered outcomes move to the new partitions o
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from producers.contract.change import partition_of
@@ -13,12 +14,15 @@ from producers.contract.errors import ContactSyncError
 from producers.contract.partitions import LOG_FORMAT, MAX_PARTITIONS
 from worker.core.entry import split_pair
 from worker.store import scripts
-from worker.store.agreed import closed_text
+from worker.store.agreed import CLOSED_BEGINS, closed_text
+from worker.store.client import command
 from worker.store.gate import Gate
 from worker.store.namespace import Namespace
-from worker.store.replies import checked
+from worker.store.replies import checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import redis
 
     from producers.contract.keys import Keys
@@ -27,6 +31,7 @@ _PAGE: Final = 1_000
 _AT_ONCE: Final = 256  # partitions in one round trip
 
 _IN_THE_WAY: Final = {
+    b"wrong-type": "a key has the wrong type: contact-sync status names it; rename or remove it",
     b"lease": "a worker holds it: stop the workers, and wait until its lease expires",
     b"events": "its log has entries: stop the producers, contact-sync resume, contact-sync drain",
     b"pending": "pairs are waiting in it: contact-sync resume, contact-sync drain",
@@ -62,9 +67,10 @@ def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
     """
     before, begun = _recorded(client, keys, to)
     _check_nobody_is_working(client, keys, before)
+    _look(client, keys, before, begun=begun)
     if not begun:
         client.hset(keys.config, "repartitioning", str(to))
-    _close(client, keys, before, to)
+    _close(client, keys, before, closed_text(to))
     pairs = sum(_move_pairs(client, keys, p, to) for p in range(before))
     for p in range(to, before):
         _move_totals(client, keys, p)
@@ -93,19 +99,41 @@ def _check_nobody_is_working(client: redis.Redis, keys: Keys, before: int) -> No
         raise NotNow("a worker is awake: stop the workers; one that was killed is forgotten within 4 s")
 
 
-def _close(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
-    """Closes every log, or none of them if any partition is not empty."""
-    text = closed_text(to)
-    closed: list[int] = []
+def _look(client: redis.Redis, keys: Keys, before: int, *, begun: bool) -> None:
+    """Looks for what is in the way before anything is changed."""
+    states = _states(client, keys, before)
+    if begun and any(state in _IN_THE_WAY for state in states):
+        # It was cut short while it closed the logs: pairs move only once all of them are closed.
+        _open(client, keys, _closed(states), {"repartitioning": None})
+    _refuse(states)
+
+
+def _close(client: redis.Redis, keys: Keys, before: int, text: str) -> None:
+    """Closes every log; opens them again if something came into the way of one."""
+    states = _states(client, keys, before, text)
+    if any(state in _IN_THE_WAY for state in states):
+        _open(client, keys, _closed(states), {"repartitioning": None})
+    _refuse(states)
+
+
+def _states(client: redis.Redis, keys: Keys, before: int, text: str = "") -> list[bytes]:
+    """Whether each partition is open or closed, or what is in the way; with a text, closes those that can be."""
+    states: list[bytes] = []
     for first in range(0, before, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, before))
-        calls = [scripts.Call(scripts.CLOSE, _held(keys, p), [text]) for p in several]
-        for p, reply in zip(several, scripts.run(client, calls), strict=True):
-            if reply == b"closed":
-                closed.append(p)
-                continue
-            _open(client, keys, closed, {"repartitioning": None})
-            raise NotNow(f"partition {p}: {_IN_THE_WAY[checked(reply)]}; nothing was changed")
+        calls = [scripts.Call(scripts.CLOSE, _held(keys, p), [CLOSED_BEGINS, text]) for p in several]
+        states += [b"wrong-type" if is_wrong_type(each) else checked(each) for each in scripts.run(client, calls)]
+    return states
+
+
+def _closed(states: list[bytes]) -> list[int]:
+    return [p for p, state in enumerate(states) if state == b"closed"]
+
+
+def _refuse(states: list[bytes]) -> None:
+    for p, state in enumerate(states):
+        if state in _IN_THE_WAY:
+            raise NotNow(f"partition {p}: {_IN_THE_WAY[state]}; nothing was changed")
 
 
 def _held(keys: Keys, p: int) -> list[str]:
@@ -147,23 +175,26 @@ def _finish(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
     """
     rotated = max((int(client.hget(keys.partition(p), "rotated") or 0) for p in range(max(before, to))), default=0)
     closed = [p for p in range(to) if client.type(keys.events(p)) == b"string"]
-    _open(client, keys, closed, {"partitions": to, "repartitioning": None}, rotated or None, to)
+    remembers = {"rotated": str(rotated), "vouched": str(rotated)} if rotated else {}
+    # All that was appended so far is settled: it says so to receipts, whose entries are of streams that are no more.
+    fields = {"settled_ms": str(time_ms(command(client, "TIME"))), **remembers}
+    _open(client, keys, closed, {"partitions": to, "repartitioning": None}, dict.fromkeys(range(to), fields))
 
 
-def _open(  # noqa: PLR0913, PLR0917 - one step of both callers
+def _open(
     client: redis.Redis,
     keys: Keys,
     closed: list[int],
-    config: dict[str, int | None],
-    rotated: int | None = None,
-    partitions: int = 0,
+    config: Mapping[str, int | None],
+    fields: Mapping[int, Mapping[Any, Any]] = MappingProxyType({}),
 ) -> None:
+    """Opens logs, writes fields of partitions and of the configuration (None removes one), in one step."""
     pipe = client.pipeline(transaction=True)
     for p in closed:
         pipe.delete(keys.events(p), keys.bulk(p))
         pipe.hdel(keys.partition(p), "position", "bulk_position", "strayed", "gone")  # of the stream that was there
-    for p in range(partitions) if rotated is not None else ():
-        pipe.hset(keys.partition(p), mapping={"rotated": str(rotated), "vouched": str(rotated)})
+    for p, mapping in fields.items():
+        pipe.hset(keys.partition(p), mapping=dict(mapping))
     for name, value in config.items():
         if value is None:
             pipe.hdel(keys.config, name)

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 CLOSED: Final = re.compile(rb"^closed: the number of partitions became (\d{1,5})$")
 """The text in the place of a log that a repartition has closed."""
 
+CLOSED_BEGINS: Final = "closed: the number of partitions became "
+"""How that text begins."""
+
 
 def closed_text(to: int) -> str:
     """The text for the place of a log that is closed because the number of partitions becomes `to`."""
-    return f"closed: the number of partitions became {to}"
+    return f"{CLOSED_BEGINS}{to}"
 
 
 def agreed_partitions(client: redis.Redis, settings: ProducerSettings) -> int:

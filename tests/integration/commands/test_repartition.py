@@ -13,7 +13,7 @@ from tests.support.commands import dead_letter, run, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
-from worker.admin.repartition import repartition
+from worker.admin.repartition import NotNow, repartition
 from worker.process import runtime
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import redis
+
+    from producers.contract.change import Lane
 
 PAIRS = {(str(owner), "9") for owner in range(40)}
 
@@ -84,15 +86,62 @@ def obstacles() -> Iterator[Any]:
     yield case("pending", "pairs are waiting in it")
     yield case("late", "may still change its pairs")
     yield case("dead", "it has dead letters")
+    yield case("foreign", "a key has the wrong type")
+    yield case("wrong type", "a key has the wrong type")
     yield case("same", f"there are already {PARTITIONS} partitions")
 
 
-@pytest.mark.parametrize(("name", "says"), list(obstacles()))
-def test_it_says_what_is_in_the_way_and_changes_nothing(fleet: Fleet, name: str, says: str) -> None:
+def everything(fleet: Fleet) -> dict[bytes, bytes]:
+    """Each key of the namespace as it is stored, but for the gate, which only says when it was looked at."""
+    found: dict[bytes, bytes] = {}
+    for key in fleet.client.scan_iter(f"{fleet.keys.namespace}:*"):
+        found[key] = fleet.client.dump(key)
+    found.pop(fleet.keys.gate.encode(), None)
+    return found
+
+
+def test_one_that_finds_something_in_the_way_on_its_way_opens_all_again(fleet: Fleet) -> None:
+    ready(fleet)
+
+    class Late(Fragile):
+        """A producer that was not stopped appends once everything was looked at."""
+
+        def hset(self, *args: Any, **named: Any) -> Any:
+            fleet.append_raw(2, {"owner": "1"})
+            return fleet.client.hset(*args, **named)
+
+    late: Any = Late(fleet.client, 10**6)
+    with pytest.raises(NotNow, match="partition 2: its log has entries"):
+        repartition(late, fleet.keys, 4)
+    assert fleet.client.hget(fleet.keys.config, "repartitioning") is None
+    kinds = [fleet.client.type(fleet.keys.events(p)) for p in range(PARTITIONS)]
+    assert set(kinds) <= {b"stream", b"none"}
+
+
+@pytest.mark.parametrize("to", [PARTITIONS * 4, 1, 3])
+@pytest.mark.parametrize("lane", ["live", "bulk"])
+def test_receipts_survive_it(fleet: Fleet, to: int, lane: Lane) -> None:
+    with ContactProducer(settings=fleet.settings()) as producer:
+        receipts = [producer.upsert(str(owner), "9", lane=lane) for owner in range(20)]
+        fleet.deliver()
+    run(fleet, "pause")
+    assert run(fleet, "repartition", str(to)).exit_code == 0
+    fleet.change(partitions=to)
+    with ContactProducer(settings=fleet.settings()) as producer:
+        assert {producer.status_of(each) for each in receipts} == {"confirmed"}
+        later = [producer.delete(str(owner), "9", lane=lane) for owner in range(20)]
+        assert {producer.status_of(each) for each in later} == {"waiting"}
+        run(fleet, "resume")
+        fleet.deliver()
+        assert {producer.status_of(each) for each in later} == {"confirmed"}
+        assert {producer.status_of(each) for each in receipts} == {"superseded"}
+
+
+def put_in_the_way(fleet: Fleet, name: str, p: int) -> None:
     if name == "dead":
         dead_letter(fleet)
     ready(fleet)
-    p, k, to = PARTITIONS - 1, fleet.keys, str(PARTITIONS if name == "same" else 4)
+    k = fleet.keys
     if name == "running":
         run(fleet, "resume")
     elif name == "awake":
@@ -105,11 +154,29 @@ def test_it_says_what_is_in_the_way_and_changes_nothing(fleet: Fleet, name: str,
         fleet.client.hset(
             k.pending(p) if name == "pending" else k.late(p), b"1\x1f9", b"u1" if name == "pending" else b"1,1"
         )
+    elif name == "foreign":
+        fleet.client.rename(k.events(p), "kept")
+        fleet.client.set(k.events(p), "somebody's")
+    elif name == "wrong type":
+        fleet.client.set(k.dead(p), "somebody's")
+
+
+@pytest.mark.parametrize("p", [0, 3, PARTITIONS - 1])
+@pytest.mark.parametrize(("name", "says"), list(obstacles()))
+def test_it_says_what_is_in_the_way_and_changes_nothing(fleet: Fleet, name: str, says: str, p: int) -> None:
+    k, to = fleet.keys, str(PARTITIONS if name == "same" else 4)
+    put_in_the_way(fleet, name, p)
+    as_it_was = everything(fleet)
     ran = run(fleet, "repartition", to)
+    assert everything(fleet) == as_it_was
     assert ran.exit_code == 1
     assert says in ran.stderr
     assert ran.stderr.count("\n") == 1
     assert fleet.client.hmget(k.config, ["partitions", "repartitioning"]) == [b"%d" % PARTITIONS, None]
+    if name == "foreign":
+        fleet.client.rename("kept", k.events(p))
+    elif name == "wrong type":
+        fleet.client.delete(k.dead(p))
     fleet.client.delete(k.lease(p), k.late(p), k.pending(p))
     run(fleet, "resume")
     fleet.append("7", "9", "delete", T + 1)  # and the log is open

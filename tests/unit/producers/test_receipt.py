@@ -22,16 +22,18 @@ def receipt(op: str = "upsert", at: int = T, entry: str = f"{T}-5") -> Receipt:
     return Receipt.of(entry, ContactChange(owner="1", contact="2", op=op, at=at))  # type: ignore[arg-type] # one of two
 
 
-def looked(
+def looked(  # noqa: PLR0913 - each place that is asked
     position: bytes | None = BEHIND,
     *,
     pending: PairState | None = None,
     new: Remembered | None = None,
     old: Remembered | None = None,
     dead: bytes | None = None,
+    settled_ms: bytes | None = None,
 ) -> ReceiptLookup:
     ledger = [None if each is None else encode_remembered(each) for each in (new, old)]
-    return ReceiptLookup(position, () if pending is None else (encode_state(pending),), ledger[0], ledger[1], dead)
+    states = () if pending is None else (encode_state(pending),)
+    return ReceiptLookup(position, settled_ms, states, ledger[0], ledger[1], dead)
 
 
 def test_it_is_the_entrys_id_and_remembers_what_was_said() -> None:
@@ -44,6 +46,13 @@ def test_it_is_the_entrys_id_and_remembers_what_was_said() -> None:
 @pytest.mark.parametrize("position", [None, b"0-0", b"%d-4" % T, b"%d-9" % (T - 1)])
 def test_what_lies_behind_what_is_settled_waits(position: bytes | None) -> None:
     assert status_from(receipt(), looked(position, new=Remembered("upsert", 0, T))) == "waiting"
+
+
+@pytest.mark.parametrize("position", [None, b"%d-4" % T])
+def test_what_was_appended_before_the_number_of_partitions_changed_is_settled(position: bytes | None) -> None:
+    known = Remembered("upsert", 0, T)
+    assert status_from(receipt(), looked(position, new=known, settled_ms=b"%d" % (T + 1))) == "confirmed"
+    assert status_from(receipt(), looked(position, new=known, settled_ms=b"%d" % T)) == "waiting"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +102,7 @@ def test_what_nobody_remembers_is_settled_or_dead() -> None:
 
 
 def test_each_place_is_asked_before_the_one_that_a_change_may_move_to() -> None:
-    places = [str(key).rpartition("}:")[2] for _, key, _ in lookups(receipt(), Keys("ns"), 64).commands]
+    places = [str(key).rpartition("}:")[2] for _, key, *_ in lookups(receipt(), Keys("ns"), 64).commands]
     bulk, live = ("pending:bulk", "pending:bulk:deletes"), ("pending", "pending:deletes")
     pending = (*bulk, "pending:bulk", *live, "pending")
     assert places == ["partition", "parked", *pending, "parked", "ledger:new", "ledger:old", "dead:pairs"]
@@ -108,7 +117,9 @@ def test_what_is_settled_is_told_by_the_position_of_its_own_lane(lane: Lane | No
 
 def test_a_change_that_waits_in_any_class_waits() -> None:
     state = encode_state(PairState(None, Side(T, T, 0)))
-    found = ReceiptLookup.of([[BEHIND], *([each] for each in (None, None, None, state, None, None)), *[[None]] * 3])
+    found = ReceiptLookup.of(
+        [[BEHIND, None], *([each] for each in (None, None, None, state, None, None)), *[[None]] * 3]
+    )
     assert status_from(receipt(), found) == "waiting"
 
 

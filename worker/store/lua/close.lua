@@ -2,12 +2,13 @@
 -- is refused because of the wrong type. Only an empty partition is closed.
 --
 -- KEYS  1 lease  2 events  3 bulk  4 late  5 dead  6 dead:pairs  7..14 pending of each class  15 parked
--- ARGV  1 text
--- Returns 'closed', also if it was closed before; else what is in the way: 'lease' | 'events' | 'pending' | 'late' | 'dead'
--- | 'parked'
+-- ARGV  1 how the text of every closed log begins  2 text; '' to look only
+-- Returns 'closed', also if it was closed before; 'open' if it could be closed; else what is in the way: 'wrong-type'
+-- | 'lease' | 'events' | 'pending' | 'late' | 'dead' | 'parked'
 local events, bulk = KEYS[2], KEYS[3]
 if redis.call('TYPE', events)['ok'] == 'string' then
-  return 'closed'
+  local closed = string.sub(redis.call('GET', events), 1, #ARGV[1]) == ARGV[1]
+  return closed and 'closed' or 'wrong-type'
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 'lease'
@@ -22,8 +23,11 @@ elseif redis.call('HLEN', KEYS[5]) + redis.call('HLEN', KEYS[6]) > 0 then
 elseif redis.call('HLEN', KEYS[15]) > 0 then
   return 'parked'
 end
+if ARGV[2] == '' then
+  return 'open'
+end
 for _, log in ipairs({ bulk, events }) do
   redis.call('DEL', log)
-  redis.call('SET', log, ARGV[1])
+  redis.call('SET', log, ARGV[2])
 end
 return 'closed'
