@@ -3,6 +3,7 @@
 It looks at no record, so that it is never the bottleneck (its ceiling is measured, too): the records of a request are
 counted by the name of a field, in C. `GET /counts` tells what came; `GET /begin/20` forgets it and takes 20 ms from
 then on; `GET /watch` reads contacts as the microsecond at which they were said, and keeps how long ago that was.
+`GET /limit/20` allows 20 requests a second from then on, 0 any number; `GET /knee/8` doubles the latency above 8.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ import gc
 import json
 import re
 import time
+from collections import Counter
+
+from worker.standin.settings import RateLimit
 
 _SAID = re.compile(rb'contactXCUserID":"(\d{16})"')
 ANSWER = b'{"status":200,"error":{"code":"","message":"","field":""},"data":{"countInserted":0,"countDeleted":0}}'
+
+
+LIMITED = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: %d\r\ncontent-length: 0\r\n\r\n"
 
 
 def _http(body: bytes) -> bytes:
@@ -33,13 +40,16 @@ class Counts:
         self.latency_seconds = latency_seconds
         self.watches = False
         self.waits: list[int] = []
-        self.requests = self.records = self.in_flight = self.most_in_flight = 0
+        self.requests = self.records = self.in_flight = self.most_in_flight = self.limited = self.knee = 0
+        self.limit: RateLimit | None = None
+        self.a_second: Counter[int] = Counter()
         self.first = self.last = 0.0
         self.cpu = time.process_time()
 
     def body(self) -> bytes:
-        names = ("requests", "records", "first", "last", "most_in_flight", "in_flight")
+        names = ("requests", "records", "first", "last", "most_in_flight", "in_flight", "limited")
         counted = {name: getattr(self, name) for name in names}
+        counted["a_second"] = [self.a_second[second] for second in range(max(self.a_second, default=-1) + 1)]
         return json.dumps(counted | {"cpu": time.process_time() - self.cpu, "waits": self.waits}).encode()
 
 
@@ -80,20 +90,34 @@ class Connection(asyncio.Protocol):
         elif path == "/watch":
             counts.watches = True
             self._write(_http(b"{}"))
+        elif path.startswith("/limit/"):
+            rate = float(path.rpartition("/")[2])
+            counts.limit = RateLimit(rate, time.monotonic) if rate else None
+            self._write(_http(b"{}"))
+        elif path.startswith("/knee/"):
+            counts.knee = int(path.rpartition("/")[2])
+            self._write(_http(b"{}"))
         elif path == "/counts":
             self._write(_http(counts.body()))
         else:
             now = time.time()
+            if counts.limit is not None and (wait := counts.limit.take()):
+                counts.limited += 1
+                counts.requests += 1
+                self._write(LIMITED % wait)
+                return
             records = body.count(b"contactXCUserID")
             if counts.watches:
                 counts.waits += [int(now * 1e6) - int(said) for said in _SAID.findall(body)]
             counts.first = counts.first or now
             counts.requests += 1
+            counts.a_second[int(now - counts.first)] += 1
             counts.records += records
             counts.in_flight += 1
             counts.most_in_flight = max(counts.most_in_flight, counts.in_flight)
             if counts.latency_seconds:
-                asyncio.get_running_loop().call_later(counts.latency_seconds, self._answer)
+                slower = 2 if 0 < counts.knee < counts.in_flight else 1
+                asyncio.get_running_loop().call_later(slower * counts.latency_seconds, self._answer)
             else:
                 self._answer()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from hiredis import pack_command
@@ -14,6 +14,12 @@ from producers.contract.change import partition_of
 from tests.bench.processes import Endpoint, cpu_seconds, process, urls
 from tests.bench.systems import PARTITIONS, ours
 from worker.local.redis import EmbeddedRedis
+from worker.store.client import command
+
+if TYPE_CHECKING:
+    import threading
+
+    from producers.contract.change import Op
 
 LINGER_SECONDS = 0.05
 _WARM_SECONDS = 2.0
@@ -102,12 +108,25 @@ def _say(client: redis.Redis, rate: int, seconds: float, partitions: int) -> int
     return count
 
 
+def say_deletes(client: redis.Redis, rate: int, over: threading.Event) -> int:
+    """Live deletes at this rate until it is over; their contact is as above. Returns how many."""
+    said = 0
+    while not over.wait(1 / rate):
+        command(client, *_words(said, PARTITIONS, "delete"))
+        said += 1
+    return said
+
+
 def _xadd(number: int, partitions: int) -> bytes:
+    packed: bytes = pack_command(_words(number, partitions, "upsert"))  # type: ignore[arg-type] # its stub means one word
+    return packed
+
+
+def _words(number: int, partitions: int, op: Op) -> tuple[str, ...]:
     owner, now = str(1_000 + number), time.time()
     key = f"contact-sync:{{{partition_of(owner, partitions)}}}:events"
-    fields = ("owner", owner, "contact", str(int(now * 1e6)), "op", "upsert", "at", str(int(now * 1000)))
-    packed: bytes = pack_command(("XADD", key, "*", *fields))  # type: ignore[arg-type] # its stub means one word
-    return packed
+    fields = ("owner", owner, "contact", str(int(now * 1e6)), "op", op, "at", str(int(now * 1000)))
+    return ("XADD", key, "*", *fields)
 
 
 def _wait_until_it_delivers(client: redis.Redis, endpoint: Endpoint, partitions: int) -> None:

@@ -103,6 +103,14 @@ class Endpoint:
         """Keeps from now on how long ago each change was said."""
         self._get("/watch")
 
+    def limit(self, rate: float) -> None:
+        """Allows so many requests a second from now on; 0 for any number."""
+        self._get(f"/limit/{rate}")
+
+    def knee(self, requests: int) -> None:
+        """Takes twice as long while more than so many requests are under way."""
+        self._get(f"/knee/{requests}")
+
     def counts(self) -> dict[str, Any]:
         """What came since."""
         counted: dict[str, Any] = json.loads(self._get("/counts"))

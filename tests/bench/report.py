@@ -181,6 +181,32 @@ def _workers(of: dict[str, Any]) -> str:
     return "### Drain by workers\n\n" + _table(head, rows)
 
 
+def _flow(of: dict[str, Any]) -> str:
+    rows = []
+    for name, each in of.items():
+        if name == "knee":
+            continue
+        ideal, p95 = each["ideal"], each["p95"]
+        rows.append(
+            (
+                *(name, f"{each['pairs']:,}", f"{each['seconds']:.1f}"),
+                "none" if ideal is None else f"{each['seconds'] / ideal:.3f} (goal 1.1)",
+                f"{each['limited']:,} of {each['requests']:,} (goal 1 %)",
+                "none" if p95 is None else f"{each['p50']:.2f}, {p95:.2f}",
+            )
+        )
+    head = ("", "pairs waiting", "seconds", "times the ideal", "answered 429", "live deletes: p50, p95 s (goal 2)")
+    knee = of["knee"]
+    best = max(rate for limit, rate in knee.items() if limit != "auto")
+    told = ", ".join(f"{limit}: {rate:,.0f}" for limit, rate in knee.items())
+    return (
+        "### An endpoint that limits\n\n"
+        + _table(head, rows)
+        + f"\n\nLatency doubles above 8 requests under way; records a second by limit: {told}. "
+        f"Found: {knee['auto'] / best:.2f} of the best fixed one (goal 0.90)."
+    )
+
+
 _TEXTS: Final = {
     "floor": _floor,
     "drain": _drain,
@@ -193,4 +219,5 @@ _TEXTS: Final = {
     "pending": _pending,
     "partitions": _partitions,
     "workers": _workers,
+    "flow": _flow,
 }

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.bench.changes import Kind, changes
 from tests.bench.drain import Drained, drain
 from tests.bench.floor import floor
+from tests.bench.flow import flow
 from tests.bench.latency import idle, latency
 from tests.bench.plot import bars, lines
 from tests.bench.processes import Endpoint, endpoint
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = (
     *("floor", "drain", "peers", "settings", "producing", "latency", "idle"),
-    *("backlog", "pending", "partitions", "workers"),
+    *("backlog", "pending", "partitions", "workers", "flow"),
 )
 KINDS: Final[tuple[Kind, ...]] = ("distinct", "hot")
 _PER_RECORD_SHARE: Final = 25
@@ -157,6 +158,7 @@ _PARTS: Final = {
     "pending": pending,
     "partitions": partitions,
     "workers": workers,
+    "flow": flow,
 }
 
 

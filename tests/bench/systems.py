@@ -17,6 +17,7 @@ from worker.standin.settings import DEFAULT_KEY
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from producers.contract.change import Lane
     from tests.bench.changes import Change
 
 PARTITIONS: Final = 64
@@ -60,9 +61,10 @@ def append_all(url: str, commands: Sequence[bytes]) -> None:
     client.close()
 
 
-def packed_log(changes: Sequence[Change], partitions: int = PARTITIONS) -> list[bytes]:
+def packed_log(changes: Sequence[Change], partitions: int = PARTITIONS, lane: Lane = "live") -> list[bytes]:
     """The commands that append changes to our log."""
-    keys = [f"contact-sync:{{{p}}}:events" for p in range(partitions)]
+    log = "bulk" if lane == "bulk" else "events"
+    keys = [f"contact-sync:{{{p}}}:{log}" for p in range(partitions)]
     return [_xadd(keys[partition_of(each.owner, partitions)], each) for each in changes]
 
 
