@@ -8,6 +8,7 @@ many processes there are.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,11 @@ CHECK_SECONDS: Final = 0.01
 
 REST_SECONDS: Final = 0.05
 """After a run found nothing to do, none is added for so long: there would be as little for it."""
+
+STALLED_SECONDS: Final = 0.2
+STALLED_RUNS: Final = 4
+"""If no run has moved for so long, one may wait for a Redis node that does not answer: another one may go on with the
+partitions of other nodes. So few are added for that."""
 
 _WEIGHT: Final = 0.2
 """Weight of the newest request in the moving means."""
@@ -72,6 +78,7 @@ class Pipeline:
         self._ends = 0.0
         self._threads_busy = self._runs = self._waiting = self._rounds = 0
         self._begun: dict[int, float] = {}
+        self._moved: dict[int, float] = {}
         self._rests = 0.0
         self._error: BaseException | None = None
         self._request_seconds = self._work_seconds = 0.0
@@ -100,6 +107,7 @@ class Pipeline:
             while self._at_work():
                 self._changed.wait(CHECK_SECONDS)
                 self._add_if_all_wait()
+                self._add_if_stalled()
             return self._result()
 
     # What its runs call
@@ -120,6 +128,7 @@ class Pipeline:
             run.since = self._monotonic()
             with self._changed:
                 del self._begun[id(run)]
+                self._moved[id(run)] = run.since
                 self._request_seconds = _mean(self._request_seconds, run.since - began)
 
     def distrust(self) -> None:
@@ -135,21 +144,25 @@ class Pipeline:
                     self._dismiss(run)
                     return
                 self._waiting += 1
+                self._moved[id(run)] = math.inf
         began = self._monotonic()
         try:
             time.sleep(seconds)
         finally:
             if run is not None:
-                run.since += self._monotonic() - began
+                now = self._monotonic()
+                run.since += now - began
                 with self._changed:
                     self._waiting -= 1
+                    self._moved[id(run)] = now
 
     def stopping(self) -> bool:
         """Whether a run begins no further round: the process is ending, or there are more runs than it takes."""
         run = self._current()
         if run is not None and not run.dismissed:
             with self._changed:
-                if self._runs > 1 and self._latency() < _QUICK * self._work_seconds:
+                self._moved[id(run)] = self._monotonic()
+                if self._moving() > 1 and self._latency() < _QUICK * self._work_seconds:
                     self._dismiss(run)
         return self._stopping() or (run is not None and run.dismissed)
 
@@ -168,10 +181,23 @@ class Pipeline:
         return self._rounds
 
     def _add_if_all_wait(self) -> None:
-        if not 0 < self._runs < RUNS_MAX or len(self._begun) < self._runs or self._latency() < self._work_seconds:
+        if not self._begun or len(self._begun) < self._moving():
+            return
+        if self._runs >= RUNS_MAX or self._latency() < self._work_seconds:
             return
         if self._rests <= self._monotonic() < self._ends and not self._stopping():
             self._add()
+
+    def _add_if_stalled(self) -> None:
+        if self._moving() or not 0 < self._runs < STALLED_RUNS or self._error is not None:
+            return
+        if self._rests <= self._monotonic() < self._ends and not self._stopping():
+            self._add()
+
+    def _moving(self) -> int:
+        """How many runs there are, without those that have not moved for long and do not wait for the endpoint."""
+        long_ago = self._monotonic() - STALLED_SECONDS
+        return self._runs - sum(moved < long_ago and run not in self._begun for run, moved in self._moved.items())
 
     def _latency(self) -> float:
         """What a request takes; one that takes longer than those before tells of it before it ends."""
@@ -186,9 +212,12 @@ class Pipeline:
     def _dismiss(self, run: _Run) -> None:
         run.dismissed = True
         self._runs -= 1
+        del self._moved[id(run)]
 
     def _work(self) -> None:
         run = self._of_thread.run = _Run(self._monotonic())
+        with self._changed:
+            self._moved[id(run)] = run.since
         rounds, error = 0, None
         try:
             rounds = self._flush(max(0.0, self._ends - self._monotonic()))
@@ -197,6 +226,7 @@ class Pipeline:
         self._of_thread.run = None
         with self._changed:
             self._threads_busy -= 1
+            self._moved.pop(id(run), None)
             self._rounds += rounds
             self._error = self._error or error
             if not run.dismissed:

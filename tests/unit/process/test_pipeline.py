@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.core.outcome import NoAnswer
-from worker.process.pipeline import Pipeline
+from worker.process.pipeline import STALLED_RUNS, Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,6 +98,33 @@ def test_a_request_that_hangs_does_not_keep_the_others() -> None:
         return flushing(pipeline, lambda: True)(budget_seconds)
 
     assert pipeline.run(flush, 1.0) > 5
+
+
+def test_a_run_that_hangs_in_redis_does_not_keep_the_others() -> None:
+    pipeline = piped(Sender(0.0))
+    first = threading.Lock()
+
+    def flush(budget_seconds: float) -> int:
+        if first.acquire(blocking=False):
+            time.sleep(1.0)
+            return 0
+        return flushing(pipeline, lambda: True)(budget_seconds)
+
+    assert pipeline.run(flush, 0.8) > 5
+
+
+def test_no_more_than_a_few_wait_for_a_redis_that_hangs() -> None:
+    pipeline = piped(Sender(0.0))
+    begun: list[float] = []
+
+    def flush(_budget_seconds: float) -> int:
+        begun.append(time.monotonic())
+        time.sleep(1.5)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        pipeline.run(flush, 10.0)
+    assert 2 <= len(begun) <= STALLED_RUNS
 
 
 def test_runs_that_find_nothing_end_it_and_are_not_begun_again_and_again() -> None:
