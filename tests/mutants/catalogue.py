@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tests.mutants.answers import ANSWERS
+from tests.mutants.backup import BACKUP
 from tests.mutants.pace import PACE
 from tests.mutants.parking import PARKING
 from tests.mutants.rules import RULES
@@ -16,4 +17,14 @@ from tests.mutants.upgrade import UPGRADE
 if TYPE_CHECKING:
     from tests.mutants.mutant import Mutant
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*RULES, *STEPS, *ANSWERS, *SURROUNDINGS, *PACE, *SCALING, *PARKING, *UPGRADE)
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *RULES,
+    *STEPS,
+    *ANSWERS,
+    *SURROUNDINGS,
+    *PACE,
+    *SCALING,
+    *PARKING,
+    *UPGRADE,
+    *BACKUP,
+)

@@ -6,8 +6,9 @@ import shlex
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 import redis
@@ -18,6 +19,7 @@ from producers.contract.partitions import agree_partitions
 from producers.settings import variable_of
 from worker.cli.interrupts import Interrupts, noting_interrupts
 from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.cli.up_backup import back_up, restore
 from worker.config.settings import load_worker_settings
 from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedis, EmbeddedRedisError
@@ -25,6 +27,8 @@ from worker.local.redis_binary import RedisNotFoundError
 from worker.local.stand_in import SupervisedStandIn
 from worker.local.worker import SupervisedWorker
 from worker.store.client import connect
+from worker.store.gate import Gate
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +51,8 @@ Example:
   contact-sync up --stand-in
   contact-sync up --data ./contact-sync-data
   contact-sync up --data ~/contact-sync --print-unit > ~/.config/systemd/user/contact-sync.service
+  contact-sync up --data ~/contact-sync --backup contact-sync.rdb
+  contact-sync up --data ~/contact-sync-new --restore contact-sync.rdb
 """
 
 
@@ -62,7 +68,28 @@ Example:
     "--tcp", is_flag=True, help="Let Redis also listen on 127.0.0.1, where other users of this machine can reach it."
 )
 @click.option("--print-unit", is_flag=True, help="Print a systemd unit that keeps this command running, and end.")
-def up(*, data: Path | None, with_stand_in: bool, tcp: bool, print_unit: bool) -> None:
+@click.option(
+    "--backup",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write all that --data holds into this file, also while it is used, and end.",
+)
+@click.option(
+    "--restore",
+    "restored",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Fill --data, a new or empty directory, from this backup, with deliveries paused, and end.",
+)
+def up(  # noqa: PLR0913 - each is an option of the command
+    *,
+    data: Path | None,
+    with_stand_in: bool,
+    tcp: bool,
+    print_unit: bool,
+    backup: Path | None,
+    restored: Path | None,
+) -> None:
     """Run a Redis and a worker on this machine until Ctrl-C.
 
     Settings come from the environment or a .env file, except the Redis: it always uses the one that it starts. That
@@ -78,9 +105,13 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool, print_unit: bool) -
         options = [*(["--stand-in"] if with_stand_in else []), *(["--tcp"] if tcp else [])]
         click.echo(_unit(Path(sys.argv[0]).absolute(), data.absolute(), options), nl=False)
         return
+    copying = _copying(data, backup, restored)
     try:
-        with noting_interrupts() as interrupts, ExitStack() as stack:
-            _keep_up(interrupts, stack, data, with_stand_in=with_stand_in, tcp=tcp)
+        if copying is not None:
+            copying()
+        else:
+            with noting_interrupts() as interrupts, ExitStack() as stack:
+                _keep_up(interrupts, stack, data, with_stand_in=with_stand_in, tcp=tcp)
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; everything has stopped", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
@@ -90,6 +121,17 @@ def up(*, data: Path | None, with_stand_in: bool, tcp: bool, print_unit: bool) -
         raise Failure(str(error), EXIT_USAGE) from None
     except redis.RedisError as error:
         raise Failure(f"the Redis that this command started went away: {type(error).__name__}", EXIT_FAILED) from None
+
+
+def _copying(data: Path | None, backup: Path | None, restored: Path | None) -> Callable[[], None] | None:
+    """Returns what copies the data, None if nothing is to be copied."""
+    if backup is None and restored is None:
+        return None
+    if data is None:
+        raise click.UsageError("--backup and --restore need --data DIR")
+    if backup is not None and restored is not None:
+        raise click.UsageError("--backup and --restore exclude each other")
+    return partial(back_up, data, backup) if backup is not None else partial(restore, data, cast("Path", restored))
 
 
 def _unit(program: Path, data: Path, options: list[str]) -> str:
@@ -127,7 +169,8 @@ def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, wit
     endpoint = stack.enter_context(SupervisedStandIn()).url if with_stand_in else None
     settings = _settings(server.url, endpoint)
     client = stack.enter_context(connect(settings.redis_url))
-    agree_partitions(client, settings.keys, settings.partitions)  # a worker would report a mismatch only in its log
+    # A worker would report a mismatch only in its log.
+    partitions = agree_partitions(client, settings.keys, settings.partitions)
     worker = Restarted(lambda: SupervisedWorker(settings))
     stack.callback(worker.close)
     if data is not None and not server.keeps_url:
@@ -137,6 +180,8 @@ def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, wit
     shell_settings.touch(mode=0o600)
     shell_settings.write_text(_for_shell(settings), encoding="utf-8")
     _announce(settings, data, shell_settings, with_stand_in=with_stand_in)
+    if Gate(Namespace(client, settings.keys, partitions)).snapshot().paused_ms:
+        click.echo("contact-sync: deliveries are paused: contact-sync resume", err=True)
     for _ in interrupts.ticks(WATCH_SECONDS):
         client.ping()
         worker.restart_if_ended()

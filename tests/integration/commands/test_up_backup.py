@@ -1,0 +1,162 @@
+"""All data of one machine in one file, and back: nothing is sent from a backup before somebody has seen it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+import pytest
+import redis
+
+from producers import ContactProducer
+from tests.support.waiting import wait_until
+from worker.standin.settings import DEFAULT_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.standin.client import StandInClient
+
+pytestmark = pytest.mark.timeout(180)
+
+MAIN = [sys.executable, "-P", "-c", "from worker.cli.main import main; main()"]
+
+
+class Machine(NamedTuple):
+    """A machine that delivers to the stand-in, and what is run on it."""
+
+    directory: Path
+    environ: dict[str, str]
+
+    def run(self, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*MAIN, *args],
+            cwd=self.directory,
+            env=self.environ | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    @contextmanager
+    def up(self, *options: str) -> Iterator[str]:
+        """The URL of the Redis of an `up` that runs."""
+        with subprocess.Popen(
+            [*MAIN, "up", "--data", "data", *options],
+            cwd=self.directory,
+            env=self.environ,
+            stdout=-1,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            try:
+                assert process.stdout is not None
+                url = next(line.split()[1] for line in process.stdout if line.startswith("Redis"))
+                yield url
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=60)
+            finally:
+                process.kill()
+
+    def status(self, url: str) -> Any:
+        return orjson.loads(self.run("status", "--json", CONTACT_SYNC_REDIS_URL=url).stdout)
+
+
+@pytest.fixture
+def machine(stand_in: StandInClient) -> Iterator[Machine]:
+    given = {
+        "ENDPOINT_URL": stand_in.url,
+        "SERVER_KEY_ID": DEFAULT_KEY,
+        "SERVER_KEY_SECRET": DEFAULT_KEY,
+        "LINGER_SECONDS": "0",
+    }
+    environ = {**os.environ, **{f"CONTACT_SYNC_{name}": value for name, value in given.items()}}
+    with tempfile.TemporaryDirectory(prefix="cs-") as directory:  # a short path, so that sockets fit in
+        yield Machine(Path(directory), environ)
+
+
+@pytest.mark.parametrize("options", [(), ("--tcp",)], ids=["socket", "tcp"])
+def test_what_is_restored_brings_back_no_deleted_contact_unseen(
+    machine: Machine, stand_in: StandInClient, options: tuple[str, ...]
+) -> None:
+    with machine.up(*options) as url, ContactProducer(url) as producer:
+        machine.run("pause", CONTACT_SYNC_REDIS_URL=url)
+        producer.upsert("1", "deleted since")
+        producer.upsert("1", "still there")
+        backup = machine.run("up", "--data", "data", "--backup", "evening.rdb")
+        assert (backup.returncode, backup.stderr) == (0, "")
+        machine.run("resume", CONTACT_SYNC_REDIS_URL=url)
+        wait_until(lambda: len(stand_in.contacts()) == 2, seconds=30, what="both are there")
+        producer.delete("1", "deleted since")
+        wait_until(lambda: len(stand_in.contacts()) == 1, seconds=30, what="one was deleted")
+    assert (machine.directory / "evening.rdb").stat().st_mode & 0o777 == 0o600
+    (machine.directory / "data").rename(machine.directory / "broken")
+
+    restored = machine.run("up", "--data", "data", "--restore", "evening.rdb")
+    assert (restored.returncode, restored.stderr) == (0, "")
+    assert "2 entries in the log, 0 pairs pending" in restored.stdout
+    assert "contact-sync resume" in restored.stdout
+    stand_in.clear_history()
+    with machine.up(*options) as url, ContactProducer(url) as producer:
+        wait_until(lambda: machine.status(url)["worker_awake"], seconds=30, what="a worker is awake")
+        found = machine.status(url)
+        assert found["endpoint"]["reason"] == "paused"
+        assert found["waiting_changes"] == 2
+        assert found["lost"]["accepted_after"] is not None
+        assert stand_in.contacts() == {("1", "still there")}
+        producer.delete("1", "deleted since")  # said again
+        machine.run("resume", CONTACT_SYNC_REDIS_URL=url)
+        wait_until(lambda: machine.status(url)["waiting_changes"] == 0, seconds=30, what="all is delivered")
+    assert stand_in.contacts() == {("1", "still there")}
+    assert ("deleted since", "upsert") not in {(each["contact"], each["op"]) for each in stand_in.applied()}
+
+
+def test_a_backup_of_data_that_nobody_uses_is_the_same(machine: Machine) -> None:
+    with machine.up() as url, redis.Redis.from_url(url) as client:
+        client.set("contact-sync:mine", "1")
+    assert machine.run("up", "--data", "data", "--backup", "evening.rdb").returncode == 0
+    assert machine.run("up", "--data", "other", "--restore", "evening.rdb").returncode == 0
+    (machine.directory / "data").rename(machine.directory / "broken")
+    (machine.directory / "other").rename(machine.directory / "data")
+    with machine.up() as url, redis.Redis.from_url(url) as client:
+        assert client.get("contact-sync:mine") == b"1"
+
+
+def refused(machine: Machine, *args: str, **variables: str) -> str:
+    ran = machine.run("up", *args, **variables)
+    assert (ran.returncode, ran.stdout) in {(1, ""), (2, "")}
+    return ran.stderr
+
+
+def test_what_cannot_be_done_is_one_line_and_changes_nothing(machine: Machine) -> None:
+    directory = machine.directory
+    (directory / "nonsense").write_text("nonsense", encoding="utf-8")
+    (directory / "cut").write_bytes(b"REDIS0011" + b"\0" * 100)
+    assert "need --data" in refused(machine, "--backup", "x")
+    assert "exclude each other" in refused(machine, "--data", "d", "--backup", "x", "--restore", "x")
+    for args, said in (
+        (("--backup", "x"), "holds no data"),
+        (("--restore", "missing"), "missing cannot be read: No such file"),
+        (("--restore", "nonsense"), "nonsense is not a backup"),
+        (("--restore", "cut"), "did not start"),
+    ):
+        line = refused(machine, "--data", "data", *args)
+        assert said in line
+        assert len(line.splitlines()) == 1
+    with machine.up():
+        pass
+    assert machine.run("up", "--data", "data", "--backup", "good").returncode == 0
+    assert "is not empty" in refused(machine, "--data", "data", "--restore", "good")
+    line = refused(machine, "--data", "new", "--restore", "good", CONTACT_SYNC_NAMESPACE="other")
+    assert "nothing of namespace 'other'" in line
+    line = refused(machine, "--data", "data", "--backup", "nowhere/good")
+    assert "nowhere/good cannot be written" in line
+    assert sorted(each.name for each in directory.iterdir()) == ["cut", "data", "good", "nonsense"]

@@ -1,0 +1,61 @@
+"""``contact-sync up --backup`` and ``--restore``: all data of one machine in one file, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from worker.admin.backup import mark_restored, mark_taken
+from worker.config.settings import load_worker_settings
+from worker.core.times import iso_utc
+from worker.local.backup import restored, save, server_of
+from worker.store.client import connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+_TIMEOUT_SECONDS: Final = 10.0
+
+_WARNING: Final = """\
+What was accepted after the backup is not in it. A contact that was deleted since comes back if its upsert waited then.
+So start contact-sync up, and run contact-sync reconcile with your source, or emit again what changed since. Then run
+contact-sync resume, and contact-sync status --acknowledge."""
+
+
+def back_up(data: Path, file: Path) -> None:
+    """Writes the data of the directory into the file, whether a server uses it now or not.
+
+    Raises:
+        EmbeddedRedisError, RedisNotFoundError: it cannot be done; the message is one line.
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    keys = load_worker_settings(require_credentials=False).keys
+    with server_of(data) as url:
+        with connect(url) as client:
+            taken_ms = mark_taken(client, keys)
+        save(url, data, file)
+    click.echo(f"backup of {iso_utc(taken_ms)} in {file}: it holds the ids of users, so keep it as safe as the data")
+
+
+def restore(data: Path, file: Path) -> None:
+    """Fills the directory from the file, with deliveries paused, and says what that means.
+
+    Raises:
+        EmbeddedRedisError, RedisNotFoundError: it cannot be done; the message is one line.
+        ContactSyncError: the backup does not match the settings.
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    settings = load_worker_settings(require_credentials=False)
+    with restored(file, data) as url, connect(url, timeout_seconds=_TIMEOUT_SECONDS) as client:
+        found = mark_restored(client, settings)
+    taken = iso_utc(found.lost.after_ms) if found.lost is not None and found.lost.after_ms else "an unknown time"
+    click.echo(f"restored  the backup of {taken} into {data}")
+    click.echo(
+        f"waiting   {found.backlog_events + found.inbox_entries:,} entries in the log, {found.pending_pairs:,} pairs "
+        f"pending, {found.dead_letters:,} dead letters"
+    )
+    click.echo("paused    nothing is sent until: contact-sync resume")
+    click.echo()
+    click.echo(_WARNING)
