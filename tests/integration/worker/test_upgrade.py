@@ -12,6 +12,7 @@ from tests.support.commands import run, told
 from tests.support.previous import Producing, previous_commit, running_from, unpack
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
+from worker.core.lane import class_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,11 +121,15 @@ def test_an_upgrade_ends_when_it_is_said_to_and_then_bars_what_is_too_old(sides:
         assert json.loads(run(fleet, "upgrade", "--json").stdout)["raised"] is False
         assert old.end() == 0
         with sides.outage():
-            assert used(fleet) == {1}
+            assert used(fleet) == {class_of("upsert", bulk=False)}
         assert told(fleet, "upgrade")["raised"] is True
         assert told(fleet, "upgrade")["raised"] is False
         with sides.outage():
-            wait_until(lambda: 0 in used(fleet), seconds=40, what="deletes wait in a class of their own")
+            wait_until(
+                lambda: class_of("delete", bulk=False) in used(fleet),
+                seconds=40,
+                what="deletes wait in a class of their own",
+            )
     wait_until_delivered(fleet, 60)
     assert fleet.stand_in.contacts() == producer.contacts
     assert new.end() == 0
