@@ -157,6 +157,10 @@ TABLE: dict[str, dict[int, End]] = {
         2: Case(overrides=UNFIT),
         130: BlackHole(),
     },
+    "parked list": DEAD_LETTERS,
+    "parked retry": DEAD_LETTERS,
+    "parked bury": DEAD_LETTERS,
+    "upgrade": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
     "check": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
 }
 
