@@ -53,7 +53,6 @@ HELD = [
     ({"kind": "status", "status": 404}, "endpoint_refuses"),
     ({"kind": "status", "status": 400}, "endpoint_refuses"),
     ({"kind": "status", "status": 400, "garbage": True}, "endpoint_refuses"),
-    ({"kind": "envelope", "code": "40002", "field": "999"}, "endpoint_refuses"),
     ({"kind": "envelope", "code": "40002", "field": "101"}, "endpoint_refuses"),
     ({"kind": "status", "status": 413}, "endpoint_refuses"),
     *(({"kind": "redirect", "status": status, "location": "/elsewhere"}, "redirect") for status in (301, 302, 307)),
@@ -67,6 +66,16 @@ REFUSED = [
     {"kind": "status", "status": 422, "garbage": True},
 ]
 """The endpoint refuses this one record."""
+
+
+UNKNOWN: list[dict[str, Any]] = [
+    {"kind": "status", "status": 403, "code": "40301"},
+    {"kind": "status", "status": 404, "code": "40401"},
+    {"kind": "status", "status": 500, "code": "99999"},
+    {"kind": "status", "status": 400, "code": "47777"},
+    {"kind": "envelope", "code": "40002", "field": "999"},
+]
+"""The platform refuses this one record, with a code that nobody has documented as its fault."""
 
 
 def name_of(case: Any) -> str:
@@ -167,6 +176,14 @@ def test_a_record_that_is_refused_alone_becomes_a_dead_letter_and_the_endpoint_s
     assert (letter["code"] or "", letter["field"] or "") == (fault.get("code", ""), fault.get("field", ""))
     assert fleet.first.gate.snapshot().state == "ok"
     assert (fleet.waits(), fleet.marks(), fleet.totals()["dead_lettered"]) == (False, {}, 1)
+
+
+@pytest.mark.parametrize("fault", UNKNOWN, ids=name_of)
+def test_a_refusal_with_an_unknown_code_parks_the_record(fleet: Fleet, fault: dict[str, Any]) -> None:
+    send_one(fleet, fault)
+    assert fleet.client.hlen(fleet.keys.parked(fleet.partition("1"))) == 1
+    assert fleet.first.gate.snapshot().state == "ok"
+    assert (fleet.waits(), fleet.marks(), fleet.dead_letters()) == (False, {}, [])
 
 
 def test_a_dead_letter_carries_the_endpoints_own_message(fleet: Fleet) -> None:
