@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
 
 from producers.contract.change import ContactChange
 from producers.contract.query import Query, ask_async
+from producers.nodes.cluster import AsyncClusterClient
 from producers.protocol import ProducerProtocol
 from producers.receipt import AsyncSentReceipt
 from producers.send.chunk import CHUNK_SIZE, Chunk
@@ -17,7 +18,7 @@ from producers.send.errors import NotAccepted
 from producers.send.intake import AsyncIntake, Intake
 from producers.send.report import SendReport
 from producers.send.steps import Block, Exchange, Sleep, Take, run_async
-from producers.send.transport import connect_async, exchange_async
+from producers.send.transport import append_async, connect_async
 from producers.settings import producer_settings
 
 if TYPE_CHECKING:
@@ -175,8 +176,8 @@ class AsyncContactProducer:
 
     async def _perform(self, step: Step) -> Any:
         match step:
-            case Exchange(commands, count):
-                return await exchange_async(self._client, commands, count)
+            case Exchange(encoder, chunk):
+                return await append_async(self._client, encoder, chunk)
             case Take(AsyncIntake() as intake):
                 return await intake.take()
             case Take(intake):
@@ -186,4 +187,9 @@ class AsyncContactProducer:
             case Block(call):
                 return await asyncio.to_thread(call)
             case Query():
-                return await ask_async(self._client, step)
+                return await self._ask(step)
+
+    async def _ask(self, query: Query) -> list[Any]:
+        if isinstance(self._client, AsyncClusterClient):
+            return await self._client.query(query.commands)
+        return await ask_async(self._client, query)

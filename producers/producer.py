@@ -11,7 +11,7 @@ from producers.protocol import ProducerProtocol
 from producers.send.fork import renew_in_children
 from producers.send.intake import Intake
 from producers.send.steps import Block, Exchange, Sleep, Take, run
-from producers.send.transport import connect, exchange
+from producers.send.transport import append, connect
 from producers.settings import producer_settings
 
 if TYPE_CHECKING:
@@ -215,8 +215,8 @@ class ContactProducer:
 
     def _perform(self, step: Step) -> Any:
         match step:
-            case Exchange(commands, count):
-                return exchange(self._client, commands, count)
+            case Exchange(encoder, chunk):
+                return append(self._client, encoder, chunk)
             case Take(intake):
                 return intake.take()
             case Sleep(seconds):

@@ -10,6 +10,7 @@ import redis
 
 from producers.contract.errors import SettingsError
 from producers.contract.partitions import agreement
+from producers.nodes.trip import NodeAwayError
 from producers.receipt import ReceiptLookup, SentReceipt, lookups, status_from, waits
 from producers.send.chunk import Chunk, XaddEncoder
 from producers.send.pressure import MEASURED_SECONDS, Load, Throughput, load_of, load_query
@@ -55,6 +56,7 @@ class ProducerProtocol:
         self.stamper = Stamper(clock)
         self._throughput = Throughput()
         self._encoder: XaddEncoder | None = None
+        self._known: XaddEncoder | None = None
         self._spool = self._open_spool(spool, spool_bytes)
 
     def send_one(self, change: ContactChange) -> Steps[SentReceipt]:
@@ -146,7 +148,12 @@ class ProducerProtocol:
             keys = self._settings.keys
             try:
                 agreed = yield from agreement(keys, self._settings.partitions)
-                encoder = XaddEncoder(keys, agreed.partitions, lanes=agreed.lanes)
+                encoder = self._known = XaddEncoder(keys, agreed.partitions, lanes=agreed.lanes)
+            except NodeAwayError as error:
+                encoder = self._known  # the node with the configuration is away, and not those with the partitions
+                if encoder is None:
+                    report.broken = error
+                return encoder
             except (redis.RedisError, OSError) as error:
                 report.broken = error
             self._encoder = encoder
@@ -171,7 +178,7 @@ class ProducerProtocol:
         return (yield from self._exchange(encoder, chunk))
 
     def _exchange(self, encoder: XaddEncoder, chunk: Chunk) -> Steps[Replies]:
-        answer: Replies = yield Exchange(encoder.pack(chunk), len(chunk))
+        answer: Replies = yield Exchange(encoder, chunk)
         if answer.connection_suspect:
             self._encoder = None  # so that the number of partitions is agreed again
         return answer

@@ -23,7 +23,8 @@ PREFIX: Final = "CONTACT_SYNC_"
 """Prefix of every variable's name; the rest is the field's name in capitals."""
 
 _REDIS_URL_RULE: Final = (
-    "a URL such as redis://host:6379/0, unix:///path?db=0 or redis+sentinel://host:26379,host2:26379/master/0"
+    "a URL such as redis://host:6379/0, unix:///path?db=0, redis+sentinel://host:26379,host2:26379/master/0 or "
+    "redis+cluster://host:6379,host2:6379"
 )
 
 Settings = TypeVar("Settings", bound="CheckedSettings")
@@ -56,12 +57,8 @@ def check_redis_url(url: str, name: str) -> str:
 
     Raises:
         ValueError: it is not a Redis URL.
-        SettingsError: it names a cluster, which is not yet supported; it does not verify certificates; or an option is
-            unknown or invalid.
+        SettingsError: it does not verify certificates; or an option is unknown or invalid.
     """
-    if url.startswith(("redis+cluster://", "rediss+cluster://")):
-        # pydantic would wrap a ValueError; this error passes through it unchanged.
-        raise SettingsError(f"{name} is a cluster URL, which is not yet supported")
     check_verifies(url, name)
     parse_redis_url(url)
     read_options(url, name)
@@ -141,8 +138,8 @@ class ProducerSettings(CheckedSettings):
     """The settings of a producer. Immutable.
 
     Attributes:
-        redis_url: Redis with the event log: ``redis://``, ``unix://`` or ``redis+sentinel://``; ``rediss://`` or
-            ``rediss+sentinel://`` with TLS (CONTACT_SYNC_REDIS_URL).
+        redis_url: Redis with the event log: ``redis://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``;
+            with TLS ``rediss://``, ``rediss+sentinel://`` or ``rediss+cluster://`` (CONTACT_SYNC_REDIS_URL).
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
         partitions: how many partitions the log must have; None for the recorded number, 64 at first use
             (CONTACT_SYNC_PARTITIONS).
@@ -154,7 +151,7 @@ class ProducerSettings(CheckedSettings):
 
     redis_url: Annotated[str, AfterValidator(_check_redis_url_variable)] = setting(
         "redis://localhost:6379/0",
-        description="Event log and state: redis://, rediss://, unix:// or redis+sentinel://.",
+        description="Event log and state: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://.",
         rule=_REDIS_URL_RULE,
         shown=False,
     )

@@ -204,7 +204,7 @@ class ContactChanges(Sequence[Emitted]):
         """Records the new entries of the log, in the order in which the commands of an exchange name their streams."""
         if not isinstance(step, Exchange) or not self._server.connected:
             return
-        logs = [key for key in _words(step.commands) if _LOG.fullmatch(key)]
+        logs = [key for key in _words(step.encoder.pack(step.chunk)) if _LOG.fullmatch(key)]
         with self._lock:
             new = {key: self._new(key) for key in dict.fromkeys(logs)}
             self._emitted += [new[key].pop(0) for key in logs if new[key]]

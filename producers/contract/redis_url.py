@@ -103,6 +103,8 @@ def read_options(url: str, name: str) -> dict[str, Any]:
             raise SettingsError(f"{name}: the option {option} needs a rediss:// URL")
         if known.sentinel and not parts.scheme.endswith("+sentinel"):
             raise SettingsError(f"{name}: the option {option} needs a redis+sentinel:// URL")
+        if option == "db" and parts.scheme.endswith("+cluster"):
+            raise SettingsError(f"{name}: a cluster has one database, and its URL no option db")
         try:
             options[option] = known.read(value)
         except ValueError:

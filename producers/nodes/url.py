@@ -6,10 +6,11 @@ import re
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+SCHEMES: Final = (*("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),)
 """Every scheme that a URL of Redis may have."""
 
 SENTINEL_PORT: Final = 26379
+REDIS_PORT: Final = 6379
 _PORT_MAX: Final = 65_535
 
 _DATABASE: Final = re.compile(r"/?[0-9]*/?")
@@ -35,14 +36,14 @@ class RedisURL(NamedTuple):
     """What a URL of Redis says.
 
     Attributes:
-        kind: one server, or the master that sentinels name.
+        kind: one server, the master that sentinels name, or a cluster.
         single: the URL of one server with the same user, password, database and options: redis-py reads these from it.
             Its host is the first of `addresses`.
-        addresses: of the sentinels; empty for one server.
-        master: the name that the sentinels know the master by; empty for one server.
+        addresses: of the sentinels, or of some nodes of the cluster; empty for one server.
+        master: the name that the sentinels know the master by; else empty.
     """
 
-    kind: Literal["single", "sentinel"]
+    kind: Literal["single", "sentinel", "cluster"]
     single: str
     addresses: tuple[Address, ...] = ()
     master: str = ""
@@ -69,7 +70,13 @@ def parse_redis_url(url: str) -> RedisURL:
             raise ValueError("the path must be the number of a database")  # redis-py would silently use database 0
         return RedisURL("single", url)
     credentials, at, hosts = parts.netloc.rpartition("@")
-    addresses = tuple(_address(each, SENTINEL_PORT) for each in hosts.split(","))
+    port = SENTINEL_PORT if kind == "sentinel" else REDIS_PORT
+    addresses = tuple(_address(each, port) for each in hosts.split(","))
+    if kind == "cluster":
+        if parts.path not in {"", "/"}:
+            raise ValueError("a cluster has one database, and the URL no path")
+        single = parts._replace(scheme=scheme, netloc=f"{credentials}{at}{addresses[0]}", path="/")
+        return RedisURL("cluster", single.geturl(), addresses)
     master, _, database = parts.path.removeprefix("/").partition("/")
     if not master or not re.fullmatch(r"[0-9]*", database):
         raise ValueError("the path must be the name of a master and the number of a database")

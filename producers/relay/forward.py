@@ -9,6 +9,7 @@ import redis
 
 from producers.contract.change import AT_AHEAD_MS, ContactChange, check_id_characters
 from producers.contract.errors import InvalidChange
+from producers.nodes.trip import NodeAwayError
 from producers.send.errors import NotAccepted
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ BATCH: Final = 500
 REASON_MAX: Final = 200
 """Longest reason, in characters, that the column `refused` can hold."""
 
+_REDIS_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 _FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
 
 DELIVERY_LANE: Final = "delivery_lane"
 """The column with the change's lane, ``live`` or ``bulk``; the column ``lane`` is the one a relay locks by."""
 
 COLUMNS: Final = (*_FIELDS, DELIVERY_LANE)
+
 """The columns of a change."""
 
 
@@ -118,7 +121,7 @@ def forward_all(
             if done.cause is not None:
                 cause = cause or done.cause
                 stuck.add(lane)
-                if isinstance(done.cause, (redis.ConnectionError, redis.TimeoutError, OSError)):
+                if isinstance(done.cause, _REDIS_AWAY) and not isinstance(done.cause, NodeAwayError):
                     return Relayed(forwarded, refused, cause, bulk.refused)
         if passed == stuck:
             break

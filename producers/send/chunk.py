@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from redis.crc import key_slot
+
 from producers.contract.change import (
     AT_AHEAD_MS,
     ID_MAX_BYTES,
@@ -112,11 +114,22 @@ class XaddEncoder:
         self._live = [_head(keys.events(partition).encode()) for partition in range(partitions)]
         bulk = keys.bulk if lanes else keys.events
         self._bulk = [_head(bulk(partition).encode()) for partition in range(partitions)]
+        self._slots: list[int] = []
 
     def pack(self, chunk: Chunk) -> bytes:
+        """Returns the commands that append the chunk, joined."""
+        return b"".join(self.commands(chunk))
+
+    def commands(self, chunk: Chunk) -> list[bytes]:
         """Returns the commands that append the chunk, with the fields in the order of the contract, section 2."""
         trace, lane = chunk.traceparent, chunk.lane
-        return b"".join([self._command(change, at, trace, lane) for change, at in chunk])
+        return [self._command(change, at, trace, lane) for change, at in chunk]
+
+    def slots(self, chunk: Chunk) -> list[int]:
+        """Returns the slot of each command in a Redis Cluster."""
+        if not self._slots:
+            self._slots = [key_slot(b"%d" % partition) for partition in range(self.partitions)]
+        return [self._slots[partition_of(change.owner, self.partitions)] for change in chunk.changes]
 
     def _command(self, change: ContactChange, at: int, trace: str | None, lane: Lane | None) -> bytes:
         owner, contact, time = change.owner.encode(), change.contact.encode(), b"%d" % at

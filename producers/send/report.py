@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import redis
-import redis.exceptions
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from producers.contract.errors import SpoolError
+from producers.nodes.exchange import is_demoted
+from producers.nodes.trip import NodeAwayError
 from producers.send.errors import NotAccepted, SpoolFull
 
 if TYPE_CHECKING:
@@ -15,25 +14,12 @@ if TYPE_CHECKING:
     from producers.send.chunk import Chunk
 
 
-_DEMOTED: Final = ("READONLY", "MASTERDOWN")
-
-
-def is_demoted(reply: object) -> bool:
-    """Tells if the reply says that this server is no primary, or not any more.
-
-    It keeps its connections and answers so for ever. So whoever hears it closes them: the next connection asks again
-    which address the name of the server has.
-    """
-    return isinstance(reply, redis.ReadOnlyError | redis.exceptions.MasterDownError) or (
-        isinstance(reply, Exception) and str(reply).startswith(_DEMOTED)
-    )
-
-
 class Replies(NamedTuple):
     """The replies to one chunk.
 
     Attributes:
-        replies: one for each command, in order: an entry id, or the error that Redis replied with.
+        replies: one for each command, in order: an entry id, or the error that Redis replied with. In a cluster it is a
+            `NodeAwayError` if the command's node did not answer.
         broken: the error that ended the exchange before all replies came, if there was one.
         written: whether any byte of the commands may have reached Redis.
         spool: why the spool could not take the changes that Redis did not accept, if it could not.
@@ -52,7 +38,9 @@ class Replies(NamedTuple):
         server that is no primary any more has a successor elsewhere.
         """
         return self.broken is not None or any(
-            isinstance(reply, Exception) and ("WRONGTYPE" in str(reply) or is_demoted(reply)) for reply in self.replies
+            isinstance(reply, NodeAwayError)
+            or (isinstance(reply, Exception) and ("WRONGTYPE" in str(reply) or is_demoted(reply)))
+            for reply in self.replies
         )
 
     def accepted(self, count: int) -> bool:
@@ -100,7 +88,8 @@ class SendReport:
         for index, reply in enumerate(answer.replies):
             if isinstance(reply, Exception):
                 self._cause = self._cause or reply
-                self._unaccepted.append((chunk.stamped(index), True))
+                certain = not (isinstance(reply, NodeAwayError) and reply.written)
+                self._unaccepted.append((chunk.stamped(index), certain))
             else:
                 self._ids.append(reply if isinstance(reply, str) else reply.decode())
         broken = answer.spool or answer.broken

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from producers.contract.query import Query
 
 if TYPE_CHECKING:
+    from producers.send.chunk import Chunk, XaddEncoder
     from producers.send.intake import AsyncIntake, Intake
 
 T = TypeVar("T")
 
 
 class Exchange(NamedTuple):
-    """Write packed commands and read their replies, never repeating any; the result is ``Replies``.
+    """Append a chunk, never repeating a command whose fate is unknown; the result is ``Replies``.
 
     Attributes:
-        commands: the commands, packed.
-        replies: how many replies to read: one for each command.
+        encoder: makes the commands.
+        chunk: the changes.
     """
 
-    commands: bytes
-    replies: int
+    encoder: XaddEncoder
+    chunk: Chunk
 
 
 class Take(NamedTuple):

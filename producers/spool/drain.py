@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from producers.contract.errors import SpoolError
+from producers.nodes.trip import NodeAwayError
 from producers.receipt import SPOOLED
 from producers.send.chunk import CHUNK_SIZE, Chunk
 from producers.send.report import Replies
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from producers.contract.change import ContactChange
     from producers.spool.store import Spool, Spooled
 
-# Refusals that concern one key, so that changes of other partitions may go on.
+# Refusals that concern one key, so that changes of other partitions may go on; so may they if one node is away.
 _OF_A_KEY: Final = ("WRONGTYPE", "NOPERM")
 
 
@@ -70,7 +71,7 @@ class SpoolDrain:
             if isinstance(reply, Exception):
                 self._held.add(pair_of(each.change))
                 self.cause = self.cause or reply
-                self._ended = self._ended or not str(reply).startswith(_OF_A_KEY)
+                self._ended = self._ended or not (isinstance(reply, NodeAwayError) or str(reply).startswith(_OF_A_KEY))
             elif pair_of(each.change) not in self._held:
                 accepted.append(each.seq)
         self._ended = self._ended or answer.broken is not None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.mutants.answers import ANSWERS
 from tests.mutants.backup import BACKUP
+from tests.mutants.nodes import NODES
 from tests.mutants.pace import PACE
 from tests.mutants.parking import PARKING
 from tests.mutants.rules import RULES
@@ -27,4 +28,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *PARKING,
     *UPGRADE,
     *BACKUP,
+    *NODES,
 )

@@ -24,8 +24,8 @@ PARKING: Final = (
             ),
             Patch(
                 _PARTITIONS,
-                "        all_checked(replies[len(calls) :])\n",
-                "        all_checked(replies[len(calls) :])\n"
+                "        settled = zip(leases, settlements, replies[: len(calls)], strict=True)\n",
+                "        settled = zip(leases, settlements, replies[: len(calls)], strict=True)\n"
                 "        for lease, each in zip(leases, settlements, strict=True):\n"
                 "            if each.park:\n"
                 "                p, k = lease.partition, self._keys\n"

@@ -28,7 +28,7 @@ SURROUNDINGS: Final = (
     Mutant(
         "default_redis_retries",
         "the lease path retries ten times, as redis-py does by default",
-        (Patch("worker/store/client.py", "retry=Retry(NoBackoff(), 0)", "retry=Retry(NoBackoff(), 10)"),),
+        (Patch("worker/store/client.py", '"retry": Retry(NoBackoff(), 0)', '"retry": Retry(NoBackoff(), 10)'),),
         unit=("tests/unit/store/test_client.py",),
         integration=("tests/integration/flush/test_state.py",),
         simulated=False,

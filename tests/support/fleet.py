@@ -11,7 +11,7 @@ import redis
 from producers import ContactProducer
 from producers.contract.change import partition_of
 from producers.contract.keys import PAIR_SEPARATOR, Keys
-from producers.nodes.connect import pool_options
+from producers.nodes.connect import cluster_client, is_cluster, pool_options
 from producers.settings import variable_of
 from tests.support.waiting import wait_until
 from worker.admin.status import TOTALS
@@ -72,8 +72,12 @@ class Fleet:
         self._given = {**QUICK, "redis_url": redis_url, "namespace": namespace, "endpoint_url": stand_in.url}
         self._given |= overrides
         self._open = ExitStack()
-        pool = redis.ConnectionPool(**pool_options(redis_url, socket_timeout=10, protocol=2))
-        self.client = self._open.enter_context(redis.Redis.from_pool(pool))
+        if is_cluster(redis_url):
+            client: Any = cluster_client(redis_url, socket_timeout=10, protocol=2)
+        else:
+            pool = redis.ConnectionPool(**pool_options(redis_url, socket_timeout=10, protocol=2))
+            client = redis.Redis.from_pool(pool)
+        self.client = self._open.enter_context(client)
         self.namespace = Namespace(self.client, self.keys, PARTITIONS)
         self._first: Runtime | None = None
 

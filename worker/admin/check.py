@@ -10,8 +10,10 @@ import redis
 
 from producers.contract.errors import ContactSyncError, SettingsError
 from producers.contract.partitions import DEFAULT_PARTITIONS, agree_partitions
+from producers.nodes.cluster import ClusterClient
 from producers.settings import PREFIX, variable_of
 from worker.admin.check_broker import check_broker
+from worker.admin.check_nodes import check_balance, check_nodes
 from worker.admin.check_redis import check_clock, check_permissions, check_persistence, check_server, directive
 from worker.admin.finding import Finding
 from worker.admin.status import read_status
@@ -59,7 +61,10 @@ def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Call
     client = connect(settings.redis_url, timeout_seconds=_REDIS_SECONDS)
     try:
         info: dict[str, Any] = dict(client.info())
-        yield from check_server(info, shown(settings.redis_url))
+        if isinstance(client, ClusterClient):
+            yield from check_nodes(client, shown)
+        else:
+            yield from check_server(info, shown(settings.redis_url))
         yield (permissions := check_permissions(client, settings.keys))
         yield check_persistence(info, directive(client, "appendfsync"), directive(client, "save"))
         yield check_clock(client, epoch)
@@ -89,7 +94,10 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
             yield Finding("partitions", "wrong", str(error))
             return
         yield Finding("partitions", "ok", f"{count} recorded, {settings.partitions or 'no number'} configured")
-    found = read_status(Namespace(client, keys, count))
+    namespace = Namespace(client, keys, count)
+    if isinstance(client, ClusterClient):
+        yield check_balance(namespace)
+    found = read_status(namespace)
     wrong_type = found.wrong_type_partitions
     if found.wrong_type_inbox:
         yield Finding(

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from producers.contract.errors import SettingsError
 from producers.nodes.url import SCHEMES
 from worker.admin.finding import Finding
 from worker.store.client import connect
@@ -30,6 +31,14 @@ def check_broker(
         log_info: the reply to INFO of the Redis that holds the log.
         shown: returns a URL without anything that may be secret.
     """
+    try:
+        settings.check_broker_given()
+    except SettingsError as error:
+        yield Finding("broker", "wrong", str(error))
+        return
+    if settings.broker_is_memory:
+        yield Finding("broker", "ok", "none: each worker process looks for work by itself")
+        return
     url = settings.broker_url or settings.redis_url
     if urlsplit(url).scheme in SCHEMES and ";" not in url:
         yield _redis(url, log_info, shown)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _SKEW_SECONDS: Final = 5.0  # a larger difference between two clocks is not network delay
 
 
-def check_server(info: Mapping[str, Any], url: str) -> Iterator[Finding]:
-    """Checks that workers can use this server, and that a full Redis drops nothing."""
-    fault, version = server_fault(info), info.get("redis_version", "0")
+def check_server(info: Mapping[str, Any], url: str, *, node: bool = False) -> Iterator[Finding]:
+    """Checks that workers can use this server, or node of a cluster, and that a full Redis drops nothing."""
+    fault, version = server_fault(info, node=node), info.get("redis_version", "0")
     yield Finding("redis", "wrong" if fault else "ok", f"{url}: {fault}" if fault else f"{url}, version {version}")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":

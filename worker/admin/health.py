@@ -33,6 +33,7 @@ Reason = Literal[
     "dead_letters_full",
     "wrong_type_keys",
     "redis_away",
+    "redis_partly_away",
     "redis_refuses",
     "no_progress",
 ]
@@ -45,7 +46,9 @@ _OF_PARTITIONS: Final[tuple[Reason, ...]] = ("closed_partitions", "wrong_type_pa
 _ESSENTIAL: Final = (":config", ":gate", ":ticker")
 """Ends of the fleet's keys without which no worker delivers anything."""
 
-_OUTSIDE: Final = frozenset({"endpoint_backing_off", "endpoint_held", "paused", "redis_away", *_OF_PARTITIONS})
+_OUTSIDE: Final = frozenset(
+    {"endpoint_backing_off", "endpoint_held", "paused", "redis_away", "redis_partly_away", *_OF_PARTITIONS}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +118,22 @@ def assess(
     while True:
         found = _settled(last, bound_seconds)
         if found is not None:
-            return found
+            return _named(found, last)
         waited = in_words(last.oldest_seconds or 0.0)
         if _moved(first, last):
-            return Health(
-                "progress", f"the oldest change has waited for {waited}, but changes move", last.oldest_seconds
-            )
+            moves = f"the oldest change has waited for {waited}, but changes move"
+            return _named(Health("progress", moves, last.oldest_seconds), last)
         if monotonic() >= ends:
             return Health("no_progress", _stands(last, waited), last.oldest_seconds)
         sleep(_POLL_SECONDS)
         last = read()
+
+
+def _named(health: Health, found: Status) -> Health:
+    """The same, but named by the servers that are away: what they hold is not known to move."""
+    if not found.away_words():
+        return health
+    return Health("redis_partly_away", f"{found.away_words()}; of the others: {health.message}", health.oldest_seconds)
 
 
 def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR0911 - one return for each finding

@@ -43,6 +43,8 @@ def obstacles(found: Status) -> list[Obstacle]:
 
 
 def _of_fleet(found: Status) -> Iterator[Obstacle]:
+    if said := found.away_words():
+        yield Obstacle("redis_partly_away", said, "bring the node back, or let its replica take over")
     if found.wrong_type_keys:
         yield Obstacle("wrong_type_keys", _foreign(found.wrong_type_keys), "find whose they are; rename or remove them")
 

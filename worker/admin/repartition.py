@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from producers.contract.keys import Keys
 
 _PAGE: Final = 1_000
+_ADDED: Final = "totals_of"
+"""Field of the first partition: whose counters were added to its own last."""
+
 _AT_ONCE: Final = 256  # partitions in one round trip
 
 _IN_THE_WAY: Final = {
@@ -142,34 +145,43 @@ def _held(keys: Keys, p: int) -> list[str]:
 
 
 def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int) -> int:
-    """Moves what a partition's ledgers remember to the owners' new partitions; each step is atomic and repeatable."""
+    """Moves what a partition's ledgers remember to the owners' new partitions.
+
+    It is written there before it is removed here, so that a move that was cut off can be run again: the partitions may
+    lie on several nodes of a cluster.
+    """
     moved = 0
     for ledger in (keys.ledger_old, keys.ledger_new):  # in this order, so that the newer one wins
         cursor = -1
         while cursor:
             reply: Any = client.hscan(ledger(p), max(cursor, 0), count=_PAGE)
             cursor, found = reply
-            pipe = client.pipeline(transaction=True)
+            copies, removals = client.pipeline(transaction=False), client.pipeline(transaction=False)
             for pair, confirmed in found.items():
                 home = partition_of(split_pair(pair)[0], to)
                 if home != p:
-                    pipe.hset(ledger(home), pair, confirmed)
-                    pipe.hdel(ledger(p), pair)
+                    copies.hset(ledger(home), pair, confirmed)
+                    removals.hdel(ledger(p), pair)
                     moved += 1
-            pipe.execute()
+            copies.execute()
+            removals.execute()
     return moved
 
 
 def _move_totals(client: redis.Redis, keys: Keys, p: int) -> None:
-    pipe = client.pipeline(transaction=True)
-    for name, number in client.hgetall(keys.totals(p)).items():
-        pipe.hincrby(keys.totals(0), name, int(number))
-    pipe.delete(keys.totals(p))
-    pipe.execute()
+    """Adds a partition's counters to those of the first, and notes there that they are added: a second run skips it."""
+    added = client.hget(keys.partition(0), _ADDED)
+    if added != b"%d" % p:
+        pipe = client.pipeline(transaction=True)
+        for name, number in client.hgetall(keys.totals(p)).items():
+            pipe.hincrby(keys.totals(0), name, int(number))
+        pipe.hset(keys.partition(0), _ADDED, str(p))
+        pipe.execute()
+    client.delete(keys.totals(p))
 
 
 def _finish(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
-    """Opens the logs and records their number, in one step.
+    """Opens the logs, then records their number: a producer or worker that comes in between is told to wait.
 
     Every partition takes the latest rotation time of all, so that none claims to remember more than it does.
     """
@@ -188,13 +200,19 @@ def _open(
     config: Mapping[str, int | None],
     fields: Mapping[int, Mapping[Any, Any]] = MappingProxyType({}),
 ) -> None:
-    """Opens logs, writes fields of partitions and of the configuration (None removes one), in one step."""
-    pipe = client.pipeline(transaction=True)
+    """Opens logs and writes fields of partitions, then fields of the configuration (None removes one).
+
+    The configuration comes last, and whole: until then the change can be run again.
+    """
+    pipe = client.pipeline(transaction=False)
     for p in closed:
         pipe.delete(keys.events(p), keys.bulk(p))
         pipe.hdel(keys.partition(p), "position", "bulk_position", "strayed", "gone")  # of the stream that was there
     for p, mapping in fields.items():
         pipe.hset(keys.partition(p), mapping=dict(mapping))
+    pipe.hdel(keys.partition(0), _ADDED)
+    pipe.execute()
+    pipe = client.pipeline(transaction=True)
     for name, value in config.items():
         if value is None:
             pipe.hdel(keys.config, name)

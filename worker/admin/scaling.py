@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from worker.core.scaling import NOTHING_DECIDED, Load, Scaling, read_scaling, write_scaling
 from worker.store import scripts
-from worker.store.replies import is_wrong_type
+from worker.store.replies import is_wrong_type, unless_away
 
 if TYPE_CHECKING:
     from worker.admin.status import Status
@@ -67,7 +67,7 @@ def load_of(status: Status, settings: WorkerSettings) -> Load:
 
 def _read(namespace: Namespace) -> Scaling:
     try:
-        stored = namespace.client.hget(namespace.keys.scaling, _FIELD)
+        stored = unless_away(lambda: namespace.client.hget(namespace.keys.scaling, _FIELD), None)
     except ResponseError as error:
         if not is_wrong_type(error):
             raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from producers.nodes.trip import NodeAwayError
 from worker.admin.obstacles import obstacles
 from worker.core.codec import decode_mark
 from worker.core.dead_letter import DEAD_CAP
@@ -22,8 +23,9 @@ from worker.store.agreed import CLOSED
 from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
+from worker.store.nodes import Node, nodes_of
 from worker.store.presence import Worker, present
-from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
+from worker.store.replies import all_checked, checked, is_wrong_type, time_ms, unless_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -150,6 +152,9 @@ class Status:
         late_pairs: pairs that unanswered requests may still change, or that are to be repaired after one.
         late_until_ms: when the last of these requests can act no longer (Unix ms), None if there is none.
         workers_wanted: worker processes that the fleet needs, None if that was not asked.
+        nodes: the servers that hold the partitions.
+        away_partitions: those whose server does not answer; all numbers are without them.
+        gate_away: whether the endpoint's state is unknown, because the server that holds it does not answer.
     """
 
     partitions: int
@@ -178,6 +183,9 @@ class Status:
     late_until_ms: int | None = None
     workers_wanted: int | None = None
     parked: int = 0
+    nodes: Sequence[Node] = ()
+    away_partitions: Sequence[int] = ()
+    gate_away: bool = False
 
     @property
     def waiting_changes(self) -> int:
@@ -227,6 +235,15 @@ class Status:
         until = "" if self.late_until_ms is None else f" until {iso_utc(self.late_until_ms)}"
         return f"unanswered requests may still change {self.late_pairs:,} pairs{until}"
 
+    def away_words(self) -> str:
+        """Says which servers do not answer; empty if all do."""
+        if not self.away_partitions and not self.gate_away:
+            return ""
+        away = [f"{each.address} ({each.away})" for each in self.nodes if each.away]
+        count = len(self.away_partitions)
+        hidden = f"{count:,} {'partition is' if count == 1 else 'partitions are'} not counted"
+        return f"Redis is partly away: {', '.join(away) or 'some slots are served by no node'}; {hidden}"
+
     def lost_words(self) -> str:
         """Says what Redis lost, as far as that is known; empty if no loss was noticed."""
         parts = []
@@ -266,7 +283,7 @@ class Status:
             "dead_letters": self.dead_letters,
             "parked": self.parked,
             "endpoint": {
-                "state": gate.state,
+                "state": "unknown" if self.gate_away else gate.state,
                 "reason": gate.reason or None,
                 "attempts": gate.attempts,
                 "retry_at": None if retry_at is None else iso_utc(retry_at),
@@ -288,6 +305,8 @@ class Status:
             "obstacles": [each._asdict() for each in obstacles(self)],
             "lost": None if self.lost is None else self.lost.as_json(),
             "replaced_partitions": list(self.replaced_partitions),
+            "nodes": [each.as_json() for each in self.nodes],
+            "away_partitions": list(self.away_partitions),
         }
 
 
@@ -340,13 +359,19 @@ def read_status(namespace: Namespace) -> Status:
     """
     client, keys, _ = namespace
     # The inbox first: an entry that moves meanwhile is counted in its partition.
-    inbox_entries, inbox_ms, wrong_type_inbox = _inbox(client, keys)
+    empty_inbox: tuple[int, int | None, bool] = (0, None, False)
+    inbox_entries, inbox_ms, wrong_type_inbox = unless_away(lambda: _inbox(client, keys), empty_inbox)
     parts: list[Part] = []
     counted: Counter[str] = Counter()
     wrong_type: dict[int, list[str]] = {}
     replaced = []
     trimmed = trimmed_ms = 0
+    away = []
     for p, replies in _replies(namespace):
+        if any(isinstance(reply, NodeAwayError) for reply in replies):
+            away.append(p)
+            parts.append(_part(_EMPTY))
+            continue
         fits = [None if isinstance(reply, ResponseError) else reply for reply in replies]
         if fits != replies:
             asked = zip(_commands(keys, p), replies, strict=True)
@@ -362,8 +387,10 @@ def read_status(namespace: Namespace) -> Status:
         counted.update({name.decode(): int(number) for name, number in (fits[-1] or {}).items()})
     backlog = sum(part.backlog for part in parts)
     counted["events"] += backlog  # the scripts count an entry when they read it
+    if len(away) == namespace.partitions:
+        raise NodeAwayError(_first_away(namespace), written=False)
     wrong_type_keys, awake = _fleet_keys(client, keys)
-    gate = _gate(namespace)
+    gate, gate_away = _gate(namespace)
     inbox_ms, parts = _in_the_past(namespace, gate.now_ms, inbox_ms, parts)
     bulk = LaneStatus(
         sum(part.bulk_backlog for part in parts),
@@ -387,21 +414,28 @@ def read_status(namespace: Namespace) -> Status:
         parked=sum(part.parked for part in parts),
         worker_awake=awake,
         gate=gate,
-        workers=present(namespace, gate.now_ms),
+        workers=unless_away(lambda: present(namespace, gate.now_ms), []),
         totals={name: counted[name] for name in TOTALS},
         wrong_type_partitions=list(wrong_type),
         wrong_type_keys=wrong_type_keys,
         foreign_keys=wrong_type,
         closed_partitions=_closed(namespace, wrong_type),
-        lost=_lost(client, keys, trimmed, trimmed_ms),
+        lost=unless_away(lambda: _lost(client, keys, trimmed, trimmed_ms), None),
         replaced_partitions=replaced,
         parts=parts,
         counted=counted,
         inbox_entries=inbox_entries,
         wrong_type_inbox=wrong_type_inbox,
         late_pairs=sum(part.late for part in parts),
-        late_until_ms=_late_until_ms(namespace, parts),
+        late_until_ms=unless_away(lambda: _late_until_ms(namespace, parts), None),
+        nodes=nodes_of(namespace),
+        away_partitions=away,
+        gate_away=gate_away,
     )
+
+
+def _first_away(namespace: Namespace) -> str:
+    return "; ".join(f"{each.address}: {each.away}" for each in nodes_of(namespace) if each.away) or "no node answers"
 
 
 def _in_the_past(
@@ -438,21 +472,26 @@ def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
         keys.workers: b"hash",
         keys.inbox: b"stream",
     }
-    found = dict(zip(types, all_checked(round_trip(client, [("TYPE", key) for key in types])), strict=True))
+    replies = round_trip(client, [("TYPE", key) for key in types])
+    known = [b"none" if isinstance(each, NodeAwayError) else checked(each) for each in replies]
+    found = dict(zip(types, known, strict=True))
     found = {key: kind if isinstance(kind, bytes) else str(kind).encode() for key, kind in found.items()}
     wrong = [key for key, kind in found.items() if kind not in {b"none", types[key]}]
     return wrong, found[keys.ticker] == types[keys.ticker]
 
 
-def _gate(namespace: Namespace) -> GateSnapshot:
-    """The gate; as it is at first if its key has the wrong type."""
+def _gate(namespace: Namespace) -> tuple[GateSnapshot, bool]:
+    """The gate, and whether its node is away; as it is at first if so, or if its key has the wrong type."""
+    away = False
     try:
-        return Gate(namespace).snapshot()
+        return Gate(namespace).snapshot(), away
+    except NodeAwayError:
+        away = True
     except ResponseError as error:
         if not is_wrong_type(error):
             raise
-        (time,) = all_checked(round_trip(namespace.client, [("TIME",)]))
-        return read_snapshot(dict.fromkeys(FIELDS), time_ms(time))
+    (time,) = all_checked(round_trip(namespace.client, [("TIME",)]))
+    return read_snapshot(dict.fromkeys(FIELDS), time_ms(time)), away
 
 
 def _closed(namespace: Namespace, wrong_type: Iterable[int]) -> dict[int, int]:
@@ -542,7 +581,7 @@ def _replies(namespace: Namespace) -> list[tuple[int, list[Any]]]:
     for first in range(0, partitions, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, partitions))
         replies = read_together(client, partial(_queue, keys, several))
-        all_checked([reply for reply in replies if not is_wrong_type(reply)])
+        all_checked([each for each in replies if not is_wrong_type(each) and not isinstance(each, NodeAwayError)])
         width = len(_EMPTY)
         replies_by_partition += [(p, replies[i * width : (i + 1) * width]) for i, p in enumerate(several)]
     return replies_by_partition

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import redis
 
+from producers.nodes.cluster import ClusterClient
 from producers.settings import variable_of
 from worker.admin.health import Health, assess, default_bound_seconds
 from worker.admin.status import read_status
@@ -42,8 +43,9 @@ def health(*, bound_seconds: float | None, as_json: bool) -> None:
     """Say in one line whether the fleet makes progress: exit status 0 if it does, 1 if a restart may help.
 
     The fleet is healthy if the oldest change is younger than the bound, or the backlog moves, or the reason is outside
-    the workers: the endpoint is held or backing off, deliveries are paused, or Redis is away. A restart helps none of
-    these. What Redis refuses for good, such as the password, does not pass by itself: then the exit status is 1.
+    the workers: the endpoint is held or backing off, deliveries are paused, or Redis is away, whole or in part. A
+    restart helps none of these. What Redis refuses for good, such as the password, does not pass by itself: then the
+    exit status is 1.
     """
     if bound_seconds is not None and math.isnan(bound_seconds):
         raise click.BadParameter("must be a number of seconds.", param_hint="'--older-than'")
@@ -75,7 +77,7 @@ def _health(settings: WorkerSettings, bound_seconds: float) -> Health:
     with closing(connect(settings.redis_url)) as client:
         try:
             info: Any = client.info("server")
-            if fault := server_fault(info):
+            if fault := server_fault(info, node=isinstance(client, ClusterClient)):
                 return Health("redis_refuses", f"{variable_of('redis_url')}: workers cannot use this Redis: {fault}")
             partitions = agreed_partitions(client, settings)
             return assess(
@@ -87,6 +89,12 @@ def _health(settings: WorkerSettings, bound_seconds: float) -> Health:
         except redis.RedisError as error:
             if refusal(error):
                 return Health("redis_refuses", redis_failure(settings.redis_url, error))
+            if (
+                isinstance(client, ClusterClient)
+                and client.nodes.slots
+                and len(client.nodes.away()) < len(client.nodes.slots.masters)
+            ):
+                return Health("redis_partly_away", redis_failure(settings.redis_url, error))
             # A worker waits for Redis by itself. If this failed, an orchestrator would kill the worker again and again
             # while Redis is away, and would still be backing off when Redis is back.
             return Health("redis_away", redis_failure(settings.redis_url, error))

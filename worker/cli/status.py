@@ -115,6 +115,8 @@ def status_lines(found: Status) -> list[str]:
         *_done(found.totals),
     ]
     rows.insert(4, ("pace", _pace(found)))
+    if found.away_words():
+        rows.append(("redis", painted(found.away_words(), "red")))
     if found.lost_words():
         rows.append(("lost", painted(found.lost_words(), "red") + ": contact-sync status --acknowledge"))
     shown = {"paused", "endpoint_held", "endpoint_backing_off", "no_worker"}  # in rows of their own
@@ -187,6 +189,8 @@ def _pace(found: Status) -> str:
 def _endpoint(found: Status) -> str:
     """The gate in words: state, reason, time of the next try, and last error."""
     gate = found.gate
+    if found.gate_away:
+        return painted("unknown", _COLORS["backing_off"]) + ": the server of Redis that knows it is away"
     if gate.paused_ms:
         since = in_words(max(0, gate.now_ms - gate.paused_ms) / 1000)
         return painted("paused", _COLORS["held"]) + f" by an operator {since} ago; to continue: contact-sync resume"

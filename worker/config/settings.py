@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from producers.contract.errors import SettingsError
 from producers.contract.redis_url import read_options
+from producers.nodes.connect import is_cluster
 from producers.nodes.url import parse_redis_url
 from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
 from worker.config.broker import is_sentinel_url, kombu_sentinel_url, sentinel_options
@@ -115,7 +116,8 @@ class WorkerSettings(ProducerSettings):
 
     broker_url: Annotated[str, AfterValidator(_check_broker_url)] | None = setting(
         None,
-        description="Celery's broker; if unset, the server of CONTACT_SYNC_REDIS_URL.",
+        description="Celery's broker; if unset, the server of CONTACT_SYNC_REDIS_URL. With a cluster it must be set; "
+        "memory:// is none.",
         rule="a broker URL as Celery knows them, such as redis://host:6379/1",
         shown=False,
     )
@@ -308,6 +310,23 @@ class WorkerSettings(ProducerSettings):
                 if seconds is not None:
                     return seconds
         return _BROKER_HEALTH_CHECK_SECONDS
+
+    @property
+    def broker_is_memory(self) -> bool:
+        """Whether there is no broker: each worker process leaves its hints to itself."""
+        return (self.broker_url or "").startswith("memory://")
+
+    def check_broker_given(self) -> None:
+        """Checks that there is a broker: Celery cannot use a cluster as one.
+
+        Raises:
+            SettingsError: the log is in a cluster, and no broker is set.
+        """
+        if self.broker_url is None and is_cluster(self.redis_url):
+            raise SettingsError(
+                f"{variable_of('broker_url')} is required if {variable_of('redis_url')} is a cluster, which Celery "
+                "cannot use: a single Redis, another broker, or memory:// for none"
+            )
 
     @property
     def broker_sentinel_options(self) -> dict[str, Any]:

@@ -150,6 +150,9 @@ class Ranked:
         self._records = sum(each.records for each in ranked)
         self._gone: set[int] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
     def take(self, room: int) -> list[int]:
         """Chooses partitions until they fill a request.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from worker.core.linger import Linger
 from worker.core.round import Round
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.config.settings import WorkerSettings
     from worker.core.backlog import PartitionBacklog
@@ -41,20 +42,34 @@ class Choice:
     """Partitions that a scan found free, in the order in which runs try them.
 
     Attributes:
-        ranked: those that are due, then others with entries, which may share a request.
+        ranked: those that are due, then others with entries, which may share a request; by the node of a cluster that
+            holds them, or all under None.
         due: those of them that are due.
         hurries: those of them that have a delete deep in their log.
         ends: when it is too old (monotonic, seconds).
     """
 
-    ranked: Ranked
+    ranked: Mapping[object, Ranked]
     due: set[int]
     hurries: set[int]
     ends: float
 
-    def take(self, room: int) -> list[int]:
-        """Takes partitions, due ones first, until what waits in them fills the room."""
-        taken = self.ranked.take(room)
+    def take(self, room: int, node_of: Callable[[int], object], held: set[int]) -> list[int]:
+        """Takes partitions, due ones first, until what waits in them fills the room.
+
+        All are of one node, if there are several: then one node that fails, or its clock, concerns all of them alike.
+
+        Args:
+            room: how many records are wanted.
+            node_of: tells the node of a partition.
+            held: partitions that the run has, of the same node.
+        """
+        if held:
+            node = node_of(next(iter(held)))
+        else:
+            node = next((each for each, ranked in self.ranked.items() if ranked), None)
+        ranked = self.ranked.get(node)
+        taken = [] if ranked is None else ranked.take(room)
         self.due.difference_update(taken)
         return taken
 
@@ -202,7 +217,7 @@ class Claims:
     def _try(self, choice: Choice, room: int, held: set[int]) -> list[Lease]:
         """Claims partitions of a choice; drops the choice if others took some of them, because it is outdated then."""
         with self._lock:
-            taken = choice.take(room)
+            taken = choice.take(room, self._partitions.node_of, held)
         chosen = [p for p in taken if p not in held]
         leases = self._partitions.claim(chosen)
         for lease in leases:
@@ -231,7 +246,11 @@ class Claims:
         others = [each for each in ranked[len(due) :] if each.oldest_ms and not each.full_until_ms]
         company = [] if gate.closed or not due else others
         hurries = {each.partition for each in due if each.hurries(limit)}
-        return Choice(Ranked([*due, *company]), {each.partition for each in due}, hurries, ends)
+        by_node: dict[object, list[PartitionBacklog]] = defaultdict(list)
+        for each in (*due, *company):
+            by_node[self._partitions.node_of(each.partition)].append(each)
+        ranked_by_node = {node: Ranked(some) for node, some in by_node.items()}
+        return Choice(ranked_by_node, {each.partition for each in due}, hurries, ends)
 
     def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int, now_ms: int) -> float:
         """When it is due (Unix ms); now if it was before."""

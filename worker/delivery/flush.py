@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from producers.nodes.trip import NodeAwayError
 from worker.core.batch import fill
 from worker.core.round import Round
 from worker.core.slice import assemble, coalesce, pairs_of
@@ -66,7 +67,10 @@ class Flusher:
             if this is None:
                 break
             if isinstance(this, Round):
-                self._flush(run, this)
+                try:
+                    self._flush(run, this)
+                except NodeAwayError:
+                    run.leases = []  # they expire; partitions of other nodes go on
                 rounds += 1
             elif self._monotonic() + this.seconds < ends:
                 self._wait(this.seconds)

@@ -21,8 +21,8 @@ from worker.process import runtime
 from worker.process.hint import FLUSH_TASK
 from worker.process.stopping import STOPPING
 from worker.process.ticker import Ticker
-from worker.store.backlog import BacklogScanner
 from worker.store.client import LEASE_PATH_SECONDS, connect
+from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
 from worker.store.inbox import Inbox
 from worker.store.ledger_rotation import LedgerRotation
@@ -139,7 +139,7 @@ class TickerStep(bootsteps.StartStopStep):
         self._ticker = Ticker(
             settings,
             namespace=namespace,
-            scanner=BacklogScanner(namespace),
+            scanner=scanner_of(namespace),
             gate=Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight)),
             broker=queue,
             flush=_flush_here(settings),

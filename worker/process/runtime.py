@@ -15,6 +15,7 @@ import structlog
 
 from producers.contract.errors import SettingsError
 from producers.contract.partitions import agree_partitions
+from producers.nodes.cluster import ClusterClient
 from producers.nodes.sentinel import UnknownMasterError
 from producers.settings import variable_of
 from worker.config.server_key import read_server_key
@@ -26,8 +27,8 @@ from worker.delivery.request import RequestSender
 from worker.delivery.settle import Settler
 from worker.process.pipeline import RUNS_MAX, Pipeline
 from worker.process.stopping import STOPPING
-from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
+from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
 from worker.store.log_form import agree_form
 from worker.store.namespace import Namespace
@@ -155,7 +156,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         epoch=time.time,
         draw=draw,
     )
-    scanner = BacklogScanner(namespace)
+    scanner = scanner_of(namespace)
     flusher = Flusher(
         settings,
         partitions=partitions,
@@ -242,12 +243,16 @@ def wait_for_redis(settings: WorkerSettings) -> int:
 
 def _check_redis(client: redis.Redis, settings: WorkerSettings) -> int:
     """Returns how many partitions there are, if a worker can use this Redis."""
-    info: Any = client.info()
-    if fault := server_fault(info):
-        raise SettingsError(f"{variable_of('redis_url')}: a worker cannot use this Redis: {fault}")
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise SettingsError(f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction")
+    servers = [each for _, each in client.masters()] if isinstance(client, ClusterClient) else [client]
+    for server in servers:
+        info: Any = server.info()
+        if fault := server_fault(info, node=isinstance(client, ClusterClient)):
+            raise SettingsError(f"{variable_of('redis_url')}: a worker cannot use this Redis: {fault}")
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise SettingsError(
+                f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction"
+            )
     partitions = agree_partitions(client, settings.keys, settings.partitions)
     found = client.type(settings.keys.gate), client.type(settings.keys.ticker)
     for key, kind, right in zip((settings.keys.gate, settings.keys.ticker), found, (b"hash", b"string"), strict=True):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import redis
 
+from producers.nodes.trip import NodeAwayError
 from worker.core.linger import Linger
 from worker.core.timing import (
     FLUSH_BUDGET_SECONDS,
@@ -88,6 +90,7 @@ class Ticker:
         self._linger = Linger.of(settings.linger_seconds, settings.delete_linger_seconds)
         self._deletes = DeleteScan(namespace)
         self._renewed = -math.inf
+        self._alone = settings.broker_is_memory
         self._untaken = math.inf
         self._log = log
         self._watches = watches
@@ -100,7 +103,8 @@ class Ticker:
         while not self._stop.is_set():
             try:
                 for check in self._watches:
-                    check()
+                    with suppress(NodeAwayError):  # one node of a cluster, which the others need not wait for
+                        check()
                 wait = self._tick() if self.take_lead() else TICKER_STANDBY_SECONDS
                 self._log_reach("redis", away=False)
             except redis.RedisError as error:
@@ -127,12 +131,15 @@ class Ticker:
         if now - self._renewed < TICKER_LEASE_SECONDS / 3:
             return True  # it cannot have expired; to ask at each tick would cost more than all else in an idle fleet
         call = scripts.Call(scripts.TICKER, [self._key], [self._token, lease_ms])
-        reply = scripts.run_one(self._client, call)
+        try:
+            reply = scripts.run_one(self._client, call)
+        except NodeAwayError:
+            return True  # nobody can have the lease meanwhile; hints that several leave do no harm
         if reply == _TAKEN:
             self._log.info("ticker_started")
         elif not reply:
             self._renewed = -math.inf
-            return False
+            return self._alone
         self._renewed = now
         return True
 

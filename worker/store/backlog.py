@@ -103,21 +103,21 @@ class BacklogScanner:
         commands += [("HGET", self._keys.partition(p), name) for name in times for p in self._all]
         replies = iter(round_trip(self._client, commands))  # where a key is strange, an error among them
         for each, head in live:
-            each.oldest_ms, each.entries = head, _number(next(replies))
+            each.oldest_ms, each.entries = head, number(next(replies))
         for each, head in bulk:
-            each.bulk_ms, each.bulk_entries = head, _number(next(replies))
+            each.bulk_ms, each.bulk_entries = head, number(next(replies))
         for p in letters:
-            found[p].dead = _number(next(replies))
-        for number in classes:
+            found[p].dead = number(next(replies))
+        for which in classes:
             for p in self._all:
-                found[p].classes[number] = _number(next(replies))
+                found[p].classes[which] = number(next(replies))
         for name in times:
             for p in self._all:
-                setattr(found[p], f"{name}_ms", _number(next(replies)))
+                setattr(found[p], f"{name}_ms", number(next(replies)))
         full = [p for p in letters if found[p].dead >= DEAD_CAP]
         noted = round_trip(self._client, [("HGET", self._keys.partition(p), FULL_FIELD) for p in full])
         for p, until_ms in zip(full, noted, strict=True):
-            found[p].full_until_ms = _number(until_ms)
+            found[p].full_until_ms = number(until_ms)
 
     def _heads(self, block_ms: int) -> dict[str, int]:
         """The time of the oldest entry of each log that has one: settled ones are gone, so the first one waits."""
@@ -157,5 +157,6 @@ class BacklogScanner:
         self._wrong_type = [p for p in self._all if not {found[p], found[count + p]} <= fits]
 
 
-def _number(reply: Any) -> int:
+def number(reply: Any) -> int:
+    """Returns the number that a reply is; 0 for anything else."""
     return int(reply) if isinstance(reply, (int, bytes)) else 0

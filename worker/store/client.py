@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from hiredis import pack_command
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.retry import Retry
 
-from producers.nodes.connect import pool_options
+from producers.nodes.cluster import ClusterClient
+from producers.nodes.connect import cluster_client, is_cluster, pool_options
+from producers.nodes.exchange import is_demoted
 from producers.nodes.sentinel import MasterConnection
-from producers.send.report import is_demoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from producers.nodes.url import Address
 
 LEASE_PATH_SECONDS: Final = 2.0
 """Longest time that a command of the lease path may take: far below any lease."""
@@ -128,7 +132,7 @@ def read_together(client: redis.Redis, queue: Callable[[Any], None]) -> list[Any
 
 def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
     """`LogClient.round_trip` for any client."""
-    if isinstance(client, LogClient):
+    if isinstance(client, LogClient | ClusterClient):
         return client.round_trip(commands) if commands else []
     pipe = client.pipeline(transaction=False)
     for each in commands:
@@ -136,24 +140,33 @@ def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[A
     return list(pipe.execute(raise_on_error=False))
 
 
-def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClient:
+def node_of(client: redis.Redis, partition: int) -> Address | None:
+    """Which node of a cluster serves a partition, None if none is known; None for one server, too."""
+    return client.nodes.slots.node_of(key_slot(b"%d" % partition)) if isinstance(client, ClusterClient) else None
+
+
+def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClient | ClusterClient:
     """Makes a client whose replies are bytes, and whose stream replies are as Redis sends them.
 
     Args:
         url: CONTACT_SYNC_REDIS_URL.
         timeout_seconds: longest time for connecting, and for each reply.
     """
-    options = pool_options(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        protocol=2,  # replies have one form, whatever the server prefers
-        client_name="contact-sync",
-        socket_read_size=_READ_BYTES,
-    )
-    client: LogClient = LogClient.from_pool(redis.ConnectionPool(**options))  # type: ignore[assignment] # redis-py types it as its own class
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "protocol": 2,  # replies have one form, whatever the server prefers
+        "client_name": "contact-sync",
+        "socket_read_size": _READ_BYTES,
+    }
+    client: LogClient | ClusterClient
+    if is_cluster(url):
+        client = cluster_client(url, _pack, **options)
+    else:
+        pool = redis.ConnectionPool(**pool_options(url, **options))
+        client = LogClient.from_pool(pool)  # type: ignore[assignment] # redis-py types it as its own class
     for command in ("XRANGE", "XREAD"):
         client.set_response_callback(command, _raw)
     return client

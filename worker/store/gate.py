@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from producers.nodes.trip import NodeAwayError
 from worker.core.flow import NO_LIMITS, NOTHING_LEFT, TOKEN_LENGTH, FlowLimits, Left
 from worker.core.gate import CLOCK_BACK_MS, FIELDS, SINGLE_REJECTIONS_MAX, Permit, Place, read_snapshot, read_state
 from worker.store import scripts
@@ -29,14 +31,24 @@ class Gate:
         namespace: where it lives.
         limits: what is configured of rate and requests under way.
         token: names a request under way, in 8 characters that no other one has.
+        monotonic: a clock, in seconds.
+
+    While the gate's node of a cluster is away, a gate that was last seen open stays so: nobody can close it meanwhile,
+    or pause. One that was never seen, or was closed, lets nothing out.
     """
 
     def __init__(
-        self, namespace: Namespace, limits: FlowLimits = NO_LIMITS, token: Callable[[], str] = _random_token
+        self,
+        namespace: Namespace,
+        limits: FlowLimits = NO_LIMITS,
+        token: Callable[[], str] = _random_token,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._key = namespace.client, namespace.keys.gate
         self._limits = limits
         self._token = token
+        self._monotonic = monotonic
+        self._seen: tuple[float, GateSnapshot] | None = None
 
     def snapshot(self) -> GateSnapshot:
         """The gate as it is, and the time by Redis' clock; moves nothing.
@@ -44,8 +56,13 @@ class Gate:
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        found, time = all_checked(round_trip(self._client, [("HMGET", self._key, *FIELDS), ("TIME",)]))
-        return read_snapshot(dict(zip(FIELDS, found, strict=True)), time_ms(time))
+        try:
+            found, now = all_checked(round_trip(self._client, [("HMGET", self._key, *FIELDS), ("TIME",)]))
+        except NodeAwayError:
+            if (last := self._last_open()) is not None:
+                return last
+            raise
+        return self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), time_ms(now)))
 
     def ask(self, life_seconds: float) -> Place:
         """Takes a place for the request of a round that begins; `report` or `leave` must free it.
@@ -58,8 +75,13 @@ class Gate:
         """
         token = self._token()
         args = [token, int(life_seconds * 1000), *self._limits, CLOCK_BACK_MS]
-        answer, now_ms, wait_ms, found = self._run(scripts.GATE_ASK, args)
-        view = read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms)
+        try:
+            answer, now_ms, wait_ms, found = self._run(scripts.GATE_ASK, args)
+        except NodeAwayError:
+            if (last := self._last_open()) is not None:
+                return Place(last, token, 0)
+            raise
+        view = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
         if answer == b"go":
             return Place(view._replace(wait_ms=0), token, view.wait_ms)
         return Place(
@@ -81,10 +103,13 @@ class Gate:
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        reply = self._run(
-            scripts.GATE_ENTER,
-            [token, int(probe_seconds * 1000), CLOCK_BACK_MS, "" if generation is None else generation],
-        )
+        args = [token, int(probe_seconds * 1000), CLOCK_BACK_MS, "" if generation is None else generation]
+        try:
+            reply = self._run(scripts.GATE_ENTER, args)
+        except NodeAwayError:
+            if (last := self._last_open()) is not None:
+                return Permit(True, False, last.generation, last.attempts, last.single_rejections)
+            raise
         answer, generation, attempts, single_rejections, _ = reply
         return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
 
@@ -119,7 +144,12 @@ class Gate:
             redis.RedisError: Redis does not answer, or refuses; it is not certain that the gate moved.
         """
         args: list[int | str] = [generation, what, int(delay_seconds * 1000), reason, error, limit]
-        return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
+        try:
+            return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
+        except NodeAwayError:
+            if self._last_open() is not None:
+                return "ok"  # as nobody can move it: the next report does, once its node answers
+            raise
 
     def leave(self, generation: int, what: What, left: Left) -> scripts.Call:
         """The report of a request that moves the gate by nothing else, to be sent along with what is settled."""
@@ -129,6 +159,17 @@ class Gate:
         latency = "" if left.latency_ms is None else f"{left.latency_ms:.3f}"
         told = [left.token, latency, int(left.overloaded), left.wait_ms, left.stated, left.rest_ms]
         return [SINGLE_REJECTIONS_MAX, *told, *self._limits, CLOCK_BACK_MS]
+
+    def _note(self, view: GateSnapshot) -> GateSnapshot:
+        self._seen = (self._monotonic(), view)
+        return view
+
+    def _last_open(self) -> GateSnapshot | None:
+        """The gate as it was seen last, and the time now; None if it was not seen, or not open."""
+        if self._seen is None or self._seen[1].state != "ok":
+            return None
+        since, view = self._seen
+        return view._replace(now_ms=view.now_ms + int((self._monotonic() - since) * 1000), wait_ms=0)
 
     def _run(self, script: scripts.Script, args: list[Any]) -> Any:
         return scripts.run_one(self._client, scripts.Call(script, [self._key], args))

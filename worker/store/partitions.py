@@ -5,20 +5,23 @@ Only this module reads or writes their state for a flush. Every write is one of 
 
 from __future__ import annotations
 
+import time
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import structlog
+from redis.exceptions import ClusterDownError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producers.nodes.trip import NodeAwayError
 from worker.core.codec import decode_mark, decode_parked
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES, class_of
 from worker.core.lease import Lease
 from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
-from worker.store.client import command, round_trip
+from worker.store.client import command, node_of, round_trip
 from worker.store.log_form import recorded_form
 from worker.store.loss_detector import log_trimmed
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
@@ -48,6 +51,11 @@ FULL_FIELD: Final = "full"
 """Field of a partition's hash: until when its logs are left alone, because its dead letters are full (Unix ms)."""
 
 _Value = TypeVar("_Value")
+
+_PASSED_OVER: Final = (NodeAwayError, TryAgainError, ClusterDownError)
+"""Replies to a claim that concern one node or slot of a cluster, and pass."""
+
+_AGAIN_SECONDS: Final = 0.05
 
 
 class Partitions:
@@ -94,7 +102,7 @@ class Partitions:
         leases = []
         trimmed = {}
         for partition, reply in zip(partitions, scripts.run(self._client, calls), strict=True):
-            if reply is None or is_wrong_type(reply):
+            if reply is None or is_wrong_type(reply) or isinstance(reply, _PASSED_OVER):
                 continue
             token, _now, seq, *rest, trimmed[partition] = checked(reply)
             lease = Lease(partition, token, int(seq), until, *rest[:-CLASSES])
@@ -110,7 +118,10 @@ class Partitions:
         now = self._monotonic()
         if now - self._form_read >= FORM_SECONDS:
             self._form_read = now
-            form = recorded_form(self.namespace)
+            try:
+                form = recorded_form(self.namespace)
+            except NodeAwayError:
+                return  # asked again later
             self.one_pending = form is not None and form.one_pending
 
     def _keys_for_claim(self, p: int) -> list[str]:
@@ -277,7 +288,8 @@ class Partitions:
             if flat
         ]
         if calls:
-            all_checked(scripts.run(self._client, calls))
+            replies = scripts.run(self._client, calls)
+            all_checked(self._run_moving(calls, replies, self._monotonic() + self._lease_seconds))
 
     def release(self, leases: Sequence[Lease]) -> None:
         """Releases those leases that are still held; nothing else of their partitions changes.
@@ -291,8 +303,8 @@ class Partitions:
             )
             for each in leases
         ]
-        if calls:
-            all_checked(self._run_again(calls))
+        if calls:  # a lease whose node is away, or whose slot is on its way, expires
+            all_checked([each for each in self._run_again(calls) if not isinstance(each, _PASSED_OVER)])
 
     def settle(
         self,
@@ -317,8 +329,9 @@ class Partitions:
             self._settle_call(lease, each, keep=renew)
             for lease, each, renew in zip(leases, settlements, keep, strict=True)
         ]
-        replies = self._run_again([*calls, *along])
-        all_checked(replies[len(calls) :])
+        replies = self._run_again([*calls, *along], min((lease.until for lease in leases), default=0.0))
+        # What frees a place at the gate expires by itself, should the gate's node be away.
+        all_checked([reply for reply in replies[len(calls) :] if not isinstance(reply, NodeAwayError)])
         settled = zip(leases, settlements, replies[: len(calls)], strict=True)
         return [_settled(lease, each, reply, until) for lease, each, reply in settled]
 
@@ -329,13 +342,38 @@ class Partitions:
         """
         return scripts.Call(scripts.NOTE, [self._keys.partition(partition)], [FULL_FIELD, until_ms])
 
-    def _run_again(self, calls: Sequence[scripts.Call]) -> list[Any]:
-        """Runs scripts that do nothing when they run a second time; once more if the connection failed."""
+    def _run_again(self, calls: Sequence[scripts.Call], until: float = 0.0) -> list[Any]:
+        """Runs scripts that do nothing when they run a second time; once more if the connection failed.
+
+        Args:
+            calls: the scripts.
+            until: until when those whose slot is on its way to another node are run again (monotonic, seconds).
+        """
         try:
-            return scripts.run(self._client, calls)
+            replies = scripts.run(self._client, calls)
         except (RedisConnectionError, RedisTimeoutError):
             # Only the reply may have been lost. A second settle is known by its seq, a second release by its token.
-            return scripts.run(self._client, calls)
+            replies = scripts.run(self._client, calls)
+        self._run_some(calls, replies, [i for i, each in enumerate(replies) if _is_unanswered(each)])
+        return self._run_moving(calls, replies, until)
+
+    def _run_moving(self, calls: Sequence[scripts.Call], replies: list[Any], until: float) -> list[Any]:
+        """Runs those again whose slot is on its way: it has done nothing yet."""
+        while (
+            moving := [i for i, reply in enumerate(replies) if isinstance(reply, TryAgainError)]
+        ) and self._monotonic() < until:
+            time.sleep(_AGAIN_SECONDS)
+            self._run_some(calls, replies, moving)
+        return replies
+
+    def _run_some(self, calls: Sequence[scripts.Call], replies: list[Any], some: Sequence[int]) -> None:
+        if some:
+            for i, reply in zip(some, scripts.run(self._client, [calls[i] for i in some]), strict=True):
+                replies[i] = reply
+
+    def node_of(self, partition: int) -> object:
+        """Which node of a cluster serves a partition; None for all partitions if there is one server."""
+        return node_of(self._client, partition)
 
     def _settle_call(self, lease: Lease, each: Settlement, *, keep: bool) -> scripts.Call:
         p, k = lease.partition, self._keys
@@ -367,6 +405,10 @@ def _in_one_hash(settlement: Settlement) -> tuple[list[list[bytes]], list[list[b
 
 def _as_stored(value: bytes) -> bytes:
     return value
+
+
+def _is_unanswered(reply: object) -> bool:
+    return isinstance(reply, NodeAwayError) and reply.written
 
 
 def _settled(lease: Lease, each: Settlement, reply: Any, until: float) -> Settled:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.exceptions import AskError, ClusterCrossSlotError, NoPermissionError
 
+from producers.nodes.trip import NotAClusterError
 from worker.store.replies import is_wrong_type
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def refusal(error: BaseException | None) -> str | None:
     named = _COMMAND.search(words)
     if isinstance(error, redis.AuthenticationError):
         return "it refuses the user or password"
-    if isinstance(error, ClusterCrossSlotError | AskError):
-        return _CLUSTER
+    if isinstance(error, ClusterCrossSlotError | AskError | NotAClusterError):
+        return words if isinstance(error, NotAClusterError) else _CLUSTER
     if isinstance(error, NoPermissionError) or (isinstance(error, redis.ResponseError) and "permission" in words):
         return (
             f"its access rules refuse {named['refused'].upper()}"
@@ -53,18 +54,19 @@ def refusal(error: BaseException | None) -> str | None:
     return None
 
 
-def server_fault(info: Mapping[str, Any]) -> str | None:
+def server_fault(info: Mapping[str, Any], *, node: bool = False) -> str | None:
     """Says why a worker cannot use this server; None if it can.
 
     Args:
         info: its reply to INFO, section `server` at least.
+        node: whether the URL is that of a cluster, and the server one of its nodes.
     """
     version = str(info.get("redis_version", "0"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < OLDEST_REDIS:
         oldest = ".".join(map(str, OLDEST_REDIS))
         return f"its version is {version}; it must be {oldest} or newer"
-    return cluster_fault(info)
+    return None if node else cluster_fault(info)
 
 
 def cluster_fault(info: Mapping[str, Any]) -> str | None:

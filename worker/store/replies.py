@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import ResponseError
 
+from producers.nodes.trip import NodeAwayError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 
 def checked(reply: Any) -> Any:
@@ -39,3 +43,11 @@ def time_ms(reply: Sequence[Any]) -> int:
     """Unix ms from the reply to TIME: seconds and microseconds, as numbers or as their digits."""
     seconds, micros = reply
     return int(seconds) * 1000 + int(micros) // 1000
+
+
+def unless_away(read: Callable[[], T], otherwise: T) -> T:
+    """Returns what is read; something else if the node of a cluster that holds it does not answer."""
+    try:
+        return read()
+    except NodeAwayError:
+        return otherwise

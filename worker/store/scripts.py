@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import NoScriptError
 
+from producers.nodes.cluster import ClusterClient
 from worker.store.client import round_trip
 from worker.store.replies import checked
 
@@ -70,7 +71,12 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
     """
     replies = _pipelined(client, calls)
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if unknown:
+    if unknown and isinstance(client, ClusterClient):
+        # To each node that needs it, with its text: SCRIPT LOAD names no key, so it would reach some node.
+        texts = [("EVAL", calls[i].script.text, len(calls[i].keys), *calls[i].keys, *calls[i].args) for i in unknown]
+        for i, reply in zip(unknown, round_trip(client, texts), strict=True):
+            replies[i] = reply
+    elif unknown:
         for script in {calls[i].script for i in unknown}:
             client.script_load(script.text)
         for i, reply in zip(unknown, _pipelined(client, [calls[i] for i in unknown]), strict=True):

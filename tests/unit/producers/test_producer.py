@@ -174,7 +174,7 @@ def test_a_client_that_was_given_stays_open(client: fakeredis.FakeRedis) -> None
     assert open_before == [connection.is_connected for connection in connections] == [True]
 
 
-@pytest.mark.parametrize("url", ["http://localhost", "redis+cluster://localhost", "localhost:6379", "redis://h?a=1"])
+@pytest.mark.parametrize("url", ["http://localhost", "redis+cluster://localhost/1", "localhost:6379", "redis://h?a=1"])
 def test_a_url_that_is_none_of_redis_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(SettingsError, match=r"^the argument url [^\n]+$"):
         ContactProducer(url)

@@ -51,7 +51,10 @@ def test_variables_of_others_are_left_alone(dotenv: Path) -> None:
     assert load({"PATH": "/bin", "NAMESPACE": "x"}, dotenv) == ProducerSettings()
 
 
-RULE = "a URL such as redis://host:6379/0, unix:///path?db=0 or redis+sentinel://host:26379,host2:26379/master/0"
+RULE = (
+    "a URL such as redis://host:6379/0, unix:///path?db=0, redis+sentinel://host:26379,host2:26379/master/0 or "
+    "redis+cluster://host:6379,host2:6379"
+)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +70,12 @@ RULE = "a URL such as redis://host:6379/0, unix:///path?db=0 or redis+sentinel:/
             f"CONTACT_SYNC_REDIS_URL must be {RULE}",
         ),
         (
-            {"REDIS_URL": "redis+cluster://host"},
-            "CONTACT_SYNC_REDIS_URL is a cluster URL, which is not yet supported",
+            {"REDIS_URL": "redis+cluster://host/1"},
+            f"CONTACT_SYNC_REDIS_URL must be {RULE}",
+        ),
+        (
+            {"REDIS_URL": "redis+cluster://host?db=1"},
+            "CONTACT_SYNC_REDIS_URL: a cluster has one database, and its URL no option db",
         ),
     ],
 )

@@ -18,6 +18,12 @@ def test_tls_and_the_first_database_are_the_servers() -> None:
     assert parse_redis_url("rediss+sentinel://one/main").single == "rediss://one:26379/"
 
 
+def test_a_cluster_url_names_some_nodes() -> None:
+    parsed = parse_redis_url("rediss+cluster://me:p@one,two:7001?health_check_interval=3")
+    assert (parsed.kind, parsed.addresses) == ("cluster", (Address("one", 6379), Address("two", 7001)))
+    assert parsed.single == "rediss://me:p@one:6379/?health_check_interval=3"
+
+
 @pytest.mark.parametrize("url", ["redis://host", "rediss://:p@host:1/2", "unix:///path?db=1", "redis://host/"])
 def test_a_single_server_is_left_to_redis_py(url: str) -> None:
     assert parse_redis_url(url) == ("single", url, (), "")
@@ -39,9 +45,13 @@ def test_a_single_server_is_left_to_redis_py(url: str) -> None:
         "redis+sentinel://one:26379/main/0/1",
         "redis+sentinel://one/main/first",
         "unix+sentinel://one/main",
+        "redis+cluster://one/0",
+        "redis+cluster://",
         "redis+sentinel:one/main",
     ],
 )
 def test_others_are_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^(unknown scheme|the path .*|a host must be NAME or NAME:PORT)$"):
+    with pytest.raises(
+        ValueError, match=r"^(unknown scheme|the path .*|a cluster .*|a host must be NAME or NAME:PORT)$"
+    ):
         parse_redis_url(url)

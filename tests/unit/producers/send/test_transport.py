@@ -11,13 +11,13 @@ import hiredis
 import pytest
 import redis
 
-from producers.send.transport import connect, connect_async, exchange, exchange_async
+from producers.nodes.exchange import exchange_async
+from producers.send.report import Replies
+from producers.send.transport import connect, connect_async, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from producers.send.report import Replies
 
     RoundTrip = Callable[[str, bytes, int], Replies]
 
@@ -69,8 +69,9 @@ def _plain(url: str, commands: bytes, count: int) -> Replies:
 
 def _asynchronous(url: str, commands: bytes, count: int) -> Replies:
     async def once() -> Replies:
-        async with connect_async(url) as client:
-            return await exchange_async(client, commands, count)
+        client: Any = connect_async(url)
+        async with client:
+            return Replies(*await exchange_async(client, commands, count))
 
     return asyncio.run(asyncio.wait_for(once(), timeout=30))
 

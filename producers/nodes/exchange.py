@@ -1,0 +1,135 @@
+"""One round trip with one server: writes many packed commands, then reads their replies, and never repeats any.
+
+redis-py's pipelines do not report the replies that came before a failure, and its clients repeat commands by
+themselves: an XADD whose reply was lost would be appended twice. Connections from its pool do neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import redis
+import redis.asyncio
+import redis.exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_DEMOTED: Final = ("READONLY", "MASTERDOWN")
+
+# Replies to one command, which Redis did not carry out. redis-py counts the last two as connection errors.
+REFUSALS: Final = (redis.ResponseError, redis.BusyLoadingError, redis.AuthenticationError)
+
+
+def is_demoted(reply: object) -> bool:
+    """Tells if the reply says that this server is no primary, or not any more.
+
+    It keeps its connections and answers so for ever. So whoever hears it closes them: the next connection asks again
+    which address the name of the server has.
+    """
+    return isinstance(reply, redis.ReadOnlyError | redis.exceptions.MasterDownError) or (
+        isinstance(reply, Exception) and str(reply).startswith(_DEMOTED)
+    )
+
+
+class Answer(NamedTuple):
+    """What came back of one round trip.
+
+    Attributes:
+        replies: to the first commands, in order: what Redis replied, or the error that it replied with.
+        broken: the error that ended the trip before all replies came, if there was one.
+        written: whether any byte of the commands may have reached Redis.
+    """
+
+    replies: list[Any]
+    broken: Exception | None = None
+    written: bool = True
+
+
+class Started(NamedTuple):
+    """A round trip whose commands are written. `finish` must be called with it, whatever happens meanwhile."""
+
+    pool: Any  # Any, because redis-py does not type connections
+    connection: Any
+    failed: Answer | None
+
+
+def pack(words: Iterable[str | bytes | int | float]) -> bytes:
+    """Returns one command in the protocol of Redis."""
+    texts = [each if isinstance(each, bytes) else str(each).encode() for each in words]
+    return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in texts]))
+
+
+def start(client: redis.Redis, commands: bytes) -> Started:
+    """Writes packed commands over one connection."""
+    pool: Any = client.connection_pool
+    try:
+        connection = pool.get_connection()
+    except (redis.RedisError, OSError) as error:
+        return Started(pool, None, Answer([], error, written=False))
+    try:
+        connection.send_packed_command((commands,), check_health=False)
+    except (redis.RedisError, OSError) as error:
+        connection.disconnect()
+        pool.release(connection)
+        return Started(pool, None, Answer([], error))
+    except BaseException:
+        connection.disconnect()
+        pool.release(connection)
+        raise
+    return Started(pool, connection, None)
+
+
+def finish(started: Started, count: int) -> Answer:
+    """Reads as many replies."""
+    pool, connection, failed = started
+    if failed is not None:
+        return failed
+    replies: list[Any] = []
+    demoted = False
+    try:
+        while len(replies) < count:
+            try:
+                # A refusal must not end the connection: the replies after it are still to be read.
+                replies.append(connection.read_response(disconnect_on_error=False))
+            except REFUSALS as refusal:
+                replies.append(refusal)
+                demoted = demoted or is_demoted(refusal)
+    except (redis.RedisError, OSError) as error:
+        return Answer(replies, error)
+    finally:
+        # Unread replies would be taken for those of the next caller's commands.
+        if len(replies) < count:
+            connection.disconnect()
+        pool.release(connection)
+    if demoted:
+        pool.disconnect(inuse_connections=False)
+    return Answer(replies)
+
+
+async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: int) -> Answer:
+    """``start`` and ``finish`` for asyncio."""
+    pool: Any = client.connection_pool
+    try:
+        connection = await pool.get_connection()
+    except (redis.RedisError, OSError) as error:
+        return Answer([], error, written=False)
+    replies: list[Any] = []
+    demoted = False
+    try:
+        await connection.send_packed_command((commands,), check_health=False)
+        while len(replies) < count:
+            try:
+                replies.append(await connection.read_response(disconnect_on_error=False))
+            except REFUSALS as refusal:
+                replies.append(refusal)
+                demoted = demoted or is_demoted(refusal)
+    except (redis.RedisError, OSError) as error:
+        return Answer(replies, error)
+    finally:
+        if len(replies) < count:
+            await connection.disconnect(nowait=True)
+        await pool.release(connection)
+    if demoted:
+        await pool.disconnect(inuse_connections=False)
+    return Answer(replies)

@@ -1,0 +1,294 @@
+"""One round trip with a cluster, whichever nodes it takes: I/O-free, as steps that a driver performs.
+
+Commands are grouped by node. Those for all nodes are written before any reply is read. Only a command that a node did
+not carry out, because its slot is elsewhere (MOVED, ASK) or on its way (TRYAGAIN), is sent again. What became of a
+node's own commands, if it is away, is their reply: `NodeAwayError`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import redis
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoPermissionError, TryAgainError
+
+from producers.nodes.exchange import Answer, pack
+from producers.nodes.slots import SlotMap, address_told
+
+if TYPE_CHECKING:
+    from producers.nodes.url import Address
+
+T = TypeVar("T")
+
+NODE_SECONDS: Final = 1.0
+"""Longest wait for a node, to connect and for each reply. One that is busy for longer delays all others."""
+
+SHUNNED_SECONDS: Final = 1.0
+"""How long a node that did not answer in time is left alone; twice as long after each PING that it does not answer."""
+
+SHUNNED_SECONDS_MAX: Final = 4.0
+PROBE_SECONDS: Final = 0.2
+"""Longest wait for the answer to that PING."""
+
+MAP_SECONDS: Final = 0.3
+"""Shortest time between two questions for the slots; and longest wait for an answer."""
+
+_MAP_TRIES: Final = 3  # nodes asked at once for the slots
+_ROUNDS: Final = 6
+_PAUSE_SECONDS: Final = 0.02
+_ASKING: Final = pack(["ASKING"])
+
+
+class NodeAwayError(redis.ConnectionError):
+    """A node did not answer, or is left alone because it did not.
+
+    Attributes:
+        written: whether the command may have been carried out.
+    """
+
+    def __init__(self, text: str, *, written: bool) -> None:
+        super().__init__(text)
+        self.written = written
+
+
+class NotAClusterError(redis.ResponseError):
+    """The URL is that of a cluster, and the server is not one of its nodes."""
+
+
+class Command(NamedTuple):
+    """Commands that go to one node together.
+
+    Attributes:
+        slot: which node; None for any.
+        packed: each in the protocol of Redis. Only one that is alone is sent again if it is redirected.
+    """
+
+    slot: int | None
+    packed: Sequence[bytes]
+
+
+class Parcel(NamedTuple):
+    """What to write to one node, and how many replies to read."""
+
+    commands: bytes
+    replies: int
+
+
+class Write(NamedTuple):
+    """Write to all of these nodes, then read from each; the result is an `Answer` for each node."""
+
+    parcels: Mapping[Address, Parcel]
+
+
+class AskForSlots(NamedTuple):
+    """Ask a node for CLUSTER SLOTS, on a connection of its own; the result is the reply, or an error."""
+
+    node: Address
+
+
+class Ping(NamedTuple):
+    """Ask a node, which did not answer before, for PING; the result is whether it answers within PROBE_SECONDS."""
+
+    node: Address
+
+
+class Rest(NamedTuple):
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+Step = Write | AskForSlots | Ping | Rest
+Steps = Generator[Step, Any, T]
+
+
+class Nodes:
+    """What is known of a cluster's nodes. Threads may share it.
+
+    Args:
+        seeds: where to ask first.
+        clock: returns seconds that only rise.
+    """
+
+    def __init__(self, seeds: Sequence[Address], clock: Callable[[], float] = time.monotonic) -> None:
+        self.slots = SlotMap()
+        self._seeds = tuple(seeds)
+        self._clock = clock
+        self._map_due = True
+        self._map_asked = float("-inf")
+        self._shunned: dict[Address, tuple[float, float]] = {}  # until when, and for how long
+        self._why: dict[Address, str] = {}
+
+    def away(self) -> dict[Address, str]:
+        """The masters that did not answer last, with what was seen."""
+        return {each: self._why[each] for each in self.slots.masters if each in self._why}
+
+    def trip(self, commands: Sequence[Command]) -> Steps[list[list[Any]]]:
+        """Runs commands; returns for each its replies, errors included.
+
+        Raises:
+            redis.ResponseError: before anything is sent: the server is not a node of a cluster, or refuses us.
+        """
+        yield from self.refresh()
+        results: list[list[Any]] = [[] for _ in commands]
+        targets: dict[int, Address] = {}
+        asking: set[int] = set()
+        todo: list[int] = list(range(len(commands)))
+        for i in range(_ROUNDS):
+            groups = yield from self._grouped(commands, todo, targets, results)
+            if not groups:
+                break
+            answers: Mapping[Address, Answer] = yield Write(
+                {node: _parcel(commands, those, asking) for node, those in groups.items()}
+            )
+            todo = []
+            for node, those in groups.items():
+                todo += self._take(node, those, answers[node], commands, results, targets, asking)
+            waits = all(isinstance(results[each][0], TryAgainError) for each in todo)
+            if not todo or i == _ROUNDS - 1 or (waits and i):
+                break
+            if i or waits:
+                yield Rest(_PAUSE_SECONDS * (i + 1))
+        return results
+
+    def refresh(self) -> Steps[None]:
+        """Asks for the slots if it is time to: never in the middle of a trip, whose replies would be mixed up."""
+        now = self._clock()
+        if not (self._map_due or not self.slots) or now - self._map_asked < (MAP_SECONDS if self.slots else 0.0):
+            return
+        self._map_asked, self._map_due = now, False
+        known = list(dict.fromkeys((*self.slots.known, *self._seeds)))
+        random.shuffle(known)  # not the same node for the whole fleet
+        known.sort(key=lambda each: each in self._why)
+        for node in known[: _MAP_TRIES if self.slots else len(known)]:
+            reply = yield AskForSlots(node)
+            if isinstance(reply, Exception) or not reply:
+                self._why[node] = str(reply).rstrip(".") if reply else "serves no slots"
+                if not self.slots:
+                    _raise_if_refused(reply)
+                continue
+            self.slots.read(reply, node)
+            return
+        self._map_due = True
+
+    def _grouped(
+        self, commands: Sequence[Command], todo: Sequence[int], targets: Mapping[int, Address], results: list[list[Any]]
+    ) -> Steps[dict[Address, list[int]]]:
+        groups: dict[Address, list[int]] = {}
+        usable: dict[Address, bool] = {}
+        for i in todo:
+            slot = commands[i].slot
+            node = targets.get(i) or (self.slots.node_of(slot) if slot is not None else self._any())
+            if node is not None and node not in usable:
+                usable[node] = yield from self._usable(node)
+            if node is not None and usable[node]:
+                groups.setdefault(node, []).append(i)
+                continue
+            self._map_due = True
+            results[i] = [self._unsent(node)] * len(commands[i].packed)
+        return groups
+
+    def _any(self) -> Address | None:
+        masters = self.slots.masters
+        return next((each for each in masters if each not in self._why), masters[0] if masters else None)
+
+    def _unsent(self, node: Address | None) -> NodeAwayError:
+        if node is not None:
+            return NodeAwayError(f"{node} is away: {self._why.get(node, 'it does not answer')}", written=False)
+        why = "; ".join(f"{each}: {said}" for each, said in self._why.items())
+        return NodeAwayError(f"no node of the cluster serves the slot ({why or 'none answered'})", written=False)
+
+    def _usable(self, node: Address) -> Steps[bool]:
+        """Whether to write to a node. One that hangs is left alone, then asked for one PING by one thread."""
+        shunned = self._shunned.get(node)
+        if shunned is None:
+            return True
+        until, seconds = shunned
+        now = self._clock()
+        if now < until:
+            return False
+        longer = min(2 * seconds, SHUNNED_SECONDS_MAX)
+        self._shunned[node] = (now + PROBE_SECONDS + longer, longer)
+        if (yield Ping(node)):
+            self._shunned.pop(node, None)
+            return True
+        return False
+
+    def _take(  # noqa: PLR0913, PLR0917 - what one round reads and fills
+        self,
+        node: Address,
+        those: Sequence[int],
+        answer: Answer,
+        commands: Sequence[Command],
+        results: list[list[Any]],
+        targets: dict[int, Address],
+        asking: set[int],
+    ) -> list[int]:
+        """Takes a node's answer; returns which commands are to be sent again."""
+        self._note(node, answer.broken)
+        again = []
+        replies = iter(answer.replies)
+        for i in those:
+            got = []
+            for _ in commands[i].packed:
+                if i in asking:
+                    next(replies, None)  # the answer to ASKING
+                reply = next(replies, answer)  # the answer itself, which is no reply, if there are no more
+                got.append(self._unanswered(node, answer) if reply is answer else reply)
+            asking.discard(i)
+            results[i] = got
+            if len(got) == 1 and self._redirected(i, commands[i].slot, got[0], node, targets, asking):
+                again.append(i)
+        return again
+
+    @staticmethod
+    def _unanswered(node: Address, answer: Answer) -> NodeAwayError:
+        return NodeAwayError(f"{node}: {str(answer.broken).rstrip('.')}", written=answer.written)
+
+    def _redirected(  # noqa: PLR0913, PLR0917 - the same
+        self, i: int, slot: int | None, reply: Any, node: Address, targets: dict[int, Address], asking: set[int]
+    ) -> bool:
+        if isinstance(reply, MovedError):
+            targets[i] = address_told(reply.host, reply.port, node)
+            if slot is not None:
+                self.slots.learn(slot, targets[i])
+            self._map_due = True
+            return True
+        if isinstance(reply, AskError):
+            targets[i] = address_told(reply.host, reply.port, node)
+            asking.add(i)
+            return True
+        if isinstance(reply, TryAgainError):
+            return True
+        self._map_due = self._map_due or isinstance(reply, ClusterDownError)
+        return False
+
+    def _note(self, node: Address, broken: Exception | None) -> None:
+        if broken is None:
+            self._why.pop(node, None)
+            return
+        self._why[node] = str(broken).rstrip(".")
+        self._map_due = True
+        if isinstance(broken, redis.TimeoutError):
+            self._shunned[node] = (self._clock() + SHUNNED_SECONDS, SHUNNED_SECONDS)
+
+
+def _raise_if_refused(reply: object) -> None:
+    """Raises what the first node that is asked refuses for good."""
+    if isinstance(reply, redis.ResponseError) and "cluster support disabled" in str(reply):
+        raise NotAClusterError("it is a single server, and the URL is that of a cluster")
+    if isinstance(reply, redis.AuthenticationError | NoPermissionError):
+        raise reply
+
+
+def _parcel(commands: Sequence[Command], those: Sequence[int], asking: set[int]) -> Parcel:
+    packed: list[bytes] = []
+    for i in those:
+        for each in commands[i].packed:
+            if i in asking:
+                packed.append(_ASKING)
+            packed.append(each)
+    return Parcel(b"".join(packed), len(packed))

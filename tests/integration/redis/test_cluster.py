@@ -1,0 +1,160 @@
+"""A Redis Cluster: producers answer for each change, whichever node is away, hangs, or gives its slots away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.crc import key_slot
+
+from producers import AsyncContactProducer, ContactProducer, NotAccepted
+from producers.contract.change import partition_of
+from tests.support.clusters import (
+    begin_move,
+    end_move,
+    entries,
+    hung,
+    kill,
+    move_keys,
+    move_slot,
+    node_of,
+    wait_for_failover,
+)
+from tests.support.waiting import wait_until
+from worker.local.cluster import EmbeddedCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def cluster() -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(3) as made:
+        yield made
+
+
+@pytest.fixture
+def replicated() -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(3, 1) as made:
+        yield made
+
+
+def slot_of_owner(owner: str, partitions: int = 64) -> int:
+    return key_slot(b"%d" % partition_of(owner, partitions))
+
+
+def changes(many: int) -> list[dict[str, str]]:
+    return [{"owner": str(i), "contact": "1", "op": "upsert"} for i in range(many)]
+
+
+def test_a_producer_appends_to_all_nodes(cluster: EmbeddedCluster) -> None:
+    with ContactProducer(cluster.url) as producer:
+        assert len(producer.send(changes(3_000))) == 3_000
+        receipt = producer.upsert("1", "2")
+        assert producer.status_of(receipt) == "waiting"
+        assert producer.pressure() < 0.5
+    assert entries(cluster) == 3_001
+    assert len({node_of(cluster, slot_of_owner(str(i))) for i in range(100)}) == 3
+
+
+def test_an_asynchronous_producer_does_too(cluster: EmbeddedCluster) -> None:
+    async def run() -> None:
+        async with AsyncContactProducer(cluster.url) as producer:
+            await producer.send(changes(3_000))
+            receipts = await asyncio.gather(*(producer.upsert(str(i), "2") for i in range(100)))
+            assert await producer.status_of(receipts[0]) == "waiting"
+
+    asyncio.run(run())
+    assert entries(cluster) == 3_100
+
+
+@pytest.mark.parametrize("how", ["dead", "hung"])
+def test_one_node_away_costs_its_own_changes_alone(cluster: EmbeddedCluster, how: str) -> None:
+    """Whichever node it is: that of the configuration, too."""
+    with ContactProducer(cluster.url) as producer:
+        producer.send(changes(100))
+        lost = node_of(cluster, key_slot(b"contact-sync:config"))
+        theirs = {str(i) for i in range(1_000) if node_of(cluster, slot_of_owner(str(i))) == lost}
+        stopped = hung(cluster, lost)
+        if how == "dead":
+            kill(cluster, lost)
+        else:
+            stopped.__enter__()
+        try:
+            for _ in range(2):
+                with pytest.raises(NotAccepted) as caught:
+                    producer.send(changes(1_000))
+                assert {change.owner for change in caught.value.changes} == theirs
+                assert caught.value.accepted == 1_000 - len(theirs)
+            assert caught.value.uncertain == ()
+            rest = [each for each in changes(1_000) if each["owner"] not in theirs]
+            began, sent = time.monotonic(), 0
+            while time.monotonic() - began < 6:
+                producer.send(rest)
+                sent += 1
+            assert sent > 20
+        finally:
+            if how == "hung":
+                stopped.__exit__(None, None, None)
+
+
+def test_a_slot_that_moved_is_followed(cluster: EmbeddedCluster) -> None:
+    slot = slot_of_owner("1")
+    with ContactProducer(cluster.url) as producer:
+        producer.upsert("1", "2")
+        move_slot(cluster, slot, (node_of(cluster, slot) + 1) % 3)
+        producer.upsert("1", "3")
+        producer.send(changes(1_000))
+    assert entries(cluster) == 1_002
+
+
+def test_a_slot_on_its_way_takes_changes(cluster: EmbeddedCluster) -> None:
+    slot = slot_of_owner("1")
+    with ContactProducer(cluster.url) as producer:
+        producer.upsert("1", "2")
+        to = (node_of(cluster, slot) + 1) % 3
+        source = begin_move(cluster, slot, to)
+        producer.upsert("1", "3")
+        move_keys(cluster, slot, source, to)
+        producer.upsert("1", "4")
+        producer.send([{"owner": "1", "contact": str(i), "op": "upsert"} for i in range(100)])
+        end_move(cluster, slot, to)
+        producer.upsert("1", "5")
+    assert entries(cluster) == 104
+
+
+def test_a_killed_master_is_replaced_by_its_replica(replicated: EmbeddedCluster) -> None:
+    slot = slot_of_owner("1")
+    with ContactProducer(replicated.url) as producer:
+        producer.upsert("1", "2")
+        lost = node_of(replicated, slot)
+        kill(replicated, lost)
+        began = time.monotonic()
+        while True:
+            try:
+                producer.upsert("1", "3")
+                break
+            except NotAccepted:
+                assert time.monotonic() - began < 30
+                time.sleep(0.05)
+        assert wait_for_failover(replicated, slot, lost) >= 3
+
+
+def test_a_spool_is_not_blocked_by_one_node(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+    with ContactProducer(cluster.url, spool=tmp_path / "spool") as producer:
+        producer.send(changes(100))
+        lost = node_of(cluster, slot_of_owner("1"))
+        theirs = sum(node_of(cluster, slot_of_owner(str(i))) == lost for i in range(1_000))
+        with hung(cluster, lost):
+            ids = producer.send(changes(1_000))
+            assert ids.count("spooled") == theirs
+            assert producer.upsert("other", "1")
+            forwarded = producer.forward()
+            assert forwarded.left <= theirs + 1
+        wait_until(lambda: producer.forward().left == 0, seconds=20, what="the spool is empty")
+    assert entries(cluster) >= 1_101

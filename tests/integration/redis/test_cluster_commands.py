@@ -1,0 +1,136 @@
+"""The commands on a Redis Cluster: what they tell with one node away, and what they change across slots."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.crc import key_slot
+
+from producers import ContactProducer
+from producers.contract.partitions import agree_partitions
+from tests.support.clusters import hung, kill, move_slot, node_of
+from tests.support.commands import COMMAND, run, told
+from tests.support.fleet import PARTITIONS, Fleet
+from worker.admin.repartition import repartition
+from worker.admin.status import read_status
+from worker.local.cluster import EmbeddedCluster
+from worker.local.redis import EmbeddedRedis
+from worker.store.client import connect
+from worker.store.gate import Gate
+from worker.store.namespace import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.standin.client import StandInClient
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def cluster() -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(3) as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
+    with Fleet(cluster.url, namespace, stand_in, broker_url="memory://") as made:
+        yield made
+
+
+def deliver(fleet: Fleet, many: int) -> None:
+    with ContactProducer(settings=fleet.settings()) as producer:
+        producer.send([{"owner": str(i), "contact": "1", "op": "upsert"} for i in range(many)])
+    fleet.first.flusher.run(20.0)
+
+
+def test_repartition_moves_what_is_remembered_across_nodes(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    deliver(fleet, 1_000)
+    with connect(cluster.url) as client:
+        namespace = Namespace(client, fleet.keys, PARTITIONS)
+        before = read_status(namespace).totals
+        Gate(namespace).pause()
+        moved = repartition(client, fleet.keys, 64)
+        assert (moved.before, moved.after) == (PARTITIONS, 64)
+        after = Namespace(client, fleet.keys, 64)
+        assert read_status(after).totals == before
+        assert sum(client.hlen(fleet.keys.ledger_new(p)) for p in range(64)) == 1_000
+        moved = repartition(client, fleet.keys, 4)
+        assert agree_partitions(client, fleet.keys, None) == 4
+        assert read_status(Namespace(client, fleet.keys, 4)).totals == before
+        assert sum(client.hlen(fleet.keys.ledger_new(p)) for p in range(4)) == 1_000
+
+
+@pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "log")])
+def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedCluster, fleet: Fleet, lost: str) -> None:
+    how, _, which = lost.partition(" ")
+    deliver(fleet, 100)
+    key = {"gate": fleet.keys.gate, "log": fleet.keys.events(0)}[which]
+    node = node_of(cluster, key_slot(key.encode()))
+    config = key_slot(fleet.keys.config.encode())
+    if node_of(cluster, config) == node:
+        move_slot(cluster, config, (node + 1) % 3)
+    theirs = [p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node]
+    address = str(cluster.addresses[node])
+    stopped = hung(cluster, node)
+    if how == "dead":
+        kill(cluster, node)
+    else:
+        stopped.__enter__()
+    try:
+        said = told(fleet, "status")
+        assert said["away_partitions"] == theirs
+        assert [each["address"] for each in said["nodes"] if each["away"]] == [address]
+        assert sum(each["partitions"] for each in said["nodes"]) == PARTITIONS
+        health = run(fleet, "health", "--json")
+        assert health.exit_code == 0
+        assert json.loads(health.stdout)["reason"] == "redis_partly_away"
+        assert address in json.loads(health.stdout)["message"]
+        check = run(fleet, "check")
+        assert check.exit_code == 1
+        assert any(address in line and line.startswith("wrong") for line in check.stdout.splitlines())
+    finally:
+        if how == "hung":
+            stopped.__exit__(None, None, None)
+
+
+def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    deliver(fleet, 100)
+    for p in range(PARTITIONS):
+        slot = key_slot(b"%d" % p)
+        if node_of(cluster, slot) != 0:
+            move_slot(cluster, slot, 0)
+    [line] = [each for each in run(fleet, "check").stdout.splitlines() if " balance " in each]
+    assert line.startswith("warn")
+    assert line.count("slot ") == PARTITIONS * 2 // 3
+    for move in line.partition(": move ")[2].split("; "):
+        _, number, _, _, _, target = move.split()
+        move_slot(cluster, int(number), [str(each) for each in cluster.addresses].index(target))
+    [line] = [each for each in run(fleet, "check").stdout.splitlines() if " balance " in each]
+    assert line.startswith("ok")
+
+
+def test_a_worker_needs_a_broker(fleet: Fleet) -> None:
+    environment = {name: value for name, value in fleet.environment().items() if "BROKER" not in name}
+    refused = subprocess.run(
+        [COMMAND, "worker"], env=environment | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "CONTACT_SYNC_BROKER_URL is required" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "check", "worker"])
+def test_a_url_of_the_other_kind_is_said_in_one_line(fleet: Fleet, command: str) -> None:
+    with EmbeddedRedis(tcp=True) as server:
+        url = server.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+        environment = fleet.environment() | {"CONTACT_SYNC_REDIS_URL": url, "PATH": os.environ["PATH"]}
+        refused = subprocess.run([COMMAND, command], env=environment, capture_output=True, text=True, check=False)
+    assert refused.returncode == (2 if command == "worker" else 1)
+    assert "it is a single server, and the URL is that of a cluster" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,171 @@
+"""Workers and commands on a Redis Cluster: everything is delivered, whatever becomes of one node."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.crc import key_slot
+
+from producers import ContactProducer, NotAccepted
+from tests.support.clusters import (
+    begin_move,
+    end_move,
+    hung,
+    kill,
+    move_keys,
+    move_slot,
+    node_of,
+)
+from tests.support.fleet import PARTITIONS, Fleet
+from tests.support.waiting import wait_until
+from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
+from worker.local.cluster import EmbeddedCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from worker.standin.client import StandInClient
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def cluster() -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(3) as made:
+        yield made
+
+
+@pytest.fixture
+def replicated() -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(3, 1) as made:
+        yield made
+
+
+def changes(many: int) -> list[dict[str, str]]:
+    return [{"owner": str(i), "contact": "1", "op": "upsert"} for i in range(many)]
+
+
+def test_a_worker_delivers_from_all_nodes(cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient) -> None:
+    with (
+        Fleet(cluster.url, namespace, stand_in, broker_url="memory://") as fleet,
+        ContactProducer(settings=fleet.settings()) as producer,
+    ):
+        producer.send(changes(3_000))
+        fleet.first.flusher.run(20.0)
+        assert len(stand_in.contacts()) == 3_000
+        assert not fleet.waits()
+
+
+@pytest.mark.parametrize("pool", [THREADS, PREFORK])
+def test_worker_processes_without_a_broker_share_the_work(
+    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path, pool: tuple[str, ...]
+) -> None:
+    with (
+        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
+        WorkerProcess(fleet.environment(), tmp_path, pool) as one,
+        WorkerProcess(fleet.environment(), tmp_path, pool) as other,
+        ContactProducer(settings=fleet.settings()) as producer,
+    ):
+        one.wait_until_ready()
+        other.wait_until_ready()
+        stand_in.settings(latency_seconds=0.05)
+        producer.send(changes(20_000))
+        wait_until(lambda: stand_in.counts()["contacts"] == 20_000, seconds=60, what="all are delivered")
+        assert one.end() == other.end() == 0
+        assert all(" confirmed" in each.said() or "batch_confirmed" in each.said() for each in (one, other))
+
+
+@pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "config", "log")])
+def test_one_node_away_stops_its_own_partitions_alone(
+    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path, lost: str
+) -> None:
+    how, _, which = lost.partition(" ")
+    with (
+        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
+        WorkerProcess(fleet.environment(), tmp_path, THREADS) as worker,
+        ContactProducer(settings=fleet.settings()) as producer,
+    ):
+        worker.wait_until_ready()
+        producer.upsert("1", "2")
+        wait_until(lambda: stand_in.counts()["contacts"] == 1, seconds=20, what="the first is delivered")
+        key = {"gate": fleet.keys.gate, "config": fleet.keys.config, "log": fleet.keys.events(0)}[which]
+        node = node_of(cluster, key_slot(key.encode()))
+        theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node}
+        stopped = hung(cluster, node)
+        if how == "dead":
+            kill(cluster, node)
+        else:
+            stopped.__enter__()
+        try:
+            with pytest.raises(NotAccepted) as caught:
+                producer.send(changes(500))
+            assert {fleet.partition(change.owner) for change in caught.value.changes} == theirs
+            wanted = {(str(i), "1") for i in range(500) if fleet.partition(str(i)) not in theirs}
+            began = time.monotonic()
+            wait_until(lambda: wanted <= stand_in.contacts(), seconds=30, what="the others' are delivered")
+            assert time.monotonic() - began < 10
+        finally:
+            if how == "hung":
+                stopped.__exit__(None, None, None)
+
+
+def test_slots_move_under_load(
+    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    with (
+        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
+        WorkerProcess(fleet.environment(), tmp_path, THREADS) as worker,
+        ContactProducer(settings=fleet.settings()) as producer,
+    ):
+        worker.wait_until_ready()
+        sent = 0
+        for p in range(PARTITIONS):
+            slot = key_slot(b"%d" % p)
+            to = (node_of(cluster, slot) + 1) % 3
+            producer.send([{"owner": str(i), "contact": str(p), "op": "upsert"} for i in range(500)])
+            move_slot(cluster, slot, to)
+            sent += 500
+        wait_until(lambda: stand_in.counts()["contacts"] == sent, seconds=60, what="all are delivered")
+
+
+def test_a_slot_left_open_waits_and_is_delivered_after(
+    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    with (
+        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
+        WorkerProcess(fleet.environment(), tmp_path, THREADS) as worker,
+        ContactProducer(settings=fleet.settings()) as producer,
+    ):
+        worker.wait_until_ready()
+        slot = key_slot(b"%d" % fleet.partition("1"))
+        to = (node_of(cluster, slot) + 1) % 3
+        producer.send(changes(500))
+        wait_until(lambda: stand_in.counts()["contacts"] == 500, seconds=20, what="the first are delivered")
+        source = begin_move(cluster, slot, to)
+        move_keys(cluster, slot, source, to, most=1)
+        producer.send([{"owner": str(i), "contact": "2", "op": "upsert"} for i in range(500)])
+        others = sum(fleet.partition(str(i)) != fleet.partition("1") for i in range(500))
+        wait_until(lambda: stand_in.counts()["contacts"] >= 500 + others, seconds=30, what="the others are delivered")
+        move_keys(cluster, slot, source, to)
+        end_move(cluster, slot, to)
+        wait_until(lambda: stand_in.counts()["contacts"] == 1_000, seconds=30, what="its own are delivered after")
+
+
+def test_a_killed_master_with_a_replica_loses_nothing_that_was_replicated(
+    replicated: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    with (
+        Fleet(replicated.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
+        WorkerProcess(fleet.environment(), tmp_path, THREADS) as worker,
+        ContactProducer(settings=fleet.settings()) as producer,
+    ):
+        worker.wait_until_ready()
+        stand_in.settings(latency_seconds=0.2)
+        producer.send(changes(2_000))
+        time.sleep(1.0)  # the replicas have it
+        kill(replicated, node_of(replicated, key_slot(b"0")))
+        wait_until(lambda: stand_in.counts()["contacts"] == 2_000, seconds=60, what="all are delivered")
+        assert worker.end() == 0

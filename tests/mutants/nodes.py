@@ -1,0 +1,87 @@
+"""Planted bugs in how several servers are used: sentinels' masters, and the nodes of a cluster."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant, Patch
+
+_TRIP: Final = "producers/nodes/trip.py"
+_UNIT: Final = ("tests/unit/producers/nodes/test_trip.py",)
+
+NODES: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "blind_retry",
+        "a command that a node may have carried out is sent again",
+        (
+            Patch(
+                _TRIP,
+                "        if isinstance(reply, TryAgainError):\n",
+                "        if isinstance(reply, TryAgainError | NodeAwayError):\n",
+            ),
+        ),
+        unit=_UNIT,
+        simulated=False,
+    ),
+    Mutant(
+        "map_asked_in_mid_trip",
+        "the slots are asked for in the middle of a trip, whose replies are then mixed up",
+        (
+            Patch(
+                _TRIP,
+                "            if i or waits:\n",
+                "            self._map_asked = float('-inf')\n"
+                "            yield from self.refresh()\n"
+                "            if i or waits:\n",
+            ),
+        ),
+        unit=_UNIT,
+        simulated=False,
+    ),
+    Mutant(
+        "no_breaker",
+        "a node that hangs is waited for in every trip, and with it all others",
+        (Patch(_TRIP, "        if isinstance(broken, redis.TimeoutError):\n", "        if broken is None:\n"),),
+        unit=_UNIT,
+        simulated=False,
+    ),
+    Mutant(
+        "try_again_fatal",
+        "a settle gives up if its slot is on its way to another node",
+        (
+            Patch(
+                "worker/store/partitions.py",
+                "        ) and self._monotonic() < until:\n",
+                "        ) and self._monotonic() < 0:\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_cluster_workers.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "sticky_readonly",
+        "connections to a server that is no primary any more stay, and each change is refused for ever",
+        (
+            Patch(
+                "producers/nodes/exchange.py",
+                "        pool.disconnect(inuse_connections=False)\n    return Answer(replies)\n\n\nasync",
+                "        pass\n    return Answer(replies)\n\n\nasync",
+            ),
+        ),
+        integration=("tests/integration/redis/test_demoted.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "master_asked_once",
+        "a connection stays with a master that was deposed while it answers",
+        (
+            Patch(
+                "producers/nodes/sentinel.py",
+                "        if self.is_connected and self.is_left_behind():\n",
+                "        if self.is_connected and False:\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_sentinel.py",),
+        simulated=False,
+    ),
+)

@@ -1,0 +1,118 @@
+"""Finds what waits in a cluster: commands of one key each, in one round trip with every node."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from producers.nodes.cluster import ClusterClient
+from producers.nodes.trip import NodeAwayError
+from worker.core.backlog import PartitionBacklog, Survey
+from worker.core.dead_letter import DEAD_CAP
+from worker.core.lane import CLASSES
+from worker.store.backlog import BacklogScanner, number
+from worker.store.client import round_trip
+from worker.store.delete_scan import decode_deletes
+from worker.store.partitions import FULL_FIELD
+from worker.store.replies import checked, is_wrong_type, time_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.store.namespace import Namespace
+
+POLL_SECONDS: Final = 0.05
+"""Between two looks at logs that are empty. No command of Redis waits for keys of several slots."""
+
+_WIDTH: Final = 3 + CLASSES  # replies about one partition
+
+
+class ClusterScanner(BacklogScanner):
+    """``BacklogScanner`` for a cluster. It passes over partitions whose node is away."""
+
+    def scan(self, block_ms: int = 0) -> Survey:
+        """Finds what waits in which partition, as ``BacklogScanner.scan``.
+
+        Raises:
+            redis.RedisError: no node answered.
+        """
+        ends = time.monotonic() + block_ms / 1000
+        while True:
+            survey = self._look(inbox=block_ms > 0)
+            if survey.waiting or survey.inbox or time.monotonic() + POLL_SECONDS > ends:
+                return survey
+            time.sleep(POLL_SECONDS)
+
+    def _look(self, *, inbox: bool) -> Survey:
+        keys = self._keys
+        commands: list[tuple[Any, ...]] = [("XLEN", keys.inbox), ("GET", keys.deletes), ("TIME",)]
+        for p in self._all:
+            commands += [("XRANGE", key, "-", "+", "COUNT", 1) for key in (keys.events(p), keys.bulk(p))]
+            commands += [("HLEN", key) for key in keys.pending_classes(p)]
+            commands.append(("HMGET", keys.partition(p), "late_due", "parked_due", FULL_FIELD))
+        entries, deletes, *replies = round_trip(self._client, commands)
+        clock, *about = replies
+        if all(isinstance(each, NodeAwayError) for each in about):
+            raise about[0]
+        self._wrong_type = []
+        found = {p: self._backlog(p, about[p * _WIDTH : (p + 1) * _WIDTH]) for p in self._all}
+        for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
+            # What is older than the log's oldest entry was settled.
+            if p in found and delete_ms >= found[p].oldest_ms > 0:
+                found[p].delete_ms = delete_ms
+        waiting = [
+            each
+            for each in found.values()
+            if each.oldest_ms or each.has_bulk or each.pending or each.late_due_ms or each.parked_due_ms
+        ]
+        if not waiting:
+            return Survey(0, [], list(self._wrong_type), inbox and number(entries) > 0)
+        self._measure_logs(waiting)
+        now_ms = time_ms(self._client.time() if isinstance(clock, Exception) else clock)
+        for each in waiting:  # how long an entry of the future has waited is not known: not until the clock is there
+            each.oldest_ms = 1 if each.oldest_ms > now_ms else each.oldest_ms
+            each.bulk_ms = 1 if each.bulk_ms > now_ms else each.bulk_ms
+        return Survey(now_ms, waiting, list(self._wrong_type), inbox and number(entries) > 0)
+
+    def _backlog(self, p: int, replies: Sequence[Any]) -> PartitionBacklog:
+        live, bulk, *classes, due = replies
+        if is_wrong_type(live) or is_wrong_type(bulk):
+            self._wrong_type.append(p)
+            return PartitionBacklog(p)
+        late, parked, full = (None, None, None) if isinstance(due, Exception) else due
+        return PartitionBacklog(
+            p,
+            oldest_ms=_head_ms(live),
+            bulk_ms=_head_ms(bulk),
+            classes=[number(each) for each in classes],
+            late_due_ms=number(late),
+            parked_due_ms=number(parked),
+            full_until_ms=number(full),
+        )
+
+    def _measure_logs(self, waiting: Sequence[PartitionBacklog]) -> None:
+        keys = self._keys
+        commands: list[tuple[Any, ...]] = []
+        for each in waiting:
+            p = each.partition
+            commands += [
+                ("GET", keys.lease(p)),
+                ("XLEN", keys.events(p)),
+                ("XLEN", keys.bulk(p)),
+                ("HLEN", keys.dead(p)),
+            ]
+        replies = iter(round_trip(self._client, commands))
+        for each in waiting:
+            each.leased = next(replies) is not None  # an error, too: it cannot be claimed
+            each.entries, each.bulk_entries, each.dead = (number(next(replies)) for _ in range(3))
+            if each.dead < DEAD_CAP:
+                each.full_until_ms = 0  # there is room again
+
+
+def _head_ms(reply: Any) -> int:
+    return 0 if isinstance(reply, NodeAwayError) or not checked(reply) else int(reply[0][0].partition(b"-")[0])
+
+
+def scanner_of(namespace: Namespace) -> BacklogScanner:
+    """Makes the scanner that fits the namespace's Redis."""
+    return (ClusterScanner if isinstance(namespace.client, ClusterClient) else BacklogScanner)(namespace)
