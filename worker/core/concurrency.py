@@ -9,8 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+FIRST: Final = 2.0
+FIRST_MS: Final = 400.0
+"""So few may be under way in the very first moments, unless the endpoint is slow: if it limits its rate, so few meet
+the first 429."""
+
 START: Final = 4.0
-"""Requests that may be under way at first. Latency alone never lowers the limit below: so few slow nobody down."""
+"""Requests that may be under way then. Latency alone never lowers the limit below: so few slow nobody down."""
 
 MOST: Final = 1024.0
 """Most requests that the limit ever allows."""
@@ -116,8 +121,10 @@ class Concurrency:
             under_way: how many are.
         """
         if self.limit <= 0:
-            self.limit = START
+            self.limit = FIRST
             self.began = now
+        elif self.limit < START and self.settled <= 0 and self.done <= 0 and now - self.began >= ROUND_MS:
+            self._begin(now, START)  # the endpoint is slow: it will not be flooded
         self.peak = max(self.peak, under_way + 1)
         return under_way < self.limit
 
@@ -154,6 +161,10 @@ class Concurrency:
             return
         if self.count <= 0 and self.bad <= 0:
             return
+        if self.limit < START and self.settled <= 0 and self.bad <= 0:
+            if passed >= FIRST_MS:
+                self._begin(now, START)
+            return
         if self.bad <= 0 and self.count * 2 < self.limit and passed < max(self.mean, ROUND_MS) * ROUND_LATENCIES:
             return
         latency = self.sum / self.count if self.count > 0 else 0.0
@@ -164,7 +175,10 @@ class Concurrency:
             self._double(latency)
         else:
             self._step(now, latency, self.done / passed)
-        self.began = now
+        self._begin(now, self.limit)
+
+    def _begin(self, now: float, limit: float) -> None:
+        self.limit, self.began = limit, now
         self.count = self.sum = self.done = self.level = self.peak = self.bad = 0
 
     def _decrease(self) -> None:

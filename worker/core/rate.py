@@ -35,13 +35,17 @@ LEAST_RATE: Final = 0.1
 LONG_WAIT_MS: Final = 2_000.0
 """A wait as long as this belongs to a limit by long windows: what was confirmed until its end is what it allows."""
 
+LATELY_SHARE: Final = 0.95
+"""A 429 at a rate that was kept until then leaves at least this share of what was confirmed in the last second, unless
+the endpoint asks for a long wait: it may count by windows, and what it lets through in one is what it allows."""
+
 MOST_SHARE: Final = 0.95
 """After a 429 the rate starts at this share of what the endpoint is thought to allow."""
 
 SEARCH_SHARE: Final = 0.2
 """While no estimate is known each clean window adds this share of the rate."""
 
-HOLD_WINDOWS: Final = 10
+HOLD_WINDOWS: Final = 14
 """Clean windows for which the rate stays just below what the endpoint is known to allow, before it tries for more."""
 
 HOLD_SHARE: Final = 0.98
@@ -50,8 +54,8 @@ HOLD_SHARE: Final = 0.98
 RECOVERY_SHARE: Final = 0.25
 """Share of what is missing to that which is added after each clean window."""
 
-STEP_SHARE: Final = 0.08
-"""After the hold each clean window adds this share of the known limit, always the same amount: it doubles in 13 s."""
+STEP_SHARE: Final = 0.1
+"""After the hold each clean window adds this share of the known limit, always the same amount: it doubles in 11 s."""
 
 STATED_MS: Final = 60_000.0
 """How long a limit that the endpoint stated in a header bounds the rate."""
@@ -178,7 +182,7 @@ class Pace:
         if base <= 0:
             self.rate = max(self._lately(now), 1.0) * FIRST_SHARE
         elif now - self.since >= WINDOW_MS:
-            least = base * LEAST_SHARE if wait <= LONG_WAIT_MS else 0.0
+            least = max(base * LEAST_SHARE, self._lately(now) * LATELY_SHARE) if wait <= LONG_WAIT_MS else 0.0
             self.ceiling = min(max(self.total * 1000 / (now - self.since), least), base)
             self.rate = max(self.ceiling * MOST_SHARE, LEAST_RATE)
         else:

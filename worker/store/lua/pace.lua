@@ -84,8 +84,8 @@ local function pace_raise(pace, now, most)
   local near = pace.ceiling * 0.98
   if pace.ceiling <= 0 then
     pace.rate = pace.rate + pace.rate * 0.2
-  elseif pace.clean > 10 then
-    pace.rate = pace.rate + pace.ceiling * 0.08
+  elseif pace.clean > 14 then
+    pace.rate = pace.rate + pace.ceiling * 0.1
   elseif pace.rate < near then
     pace.rate = pace.rate + (near - pace.rate) * 0.25
   end
@@ -147,12 +147,12 @@ local function pace_lower(pace, now, most, wait)
     return false
   end
   local base = rate_limit(pace, most)
+  local lately = pace.confirmed + pace.before * math.max(0, 1 - (now - pace.window) / 1000)
   pace.ceiling = 0
   if base <= 0 then
-    local lately = pace.confirmed + pace.before * math.max(0, 1 - (now - pace.window) / 1000)
     pace.rate = math.max(lately, 1) * 0.5
   elseif now - pace.since >= 1000 then
-    local least = wait <= 2000 and base * 0.65 or 0
+    local least = wait <= 2000 and math.max(base * 0.65, lately * 0.95) or 0
     pace.ceiling = math.min(math.max(pace.total * 1000 / (now - pace.since), least), base)
     pace.rate = math.max(pace.ceiling * 0.95, 0.1)
   else
@@ -164,9 +164,16 @@ local function pace_lower(pace, now, most, wait)
   return true
 end
 
+local function flight_begin(flight, now, limit)
+  flight.limit, flight.began = limit, now
+  flight.count, flight.sum, flight.done, flight.level, flight.peak, flight.bad = 0, 0, 0, 0, 0, 0
+end
+
 local function flight_ask(flight, now, under_way)
   if flight.limit <= 0 then
-    flight.limit, flight.began = 4, now
+    flight.limit, flight.began = 2, now
+  elseif flight.limit < 4 and flight.settled <= 0 and flight.done <= 0 and now - flight.began >= 50 then
+    flight_begin(flight, now, 4)
   end
   flight.peak = math.max(flight.peak, under_way + 1)
   return under_way < flight.limit
@@ -276,6 +283,12 @@ local function flight_end_round(flight, now)
   if flight.limit <= 0 or passed < length or (flight.count <= 0 and flight.bad <= 0) then
     return
   end
+  if flight.limit < 4 and flight.settled <= 0 and flight.bad <= 0 then
+    if passed >= 400 then
+      flight_begin(flight, now, 4)
+    end
+    return
+  end
   if flight.bad <= 0 and flight.count * 2 < flight.limit and passed < length * 3 then
     return
   end
@@ -288,8 +301,7 @@ local function flight_end_round(flight, now)
   else
     flight_step(flight, now, latency, flight.done / passed)
   end
-  flight.began = now
-  flight.count, flight.sum, flight.done, flight.level, flight.peak, flight.bad = 0, 0, 0, 0, 0, 0
+  flight_begin(flight, now, flight.limit)
 end
 
 local function flight_succeed(flight, now, latency, under_way)
