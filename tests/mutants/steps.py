@@ -138,8 +138,8 @@ STEPS: Final = (
             ),
             Patch(
                 REQUEST,
-                "        outcome = decide(answer, batch.records, self._epoch())\n",
-                "        outcome = decide(answer, batch.records, self._epoch())\n"
+                "        outcome = decide(answer, batch.records, this.at_ms(self._monotonic()) / 1000)\n",
+                "        outcome = decide(answer, batch.records, this.at_ms(self._monotonic()) / 1000)\n"
                 "        if isinstance(outcome, Retry):\n"
                 "            kept[of] = body\n",
             ),

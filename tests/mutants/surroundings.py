@@ -234,6 +234,19 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
+        "retry_after_by_own_clock",
+        "a Retry-After that is a date counts by the worker's own clock, which may be an hour behind",
+        (
+            Patch(
+                "worker/delivery/request.py",
+                "decide(answer, batch.records, this.at_ms(self._monotonic()) / 1000)",
+                "decide(answer, batch.records, __import__('time').time())",
+            ),
+        ),
+        integration=("tests/integration/worker/test_odd_fleets.py",),
+        simulated=False,
+    ),
+    Mutant(
         "clocks_never_warned_of",
         "`check` says that any two clocks agree",
         (Patch("worker/admin/check_redis.py", "_SKEW_SECONDS: Final = 5.0", "_SKEW_SECONDS: Final = 5e9"),),

@@ -89,7 +89,6 @@ class Process:
             endpoint=world,
             server_key=lambda _generation: "key",
             monotonic=world.monotonic,
-            epoch=world.epoch,
             draw=world.chance.fraction,
         )
         scanner = BacklogScanner(namespace)

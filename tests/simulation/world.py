@@ -79,10 +79,6 @@ class World:
         """Seconds since the world began."""
         return self.mono_us / 1_000_000
 
-    def epoch(self) -> float:
-        """A machine's wall clock (Unix seconds)."""
-        return (START_US + self.mono_us) / 1_000_000
-
     def history_ms(self) -> int:
         """Redis' clock as the oracle knows it: it never goes back (Unix ms)."""
         self._latest_us = max(self._latest_us, self.now_us)

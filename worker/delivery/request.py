@@ -102,7 +102,6 @@ class RequestSender:
         endpoint: Sender,
         server_key: Callable[[int], str],
         monotonic: Callable[[], float],
-        epoch: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -110,7 +109,6 @@ class RequestSender:
         self._endpoint = endpoint
         self._server_key = server_key
         self._monotonic = monotonic
-        self._epoch = epoch
         self._draw = draw
 
     def send(self, this: Round, batch: Batch) -> Sent:
@@ -147,7 +145,8 @@ class RequestSender:
             return passed
         answer = self._endpoint.send(body, key, deadline)
         latency_ms = (self._monotonic() - begun) * 1000
-        outcome = decide(answer, batch.records, self._epoch())
+        # A Retry-After that is a date counts by Redis' clock: this machine's may be far off.
+        outcome = decide(answer, batch.records, this.at_ms(self._monotonic()) / 1000)
         if isinstance(outcome, Rejected) and not outcome.known and self._settings.unknown_refusal == "hold":
             outcome = Hold("endpoint_refuses", _of(outcome))
         excess = isinstance(outcome, Confirmed) and outcome.inserted + outcome.deleted > batch.records

@@ -153,7 +153,6 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         endpoint=pipeline,
         server_key=ServerKeyHeader(settings),
         monotonic=monotonic,
-        epoch=time.time,
         draw=draw,
     )
     scanner = scanner_of(namespace)

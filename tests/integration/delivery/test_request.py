@@ -48,7 +48,6 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
         endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, time.monotonic),
         server_key=lambda _generation: key()["Server-Key"],
         monotonic=clock_that_stalls(at_call=2),
-        epoch=time.time,
         draw=lambda: 0.5,
     )
     begins_ms = fleet.now_ms()

@@ -37,7 +37,6 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
         endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, time.monotonic),
         server_key=server_key,
         monotonic=lambda: time.monotonic() + late,
-        epoch=time.time,
         draw=lambda: 0.5,
     )
     sent = requests.send(Round(place.view, looked, time.monotonic(), [lease], 500, place.token), ONE)

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import tracemalloc
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,26 @@ def test_a_line_without_end_takes_no_memory_and_is_one_reject() -> None:
     rows = from_csv(b"owner,contact\n1," + b"x" * (3 * LINE_MAX_BYTES) + b"\n1,2\n")
     assert faults(rows) == [(2, "row")]
     assert rows[-1] == Row(3, b"1\x1f2", "upsert")
+
+
+@pytest.mark.parametrize("bomb", [b"0", b"x\n"], ids=["one line", "many lines"])
+def test_a_source_that_unpacks_to_a_thousand_times_its_size_takes_little_memory(bomb: bytes) -> None:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as file:
+        file.write(b"owner,contact\n")
+        for _ in range(32 if bomb == b"0" else 1):
+            file.write(bomb * (1 << 20))
+    packed.seek(0)
+    tracemalloc.start()
+    try:
+        rejects = sum(isinstance(each, Reject) for each in csv_rows(Lines(packed), trim=False))
+        peak = tracemalloc.get_traced_memory()[1]
+    except SourceBroken:
+        rejects, peak = 1, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert rejects >= 1
+    assert peak < 4_000_000
 
 
 @pytest.mark.parametrize(
