@@ -8,9 +8,10 @@ that decides what can happen next.
 
 from __future__ import annotations
 
-import io
+import marshal
 import pickle
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -18,9 +19,11 @@ from producers.contract.keys import Keys
 from tests.model.bugs import NO_BUG, Bug
 from tests.simulation.client import ModelClient
 from tests.simulation.redis_model import RedisModel
+from tests.simulation.values import Stream, Text
 from worker.core.batch import fill
 from worker.core.codec import decode_mark, decode_parked, decode_state
 from worker.core.lane import CLASSES
+from worker.core.lease import Lease
 from worker.core.read import ReadRequest
 from worker.core.settlement import BatchResult, Refusal, Settlement, settlement
 from worker.core.slice import assemble, coalesce_prefix, pairs_of
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from producers.contract.change import Lane
     from producers.contract.change import Op as ChangeOp
     from tests.simulation.redis_model import Op
-    from worker.core.lease import Lease
     from worker.core.read import ReadResult, Recalled
     from worker.core.slice import PartitionSlice
     from worker.store.partitions import Settled
@@ -104,7 +106,7 @@ class Worker:
     Attributes:
         stage: what it did last: nothing, held (a lease), read, sent, answered, marked, fenced.
         lease: of the partition.
-        read: what it read, and what it recalled.
+        read: what it read, and what it recalled; in bytes, since most moves do not touch it.
         now_ms: when it read.
         begun_ms: when its request began, 0 if none was sent.
         request: number of that request, -1 if none was sent.
@@ -113,7 +115,7 @@ class Worker:
 
     stage: str = ""
     lease: Lease | None = None
-    read: tuple[ReadResult, Recalled] | None = None
+    read: bytes = b""
     now_ms: int = 0
     begun_ms: int = 0
     request: int = -1
@@ -187,18 +189,15 @@ class World:
 
     def freeze(self) -> bytes:
         """The state as bytes; equal states give equal bytes."""
-        for data in (self.state.data, self.state.before):
-            if data is not None:
-                totals = data.get(KEYS.totals(0), {})
-                for name in totals.keys() - {b"events"}:  # no other counter decides anything
-                    del totals[name]
-                _sort(data)
         self._in_order()
-        written = io.BytesIO()
-        pickler = pickle.Pickler(written)
-        pickler.fast = True  # without it, equal states that share other objects give other bytes
-        pickler.dump(self.state)
-        return written.getvalue()
+        state = self.state
+        requests = tuple((number, *astuple(each)) for number, each in state.requests.items())
+        workers = tuple((*(_fields(worker) or ()), _fields(worker.lease)) for worker in state.workers)
+        before = None if state.before is None else _plain(state.before)
+        said, left = (tuple(map(tuple, some)) for some in (state.said, state.left))
+        whole = (state.now_ms, _plain(state.data), before, state.present, said, left, requests, workers, state.faults)
+        # The version that keeps no references: equal values give equal bytes, whatever objects they share.
+        return marshal.dumps(whole, 2)
 
     def _in_order(self) -> None:
         """Gives equal names to states that differ in names alone.
@@ -225,7 +224,19 @@ class World:
 
     def thaw(self, frozen: bytes) -> None:
         """Goes to a state."""
-        self.state = pickle.loads(frozen)  # noqa: S301 - from `freeze`
+        now_ms, data, before, present, said, left, requests, workers, faults = marshal.loads(frozen)  # noqa: S302 - ours
+        self.state = State(
+            now_ms,
+            _rich(data),
+            None if before is None else _rich(before),
+            present,
+            tuple(Said(*each) for each in said),
+            tuple(Said(*each) for each in left),
+            {number: Request(*rest) for number, *rest in requests},
+            [_worker(*each) for each in workers],
+            faults,
+            len(requests),
+        )
 
     # Moves
 
@@ -270,9 +281,10 @@ class World:
     @staticmethod
     def _absorbs(worker: Worker) -> bool:
         """Whether it could read the logs into what waits."""
-        return (
-            worker.stage == "read" and worker.read is not None and bool(worker.read[0].entries or worker.read[0].bulk)
-        )
+        if worker.stage != "read":
+            return False
+        read, _ = _known(worker.read)
+        return bool(read.entries or read.bulk)
 
     def _answered(self, request: Request) -> bool:
         return (request.acted or request.refused) and not request.lost and self.state.now_ms <= request.deadline_ms
@@ -349,7 +361,7 @@ class World:
     def _writes(self, *, durable: bool = False) -> None:
         """Before a worker writes: the replica may lack this write, or, if it is durable, nothing."""
         if self.state.before is not None:
-            self.state.before = None if durable else pickle.loads(pickle.dumps(self.state.data))  # noqa: S301
+            self.state.before = None if durable else _rich(_plain(self.state.data))
 
     def _claimable(self) -> bool:
         self._redis.data = self.state.data
@@ -383,7 +395,7 @@ class World:
         )
         (read,) = self._partitions.read([lease], [wanted])
         (recalled,) = self._partitions.recall([lease], [read], [pairs_of(_prefix(read), read)])
-        worker.read, worker.stage = (read, self._bug.of_recalled(recalled)), "read"
+        worker.read, worker.stage = pickle.dumps((read, self._bug.of_recalled(recalled))), "read"
 
     def _absorb(self, which: int) -> None:
         """The gate is closed: what was read waits in another form."""
@@ -474,8 +486,7 @@ class World:
 
     def _slice(self, worker: Worker) -> PartitionSlice:
         assert worker.lease is not None
-        assert worker.read is not None
-        read, recalled = worker.read
+        read, recalled = _known(worker.read)
         part = assemble(worker.lease, _prefix(read), read, recalled)
         part.judge("resend", worker.now_ms)
         return part
@@ -562,6 +573,13 @@ class World:
         return self.state.said[-1].op == "upsert" or not self.state.present
 
 
+@lru_cache(maxsize=4096)
+def _known(read: bytes) -> tuple[ReadResult, Recalled]:
+    """What a worker read; nobody changes it."""
+    known: tuple[ReadResult, Recalled] = pickle.loads(read)  # noqa: S301 - from a move of this process
+    return known
+
+
 def digest(frozen: bytes) -> bytes:
     """A name of a state."""
     return blake2b(frozen, digest_size=16).digest()
@@ -606,8 +624,55 @@ def _prefix(read: ReadResult) -> Any:
     return prefix
 
 
-def _sort(data: dict[str, Any]) -> None:
-    """Puts keys and fields in order, so that equal states look equal."""
+def _plain(data: dict[str, Any]) -> tuple[Any, ...]:
+    """Every key of a Redis, in order, in types that can be written down fast."""
+    found: list[tuple[Any, ...]] = []
     for key in sorted(data):
-        value = data.pop(key)
-        data[key] = dict(sorted(value.items())) if type(value) is dict else value
+        value = data[key]
+        if type(value) is dict:
+            if key == KEYS.totals(0):  # no other counter decides anything
+                value = {name: number for name, number in value.items() if name == b"events"}
+            found.append((key, "hash", tuple(sorted(value.items()))))
+        elif type(value) is Text:
+            found.append((key, "text", tuple(value)))
+        else:
+            entries = tuple((entry_id, tuple(flat)) for entry_id, flat in value.entries)
+            found.append((key, "stream", (value.last, value.added, entries)))
+    return tuple(found)
+
+
+def _rich(data: tuple[Any, ...]) -> dict[str, Any]:
+    """The same as the model of Redis keeps it."""
+    found: dict[str, Any] = {}
+    for key, kind, value in data:
+        if kind == "hash":
+            found[key] = dict(value)
+        elif kind == "text":
+            found[key] = Text(*value)
+        else:
+            stream = found[key] = Stream()
+            for raw, flat in value[2]:
+                stream.append(int(raw.partition(b"-")[0]), list(flat))
+            stream.last, stream.added = value[:2]
+    return found
+
+
+_LEASE: Final = tuple(each.name for each in fields(Lease))
+_WORKER: Final = tuple(each.name for each in fields(Worker) if each.name != "lease")
+
+
+def _fields(of: Lease | Worker | None) -> tuple[Any, ...] | None:
+    if of is None:
+        return None
+    names = _LEASE if isinstance(of, Lease) else _WORKER
+    values = (getattr(of, name) for name in names)
+    return tuple(tuple(value) if type(value) is list else value for value in values)
+
+
+def _worker(*values: Any) -> Worker:
+    *own, lease = values
+    worker = Worker(**dict(zip(_WORKER, own, strict=True)))
+    if lease is not None:
+        stored: list[Any] = [list(value) if type(value) is tuple else value for value in lease]
+        worker.lease = Lease(*stored)
+    return worker
