@@ -156,7 +156,7 @@ SURROUNDINGS: Final = (
     Mutant(
         "one_request_a_process",
         "a process has one request under way, however slow the endpoint is",
-        (Patch(PIPELINE, "if not self._begun or len(self._begun) < self._moving():", "if self._runs:"),),
+        (Patch(PIPELINE, "if not self._begun or self._runs >= RUNS_MAX:", "if self._runs:"),),
         unit=("tests/unit/process/test_pipeline.py",),
         simulated=False,
     ),

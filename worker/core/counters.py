@@ -8,10 +8,10 @@ bound. `took:OP:ms` is the sum of their times.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterable, Mapping
 
     from producers.contract.change import Op
@@ -52,11 +52,7 @@ def count_time(totals: Counter[str], op: Op, first_ms: int, now_ms: int) -> None
 
 def count_times(totals: Counter[str], op: Op, entries: Iterable[bytes], now_ms: int) -> None:
     """Counts many changes by the ids of their entries, whose times have 13 digits; each millisecond is counted once."""
-    moments: dict[bytes, int] = {}
-    for entry_id in entries:
-        moment = entry_id[:13]
-        moments[moment] = moments.get(moment, 0) + 1
-    for moment, number in moments.items():
+    for moment, number in Counter([entry_id[:13] for entry_id in entries]).items():
         took_ms = max(0, now_ms - int(moment))
         totals[f"took:{op}:{bisect_left(_BOUNDS_MS, took_ms)}"] += number
         totals[f"took:{op}:ms"] += number * took_ms

@@ -35,6 +35,9 @@ STALLED_RUNS: Final = 4
 """If no run has moved for so long, one may wait for a Redis node that does not answer: another one may go on with the
 partitions of other nodes. So few are added for that."""
 
+AT_WORK: Final = 4
+"""Most runs that work at once, rather than wait for the endpoint, where Redis is far: their work is to wait for it."""
+
 _WEIGHT: Final = 0.2
 """Weight of the newest request in the moving means."""
 
@@ -49,10 +52,12 @@ class _Run:
 
     Attributes:
         since: when it began to work for its next request (monotonic, seconds).
+        cpu: the processor time of its thread at that moment (seconds).
         dismissed: whether it ends before its next round.
     """
 
     since: float
+    cpu: float
     dismissed: bool = False
 
 
@@ -81,7 +86,7 @@ class Pipeline:
         self._moved: dict[int, float] = {}
         self._rests = 0.0
         self._error: BaseException | None = None
-        self._request_seconds = self._work_seconds = 0.0
+        self._request_seconds = self._work_seconds = self._cpu_seconds = 0.0
 
     # What it does for a task
 
@@ -117,15 +122,16 @@ class Pipeline:
         run = self._current()
         if run is None:
             return self._sender.send(body, server_key, deadline_monotonic)
-        began = self._monotonic()
+        began, used = self._monotonic(), time.thread_time() - run.cpu
         with self._changed:
             self._work_seconds = _mean(self._work_seconds, began - run.since)
+            self._cpu_seconds = _mean(self._cpu_seconds, used)
             self._begun[id(run)] = began
             self._add_if_all_wait()
         try:
             return self._sender.send(body, server_key, deadline_monotonic)
         finally:
-            run.since = self._monotonic()
+            run.since, run.cpu = self._monotonic(), time.thread_time()
             with self._changed:
                 del self._begun[id(run)]
                 self._moved[id(run)] = run.since
@@ -162,7 +168,7 @@ class Pipeline:
         if run is not None and not run.dismissed:
             with self._changed:
                 self._moved[id(run)] = self._monotonic()
-                if self._moving() > 1 and self._latency() < _QUICK * self._work_seconds:
+                if self._moving() > self._at_work_most() and self._latency() < _QUICK * self._work_seconds:
                     self._dismiss(run)
         return self._stopping() or (run is not None and run.dismissed)
 
@@ -181,9 +187,10 @@ class Pipeline:
         return self._rounds
 
     def _add_if_all_wait(self) -> None:
-        if not self._begun or len(self._begun) < self._moving():
+        if not self._begun or self._runs >= RUNS_MAX:
             return
-        if self._runs >= RUNS_MAX or self._latency() < self._work_seconds:
+        most = self._at_work_most()
+        if self._moving() - len(self._begun) >= most or (most == 1 and self._latency() < self._work_seconds):
             return
         if self._rests <= self._monotonic() < self._ends and not self._stopping():
             self._add()
@@ -193,6 +200,10 @@ class Pipeline:
             return
         if self._rests <= self._monotonic() < self._ends and not self._stopping():
             self._add()
+
+    def _at_work_most(self) -> int:
+        """How many runs may work at once: one, unless most of the work is to wait for Redis."""
+        return max(1, min(AT_WORK, int(self._work_seconds / max(2 * self._cpu_seconds, 1e-6))))
 
     def _moving(self) -> int:
         """How many runs there are, without those that have not moved for long and do not wait for the endpoint."""
@@ -215,7 +226,7 @@ class Pipeline:
         del self._moved[id(run)]
 
     def _work(self) -> None:
-        run = self._of_thread.run = _Run(self._monotonic())
+        run = self._of_thread.run = _Run(self._monotonic(), time.thread_time())
         with self._changed:
             self._moved[id(run)] = run.since
         rounds, error = 0, None

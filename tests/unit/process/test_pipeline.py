@@ -85,6 +85,22 @@ def test_a_slow_endpoint_gets_more_and_a_quick_one_fewer_again() -> None:
     assert sender.most <= 2
 
 
+def test_runs_that_mostly_wait_for_a_redis_far_away_work_beside_each_other() -> None:
+    sender = Sender(0.0)
+    pipeline = piped(sender)
+
+    def flush(budget_seconds: float) -> int:
+        ends, rounds = time.monotonic() + budget_seconds, 0
+        while time.monotonic() < ends and not pipeline.stopping():
+            works(WORK_SECONDS / 4)
+            time.sleep(0.1)
+            pipeline.send(b"", "")
+            rounds += 1
+        return rounds
+
+    assert pipeline.run(flush, 1.5) > 20
+
+
 def test_a_request_that_hangs_does_not_keep_the_others() -> None:
     sender = Sender(0.0)
     pipeline = piped(sender)
