@@ -91,7 +91,7 @@ def test_twenty_records_in_a_row_with_unknown_codes_hold_the_endpoint(fleet: Fle
     count = SINGLE_REJECTIONS_MAX + 5
     fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
     fleet.append_many([(f"owner{i}", "2", "upsert", T) for i in range(count)])
-    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", what="held")
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", seconds=60.0, what="held")
     assert fleet.first.gate.snapshot().reason == "every_record_rejected"
     assert len(parked(fleet)) + len(fleet.pending()) == count
 
@@ -141,7 +141,7 @@ def test_parked_pairs_that_are_due_do_not_keep_others_waiting(fleet: Fleet) -> N
         fleet.flush_once()
         return bool(fleet.stand_in.contacts())
 
-    wait_until(delivered, what="the innocent pair is delivered")
+    wait_until(delivered, seconds=60.0, what="the innocent pair is delivered")
     assert fleet.totals()["requests"] - before < len(refused) / 2
 
 
@@ -166,7 +166,7 @@ def test_the_ledger_rotates_while_a_pair_is_parked_and_keeps_what_it_knows_of_it
             fleet.deliver()
             return rotated() > before
 
-        wait_until(moved, what="the ledger rotates")
+        wait_until(moved, seconds=60.0, what="the ledger rotates")
     assert set(parked(fleet)) == {pair_of(b"1", b"2")}
     assert fleet.remembered()["1", "2"].delete_at == T
 

@@ -164,7 +164,7 @@ def test_a_delete_that_comes_while_refused_records_hold_the_endpoint_is_tried_wi
     fleet.change(partitions=1, backoff_max_seconds=60.0)
     fleet.stand_in.settings(poisoned=["refused"])
     fleet.append_many([("refused", f"contact{i}", "upsert", T) for i in range(25)])
-    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", what="held")
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", seconds=60.0, what="held")
     assert fleet.first.gate.snapshot().reason == "every_record_rejected"
     fleet.append("1", "9", "upsert", T)
     wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.stand_in.contacts() == {("1", "9")}, seconds=20.0, what="tried")
