@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from producers.nodes.cluster import ClusterClient
 from producers.nodes.trip import NodeAwayError
 from worker.admin.obstacles import obstacles
 from worker.core.codec import decode_mark
@@ -420,7 +421,7 @@ def read_status(namespace: Namespace) -> Status:
         wrong_type_keys=wrong_type_keys,
         foreign_keys=wrong_type,
         closed_partitions=_closed(namespace, wrong_type),
-        lost=unless_away(lambda: _lost(client, keys, trimmed, trimmed_ms), None),
+        lost=_lost(namespace, trimmed, trimmed_ms),
         replaced_partitions=replaced,
         parts=parts,
         counted=counted,
@@ -543,16 +544,18 @@ def _inbox(client: redis.Redis, keys: Keys) -> tuple[int, int | None, bool]:
         return 0, None, True
 
 
-def _lost(client: redis.Redis, keys: Keys, trimmed: int, trimmed_ms: int) -> Lost | None:
-    after = before = None
-    try:
-        after, before = client.hmget(keys.config, "lost_from", "lost_at")
-    except ResponseError as error:
-        if not is_wrong_type(error):
-            raise
-    if before is None and not trimmed:
+def _lost(namespace: Namespace, trimmed: int, trimmed_ms: int) -> Lost | None:
+    """What was lost: noted in the configuration, and in a cluster in the first partition of each node."""
+    client, keys, partitions = namespace
+    noted = [keys.config, *(keys.partition(p) for p in range(partitions) if isinstance(client, ClusterClient))]
+    replies = round_trip(client, [("HMGET", key, "lost_from", "lost_at") for key in noted])
+    found = [checked(each) for each in replies if not is_wrong_type(each) and not isinstance(each, NodeAwayError)]
+    losses = [(int(after or 0), int(before)) for after, before in found if before is not None]
+    if not losses and not trimmed:
         return None
-    return Lost(int(after or 0), max(int(before or 0), trimmed_ms), trimmed, came_back=before is not None)
+    after_ms = min((after for after, _ in losses), default=0)
+    before_ms = max([trimmed_ms, *(before for _, before in losses)])
+    return Lost(after_ms, before_ms, trimmed, came_back=bool(losses))
 
 
 def acknowledge(namespace: Namespace) -> None:
@@ -565,7 +568,7 @@ def acknowledge(namespace: Namespace) -> None:
     pipe = client.pipeline(transaction=False)
     pipe.hdel(keys.config, "lost_from", "lost_at")
     for p in range(partitions):
-        pipe.hdel(keys.partition(p), "strayed", "trimmed", "trimmed_at")
+        pipe.hdel(keys.partition(p), "strayed", "trimmed", "trimmed_at", "lost_from", "lost_at")
     pipe.execute()
 
 

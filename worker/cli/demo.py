@@ -53,8 +53,9 @@ Example:
     show_default=True,
     help="How many seconds changes flow. The whole demo takes about 10 seconds longer.",
 )
+@click.option("--cluster", is_flag=True, help="Start a Redis Cluster of three nodes instead of one Redis.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and the progress to standard error.")
-def demo(*, seconds: float, as_json: bool) -> None:
+def demo(*, seconds: float, cluster: bool, as_json: bool) -> None:
     """Show the whole system on this machine.
 
     It starts its own Redis, stand-in endpoint and worker, sends changes, stops the endpoint for a while, kills the
@@ -63,11 +64,15 @@ def demo(*, seconds: float, as_json: bool) -> None:
 
     Exit status 0 if every pair is right, else 1.
     """
-    sys.exit(run_demo(seconds=seconds, as_json=as_json))
+    sys.exit(run_demo(seconds=seconds, as_json=as_json, cluster=cluster))
 
 
 def run_demo(
-    *, seconds: float = DEFAULT_SECONDS, as_json: bool = False, deadline_seconds: float = DEADLINE_SECONDS
+    *,
+    seconds: float = DEFAULT_SECONDS,
+    as_json: bool = False,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    cluster: bool = False,
 ) -> int:
     """Runs and shows the demo; returns the exit status: 0 if all is right, 1 if not, 130 after Ctrl-C.
 
@@ -75,10 +80,12 @@ def run_demo(
         seconds: how long changes flow.
         as_json: whether it prints the summary as JSON, and everything else to standard error.
         deadline_seconds: time after which it ends in any case.
+        cluster: whether Redis is a cluster of three nodes.
     """
     try:
         with exiting_on_sigterm():
-            return _run(sys.stderr if as_json else sys.stdout, seconds, deadline_seconds, as_json=as_json)
+            stream = sys.stderr if as_json else sys.stdout
+            return _run(stream, System(cluster=cluster), seconds, deadline_seconds, as_json=as_json)
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; nothing is left behind", err=True)
         return EXIT_INTERRUPTED
@@ -91,12 +98,12 @@ def run_demo(
     return EXIT_FAILED
 
 
-def _run(stream: IO[str], seconds: float, deadline_seconds: float, *, as_json: bool) -> int:
+def _run(stream: IO[str], system: System, seconds: float, deadline_seconds: float, *, as_json: bool) -> int:
     began = time.monotonic()
     ends = began + deadline_seconds - CLOSING_SECONDS
     with screen_for(stream, time.monotonic) as screen:
         screen.say("Starting a Redis and a stand-in endpoint, on this machine alone")
-        with System() as system:
+        with system:
             summary = Demo(system, screen, seconds=seconds, began=began, ends=ends).run()
             screen.conclude(summary)
     if as_json:

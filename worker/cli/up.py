@@ -16,11 +16,13 @@ from pydantic import SecretStr
 
 from producers.contract.errors import ContactSyncError
 from producers.contract.partitions import agree_partitions
+from producers.nodes.connect import is_cluster
 from producers.settings import variable_of
 from worker.cli.interrupts import Interrupts, noting_interrupts
 from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure
 from worker.cli.up_backup import back_up, restore
 from worker.config.settings import load_worker_settings
+from worker.local.cluster import EmbeddedCluster
 from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedis, EmbeddedRedisError
 from worker.local.redis_binary import RedisNotFoundError
@@ -67,6 +69,7 @@ Example:
 @click.option(
     "--tcp", is_flag=True, help="Let Redis also listen on 127.0.0.1, where other users of this machine can reach it."
 )
+@click.option("--cluster", is_flag=True, help="Start a Redis Cluster of three nodes, on 127.0.0.1; without a broker.")
 @click.option("--print-unit", is_flag=True, help="Print a systemd unit that keeps this command running, and end.")
 @click.option(
     "--backup",
@@ -86,6 +89,7 @@ def up(  # noqa: PLR0913 - each is an option of the command
     data: Path | None,
     with_stand_in: bool,
     tcp: bool,
+    cluster: bool,
     print_unit: bool,
     backup: Path | None,
     restored: Path | None,
@@ -102,16 +106,20 @@ def up(  # noqa: PLR0913 - each is an option of the command
     if print_unit:
         if data is None:
             raise click.UsageError("--print-unit needs --data DIR: without it every restart begins with an empty Redis")
-        options = [*(["--stand-in"] if with_stand_in else []), *(["--tcp"] if tcp else [])]
+        named = {"--stand-in": with_stand_in, "--tcp": tcp, "--cluster": cluster}
+        options = [name for name, given in named.items() if given]
         click.echo(_unit(Path(sys.argv[0]).absolute(), data.absolute(), options), nl=False)
         return
+    if cluster and (tcp or backup is not None or restored is not None):
+        raise click.UsageError("--cluster excludes --tcp, --backup and --restore")
     copying = _copying(data, backup, restored)
     try:
         if copying is not None:
             copying()
         else:
             with noting_interrupts() as interrupts, ExitStack() as stack:
-                _keep_up(interrupts, stack, data, with_stand_in=with_stand_in, tcp=tcp)
+                server = EmbeddedCluster(data_dir=data) if cluster else EmbeddedRedis(data, tcp=tcp)
+                _keep_up(interrupts, stack, data, server, with_stand_in=with_stand_in)
     except KeyboardInterrupt:
         click.echo("contact-sync: interrupted; everything has stopped", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
@@ -162,8 +170,14 @@ def _quoted(word: str) -> str:
     return escaped if escaped.isascii() and " " not in escaped and '"' not in escaped else f'"{escaped}"'
 
 
-def _keep_up(interrupts: Interrupts, stack: ExitStack, data: Path | None, *, with_stand_in: bool, tcp: bool) -> None:
-    server = EmbeddedRedis(data, tcp=tcp)
+def _keep_up(
+    interrupts: Interrupts,
+    stack: ExitStack,
+    data: Path | None,
+    server: EmbeddedRedis | EmbeddedCluster,
+    *,
+    with_stand_in: bool,
+) -> None:
     _settings("redis://127.0.0.1", None if not with_stand_in else "http://127.0.0.1")  # before anything starts
     stack.enter_context(server)
     endpoint = stack.enter_context(SupervisedStandIn()).url if with_stand_in else None
@@ -193,7 +207,8 @@ def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
     Raises:
         SettingsError: a setting is invalid, or the server key is missing.
     """
-    here: dict[str, Any] = {"redis_url": redis_url, "broker_url": None}
+    broker_url = "memory://" if is_cluster(redis_url) else None
+    here: dict[str, Any] = {"redis_url": redis_url, "broker_url": broker_url, "broker_master": None}
     if stand_in_url is not None:
         key_id, key_secret = SecretStr(SupervisedStandIn.key_id), SecretStr(SupervisedStandIn.key_secret)
         here |= {"endpoint_url": stand_in_url, "server_key_id": key_id, "server_key_secret": key_secret}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 from pydantic import SecretStr
 
 from worker.config.settings import WorkerSettings
+from worker.local.cluster import EmbeddedCluster
 from worker.local.redis import EmbeddedRedis
 from worker.local.stand_in import SupervisedStandIn
 from worker.local.worker import SupervisedWorker, last_line
@@ -29,14 +30,18 @@ class System:
 
     Its settings are made here; neither the environment nor a `.env` file can change what it connects to.
 
+    Args:
+        cluster: whether Redis is a cluster of three nodes.
+
     Attributes:
         workers_killed: number of workers killed so far.
         settings: the worker's settings; set when the context is entered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cluster: bool = False) -> None:
         self.workers_killed = 0
-        self._redis = EmbeddedRedis()
+        self._cluster = cluster
+        self._redis: EmbeddedRedis | EmbeddedCluster = EmbeddedCluster() if cluster else EmbeddedRedis()
         self._stand_in = SupervisedStandIn()
         self._worker: SupervisedWorker | None = None
         self._stack = ExitStack()
@@ -92,6 +97,7 @@ class System:
         """Returns settings with short times, so that the demo takes seconds instead of minutes."""
         return WorkerSettings(
             redis_url=self._redis.url,
+            broker_url="memory://" if self._cluster else None,
             endpoint_url=self._stand_in.url,
             server_key_id=SecretStr(self._stand_in.key_id),
             server_key_secret=SecretStr(self._stand_in.key_secret),

@@ -66,6 +66,16 @@ class EmbeddedCluster:
         return [_address_of(each) for each in self.servers]
 
     @property
+    def private_directory(self) -> Path:
+        """Directory that only this user can enter; it exists while the servers run, and is removed with all in it."""
+        return self.servers[0].private_directory
+
+    @property
+    def keeps_url(self) -> bool:
+        """Whether the next start has the same URL: with a data directory, which notes the ports."""
+        return self._data_dir is not None
+
+    @property
     def url(self) -> str:
         """Its URL: of its first three nodes."""
         return f"redis+cluster://{','.join(map(str, self.addresses[:3]))}"

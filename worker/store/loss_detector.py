@@ -15,6 +15,7 @@ from producers.contract.errors import ContactSyncError
 from producers.contract.partitions import agree_partitions
 from worker.core.times import iso_utc
 from worker.store import scripts
+from worker.store.client import node_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ class LossDetector:
         self._monotonic = monotonic
         self._log = log
         self._give_up = give_up
-        self._seen = 0
+        self._seen: dict[str, int] = {}
         self._next = 0.0
 
     def check(self) -> None:
@@ -69,14 +70,21 @@ class LossDetector:
         if now < self._next:
             return
         self._next = now + EVERY_SECONDS
-        reply = scripts.run(self._client, [scripts.Call(scripts.BEAT, [self._keys.config], [self._seen])])[0]
-        if isinstance(reply, Exception):
-            return  # Redis accepts no writes, or the key has the wrong type: reported elsewhere
-        self._seen, lost_from_ms, lost_at_ms, partitions = (int(each) for each in reply)
-        if lost_at_ms:
-            self._alarm(lost_from_ms, lost_at_ms)
-        elif partitions not in {0, self._partitions}:
-            self._agree()
+        counted = self._counted()
+        calls = [scripts.Call(scripts.BEAT, [key], [self._seen.get(key, 0)]) for key in counted]
+        for key, reply in zip(counted, scripts.run(self._client, calls), strict=True):
+            if isinstance(reply, Exception):
+                continue  # Redis accepts no writes, the key has the wrong type, or a node is away: reported elsewhere
+            self._seen[key], lost_from_ms, lost_at_ms, partitions = (int(each) for each in reply)
+            if lost_at_ms:
+                self._alarm(lost_from_ms, lost_at_ms)
+            elif partitions not in {0, self._partitions}:
+                self._agree()
+
+    def _counted(self) -> list[str]:
+        """The hashes in which checks are counted: the configuration, and in a cluster one more on each node."""
+        first = {node: p for p in reversed(range(self._partitions)) if (node := node_of(self._client, p)) is not None}
+        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]
 
     def _alarm(self, lost_from_ms: int, lost_at_ms: int) -> None:
         self._log.error(

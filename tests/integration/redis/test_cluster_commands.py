@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,19 +14,21 @@ from redis.crc import key_slot
 
 from producers import ContactProducer
 from producers.contract.partitions import agree_partitions
-from tests.support.clusters import hung, kill, move_slot, node_of
-from tests.support.commands import COMMAND, run, told
+from tests.support.clusters import connected, hung, kill, move_slot, node_of
+from tests.support.commands import COMMAND, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet
 from worker.admin.repartition import repartition
-from worker.admin.status import read_status
+from worker.admin.status import acknowledge, read_status
 from worker.local.cluster import EmbeddedCluster
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 from worker.store.gate import Gate
+from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from worker.standin.client import StandInClient
 
@@ -134,3 +138,53 @@ def test_a_url_of_the_other_kind_is_said_in_one_line(fleet: Fleet, command: str)
     assert refused.returncode == (2 if command == "worker" else 1)
     assert "it is a single server, and the URL is that of a cluster" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_node_that_comes_back_empty_is_noticed_whichever_it_is(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    deliver(fleet, 100)
+    clock, log = itertools.count(step=2.0), Said()
+    with connect(cluster.url) as client:
+        namespace = Namespace(client, fleet.keys, PARTITIONS)
+        detector = LossDetector(namespace, lambda: float(next(clock)), log, lambda: None)
+        detector.check()
+        detector.check()
+        assert log.errors == []
+        lost = next(i for i in range(3) if i != node_of(cluster, key_slot(fleet.keys.config.encode())))
+        with connected(cluster.addresses[lost]) as node:
+            node.flushall()
+        detector.check()
+        assert [name for name, _ in log.errors] == ["redis_lost_changes"]
+        said = read_status(namespace).lost
+        assert said is not None
+        assert said.came_back
+        acknowledge(namespace)
+        assert read_status(namespace).lost is None
+        detector.check()
+        assert len(log.errors) == 1
+
+
+class Said:
+    """A log that remembers its errors."""
+
+    def __init__(self) -> None:
+        self.errors: list[tuple[str, dict[str, object]]] = []
+
+    def error(self, event: str, **fields: object) -> None:
+        self.errors.append((event, fields))
+
+    def info(self, event: str, **fields: object) -> None: ...
+
+    def warning(self, event: str, **fields: object) -> None: ...
+
+
+def test_up_starts_a_cluster(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with running(environment, "up", "--cluster", "--stand-in", cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first.startswith("Redis     redis+cluster://127.0.0.1:")
+        with ContactProducer(first.split()[1]) as producer:
+            receipt = producer.upsert("1", "2")
+            assert producer.wait(receipt, 30) == "confirmed"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
