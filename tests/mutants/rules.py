@@ -164,7 +164,7 @@ RULES: Final = (
         "deletes_in_the_head_alone",
         "a live delete is found only in the head of its log",
         (
-            Patch("worker/store/delete_scan.py", "self.newest_ms = max(self.newest_ms, _order(entry_id)[0])", "pass"),
+            Patch("worker/store/delete_scan.py", "insort(self.deletes, _order(entry_id)[0])", "pass"),
             Patch("worker/core/round.py", "lease.crowded or lease.hurries", "lease.crowded"),
         ),
         integration=("tests/integration/flush/test_lanes.py",),

@@ -145,7 +145,8 @@ class Ranked:
 
     def __init__(self, ranked: Sequence[PartitionBacklog]) -> None:
         self._left = deque(ranked)
-        self._deletes = [each for each in ranked if each.goes_first]
+        # What was read goes out at once; then the log whose delete has waited longest.
+        self._deletes = sorted((each for each in ranked if each.goes_first), key=lambda each: each.delete_ms)
         self._bulk = deque(each for each in ranked if each.has_bulk)
         self._records = sum(each.records for each in ranked)
         self._gone: set[int] = set()

@@ -7,7 +7,8 @@ lost, a delete waits as long as an upsert.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
@@ -25,6 +26,8 @@ DEEP_ENTRIES: Final = 4_000
 
 DEEP_AT_ONCE: Final = 500
 """And of each of them at least; and so many new ones of each at most."""
+
+_DELETES_MAX: Final = 1_000
 
 _KEPT_MS: Final = 60_000
 """How long the key is kept: much longer than a delete lingers."""
@@ -47,13 +50,13 @@ class _Deep:
         end: id of the newest entry that was read.
         head: id of the last entry that was read from the head on.
         until: id from which on the entries were read as new ones.
-        newest_ms: time of the newest delete that was found (Unix ms), 0 if none was.
+        deletes: times of the unread deletes that were found (Unix ms), the oldest first; of very many, not all.
     """
 
     end: bytes
     head: bytes
     until: bytes
-    newest_ms: int = 0
+    deletes: list[int] = field(default_factory=list)
 
     @property
     def behind(self) -> bool:
@@ -64,7 +67,8 @@ class _Deep:
         """Looks for deletes in these entries."""
         for entry_id, fields in entries:
             if is_delete(fields):
-                self.newest_ms = max(self.newest_ms, _order(entry_id)[0])
+                insort(self.deletes, _order(entry_id)[0])
+        del self.deletes[_DELETES_MAX:-1]  # the newest one stays: until it is read, so is all before it
 
 
 class DeleteScan:
@@ -106,7 +110,7 @@ class DeleteScan:
         return self._found
 
     def look_deep(self, long: Mapping[int, int]) -> None:
-        """Reads on in long logs; `find` tells what was found, the newest delete of each that is unread.
+        """Reads on in long logs; `find` tells what was found, the oldest delete of each that is unread.
 
         Args:
             long: the time of the oldest entry of each long log (Unix ms), by partition.
@@ -134,8 +138,7 @@ class DeleteScan:
             deep.head = found[-1][0] if found else deep.until
             deep.note(found)
         for p, deep in self._deep.items():
-            if deep.newest_ms < long[p]:
-                deep.newest_ms = 0  # it was read: nothing older than the log's oldest entry is left
+            del deep.deletes[: bisect_left(deep.deletes, long[p])]  # they were read: nothing older is in the log
 
     def _begin(self, new: Sequence[int]) -> None:
         lasts = round_trip(self._client, [("XREVRANGE", self._keys.events(p), "+", "-", "COUNT", 1) for p in new])
@@ -148,7 +151,7 @@ class DeleteScan:
         return b"-" if last is None else b"(" + last
 
     def _publish(self) -> None:
-        found = {p: deep.newest_ms for p, deep in self._deep.items() if deep.newest_ms} | self._found
+        found = {p: deep.deletes[0] for p, deep in self._deep.items() if deep.deletes} | self._found
         if all(self._published.get(p) == ms for p, ms in found.items()):
             return  # other times in the key were settled, as each log's oldest entry shows
         text = ",".join(f"{p}:{ms}" for p, ms in found.items())
