@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from producers.settings import variable_of
 from worker.core.times import in_words, iso_utc
 
 if TYPE_CHECKING:
@@ -77,6 +79,11 @@ def _of_workers(found: Status) -> Iterator[Obstacle]:
     waits = found.backlog_events or found.pending_pairs or found.inbox_entries
     if waits and not found.worker_awake:
         yield Obstacle("no_worker", "no worker is awake", "contact-sync worker")
+    told = {setting for each in found.workers for setting in each.settings}
+    names = sorted(name for name, times in Counter(each.partition("=")[0] for each in told).items() if times > 1)
+    if names:
+        said = f"workers of this namespace differ in {', '.join(map(variable_of, names))}"
+        yield Obstacle("mixed_settings", said, "give all of them the same, or another namespace each")
     for name in sorted({each.trouble for each in found.workers} & _TROUBLES.keys()):
         yield Obstacle(name, *_TROUBLES[name])
 

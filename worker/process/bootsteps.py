@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -110,6 +111,13 @@ def _flush_here(settings: WorkerSettings) -> Callable[[float], int]:
     return flush
 
 
+def shared_settings(settings: WorkerSettings) -> list[str]:
+    """The settings that all workers of a fleet must share, for its heartbeats; of the endpoint's URL a digest."""
+    endpoint = sha256(settings.endpoint_url.encode()).hexdigest()[:8]
+    times = (f"{name}={getattr(settings, name):.0f}" for name in ("ledger_seconds", "late_seconds"))
+    return [f"endpoint_url={endpoint}", f"readd={settings.readd}", *times]
+
+
 def _restart() -> None:
     """Ends this process, so that it is started again and reads the number of partitions again."""
     worker_state.should_stop = EX_TEMPFAIL  # type: ignore[assignment] # a status, as its own code reads it
@@ -135,7 +143,15 @@ class TickerStep(bootsteps.StartStopStep):
         partitions = runtime.partitions_of(self._app)
         name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]
         namespace = Namespace(client, settings.keys, partitions)
-        self._presence = Presence(namespace, name, worker.concurrency, pool, time.monotonic, trouble=self._trouble)
+        self._presence = Presence(
+            namespace,
+            name,
+            worker.concurrency,
+            pool,
+            time.monotonic,
+            trouble=self._trouble,
+            settings=shared_settings(settings),
+        )
         self._ticker = Ticker(
             settings,
             namespace=namespace,

@@ -14,7 +14,7 @@ from worker.store.log_form import OLDEST_FORMAT
 from worker.store.replies import is_wrong_type, time_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.store.namespace import Namespace
 
@@ -28,7 +28,9 @@ GONE_MS: Final = 60_000
 _REMOVED_MS: Final = 24 * 3_600_000
 """A process without a heartbeat for this long is removed by the next one that starts."""
 
-_FORM: Final = re.compile(rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})(?:,(\d{1,6}))?(?:,([a-z_]{1,30}))?$")
+_FORM: Final = re.compile(
+    rb"^(\d{1,15}),(\d{1,15}),(\d{1,6}),([a-z]{1,20})(?:,(\d{1,6}))?(?:,([a-z_]{0,30}))?(?:,([a-z0-9_=.;]{0,200}))?$"
+)
 
 
 class Worker(NamedTuple):
@@ -42,6 +44,7 @@ class Worker(NamedTuple):
         pool: `thread`, `prefork` or another of Celery's pools.
         log_format: the newest form of the log that it knows.
         trouble: what its ticker cannot use, such as `broker_away`; empty if nothing.
+        settings: those that all workers of a fleet must share, as text, the endpoint's URL as a digest.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Worker(NamedTuple):
     pool: str
     log_format: int = OLDEST_FORMAT
     trouble: str = ""
+    settings: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The form in `status --json`."""
@@ -75,6 +79,7 @@ class Presence:
         pool: the kind of Celery's pool.
         monotonic: a clock, in seconds.
         trouble: what its ticker cannot use; empty if nothing.
+        settings: those that all workers of a fleet must share, such as `readd=resend`.
     """
 
     def __init__(  # noqa: PLR0913 - what a heartbeat tells
@@ -86,6 +91,7 @@ class Presence:
         monotonic: Callable[[], float],
         *,
         trouble: Callable[[], str] = lambda: "",
+        settings: Sequence[str] = (),
     ) -> None:
         self._client, self._keys, _ = namespace
         self._name = name
@@ -95,6 +101,7 @@ class Presence:
         self._since_ms = 0
         self._next = 0.0
         self._trouble, self._told = trouble, ""
+        self._settings = ";".join(settings)
 
     def beat(self) -> None:
         """Stores a heartbeat if it is time to, or if there is another trouble to tell.
@@ -114,7 +121,7 @@ class Presence:
                 self._since_ms = now_ms
                 self._remove_gone(now_ms)
             note = f"{self._since_ms},{now_ms},{self._concurrency},{self._pool},{LOG_FORMAT}"
-            note += f",{trouble}" if trouble else ""
+            note += f",{trouble},{self._settings}" if trouble or self._settings else ""
             # If the reply is an error, Redis accepts no writes or the key has the wrong type: reported elsewhere.
             scripts.run(self._client, [scripts.Call(scripts.NOTE, [self._keys.workers], [self._name, note])])
         except ResponseError:
@@ -156,6 +163,7 @@ def _decoded(noted: Mapping[Any, Any]) -> list[Worker]:
         if form := _FORM.match(note):
             since_ms, seen_ms, concurrency = (int(each) for each in form.groups()[:3])
             pool, log_format = form[4].decode(), int(form[5] or OLDEST_FORMAT)
+            settings = tuple((form[7] or b"").decode().split(";"))
             trouble, shown = (form[6] or b"").decode(), name.decode("utf-8", "replace")
-            found.append(Worker(shown, since_ms, seen_ms, concurrency, pool, log_format, trouble))
+            found.append(Worker(shown, since_ms, seen_ms, concurrency, pool, log_format, trouble, settings))
     return found

@@ -108,3 +108,22 @@ def test_a_worker_whose_clock_is_an_hour_off_redis_ends_every_pair_right(
     assert fleet.stand_in.contacts() == ends(said)
     assert told(fleet, "status")["oldest_seconds"] is None
     wait_until(lambda: not fleet.marks(), seconds=10, what="no late mark stays")
+
+
+def test_workers_that_share_a_namespace_but_not_their_endpoint_are_named(process_fleet: Fleet, tmp_path: Path) -> None:
+    def differ() -> str:
+        return " ".join(
+            each["message"] for each in told(process_fleet, "status")["obstacles"] if each["name"] == "mixed_settings"
+        )
+
+    elsewhere = process_fleet.environment(endpoint_url="http://127.0.0.1:1", readd="absorb")
+    with WorkerProcess(process_fleet.environment(), tmp_path / "one") as one:
+        one.wait_until_ready()
+        assert not differ()
+        with WorkerProcess(elsewhere, tmp_path / "two") as two:
+            two.wait_until_ready()
+            wait_until(differ, seconds=20, what="it is named")
+            assert "CONTACT_SYNC_ENDPOINT_URL, CONTACT_SYNC_READD" in differ()
+            assert "127.0.0.1:1" not in differ()
+            two.end()
+        wait_until(lambda: not differ(), seconds=20, what="the other has left")
