@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
 from contextlib import ExitStack
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.commands import told
-from tests.support.fleet import T
+from tests.support.commands import run, told
+from tests.support.fleet import Fleet, T
 from tests.support.waiting import wait_until
-from tests.support.worker_process import WorkerProcess, wait_until_delivered
+from tests.support.worker_process import PROCESS, WorkerProcess, wait_until_delivered
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.fleet import Fleet
+    from worker.standin.client import StandInClient
 
 pytestmark = pytest.mark.timeout(170)
 
@@ -127,3 +129,35 @@ def test_workers_that_share_a_namespace_but_not_their_endpoint_are_named(process
             assert "127.0.0.1:1" not in differ()
             two.end()
         wait_until(lambda: not differ(), seconds=20, what="the other has left")
+
+
+def test_a_restored_backup_ends_right_if_it_is_paused_until_what_changed_since_is_said_again(
+    tmp_path: Path, namespace: str, stand_in: StandInClient
+) -> None:
+    """As docs/how-to/backup.md says: all workers were stopped, so nobody remembers that Redis was newer."""
+    data, backup, since = tmp_path / "data", tmp_path / "backup", [(str(i), "2", "delete", T + 5) for i in range(20)]
+    with (
+        EmbeddedRedis(data) as server,
+        Fleet(server.url, namespace, stand_in, **PROCESS) as fleet,
+        WorkerProcess(fleet.environment(), tmp_path / "before") as worker,
+    ):
+        worker.wait_until_ready()
+        stand_in.faults({"kind": "status", "status": 503})
+        fleet.append_many([(str(i), "2", "upsert", T) for i in range(20)])
+        wait_until(fleet.pending, what="they wait for the endpoint")
+        shutil.copytree(data, backup, ignore=shutil.ignore_patterns("*.sock"))
+        stand_in.remove_faults()
+        fleet.append_many(since)
+        wait_until_delivered(fleet)
+        assert worker.end() == 0
+    assert stand_in.contacts() == set()
+    backup.chmod(0o700)
+    with EmbeddedRedis(backup) as server, Fleet(server.url, namespace, stand_in, **PROCESS) as fleet:
+        assert run(fleet, "pause").exit_code == 0
+        with WorkerProcess(fleet.environment(), tmp_path / "after") as worker:
+            worker.wait_until_ready()
+            fleet.append_many(since)
+            assert run(fleet, "resume").exit_code == 0
+            wait_until_delivered(fleet)
+            assert worker.end() == 0
+    assert stand_in.contacts() == set()
