@@ -41,6 +41,7 @@ class StandInSettings(BaseModel):
         latency_seconds: how long every request waits before it is processed.
         largest_batch: most records it accepts in one request; None is no limit.
         largest_batch_refusal: how it refuses more: HTTP 413, or HTTP 400 with code 40002 and field 101.
+        id_max_characters: most characters in an id; a record with a longer one is refused. None is no limit.
         rate_limit_per_second: requests per second; further ones get HTTP 429 with Retry-After; None is no limit.
         poisoned: owner ids, contact ids or [owner, contact] pairs; a request with one of them is refused.
         poison_code: the error code of that refusal; 40002 names the field, others come with their own status.
@@ -53,6 +54,7 @@ class StandInSettings(BaseModel):
     latency_seconds: Seconds = 0.0
     largest_batch: Annotated[int, Field(ge=1)] | None = None
     largest_batch_refusal: Literal["413", "40002"] = "413"
+    id_max_characters: Annotated[int, Field(ge=1)] | None = None
     rate_limit_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     poisoned: tuple[str | Pair, ...] = ()
     poison_code: Literal["40002", "40301", "40401", "99999"] = "40002"
@@ -76,6 +78,7 @@ class Limits:
     def __init__(self, settings: StandInSettings, clock: Callable[[], float]) -> None:
         self._largest_batch = settings.largest_batch
         self._too_many = _too_many(settings)
+        self._id_max = settings.id_max_characters
         self._ids = {entry for entry in settings.poisoned if isinstance(entry, str)}
         self._code = settings.poison_code
         self._pairs = {entry for entry in settings.poisoned if not isinstance(entry, str)}
@@ -90,11 +93,13 @@ class Limits:
         return Refusal(429, "", "Too many requests", retry_after=str(wait_seconds))
 
     def records_refusal(self, records: list[Record]) -> Refusal | None:
-        """Returns a refusal if there are too many records, or for the first poisoned one; else None."""
+        """Returns a refusal if there are too many records, or for the first too long or poisoned id; else None."""
         if self._largest_batch is not None and len(records) > self._largest_batch:
             return self._too_many
-        if not self._ids and not self._pairs:
-            return None
+        too_long = None if self._id_max is None else _too_long(records, self._id_max)
+        return too_long or (self._poison_refusal(records) if self._ids or self._pairs else None)
+
+    def _poison_refusal(self, records: list[Record]) -> Refusal | None:
         for owner, contact, _ in records:
             bad = owner in self._ids or contact in self._ids or (owner, contact) in self._pairs
             if bad and self._code != "40002":
@@ -126,6 +131,15 @@ class RateLimit:
             self._permits -= 1
             return 0
         return math.ceil((1 - self._permits) / self._per_second)
+
+
+def _too_long(records: list[Record], most: int) -> Refusal | None:
+    for owner, contact, _ in records:
+        if len(owner) > most:
+            return refused_parameter(OWNER_FIELD, "Param 'ownerXCUserID' is too long")
+        if len(contact) > most:
+            return refused_parameter(CONTACT_FIELD, "Param 'contactXCUserID' is too long")
+    return None
 
 
 def _id_or_pair(entry: object) -> str | Pair:

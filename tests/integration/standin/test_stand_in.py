@@ -155,6 +155,16 @@ def test_a_batch_larger_than_the_largest_is_refused_as_chosen(
     assert stand_in.counts()["largest_batch"] == 3
 
 
+def test_ids_of_more_characters_than_it_allows_are_refused_by_their_field(
+    stand_in: StandInClient, client: httpx.Client
+) -> None:
+    assert confirmed(sync(client, upsert("1", "u" * 51))) == (1, 0)  # by default there is no such limit
+    stand_in.settings(id_max_characters=50)
+    assert refused(sync(client, upsert("o" * 51, "2"), upsert("1", "3"))) == (400, "40002", "102")
+    assert refused(sync(client, upsert("1", "3"), upsert("1", "u" * 51))) == (400, "40002", "103")
+    assert confirmed(sync(client, upsert("界" * 50, "界" * 50))) == (1, 0)
+
+
 def test_a_poisoned_id_or_pair_refuses_every_request_that_holds_it(
     stand_in: StandInClient, client: httpx.Client
 ) -> None:
