@@ -95,7 +95,7 @@ def test_every_refused_record_is_a_dead_letter_of_its_own(fleet: Fleet) -> None:
 def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(fleet: Fleet) -> None:
     fleet.stand_in.settings(poisoned=[f"owner{i}" for i in range(50)])
     fleet.append_many(upserts(100))
-    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", what="held")
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", seconds=60.0, what="held")
     view = fleet.first.gate.snapshot()
     assert (view.state, view.reason) == ("held", "every_record_rejected")
     assert 0 < len(fleet.dead_letters()) < SINGLE_REJECTIONS_MAX
@@ -174,7 +174,7 @@ def test_probes_of_an_endpoint_that_refuses_everything_try_every_record_before_a
     fleet.change(partitions=1, backoff_max_seconds=0.02)
     fleet.stand_in.settings(poisoned=["refused"])
     fleet.append_many([("refused", f"contact{i}", "upsert", T) for i in range(30)])
-    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.stand_in.counts()["requests"] > 120, seconds=20.0, what="probes")
+    wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.stand_in.counts()["requests"] > 120, seconds=60.0, what="probes")
     suspects = [state.suspect for state in fleet.pending().values()]
     assert len(suspects) == 11
     assert max(suspects) - min(suspects) <= 1
