@@ -18,7 +18,7 @@ from producers.send.errors import NotAccepted
 from producers.send.intake import AsyncIntake, Intake
 from producers.send.report import SendReport
 from producers.send.steps import Block, Exchange, Sleep, Take, run_async
-from producers.send.transport import append_async, connect_async
+from producers.send.transport import Appender, connect_async
 from producers.settings import producer_settings
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class AsyncContactProducer:
         chosen = producer_settings(url, settings)
         self._client = connect_async(chosen.redis_url) if client is None else client
         self._owns_client = client is None
+        self._appender = Appender(chosen.wait_replicas)
         self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
@@ -177,7 +178,7 @@ class AsyncContactProducer:
     async def _perform(self, step: Step) -> Any:
         match step:
             case Exchange(encoder, chunk):
-                return await append_async(self._client, encoder, chunk)
+                return await self._appender.append_async(self._client, encoder, chunk)
             case Take(AsyncIntake() as intake):
                 return await intake.take()
             case Take(intake):

@@ -11,7 +11,7 @@ from producers.protocol import ProducerProtocol
 from producers.send.fork import renew_in_children
 from producers.send.intake import Intake
 from producers.send.steps import Block, Exchange, Sleep, Take, run
-from producers.send.transport import append, connect
+from producers.send.transport import Appender, connect
 from producers.settings import producer_settings
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class ContactProducer:
     ) -> None:
         chosen = producer_settings(url, settings)
         self._url = chosen.redis_url
+        self._appender = Appender(chosen.wait_replicas)
         self._client = connect(self._url) if client is None else client
         self._owns_client = client is None
         self._inherited: list[redis.Redis] = []
@@ -216,7 +217,7 @@ class ContactProducer:
     def _perform(self, step: Step) -> Any:
         match step:
             case Exchange(encoder, chunk):
-                return append(self._client, encoder, chunk)
+                return self._appender.append(self._client, encoder, chunk)
             case Take(intake):
                 return intake.take()
             case Sleep(seconds):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from producers.contract.change import ID_MAX_BYTES
 from producers.contract.errors import SettingsError
@@ -134,6 +134,13 @@ class RecorderSettings(CheckedSettings):
         return self.id_max_characters or ID_MAX_BYTES
 
 
+_Replicas = Annotated[int, Field(ge=0, le=100)]
+
+
+def _check_replicas(value: object) -> object:
+    return value if value == "all" else int(str(value))
+
+
 class ProducerSettings(CheckedSettings):
     """The settings of a producer. Immutable.
 
@@ -141,6 +148,8 @@ class ProducerSettings(CheckedSettings):
         redis_url: Redis with the event log: ``redis://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``;
             with TLS ``rediss://``, ``rediss+sentinel://`` or ``rediss+cluster://`` (CONTACT_SYNC_REDIS_URL).
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
+        wait_replicas: how many replicas must have a change before it counts as accepted, or ``all``
+            (CONTACT_SYNC_WAIT_REPLICAS).
         partitions: how many partitions the log must have; None for the recorded number, 64 at first use
             (CONTACT_SYNC_PARTITIONS).
         id_max_characters: most characters in an id; None for no such limit (CONTACT_SYNC_ID_MAX_CHARACTERS).
@@ -176,6 +185,12 @@ class ProducerSettings(CheckedSettings):
     def id_max(self) -> int:
         """Most characters in an id: there are never more than bytes."""
         return self.id_max_characters or ID_MAX_BYTES
+
+    wait_replicas: Annotated[Literal["all"] | _Replicas, BeforeValidator(_check_replicas)] = setting(
+        0,
+        description="How many replicas must have a producer's change before it counts as accepted; or all.",
+        rule="'all', or a whole number from 0 to 100",
+    )
 
     @property
     def keys(self) -> Keys:

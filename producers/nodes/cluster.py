@@ -36,7 +36,7 @@ from producers.nodes.trip import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from producers.nodes.trip import Step, Steps
+    from producers.nodes.trip import Step, Steps, Wanted
     from producers.nodes.url import Address
 
 _TIMEOUTS: Final = ("socket_timeout", "socket_connect_timeout")
@@ -94,10 +94,16 @@ class ClusterClient(redis.Redis):
             units.append(Command(beside, (self._pack(words),)))
         return [reply for [reply] in self._run(self.nodes.trip(units))]
 
-    def exchange(self, commands: Sequence[bytes], slots: Sequence[int]) -> list[Any]:
-        """Runs packed commands; returns a reply for each: what Redis replied, an error of Redis, or NodeAwayError."""
+    def exchange(self, commands: Sequence[bytes], slots: Sequence[int], wait: Wanted = 0) -> list[Any]:
+        """Runs packed commands; returns a reply for each: what Redis replied, an error of Redis, or NodeAwayError.
+
+        Args:
+            commands: each packed.
+            slots: the slot of each.
+            wait: how many replicas must have what the commands write.
+        """
         units = [Command(slot, (each,)) for slot, each in zip(slots, commands, strict=True)]
-        return [reply for [reply] in self._run(self.nodes.trip(units))]
+        return [reply for [reply] in self._run(self.nodes.trip(units, wait))]
 
     def transactions(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Runs commands in one round trip, those of a slot in one transaction; replies as `round_trip`.
@@ -288,10 +294,10 @@ class AsyncClusterClient:
         # Only for how it converts replies: it is never connected.
         self._converts = redis.asyncio.Redis(connection_pool=redis.asyncio.ConnectionPool(**self._options))
 
-    async def exchange(self, commands: Sequence[bytes], slots: Sequence[int]) -> list[Any]:
+    async def exchange(self, commands: Sequence[bytes], slots: Sequence[int], wait: Wanted = 0) -> list[Any]:
         """Runs packed commands; as ``ClusterClient.exchange``."""
         units = [Command(slot, (each,)) for slot, each in zip(slots, commands, strict=True)]
-        return [reply for [reply] in await self._run(self.nodes.trip(units))]
+        return [reply for [reply] in await self._run(self.nodes.trip(units, wait))]
 
     async def query(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
         """Runs commands in one round trip; returns their replies as redis-py converts them.

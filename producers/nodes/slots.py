@@ -50,6 +50,7 @@ class SlotMap:
     def __init__(self) -> None:
         self._masters: list[Address | None] = [None] * SLOTS
         self._known: tuple[Address, ...] = ()
+        self._replicas: dict[Address, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._known)
@@ -68,6 +69,10 @@ class SlotMap:
         """Every node, replicas too."""
         return self._known
 
+    def replicas_of(self, master: Address) -> int:
+        """Returns how many replicas a master has."""
+        return self._replicas.get(master, 0)
+
     def learn(self, slot: int, address: Address) -> None:
         """Notes where a slot has moved to."""
         self._masters[slot] = address
@@ -81,11 +86,13 @@ class SlotMap:
         """
         masters: list[Address | None] = [None] * SLOTS
         known: dict[Address, None] = {}
+        replicas: dict[Address, int] = {}
         for first, last, *nodes in reply:
             addresses = list(_addresses(nodes, asked))
             known.update(dict.fromkeys(addresses))
+            replicas[addresses[0]] = len(addresses) - 1
             masters[first : last + 1] = [addresses[0]] * (last + 1 - first)
-        self._masters, self._known = masters, tuple(known)
+        self._masters, self._known, self._replicas = masters, tuple(known), replicas
 
 
 def _addresses(nodes: Sequence[Any], asked: Address) -> Iterator[Address]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 import redis
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoPermissionError, TryAgainError
@@ -52,6 +52,32 @@ class NodeAwayError(redis.ConnectionError):
     def __init__(self, text: str, *, written: bool) -> None:
         super().__init__(text)
         self.written = written
+
+
+WAIT_SECONDS: Final = 0.5
+"""Longest wait for replicas in one round trip."""
+
+Wanted = int | Literal["all"]
+"""How many replicas must have a change; `all` for every one that the server has, at least one."""
+
+
+class NotReplicatedError(NodeAwayError):
+    """The server has the change, and too few replicas have it: a failover may lose it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, written=True)
+
+
+def wait_command(wanted: int) -> bytes:
+    """Returns WAIT, packed. It belongs on the connection of the changes: on another one it waits for nothing."""
+    return pack(["WAIT", wanted, int(WAIT_SECONDS * 1000)])
+
+
+def why_not_replicated(reply: object, wanted: int) -> str | None:
+    """Says what is wrong with the reply to WAIT; None if so many replicas have the changes."""
+    if isinstance(reply, int):
+        return None if reply >= wanted else f"{reply} of {wanted} replicas have it within {WAIT_SECONDS:g} s"
+    return f"it is not known whether replicas have it: {str(reply).rstrip('.')}"
 
 
 class NotAClusterError(redis.ResponseError):
@@ -126,8 +152,12 @@ class Nodes:
         """The masters that did not answer last, with what was seen."""
         return {each: self._why[each] for each in self.slots.masters if each in self._why}
 
-    def trip(self, commands: Sequence[Command]) -> Steps[list[list[Any]]]:
+    def trip(self, commands: Sequence[Command], wait: Wanted = 0) -> Steps[list[list[Any]]]:
         """Runs commands; returns for each its replies, errors included.
+
+        Args:
+            commands: what to run.
+            wait: how many replicas of each node must have what they write; what too few have is NotReplicatedError.
 
         Raises:
             redis.ResponseError: before anything is sent: the server is not a node of a cluster, or refuses us.
@@ -142,11 +172,13 @@ class Nodes:
             if not groups:
                 break
             answers: Mapping[Address, Answer] = yield Write(
-                {node: _parcel(commands, those, asking) for node, those in groups.items()}
+                {node: _parcel(commands, those, asking, self._wanted(node, wait)) for node, those in groups.items()}
             )
             todo = []
             for node, those in groups.items():
                 todo += self._take(node, those, answers[node], commands, results, targets, asking)
+                if wanted := self._wanted(node, wait):
+                    _lack(those, answers[node], wanted, results)
             waits = all(isinstance(results[each][0], TryAgainError) for each in todo)
             if not todo or i == _ROUNDS - 1 or (waits and i):
                 break
@@ -190,6 +222,9 @@ class Nodes:
             self._map_due = True
             results[i] = [self._unsent(node)] * len(commands[i].packed)
         return groups
+
+    def _wanted(self, node: Address, wait: Wanted) -> int:
+        return max(1, self.slots.replicas_of(node)) if wait == "all" else wait
 
     def _any(self) -> Address | None:
         masters = self.slots.masters
@@ -284,11 +319,20 @@ def _raise_if_refused(reply: object) -> None:
         raise reply
 
 
-def _parcel(commands: Sequence[Command], those: Sequence[int], asking: set[int]) -> Parcel:
+def _lack(those: Sequence[int], answer: Answer, wanted: int, results: list[list[Any]]) -> None:
+    """Marks what a node carried out and too few replicas have; the reply to WAIT is the last one."""
+    why = why_not_replicated(answer.broken or answer.replies[-1], wanted)
+    for i in those if why is not None else ():
+        results[i] = [each if isinstance(each, Exception) else NotReplicatedError(why or "") for each in results[i]]
+
+
+def _parcel(commands: Sequence[Command], those: Sequence[int], asking: set[int], wanted: int) -> Parcel:
     packed: list[bytes] = []
     for i in those:
         for each in commands[i].packed:
             if i in asking:
                 packed.append(_ASKING)
             packed.append(each)
+    if wanted:
+        packed.append(wait_command(wanted))
     return Parcel(b"".join(packed), len(packed))

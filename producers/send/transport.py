@@ -19,9 +19,12 @@ from producers.nodes.connect import (
     pool_options,
 )
 from producers.nodes.exchange import exchange_async, finish, start
+from producers.nodes.replicas import ReplicaCount, with_wait
+from producers.nodes.trip import wait_command
 from producers.send.report import Replies
 
 if TYPE_CHECKING:
+    from producers.nodes.trip import Wanted
     from producers.send.chunk import Chunk, XaddEncoder
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
@@ -61,24 +64,50 @@ def connect_async(url: str) -> redis.asyncio.Redis | AsyncClusterClient:
     return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
-def append(client: redis.Redis, encoder: XaddEncoder, chunk: Chunk) -> Replies:
-    """Appends a chunk in one round trip, with whichever nodes it takes."""
-    if isinstance(client, ClusterClient):
+class Appender:
+    """Appends chunks over a client, each in one round trip.
+
+    Args:
+        wait: how many replicas must have a change, so that it counts as accepted.
+    """
+
+    def __init__(self, wait: Wanted) -> None:
+        self._wait = wait
+        self._replicas = ReplicaCount()
+
+    def append(self, client: redis.Redis, encoder: XaddEncoder, chunk: Chunk) -> Replies:
+        """Appends a chunk, with whichever nodes it takes."""
         try:
-            return Replies(client.exchange(encoder.commands(chunk), encoder.slots(chunk)))
+            if isinstance(client, ClusterClient):
+                return Replies(client.exchange(encoder.commands(chunk), encoder.slots(chunk), self._wait))
+            if not self._wait:
+                return exchange(client, encoder.pack(chunk), len(chunk))
+            if self._wait == "all" and self._replicas.due():
+                self._replicas.note(client.info("replication"))
         except redis.RedisError as error:
             return Replies([], error, written=False)
-    return exchange(client, encoder.pack(chunk), len(chunk))
+        answer = finish(start(client, encoder.pack(chunk) + wait_command(self._wanted)), len(chunk) + 1)
+        return Replies(*with_wait(answer, len(chunk), self._wanted))
 
-
-async def append_async(client: redis.asyncio.Redis | AsyncClusterClient, encoder: XaddEncoder, chunk: Chunk) -> Replies:
-    """``append`` for asyncio."""
-    if isinstance(client, AsyncClusterClient):
+    async def append_async(
+        self, client: redis.asyncio.Redis | AsyncClusterClient, encoder: XaddEncoder, chunk: Chunk
+    ) -> Replies:
+        """``append`` for asyncio."""
         try:
-            return Replies(await client.exchange(encoder.commands(chunk), encoder.slots(chunk)))
+            if isinstance(client, AsyncClusterClient):
+                return Replies(await client.exchange(encoder.commands(chunk), encoder.slots(chunk), self._wait))
+            if not self._wait:
+                return Replies(*await exchange_async(client, encoder.pack(chunk), len(chunk)))
+            if self._wait == "all" and self._replicas.due():
+                self._replicas.note(await client.info("replication"))
         except redis.RedisError as error:
             return Replies([], error, written=False)
-    return Replies(*await exchange_async(client, encoder.pack(chunk), len(chunk)))
+        answer = await exchange_async(client, encoder.pack(chunk) + wait_command(self._wanted), len(chunk) + 1)
+        return Replies(*with_wait(answer, len(chunk), self._wanted))
+
+    @property
+    def _wanted(self) -> int:
+        return self._replicas.number if self._wait == "all" else self._wait
 
 
 def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:

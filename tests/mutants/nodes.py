@@ -84,4 +84,22 @@ NODES: Final[tuple[Mutant, ...]] = (
         integration=("tests/integration/redis/test_sentinel.py",),
         simulated=False,
     ),
+    Mutant(
+        "wait_on_another_connection",
+        "replicas are waited for on a connection that wrote nothing, which is no wait at all",
+        (
+            Patch(
+                "producers/send/transport.py",
+                "        answer = finish("
+                "start(client, encoder.pack(chunk) + wait_command(self._wanted)), len(chunk) + 1)\n",
+                "        answer = finish(start(client, encoder.pack(chunk)), len(chunk))\n"
+                "        pool = client.connection_pool\n"
+                "        kind, options = pool.connection_class, pool.connection_kwargs\n"
+                "        other = redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **options))\n"
+                "        answer.replies.append(other.wait(self._wanted, 500))\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_sentinel.py",),
+        simulated=False,
+    ),
 )

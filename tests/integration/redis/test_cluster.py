@@ -11,6 +11,7 @@ from redis.crc import key_slot
 
 from producers import AsyncContactProducer, ContactProducer, NotAccepted
 from producers.contract.change import partition_of
+from producers.settings import ProducerSettings
 from tests.support.clusters import (
     begin_move,
     end_move,
@@ -28,6 +29,8 @@ from worker.local.cluster import EmbeddedCluster
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from producers.nodes.trip import Wanted
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -158,3 +161,27 @@ def test_a_spool_is_not_blocked_by_one_node(cluster: EmbeddedCluster, tmp_path: 
             assert forwarded.left <= theirs + 1
         wait_until(lambda: producer.forward().left == 0, seconds=20, what="the spool is empty")
     assert entries(cluster) >= 1_101
+
+
+@pytest.mark.parametrize("wait", [1, "all"])
+def test_a_change_that_no_replica_has_is_uncertain(replicated: EmbeddedCluster, wait: Wanted) -> None:
+    settings = ProducerSettings(redis_url=replicated.url, wait_replicas=wait)
+    with ContactProducer(settings=settings) as producer:
+        assert len(producer.send(changes(1_000))) == 1_000
+        lost = node_of(replicated, slot_of_owner("1"))
+        theirs = {str(i) for i in range(1_000) if node_of(replicated, slot_of_owner(str(i))) == lost}
+        with hung(replicated, lost + 3), pytest.raises(NotAccepted, match="0 of 1 replicas") as caught:
+            producer.send(changes(1_000))
+        assert {change.owner for change in caught.value.uncertain} == theirs
+        assert caught.value.refused == ()
+
+
+def test_an_asynchronous_producer_waits_too(replicated: EmbeddedCluster) -> None:
+    async def run() -> None:
+        settings = ProducerSettings(redis_url=replicated.url, wait_replicas=1)
+        async with AsyncContactProducer(settings=settings) as producer:
+            await producer.send(changes(1_000))
+            with hung(replicated, 3), pytest.raises(NotAccepted, match="0 of 1 replicas"):
+                await producer.send(changes(1_000))
+
+    asyncio.run(run())

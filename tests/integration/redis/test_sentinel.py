@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from producers import AsyncContactProducer, ContactProducer, NotAccepted
+from producers.settings import ProducerSettings
 from tests.support.fleet import Fleet, T
 from tests.support.sentinels import MASTER, SentinelSetup, address_of, connected, one_sentinel
 from tests.support.waiting import wait_until
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from producers.nodes.trip import Wanted
     from worker.standin.client import StandInClient
 
 PATIENCE_SECONDS = 30.0
@@ -221,3 +223,15 @@ def test_worker_processes_go_on_after_failovers(
         wait_until(lambda: ("1", "4") in stand_in.contacts(), seconds=40, what="delivered after the planned failover")
         assert worker.process.poll() is None
         assert worker.end() == 0
+
+
+@pytest.mark.parametrize("wait", [2, "all"])
+def test_a_change_that_a_replica_lacks_is_uncertain(setup: SentinelSetup, wait: Wanted) -> None:
+    settings = ProducerSettings(redis_url=setup.url, wait_replicas=wait)
+    with ContactProducer(settings=settings) as producer:
+        producer.upsert("1", "2")
+        setup.hang(setup.servers[1].pid)
+        with pytest.raises(NotAccepted, match="1 of 2 replicas") as caught:
+            producer.upsert("1", "3")
+        assert len(caught.value.uncertain) == 1
+    assert entries(setup) == 2
