@@ -11,7 +11,7 @@ TOOLS := .venv/release
 SITE := .venv/docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate model mutants mutation soak bench lock clean
+.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate model mutants mutation soak bench figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,8 +86,11 @@ mutation: $(INSTALLED) ## Change the core and the scripts in SAMPLE (100) places
 soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0) decides them
 	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0)
 
-bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (3), CHANGES (400000), PARTS
-	$(BIN)/python -m tests.bench.run --rounds $(or $(ROUNDS),3) --changes $(or $(CHANGES),400000) $(if $(PARTS),--parts $(PARTS))
+bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (5), CHANGES (100000), PARTS
+	$(BIN)/python -m tests.bench.run --rounds $(or $(ROUNDS),5) --changes $(or $(CHANGES),100000) $(if $(PARTS),--parts $(PARTS))
+
+figures: $(INSTALLED) ## Write the figures of README and docs from the results of the benchmark
+	$(BIN)/python -m tests.bench.figures
 
 lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade

@@ -74,7 +74,7 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
         lane: where the pairs wait.
         changes: other limits, each after so many seconds.
     """
-    system = replace(ours("threads", 4), processes=workers)
+    system = replace(ours(), processes=workers)
     limits = [(0.0, rate), *changes]
     with EmbeddedRedis(tcp=True) as server, redis.Redis.from_url(server.url) as client, ExitStack() as stack:
         for block in _blocks(pairs):
@@ -129,7 +129,7 @@ def knee(at: Endpoint) -> dict[str, Any]:
 
 
 def _with_limit(at: Endpoint, limit: int | str, pairs: int = 30_000, batch: int = 25) -> float:
-    system = ours("threads", 4, CONTACT_SYNC_IN_FLIGHT=str(limit), CONTACT_SYNC_BATCH_SIZE=str(batch))
+    system = ours(CONTACT_SYNC_IN_FLIGHT=str(limit), CONTACT_SYNC_BATCH_SIZE=str(batch))
     with EmbeddedRedis(tcp=True) as server:
         for block in _blocks(pairs):
             append_all(server.url, packed_log(block))

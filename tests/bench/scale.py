@@ -29,15 +29,13 @@ _LONGEST_SECONDS: Final = 900.0
 
 
 def workers(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
-    """Drain by worker processes of each pool, at an endpoint that answers at once and at one that takes 20 ms."""
+    """Drain by workers, each with a process for each core, by what the endpoint takes."""
     given = changes(count, "distinct")
     found = {}
-    for pool, concurrency in (("threads", 4), ("prefork", 2)):
-        for processes in (1, 2, 4):
-            system = ours(pool, concurrency, processes=processes)
-            for latency_ms in (0, 20):
-                name = f"{processes} of {pool}, {concurrency} each, {latency_ms} ms"
-                found[name] = asdict(drain(system, at, "distinct", latency_ms, given))
+    for number in (1, 2, 4):
+        for latency_ms in (0, 20, 100):
+            system = ours(processes=number)
+            found[f"{number}, {latency_ms} ms"] = asdict(drain(system, at, "distinct", latency_ms, given))
     return found
 
 
@@ -46,7 +44,7 @@ def partitions(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
     given = changes(count, "distinct")
     found = {}
     for number in (1, 8, 64, 256, 1_024):
-        drained = asdict(drain(ours("threads", 4, partitions=number), at, "distinct", 0, given))
+        drained = asdict(drain(ours(partitions=number), at, "distinct", 0, given))
         waits = latency(at, 50, 10.0, partitions=number)
         found[str(number)] = drained | {"p50": waits["p50"], "p99": waits["p99"]}
     return found
@@ -64,7 +62,7 @@ def backlog(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
 def _drain_of(at: Endpoint, size: int) -> Any:
     first, *others = [min(_BLOCK, size - i) for i in range(0, size, _BLOCK)]
     more = (changes(each, "distinct", seed) for seed, each in enumerate(others, start=2))
-    return drain(ours("threads", 4), at, "distinct", 0, changes(first, "distinct"), more)
+    return drain(ours(), at, "distinct", 0, changes(first, "distinct"), more)
 
 
 def pending(_at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
@@ -80,7 +78,7 @@ def pending(_at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
 
 def _outage(given: list[Change]) -> dict[str, Any]:
     """Lets a worker take these changes from the log while the endpoint is away."""
-    system = ours("threads", 4)
+    system = ours()
     pairs = len({each[:2] for each in given})
     with EmbeddedRedis(tcp=True) as server, redis.Redis.from_url(server.url) as client:
         system.load(server.url, given)

@@ -12,7 +12,7 @@ from contextlib import suppress
 import httpx
 import redis
 
-STREAM, GROUP, ME = "bench:events", "contacts", "script"
+STREAM, GROUP, ME = "bench:events", "contacts", f"script-{os.getpid()}"
 
 
 def main() -> None:
