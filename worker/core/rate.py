@@ -36,8 +36,9 @@ LONG_WAIT_MS: Final = 2_000.0
 """A wait as long as this belongs to a limit by long windows: what was confirmed until its end is what it allows."""
 
 LATELY_SHARE: Final = 0.95
-"""A 429 at a rate that was kept until then leaves at least this share of what was confirmed in the last second, unless
-the endpoint asks for a long wait: it may count by windows, and what it lets through in one is what it allows."""
+KEPT_MS: Final = 4_000.0
+"""A 429 after so long without one leaves at least this share of what was confirmed in the last second, unless the
+endpoint asks for a long wait: it may count by windows, and what it lets through in one is what it allows."""
 
 MOST_SHARE: Final = 0.95
 """After a 429 the rate starts at this share of what the endpoint is thought to allow."""
@@ -182,7 +183,8 @@ class Pace:
         if base <= 0:
             self.rate = max(self._lately(now), 1.0) * FIRST_SHARE
         elif now - self.since >= WINDOW_MS:
-            least = max(base * LEAST_SHARE, self._lately(now) * LATELY_SHARE) if wait <= LONG_WAIT_MS else 0.0
+            lately = self._lately(now) * LATELY_SHARE if now - self.since >= KEPT_MS else 0.0
+            least = max(base * LEAST_SHARE, lately) if wait <= LONG_WAIT_MS else 0.0
             self.ceiling = min(max(self.total * 1000 / (now - self.since), least), base)
             self.rate = max(self.ceiling * MOST_SHARE, LEAST_RATE)
         else:

@@ -152,7 +152,8 @@ local function pace_lower(pace, now, most, wait)
   if base <= 0 then
     pace.rate = math.max(lately, 1) * 0.5
   elseif now - pace.since >= 1000 then
-    local least = wait <= 2000 and math.max(base * 0.65, lately * 0.95) or 0
+    lately = now - pace.since >= 4000 and lately * 0.95 or 0
+    local least = wait <= 2000 and math.max(base * 0.65, lately) or 0
     pace.ceiling = math.min(math.max(pace.total * 1000 / (now - pace.since), least), base)
     pace.rate = math.max(pace.ceiling * 0.95, 0.1)
   else
