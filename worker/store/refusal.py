@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
-from redis.exceptions import AskError, ClusterCrossSlotError, NoPermissionError
+from redis.exceptions import ClusterCrossSlotError, NoPermissionError
 
 from producers.nodes.trip import NotAClusterError
 from worker.store.replies import is_wrong_type
@@ -39,7 +39,8 @@ def refusal(error: BaseException | None) -> str | None:
     named = _COMMAND.search(words)
     if isinstance(error, redis.AuthenticationError):
         return "it refuses the user or password"
-    if isinstance(error, ClusterCrossSlotError | AskError | NotAClusterError):
+    # MOVED and ASK are no refusals: while slots of a cluster move, they may be all that is left of an answer.
+    if isinstance(error, ClusterCrossSlotError | NotAClusterError):
         return words if isinstance(error, NotAClusterError) else _CLUSTER
     if isinstance(error, NoPermissionError) or (isinstance(error, redis.ResponseError) and "permission" in words):
         return (
