@@ -12,6 +12,7 @@ from tests.support.fleet import Fleet, T
 from tests.support.redis_proxy import RedisProxy
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
+from worker.local.data_dir import free_port
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 
@@ -31,11 +32,18 @@ OPTIONS = pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads",
 @contextmanager
 def cluster_node(tmp_path: Path, *, slots: bool) -> Iterator[EmbeddedRedis]:
     """One node of a cluster, with all slots or none."""
-    config = {"cluster-enabled": "yes", "cluster-config-file": str(tmp_path / "nodes.conf")}
+    # A bus port of its own: without, every node that listens on a socket alone takes the same.
+    config = {
+        "cluster-enabled": "yes",
+        "cluster-config-file": str(tmp_path / "nodes.conf"),
+        "cluster-port": str(free_port()),
+    }
     with EmbeddedRedis(config=config) as server, connect(server.url) as client:
         if slots:
             client.round_trip([("CLUSTER", "ADDSLOTSRANGE", 0, 16383)])
-            wait_until(lambda: b"cluster_state:ok" in client.round_trip([("CLUSTER", "INFO")])[0], what="it is up")
+            wait_until(
+                lambda: b"cluster_state:ok" in client.round_trip([("CLUSTER", "INFO")])[0], seconds=30, what="up"
+            )
         yield server
 
 
