@@ -30,4 +30,5 @@ def test_an_endpoint_that_limits_gets_all_at_nearly_its_own_pace(fleet: Fleet, w
     statuses = fleet.stand_in.counts()["statuses"]
     assert statuses.get("429", 0) <= 0.05 * CHANGES
     assert time.monotonic() - begun < 2.5 * CHANGES / LIMIT
-    assert fleet.first.gate.snapshot().rate
+    # On a machine too busy to reach the limit, there is none to learn.
+    assert bool(fleet.first.gate.snapshot().rate) == ("429" in statuses)
