@@ -106,7 +106,7 @@ class CheckedSettings(BaseModel):
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                raise SettingsError("; ".join(_lines(type(self), error))) from None
+                raise SettingsError("; ".join(_lines(type(self), fields, error))) from None
 
 
 def _id_max_characters() -> Any:
@@ -267,9 +267,9 @@ def read_dotenv(dotenv: Path | None = Path(".env")) -> Mapping[str, str | None]:
         raise SettingsError(f"{dotenv} cannot be read: {reason}") from None
 
 
-def _lines(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
-    for fault in error.errors(include_url=False):
-        name = str(fault["loc"][0])
+def _lines(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> Iterator[str]:
+    """One line for each field with a fault: one that may be of several types has a fault for each of them."""
+    for name in dict.fromkeys(str(fault["loc"][0]) for fault in error.errors(include_url=False)):
         extra = model.model_fields[name].json_schema_extra
         rule, shown = (extra["rule"], extra["shown"]) if isinstance(extra, dict) else ("valid", False)
-        yield f"{variable_of(name)} must be {rule}" + (f", not {fault['input']!r}" if shown else "")
+        yield f"{variable_of(name)} must be {rule}" + (f", not {given[name]!r}" if shown else "")

@@ -46,6 +46,8 @@ def refusal(require_credentials: bool = False, /, **variables: object) -> str:  
         ("backoff_max_seconds", ["0.5"], ["0", "inf", "1e306"]),
         ("ledger_seconds", ["1"], ["0.5", "inf", "1e306"]),
         ("readd", ["resend", "absorb"], ["Resend", "drop"]),
+        ("rate", ["auto", "off", "0.001", "20", "1000000"], ["0", "-1", "1000001", "nan", "inf", "AUTO", "many"]),
+        ("in_flight", ["auto", "1", "10000"], ["0", "-3", "10001", "1.5", "off"]),
         (
             "broker_url",
             ["redis://h/1", "memory://", "amqp://u:p@h//", "redis://a/1;redis://b/1", "redis+socket:///run/r.sock"],
@@ -72,7 +74,9 @@ def test_each_value_has_its_range_and_its_line(name: str, fitting: list[str], un
     for value in fitting:
         assert str(getattr(load(**{name: value}), name)) in {value, f"{float(value):}" if value[0].isdigit() else value}
     for value in unfitting:
-        assert refusal(**{name: value}).startswith(f"{variable_of(name)} must be ")
+        line = refusal(**{name: value})
+        assert line.startswith(f"{variable_of(name)} must be ")
+        assert line.count(variable_of(name)) == 1
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,11 @@ def test_an_endpoint_url_holds_no_credentials_query_or_fragment(url: str) -> Non
     assert refusal(endpoint_url=url) == (
         "CONTACT_SYNC_ENDPOINT_URL must be an http:// or https:// URL without credentials, query or fragment"
     )
+
+
+def test_a_line_shows_the_value_as_it_was_given() -> None:
+    assert refusal(rate="0") == "CONTACT_SYNC_RATE must be 'auto', 'off', or a number from 0.001 to 1000000, not '0'"
+    assert refusal(in_flight="0") == "CONTACT_SYNC_IN_FLIGHT must be 'auto', or a whole number from 1 to 10000, not '0'"
 
 
 def test_an_endpoint_url_loses_its_last_slash() -> None:
