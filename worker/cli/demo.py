@@ -12,6 +12,7 @@ import redis
 
 from producers.contract.errors import ContactSyncError
 from worker.cli.interrupts import exiting_on_sigterm
+from worker.cli.number import Number
 from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED
 from worker.demo.run import Demo
 from worker.demo.screen import screen_for
@@ -48,7 +49,7 @@ Example:
 @click.command(epilog=_EPILOG)
 @click.option(
     "--seconds",
-    type=click.FloatRange(3, 25),
+    type=Number(3, 25),
     default=DEFAULT_SECONDS,
     show_default=True,
     help="How many seconds changes flow. The whole demo takes about 10 seconds longer.",

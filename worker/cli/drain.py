@@ -11,6 +11,7 @@ import click
 
 from worker.admin.drain import drain as wait_for_drain
 from worker.admin.status import read_status
+from worker.cli.number import Number
 from worker.cli.session import Failure, printable, session
 from worker.config.settings import load_worker_settings
 from worker.core.times import in_words, iso_utc
@@ -31,7 +32,7 @@ Example:
 @click.option(
     "--timeout",
     "timeout_seconds",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="SECONDS",
     help="Give up after so many seconds, with exit status 1.  [default: never]",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from worker.cli.number import Number
 from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
 from worker.config.listen import LOCALHOST
 from worker.standin.key import KEY_ID, KEY_SECRET, KeyInputError, stand_in_key
@@ -37,7 +38,7 @@ Example:
 @click.option(
     "--latency",
     "latency_seconds",
-    type=click.FloatRange(0, LONGEST_SECONDS),
+    type=Number(0, LONGEST_SECONDS),
     default=0.0,
     show_default=True,
     metavar="SECONDS",

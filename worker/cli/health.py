@@ -14,6 +14,7 @@ from producers.nodes.cluster import ClusterClient
 from producers.settings import variable_of
 from worker.admin.health import Health, assess, default_bound_seconds
 from worker.admin.status import read_status
+from worker.cli.number import Number
 from worker.cli.session import EXIT_FAILED, echo_json, printable, redis_failure
 from worker.config.settings import WorkerSettings, load_worker_settings
 from worker.store.agreed import agreed_partitions
@@ -33,7 +34,7 @@ Example:
 @click.option(
     "--older-than",
     "bound_seconds",
-    type=click.FloatRange(min=0, min_open=True, max=86400),
+    type=Number(min=0, min_open=True, max=86400),
     metavar="SECONDS",
     help="How many seconds the oldest change may wait.  "
     "[default: linger + lease + ticker's lease + request timeout, 30 unless configured]",

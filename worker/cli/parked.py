@@ -92,7 +92,7 @@ def retry(*, as_json: bool, **selection: Any) -> None:
         if as_json:
             echo_json({"retried": number})
         else:
-            click.echo(f"{number:,} are tried now")
+            click.echo(f"{number:,} {'is' if number == 1 else 'are'} tried now")
 
 
 @parked.command(epilog="\b\nExample:\n  contact-sync parked bury --owner 1 --contact 9\n")

@@ -23,6 +23,7 @@ from producers.send.errors import NotAccepted
 from worker.admin.drain import drain
 from worker.admin.status import read_status
 from worker.cli.duration import Duration
+from worker.cli.number import Number
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
 from worker.config.settings import load_worker_settings
 from worker.core.times import iso_utc
@@ -122,7 +123,7 @@ def reconcile_command() -> None:
 @click.option("--despite-rejects", is_flag=True, help="Delete what SOURCE lacks even if rows were rejected.")
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Maximum number of changes per second.  [default: no limit]",
 )
 @click.option(
@@ -134,12 +135,12 @@ def reconcile_command() -> None:
 )
 @click.option(
     "--max-delete-share",
-    type=click.FloatRange(0, 100),
+    type=Number(0, 100),
     help=f"Send nothing if more than this percentage is deleted.  [default: {Limits().share:g}]",
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="SECONDS",
     help="Wait so many seconds for delivery, then show the drift.  [default: do not wait]",
 )

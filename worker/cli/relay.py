@@ -11,6 +11,7 @@ import structlog
 from producers.contract.errors import Repartitioning
 from producers.producer import ContactProducer
 from worker.cli.interrupts import noting_interrupts
+from worker.cli.number import Number
 from worker.cli.session import EXIT_USAGE, Failure, echo_json, redis_failure
 from worker.config.database import NoDatabase, open_database, why
 from worker.config.settings import load_worker_settings
@@ -44,7 +45,7 @@ Example:
 @click.option("--once", is_flag=True, help="Stop when everything in the outbox is forwarded.")
 @click.option(
     "--poll",
-    type=click.FloatRange(0.01, 60),
+    type=Number(0.01, 60),
     default=0.2,
     show_default=True,
     help="Seconds between two reads of the outbox.",

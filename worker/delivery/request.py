@@ -223,4 +223,5 @@ class RequestSender:
 
 def _of(refusal: Rejected) -> str:
     """Code and field of a refusal; not the message, which may echo user ids."""
-    return f"code {loggable_code(refusal.code)}, field {loggable_code(refusal.field)}"
+    named = (("code", refusal.code), ("field", refusal.field))
+    return ", ".join(f"{name} {loggable_code(value)}" for name, value in named if value) or "no code"

@@ -63,6 +63,7 @@ def test_parked_pairs_are_chosen_as_dead_letters_are(fleet: Fleet) -> None:
 def test_a_retried_pair_is_tried_at_once_and_the_others_are_not(fleet: Fleet) -> None:
     park(fleet, ("1", "9"), ("2", "8"))
     assert told(fleet, "parked", "retry", "--owner", "1") == {"retried": 1}
+    assert run(fleet, "parked", "retry", "--owner", "1").stdout == "1 is tried now\n"
     fleet.flush_once()
     assert fleet.stand_in.contacts() == {("1", "9")}
     assert [each["owner"] for each in told(fleet, "parked", "list")] == ["2"]

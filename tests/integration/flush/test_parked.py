@@ -102,7 +102,7 @@ def test_hold_holds_the_endpoint_at_the_first_unknown_code(fleet: Fleet) -> None
     fleet.append("1", "2", "upsert", T)
     fleet.flush_once()
     view = fleet.first.gate.snapshot()
-    assert (view.state, view.reason) == ("held", "endpoint_refuses")
+    assert (view.state, view.reason, view.error) == ("held", "endpoint_refuses", "code 40401")
     assert parked(fleet) == {}
 
 
