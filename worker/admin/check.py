@@ -147,7 +147,11 @@ def _endpoint_finding(answer: Any, *, has_key: bool, epoch: Callable[[], float],
         case Hold(reason="credentials", error=error):
             return "wrong", f"refuses the server key ({variable_of('server_key_id')}, …_SECRET): {error}"
         case Hold(reason=reason, error=error):
-            wrong = f"but not as a contact endpoint answers ({reason}: {error})"
-            return "wrong", f"{said}, {wrong}; is {variable_of('endpoint_url')} right?"
+            wrong = (
+                f"but not as a contact endpoint answers ({reason}: {error}); is {variable_of('endpoint_url')} right?"
+            )
+            if reason == "app_unavailable":
+                wrong = f"and says that the app is suspended or unavailable ({error}): ask the platform"
+            return "wrong", f"{said}, {wrong}"
         case TooLarge() | Rejected() | Confirmed():
             return "ok", f"{said}, and accepts the server key"

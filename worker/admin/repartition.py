@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from producers.contract.change import partition_of
-from producers.contract.errors import ContactSyncError
+from producers.contract.errors import ContactSyncError, TooOld, UnknownLogFormat
 from producers.contract.partitions import LOG_FORMAT, MAX_PARTITIONS
 from worker.core.entry import split_pair
 from worker.store import scripts
@@ -83,16 +83,23 @@ def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
 
 def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
     """The recorded number, and whether a change was begun before."""
-    partitions, log_format, begun = client.hmget(keys.config, ["partitions", "format", "repartitioning"])
-    if partitions is None:
+    found = client.hmget(keys.config, ["partitions", "format", "repartitioning", "least_reader", "least_writer"])
+    if found[0] is None:
         raise NotNow("no number of partitions is recorded yet: the first producer or worker records its own")
-    if int(log_format or LOG_FORMAT) > LOG_FORMAT or not 1 <= int(partitions) <= MAX_PARTITIONS:
+    try:
+        partitions, log_format, begun, least_reader, least_writer = (int(each or 0) for each in found)
+    except ValueError:
+        raise UnknownLogFormat(f"the recorded configuration of namespace {keys.namespace!r} cannot be read") from None
+    for who, needed in (("producers", least_writer), ("workers", least_reader)):
+        if needed > LOG_FORMAT:
+            raise TooOld(who, needed, LOG_FORMAT, keys.namespace)
+    if log_format > LOG_FORMAT or not 1 <= partitions <= MAX_PARTITIONS:
         raise NotNow("another version of contact-sync wrote this log")
-    if begun is not None and int(begun) != to:
-        raise NotNow(f"the number is being changed to {int(begun)}: finish that first, with that number")
-    if begun is None and int(partitions) == to:
+    if begun and begun != to:
+        raise NotNow(f"the number is being changed to {begun}: finish that first, with that number")
+    if not begun and partitions == to:
         raise NotNow(f"there are already {to} partitions")
-    return int(partitions), begun is not None
+    return partitions, bool(begun)
 
 
 def _check_nobody_is_working(client: redis.Redis, keys: Keys, before: int) -> None:

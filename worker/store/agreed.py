@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from producers.contract.partitions import DEFAULT_PARTITIONS, agree_partitions
+from producers.contract.errors import TooOld
+from producers.contract.partitions import DEFAULT_PARTITIONS, LOG_FORMAT, agree_partitions
 
 if TYPE_CHECKING:
     import redis
@@ -31,8 +32,14 @@ def agreed_partitions(client: redis.Redis, settings: ProducerSettings) -> int:
     Raises:
         PartitionsMismatch: another number is recorded than configured.
         UnknownLogFormat: another version of this package wrote the log.
+        TooOld: the log needs a newer version: who looks into it must know as much as its workers.
         redis.RedisError: Redis does not answer, or refuses.
     """
-    if not client.hexists(settings.keys.config, "partitions"):
+    found: Any = client.hmget(settings.keys.config, ["partitions", "least_reader"])
+    if found[0] is None:
         return settings.partitions or DEFAULT_PARTITIONS
-    return agree_partitions(client, settings.keys, settings.partitions)
+    partitions = agree_partitions(client, settings.keys, settings.partitions)
+    least_reader = int(found[1] or 0)
+    if least_reader > LOG_FORMAT:
+        raise TooOld("workers", least_reader, LOG_FORMAT, settings.keys.namespace)
+    return partitions

@@ -56,6 +56,15 @@ def test_check_says_that_a_server_is_no_contact_endpoint(fleet: Fleet) -> None:
     assert checks(fleet, endpoint_url=fleet.stand_in.url + "/elsewhere")["endpoint"] == "wrong"
 
 
+def test_check_blames_neither_key_nor_url_if_the_platform_has_suspended_the_app(fleet: Fleet) -> None:
+    fleet.stand_in.faults({"kind": "status", "status": 492, "code": "49202", "field": "", "message": "suspended"})
+    [found] = [each for each in told(fleet, "check")["checks"] if each["name"] == "endpoint"]
+    assert found["severity"] == "wrong"
+    assert "the app is suspended or unavailable" in found["message"]
+    assert "49202" in found["message"]
+    assert "CONTACT_SYNC_" not in found["message"]
+
+
 def test_check_warns_of_an_endpoint_that_is_out_of_order(fleet: Fleet) -> None:
     fleet.stand_in.faults({"kind": "status", "status": 503})
     assert checks(fleet)["endpoint"] == "warn"
@@ -132,7 +141,7 @@ def test_check_says_what_access_rules_refuse(fleet: Fleet, rules: tuple[str, ...
         ("redis://127.0.0.1:1/0", "warn", "until it answers, workers look for work by themselves"),
         ("amqp://127.0.0.1:1//", "warn", "until it answers, workers look for work by themselves"),
         ("sqs://", "wrong", "No module named"),
-        ("memory://", "ok", "a server of its own"),
+        ("memory://", "ok", "none: each worker process looks for work by itself"),
     ],
 )
 def test_check_asks_the_broker_whatever_it_is(fleet: Fleet, broker_url: str, severity: str, said: str) -> None:

@@ -280,3 +280,10 @@ def test_a_worker_that_was_not_stopped_ends_itself(process_fleet: Fleet, tmp_pat
 def test_a_log_that_has_not_begun_is_left_alone(fleet: Fleet) -> None:
     ran = run(fleet, "repartition", "4")
     assert (ran.exit_code, fleet.client.exists(fleet.keys.config)) == (1, 0)
+
+
+def test_a_configuration_that_cannot_be_read_is_one_line(fleet: Fleet) -> None:
+    fleet.client.hset(fleet.keys.config, "partitions", "many")
+    ran = run(fleet, "repartition", "16")
+    assert (ran.exit_code, ran.stderr.count("\n")) == (2, 1)
+    assert "cannot be read" in ran.stderr

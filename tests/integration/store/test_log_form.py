@@ -105,7 +105,10 @@ def test_who_is_too_old_is_told_so_in_one_line(fleet: Fleet, field: str, who: st
     with pytest.raises(TooOld, match=f"its {who} must know format {LOG_FORMAT + 1}") as caught:
         _: Any = fleet.worker()
     assert "\n" not in str(caught.value)
+    for command in (["status"], ["parked", "bury"], ["drain"], ["repartition", "16"], ["upgrade"]):
+        ran = run(fleet, *command)
+        assert (ran.exit_code, ran.stderr.count("\n")) == (2, 1), command
+        assert f"its {who} must know format {LOG_FORMAT + 1}" in ran.stderr
     if field == "least_writer":
-        assert run(fleet, "status").exit_code == 2
         with pytest.raises(TooOld):
             fleet.producer().upsert("1", "2")
