@@ -66,6 +66,7 @@ def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
 
     Raises:
         NotNow: something prevents it; the message says what, and what to do.
+        TooOld, UnknownLogFormat: a newer version wrote the log, or its recorded configuration cannot be read.
         redis.RedisError: Redis does not answer, or refuses. Nothing is appended or delivered until this is run again.
     """
     before, begun = _recorded(client, keys, to)

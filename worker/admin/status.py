@@ -234,7 +234,8 @@ class Status:
         if not self.late_pairs:
             return ""
         until = "" if self.late_until_ms is None else f" until {iso_utc(self.late_until_ms)}"
-        return f"unanswered requests may still change {self.late_pairs:,} pairs{until}"
+        pairs = "pair" if self.late_pairs == 1 else "pairs"
+        return f"unanswered requests may still change {self.late_pairs:,} {pairs}{until}"
 
     def away_words(self) -> str:
         """Says which servers do not answer; empty if all do."""

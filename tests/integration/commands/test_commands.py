@@ -183,10 +183,10 @@ def test_draining_waits_for_a_late_request_that_may_still_undo_what_was_confirme
     assert found["late_until"] == iso_utc(until_ms)
     ran = run(fleet, "drain", "--timeout", "0")
     assert ran.exit_code == 1
-    assert f"unanswered requests may still change 1 pairs until {iso_utc(until_ms)}" in ran.stderr
+    assert f"unanswered requests may still change 1 pair until {iso_utc(until_ms)}" in ran.stderr
     left_out = run(fleet, "drain", "--ignore-late")
     assert left_out.exit_code == 0
-    assert "drained; left out: unanswered requests may still change 1 pairs" in left_out.stderr
+    assert "drained; left out: unanswered requests may still change 1 pair until" in left_out.stderr
     with running(fleet.environment(), "drain", "--timeout", "60") as process:
         fleet.deliver()
         assert process.wait(30) == 0
