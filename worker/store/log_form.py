@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import redis
+
 from producers.contract.errors import TooOld
 from producers.contract.partitions import LOG_FORMAT
-from worker.store.client import command, round_trip
+from worker.store import scripts
+from worker.store.client import round_trip
 from worker.store.replies import all_checked, is_wrong_type
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.store.namespace import Namespace
 
 OLDEST_FORMAT: Final = 1
@@ -63,8 +68,11 @@ def agree_form(namespace: Namespace) -> LogForm:
     """
     form = recorded_form(namespace)
     if form is None and _was_read(namespace):
-        for field in _FIELDS:
-            namespace.client.hsetnx(namespace.keys.config, field, str(OLDEST_FORMAT))
+        try:
+            for field in _FIELDS:
+                namespace.client.hsetnx(namespace.keys.config, field, str(OLDEST_FORMAT))
+        except redis.OutOfMemoryError:
+            _record(namespace, [(field, OLDEST_FORMAT) for field in _FIELDS])
         form = recorded_form(namespace)
     if form is None:
         raise_form(namespace)
@@ -81,8 +89,13 @@ def raise_form(namespace: Namespace) -> None:
         redis.RedisError: Redis does not answer, or refuses.
     """
     # Versions that know no least reader heed the format alone.
-    fields = [item for name in ("format", *_FIELDS) for item in (name, LOG_FORMAT)]
-    command(namespace.client, "HSET", namespace.keys.config, *fields)
+    _record(namespace, [(field, LOG_FORMAT) for field in ("format", *_FIELDS)])
+
+
+def _record(namespace: Namespace, fields: Sequence[tuple[str, int]]) -> None:
+    """Records these fields, on a full server too: its workers must be able to start, or nobody would empty it."""
+    calls = [scripts.Call(scripts.NOTE, [namespace.keys.config], each) for each in fields]
+    all_checked(scripts.run(namespace.client, calls))
 
 
 def _was_read(namespace: Namespace) -> bool:

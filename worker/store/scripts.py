@@ -77,7 +77,7 @@ def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
         for i, reply in zip(unknown, round_trip(client, texts), strict=True):
             replies[i] = reply
     elif unknown:
-        for script in {calls[i].script for i in unknown}:
+        for script in dict.fromkeys(calls[i].script for i in unknown):
             client.script_load(script.text)
         for i, reply in zip(unknown, _pipelined(client, [calls[i] for i in unknown]), strict=True):
             replies[i] = reply

@@ -29,8 +29,8 @@ def own_redis() -> Iterator[EmbeddedRedis]:
         yield server
 
 
-def settings(server: EmbeddedRedis, options: str = "") -> ProducerSettings:
-    return ProducerSettings(redis_url=server.url + options)
+def settings(server: EmbeddedRedis) -> ProducerSettings:
+    return ProducerSettings(redis_url=server.url)
 
 
 def changes(count: int) -> Iterator[ContactChange]:
@@ -84,7 +84,7 @@ def test_a_change_without_a_reply_is_uncertain_and_is_not_sent_twice(
 ) -> None:
     with (
         redis.Redis.from_url(own_redis.url) as client,
-        ContactProducer(settings=settings(own_redis, "&socket_timeout=0.3")) as producer,
+        ContactProducer(settings=settings(own_redis)) as producer,
     ):
         producer.upsert("1", "2")
         # Writes wait in the server, as in one that hangs; it carries them out when it wakes.

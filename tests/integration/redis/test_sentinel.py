@@ -74,6 +74,7 @@ def test_an_asynchronous_producer_finds_it_too(setup: SentinelSetup) -> None:
             old = setup.master()
             assert old is not None
             await asyncio.to_thread(setup.server_at(old).__exit__)
+            await asyncio.to_thread(setup.wait_for_another, old)
             ends = time.monotonic() + PATIENCE_SECONDS
             while time.monotonic() < ends:
                 try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.core.backlog import PartitionBacklog, Ranked
+from worker.core.lane import CLASSES, LIVE_DELETES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ def chosen(left: list[PartitionBacklog], room: int) -> list[int]:
                 room -= wanted(each)
 
     if sum(each.records for each in left) > room:
-        take(lambda each: each.classes[0], 0)
+        take(lambda each: sum(each.classes[some] for some in LIVE_DELETES), 0)
         take(lambda each: each.entries, room // 2)
     take(lambda each: each.records or 1, 0)
     if found and not any(each.has_bulk for each in found):
@@ -42,7 +43,7 @@ def test_each_choice_follows_the_rule_for_what_is_left(seed: int) -> None:
             p,
             entries=draw.choice((0, 1, 5, 40)),
             bulk_ms=draw.choice((0, 0, 7)),
-            classes=[draw.choice((0, 0, 0, 3, 20)) for _ in range(4)],
+            classes=[draw.choice((0, 0, 0, 3, 20)) for _ in range(CLASSES)],
         )
         for p in draw.sample(range(99), 30)
     ]
