@@ -240,7 +240,7 @@ def _announce(settings: WorkerSettings, data: Path | None, shell_settings: Path,
         variables += f" {variable_of('namespace')}={shlex.quote(settings.namespace)}"
     click.echo(f"Redis     {settings.redis_url}  {f'data in {data}' if data else 'keeps no data'}")
     click.echo(f"endpoint  {settings.endpoint_url}{'  (stand-in)' if with_stand_in else ''}")
-    click.echo("worker    8 threads; its log follows here")
+    click.echo("worker    one process; its log follows here")
     click.echo()
     click.echo(f"produce:  echo '{_CHANGE}' | {variables} contact-sync emit")
     click.echo(f"status:   {variables} contact-sync status --watch")

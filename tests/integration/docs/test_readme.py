@@ -27,7 +27,8 @@ def typed(beginning: str) -> list[str]:
 
 def table(document: str, heading: str) -> list[list[str]]:
     """The rows of the first table below a heading, cell by cell."""
-    _, _, rest = (ROOT / document).read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    text = (ROOT / document).read_text(encoding="utf-8")
+    _, rest = re.split(rf"^##+ {heading}\n", text, maxsplit=1, flags=re.MULTILINE)
     rows = re.search(r"^(?:\|.*\n)+", rest, re.MULTILINE)
     assert rows is not None, heading
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row.strip("| \n"))] for row in rows[0].splitlines()[2:]]
