@@ -12,7 +12,7 @@ from tests.support.commands import run, told
 from tests.support.previous import Producing, previous_commit, running_from, unpack
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, THREADS, WorkerProcess, wait_until_delivered
-from worker.core.lane import class_of
+from worker.core.lane import LIVE_DELETES, class_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,7 +126,7 @@ def test_an_upgrade_ends_when_it_is_said_to_and_then_bars_what_is_too_old(sides:
         assert told(fleet, "upgrade")["raised"] is False
         with sides.outage():
             wait_until(
-                lambda: class_of("delete", bulk=False) in used(fleet),
+                lambda: used(fleet) & set(LIVE_DELETES),
                 seconds=40,
                 what="deletes wait in a class of their own",
             )
