@@ -23,7 +23,8 @@ LOG_FORMAT: Final = 2
 
 1: one log for each partition, and one hash of pairs that wait. 2: two lanes, and a hash for each class of such pairs.
 """
-_FIRST_FORMAT: Final = 1
+FIRST_FORMAT: Final = 1
+"""What is recorded for a log that no worker has read yet."""
 _AGREED: Final = ("partitions", "format", "repartitioning", "least_reader", "least_writer")
 
 
@@ -73,7 +74,7 @@ def agreement(keys: Keys, configured: int | None) -> Asking[Agreed]:
     [recorded] = yield Query((read,))
     if recorded[0] is None:
         # The format goes first, so that a recorded number always has one.
-        yield Query((("HSETNX", keys.config, "format", str(_FIRST_FORMAT)),))
+        yield Query((("HSETNX", keys.config, "format", str(FIRST_FORMAT)),))
         yield Query((("HSETNX", keys.config, "partitions", str(configured or DEFAULT_PARTITIONS)),))
         [recorded] = yield Query((read,))
     return _agreed(recorded, configured, keys.namespace)
@@ -86,7 +87,7 @@ def _agreed(recorded: Sequence[Any], configured: int | None, namespace: str) -> 
     except (TypeError, ValueError):
         raise UnknownLogFormat(f"the recorded configuration of namespace {namespace!r} cannot be read") from None
     # Who keeps a newer form tells who can still take part in it; else the form itself must be one that we know.
-    least_writer = least_writer or log_format or _FIRST_FORMAT
+    least_writer = least_writer or log_format or FIRST_FORMAT
     if least_writer > LOG_FORMAT:
         raise TooOld("producers", least_writer, LOG_FORMAT, namespace)
     if not 1 <= partitions <= MAX_PARTITIONS:
@@ -98,4 +99,4 @@ def _agreed(recorded: Sequence[Any], configured: int | None, namespace: str) -> 
         raise Repartitioning(changing, namespace)
     if configured is not None and configured != partitions:
         raise PartitionsMismatch(configured, partitions, namespace)
-    return Agreed(partitions, lanes=least_reader != _FIRST_FORMAT)
+    return Agreed(partitions, lanes=least_reader != FIRST_FORMAT)

@@ -290,6 +290,19 @@ STEPS: Final = (
         simulated=False,
     ),
     Mutant(
+        "no_record_on_a_full_server",
+        "workers that find Redis full and nothing recorded cannot start, so that nobody ever empties it",
+        (
+            Patch(
+                "worker/store/lua/record.lua",
+                "redis.call('HDEL', KEYS[1], 'none')\n",
+                "",
+            ),
+        ),
+        integration=("tests/integration/redis/test_full.py",),
+        simulated=False,
+    ),
+    Mutant(
         "marks_forgotten_by_rotation",
         "a ledger that rotates forgets what was confirmed of pairs that are to be repaired",
         (

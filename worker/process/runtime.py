@@ -14,7 +14,6 @@ import redis
 import structlog
 
 from producers.contract.errors import SettingsError
-from producers.contract.partitions import agree_partitions
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.sentinel import UnknownMasterError
 from producers.settings import variable_of
@@ -27,6 +26,7 @@ from worker.delivery.request import RequestSender
 from worker.delivery.settle import Settler
 from worker.process.pipeline import RUNS_MAX, Pipeline
 from worker.process.stopping import STOPPING
+from worker.store.agreed import record_partitions
 from worker.store.client import connect
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
@@ -126,7 +126,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         redis.RedisError: Redis does not answer.
     """
     client = connect(settings.redis_url)
-    count = agree_partitions(client, settings.keys, settings.partitions)
+    count = record_partitions(client, settings.keys, settings.partitions)
     monotonic, draw, log = time.monotonic, random.random, structlog.get_logger("contact_sync")
     namespace = Namespace(client, settings.keys, count)
     gate = Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight))
@@ -252,7 +252,7 @@ def _check_redis(client: redis.Redis, settings: WorkerSettings) -> int:
             raise SettingsError(
                 f"Redis has maxmemory-policy {policy}, under which it drops changes: set it to noeviction"
             )
-    partitions = agree_partitions(client, settings.keys, settings.partitions)
+    partitions = record_partitions(client, settings.keys, settings.partitions)
     found = client.type(settings.keys.gate), client.type(settings.keys.ticker)
     for key, kind, right in zip((settings.keys.gate, settings.keys.ticker), found, (b"hash", b"string"), strict=True):
         if kind not in {b"none", right}:

@@ -1,16 +1,22 @@
-"""The number of partitions that producers and workers have agreed on."""
+"""The number of partitions that producers and workers have agreed on, and what else is recorded once."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import OutOfMemoryError
+
 from producers.contract.errors import TooOld
-from producers.contract.partitions import DEFAULT_PARTITIONS, LOG_FORMAT, agree_partitions
+from producers.contract.partitions import DEFAULT_PARTITIONS, FIRST_FORMAT, LOG_FORMAT, agree_partitions
+from worker.store import scripts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import redis
 
+    from producers.contract.keys import Keys
     from producers.settings import ProducerSettings
 
 
@@ -24,6 +30,33 @@ CLOSED_BEGINS: Final = "closed: the number of partitions became "
 def closed_text(to: int) -> str:
     """The text for the place of a log that is closed because the number of partitions becomes `to`."""
     return f"{CLOSED_BEGINS}{to}"
+
+
+def record_partitions(client: redis.Redis, keys: Keys, configured: int | None) -> int:
+    """The recorded number of partitions; records it if nobody has yet, on a full Redis too.
+
+    What fills it may be an inbox that no worker has seen. Its workers must be able to start, or nobody would empty it.
+
+    Raises:
+        PartitionsMismatch, UnknownLogFormat, TooOld, Repartitioning: as `agree_partitions` does.
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    try:
+        return agree_partitions(client, keys, configured)
+    except OutOfMemoryError:
+        record_new(client, keys, {"format": FIRST_FORMAT, "partitions": configured or DEFAULT_PARTITIONS})
+        return agree_partitions(client, keys, configured)
+
+
+def record_new(client: redis.Redis, keys: Keys, fields: Mapping[str, int]) -> None:
+    """Records what nobody has recorded yet, on a full Redis too.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    scripts.run_one(
+        client, scripts.Call(scripts.RECORD, [keys.config], [each for some in fields.items() for each in some])
+    )
 
 
 def agreed_partitions(client: redis.Redis, settings: ProducerSettings) -> int:

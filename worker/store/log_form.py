@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import redis
-
 from producers.contract.errors import TooOld
 from producers.contract.partitions import LOG_FORMAT
 from worker.store import scripts
+from worker.store.agreed import record_new
 from worker.store.client import round_trip
 from worker.store.replies import all_checked, is_wrong_type
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from worker.store.namespace import Namespace
 
 OLDEST_FORMAT: Final = 1
@@ -68,11 +65,7 @@ def agree_form(namespace: Namespace) -> LogForm:
     """
     form = recorded_form(namespace)
     if form is None and _was_read(namespace):
-        try:
-            for field in _FIELDS:
-                namespace.client.hsetnx(namespace.keys.config, field, str(OLDEST_FORMAT))
-        except redis.OutOfMemoryError:
-            _record(namespace, [(field, OLDEST_FORMAT) for field in _FIELDS])
+        record_new(namespace.client, namespace.keys, dict.fromkeys(_FIELDS, OLDEST_FORMAT))
         form = recorded_form(namespace)
     if form is None:
         raise_form(namespace)
@@ -89,11 +82,8 @@ def raise_form(namespace: Namespace) -> None:
         redis.RedisError: Redis does not answer, or refuses.
     """
     # Versions that know no least reader heed the format alone.
-    _record(namespace, [(field, LOG_FORMAT) for field in ("format", *_FIELDS)])
-
-
-def _record(namespace: Namespace, fields: Sequence[tuple[str, int]]) -> None:
-    """Records these fields, on a full server too: its workers must be able to start, or nobody would empty it."""
+    fields = [(name, LOG_FORMAT) for name in ("format", *_FIELDS)]
+    # On a full server too: its workers must be able to start, or nobody would empty it.
     calls = [scripts.Call(scripts.NOTE, [namespace.keys.config], each) for each in fields]
     all_checked(scripts.run(namespace.client, calls))
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from producers.contract.errors import ContactSyncError
-from producers.contract.partitions import agree_partitions
 from worker.core.times import iso_utc
 from worker.store import scripts
+from worker.store.agreed import record_partitions
 from worker.store.client import node_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class LossDetector:
 
     def _agree(self) -> None:
         try:
-            agree_partitions(self._client, self._keys, self._partitions)
+            record_partitions(self._client, self._keys, self._partitions)
         except ContactSyncError as error:
             self._log.error("partitions_changed", error=str(error))
             self._give_up()

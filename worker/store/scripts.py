@@ -56,6 +56,7 @@ PAUSE: Final = _load("pause")
 FORGET: Final = _load("forget")
 CLOSE: Final = _load("close")
 NOTE: Final = _load("note")
+RECORD: Final = _load("record")
 APPEND: Final = _load("append")
 MAY: Final = _load("may")
 

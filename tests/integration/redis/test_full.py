@@ -5,7 +5,7 @@ What was confirmed is remembered in the same memory, so it takes changes again w
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,6 +81,26 @@ def test_workers_that_find_redis_full_drain_it_and_producers_go_on(
         wait_until(lambda: ("1", "one more") in stand_in.contacts(), seconds=30, what="it is delivered")
         assert worker.end() == 0, worker.said()
         assert fleet.client.info("stats")["evicted_keys"] == 0
+
+
+@pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])
+def test_workers_drain_a_redis_that_an_inbox_filled_before_any_worker_or_producer_was_there(
+    tmp_path: Path, namespace: str, stand_in: StandInClient, options: tuple[str, ...]
+) -> None:
+    with ExitStack() as undo:
+        server = undo.enter_context(EmbeddedRedis())
+        fleet = undo.enter_context(Fleet(server.url, namespace, stand_in, **PROCESS))
+        fleet.client.delete(fleet.keys.config)
+        fleet.client.config_set("maxmemory", int(fleet.client.info("memory")["used_memory"]) + ROOM_BYTES)
+        accepted = 0
+        with suppress(redis.OutOfMemoryError):
+            while True:
+                fields = {"owner": str(accepted % 40), "contact": f"{accepted}-{'c' * 40}", "op": "upsert"}
+                fleet.client.xadd(fleet.keys.inbox, fields)
+                accepted += 1
+        assert accepted > 5_000
+        undo.enter_context(WorkerProcess(fleet.environment(), tmp_path / "one", options))
+        wait_until(lambda: len(stand_in.contacts()) == accepted, seconds=90, what="everything is delivered")
 
 
 def test_workers_that_worked_when_redis_became_full_drain_it(
