@@ -9,8 +9,6 @@ from tests.model.bugs import NO_BUG, Bug
 from tests.model.world import HEALINGS, Broken, World, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.model.scenes import Scene
 
 
@@ -32,20 +30,13 @@ class Explored(NamedTuple):
     whole: bool = True
 
 
-def explore(
-    scene: Scene,
-    *,
-    bug: Bug = NO_BUG,
-    most: int | None = None,
-    progress: Callable[[int], None] = lambda _states: None,
-) -> Explored:
+def explore(scene: Scene, *, bug: Bug = NO_BUG, most: int | None = None) -> Explored:
     """Reaches every state, and heals each in every way: it must come to rest, and end as the contract says.
 
     Args:
         scene: what is said, and what may go wrong.
         bug: planted.
         most: stop after so many states.
-        progress: told now and then how many states were reached.
     """
     world = World(scene.seconds, bug)
     first = world.begin(scene.changes, scene.faults)
@@ -75,7 +66,6 @@ def explore(
             return Explored(len(came_from), moves, str(broken), (*_story(came_from, name), last), whole=False)
         if most is not None and len(came_from) > most:
             return Explored(len(came_from), moves, whole=False)
-        progress(len(came_from))
     return Explored(len(came_from), moves)
 
 

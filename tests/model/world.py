@@ -16,7 +16,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from producers.contract.keys import Keys
-from tests.model.bugs import NO_BUG, Bug
 from tests.simulation.client import ModelClient
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.values import Stream, Text
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from producers.contract.change import Lane
     from producers.contract.change import Op as ChangeOp
+    from tests.model.bugs import Bug
     from tests.simulation.redis_model import Op
     from worker.core.read import ReadResult, Recalled
     from worker.core.slice import PartitionSlice
@@ -138,7 +138,6 @@ class State:
         workers: both.
         faults: which kinds may still happen, once each: crash, failover, lose (an answer), refuse (a record). What a
             failover takes from a worker that crashed nobody can tell, so these two do not go together.
-        sent: how many requests were sent.
     """
 
     now_ms: int
@@ -150,7 +149,6 @@ class State:
     requests: dict[int, Request] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=lambda: [Worker(), Worker()])
     faults: tuple[str, ...] = ()
-    sent: int = 0
 
 
 class Broken(Exception):  # noqa: N818 - a finding about the code, not an error of this one
@@ -165,11 +163,12 @@ class World:
         bug: planted into the scripts or the loop.
     """
 
-    def __init__(self, seconds: int = 5, bug: Bug = NO_BUG) -> None:
+    def __init__(self, seconds: int, bug: Bug) -> None:
         self._until_ms = START_MS + seconds * SECOND_MS
         self._bug = bug
         self.state = State(START_MS, {}, None, present=False, said=(), left=())
         self._redis = RedisModel(lambda: self.state.now_ms * 1000)
+        self._redis.known_scripts = _All()
         self._partitions = Partitions(
             Namespace(ModelClient(self._round_trip).as_redis, KEYS, 1),
             lambda: self.state.now_ms / 1000,
@@ -208,7 +207,6 @@ class World:
         state = self.state
         numbers = {number: i for i, number in enumerate(sorted(state.requests), start=1)}
         state.requests = {numbers[number]: state.requests[number] for number in sorted(state.requests)}
-        state.sent = len(numbers)
         for worker in state.workers:
             worker.request = numbers.get(worker.request, 0 if worker.request >= 0 else -1)
         leases = [worker.lease for worker in state.workers if worker.lease is not None]
@@ -235,7 +233,6 @@ class World:
             {number: Request(*rest) for number, *rest in requests},
             [_worker(*each) for each in workers],
             faults,
-            len(requests),
         )
 
     # Moves
@@ -286,12 +283,21 @@ class World:
         read, _ = _known(worker.read)
         return bool(read.entries or read.bulk)
 
+    @property
+    def _waited(self) -> set[int]:
+        """Numbers of the requests whose answers are waited for."""
+        return {worker.request for worker in self.state.workers if worker.stage == "sent"}
+
     def _answered(self, request: Request) -> bool:
         return (request.acted or request.refused) and not request.lost and self.state.now_ms <= request.deadline_ms
 
     def _refusable(self, number: int, request: Request) -> bool:
-        waited = any(worker.stage == "sent" and worker.request == number for worker in self.state.workers)
-        return waited and not request.acted and not request.refused and self.state.now_ms <= request.deadline_ms
+        return (
+            number in self._waited
+            and not request.acted
+            and not request.refused
+            and self.state.now_ms <= request.deadline_ms
+        )
 
     # The world
 
@@ -345,7 +351,7 @@ class World:
 
     def _forget_requests(self) -> None:
         """A request that can act no more, and that nobody waits for, decides nothing."""
-        waited = {worker.request for worker in self.state.workers if worker.stage == "sent"}
+        waited = self._waited
         for number, each in list(self.state.requests.items()):
             over = each.acted or each.refused or self.state.now_ms >= each.deadline_ms + LATE_MS
             if over and number not in waited:
@@ -355,7 +361,6 @@ class World:
 
     def _round_trip(self, ops: Sequence[Op]) -> list[Any]:
         self._redis.data = self.state.data
-        self._redis.known_scripts = _All()
         return self._redis.apply(self._bug.of_redis(ops, self._redis))
 
     def _writes(self, *, durable: bool = False) -> None:
@@ -410,10 +415,10 @@ class World:
         deadline_ms = state.now_ms + TIMEOUT_MS
         worker.stage = "answered"
         if batch.records and (lease.outlives(deadline_ms / 1000) or self._bug.sends_without_lease):
-            (op,) = ["upsert"] * len(batch.upserts) + ["delete"] * len(batch.deletes)
-            state.sent += 1
-            worker.stage, worker.request, worker.begun_ms = "sent", state.sent, state.now_ms
-            state.requests[state.sent] = Request("upsert" if op == "upsert" else "delete", deadline_ms)
+            assert batch.records == 1
+            number = max(state.requests, default=0) + 1
+            worker.stage, worker.request, worker.begun_ms = "sent", number, state.now_ms
+            state.requests[number] = Request("upsert" if batch.upserts else "delete", deadline_ms)
             if self._bug.settles_before_answer:
                 self._settle_by(worker, part, "confirmed")
 
@@ -429,7 +434,7 @@ class World:
         """What may still act is marked before anything else is written."""
         worker = self.state.workers[which]
         part = self._slice(worker)
-        late = self._settlement(worker, part).late
+        late = self._settlement(worker, part, worker.outcome).late
         if worker.outcome == "retry" and not self._bug.marks_nothing:
             late = self._marks(part, worker.begun_ms + TIMEOUT_MS + LATE_MS)
         if late:
@@ -463,8 +468,7 @@ class World:
             self.state.data.pop(KEYS.late(0), None)
         return settled
 
-    def _settlement(self, worker: Worker, part: PartitionSlice, outcome: str = "") -> Settlement:
-        outcome = outcome or worker.outcome
+    def _settlement(self, worker: Worker, part: PartitionSlice, outcome: str) -> Settlement:
         batch = fill([part], _ROOM)
         if outcome == "retry" or (outcome == "none" and batch.records):
             return Settlement()
