@@ -58,6 +58,22 @@ def kill(cluster: EmbeddedCluster, index: int) -> None:
     os.kill(cluster.servers[index].pid, signal.SIGKILL)
 
 
+@contextmanager
+def away(cluster: EmbeddedCluster, index: int, how: str) -> Iterator[None]:
+    """A node that is "dead", for good, or "hung", as long as the context lasts."""
+    if how == "dead":
+        kill(cluster, index)
+        yield
+    else:
+        with hung(cluster, index):
+            yield
+
+
+def changes(many: int, contact: str = "1") -> list[dict[str, str]]:
+    """An upsert of one contact for each of so many owners."""
+    return [{"owner": str(i), "contact": contact, "op": "upsert"} for i in range(many)]
+
+
 def begin_move(cluster: EmbeddedCluster, slot: int, to: int) -> int:
     """Opens a slot between its node and another; returns the number of its node."""
     source = node_of(cluster, slot)

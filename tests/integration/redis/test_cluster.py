@@ -13,7 +13,9 @@ from producers import AsyncContactProducer, ContactProducer, NotAccepted
 from producers.contract.change import partition_of
 from producers.settings import ProducerSettings
 from tests.support.clusters import (
+    away,
     begin_move,
+    changes,
     end_move,
     entries,
     hung,
@@ -24,35 +26,18 @@ from tests.support.clusters import (
     wait_for_failover,
 )
 from tests.support.waiting import wait_until
-from worker.local.cluster import EmbeddedCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from producers.nodes.trip import Wanted
+    from worker.local.cluster import EmbeddedCluster
 
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture
-def cluster() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(3) as made:
-        yield made
-
-
-@pytest.fixture
-def replicated() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(3, 1) as made:
-        yield made
-
-
 def slot_of_owner(owner: str, partitions: int = 64) -> int:
     return key_slot(b"%d" % partition_of(owner, partitions))
-
-
-def changes(many: int) -> list[dict[str, str]]:
-    return [{"owner": str(i), "contact": "1", "op": "upsert"} for i in range(many)]
 
 
 def test_a_producer_appends_to_all_nodes(cluster: EmbeddedCluster) -> None:
@@ -83,12 +68,7 @@ def test_one_node_away_costs_its_own_changes_alone(cluster: EmbeddedCluster, how
         producer.send(changes(100))
         lost = node_of(cluster, key_slot(b"contact-sync:config"))
         theirs = {str(i) for i in range(1_000) if node_of(cluster, slot_of_owner(str(i))) == lost}
-        stopped = hung(cluster, lost)
-        if how == "dead":
-            kill(cluster, lost)
-        else:
-            stopped.__enter__()
-        try:
+        with away(cluster, lost, how):
             for _ in range(2):
                 with pytest.raises(NotAccepted) as caught:
                     producer.send(changes(1_000))
@@ -101,9 +81,6 @@ def test_one_node_away_costs_its_own_changes_alone(cluster: EmbeddedCluster, how
                 producer.send(rest)
                 sent += 1
             assert sent > 20
-        finally:
-            if how == "hung":
-                stopped.__exit__(None, None, None)
 
 
 def test_a_slot_that_moved_is_followed(cluster: EmbeddedCluster) -> None:

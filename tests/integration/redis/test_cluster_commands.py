@@ -14,12 +14,11 @@ from redis.crc import key_slot
 
 from producers import ContactProducer
 from producers.contract.partitions import agree_partitions
-from tests.support.clusters import connected, hung, kill, move_slot, node_of
+from tests.support.clusters import away, changes, connected, move_slot, node_of
 from tests.support.commands import COMMAND, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
-from worker.local.cluster import EmbeddedCluster
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 from worker.store.gate import Gate
@@ -30,15 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from worker.local.cluster import EmbeddedCluster
     from worker.standin.client import StandInClient
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def cluster() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(3) as made:
-        yield made
 
 
 @pytest.fixture
@@ -49,7 +43,7 @@ def fleet(cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient) -> 
 
 def deliver(fleet: Fleet, many: int) -> None:
     with ContactProducer(settings=fleet.settings()) as producer:
-        producer.send([{"owner": str(i), "contact": "1", "op": "upsert"} for i in range(many)])
+        producer.send(changes(many))
     fleet.first.flusher.run(20.0)
 
 
@@ -81,12 +75,7 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         move_slot(cluster, config, (node + 1) % 3)
     theirs = [p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node]
     address = str(cluster.addresses[node])
-    stopped = hung(cluster, node)
-    if how == "dead":
-        kill(cluster, node)
-    else:
-        stopped.__enter__()
-    try:
+    with away(cluster, node, how):
         said = told(fleet, "status")
         assert said["away_partitions"] == theirs
         assert [each["address"] for each in said["nodes"] if each["away"]] == [address]
@@ -98,9 +87,6 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         check = run(fleet, "check")
         assert check.exit_code == 1
         assert any(address in line and line.startswith("wrong") for line in check.stdout.splitlines())
-    finally:
-        if how == "hung":
-            stopped.__exit__(None, None, None)
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:

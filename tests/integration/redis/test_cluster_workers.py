@@ -9,70 +9,46 @@ import pytest
 from redis.crc import key_slot
 
 from producers import ContactProducer, NotAccepted
-from tests.support.clusters import (
-    begin_move,
-    end_move,
-    hung,
-    kill,
-    move_keys,
-    move_slot,
-    node_of,
-)
+from tests.support.clusters import away, begin_move, changes, end_move, kill, move_keys, move_slot, node_of
 from tests.support.fleet import PARTITIONS, Fleet
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
-from worker.local.cluster import EmbeddedCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from worker.local.cluster import EmbeddedCluster
     from worker.standin.client import StandInClient
 
 pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
-def cluster() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(3) as made:
+def fleet(cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient) -> Iterator[Fleet]:
+    with Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as made:
         yield made
 
 
-@pytest.fixture
-def replicated() -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(3, 1) as made:
-        yield made
-
-
-def changes(many: int) -> list[dict[str, str]]:
-    return [{"owner": str(i), "contact": "1", "op": "upsert"} for i in range(many)]
-
-
-def test_a_worker_delivers_from_all_nodes(cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient) -> None:
-    with (
-        Fleet(cluster.url, namespace, stand_in, broker_url="memory://") as fleet,
-        ContactProducer(settings=fleet.settings()) as producer,
-    ):
-        producer.send(changes(3_000))
-        fleet.first.flusher.run(20.0)
-        assert len(stand_in.contacts()) == 3_000
-        assert not fleet.waits()
+def test_a_worker_delivers_from_all_nodes(fleet: Fleet, stand_in: StandInClient) -> None:
+    fleet.producer().send(changes(3_000))
+    fleet.worker(linger_seconds=0.0).flusher.run(20.0)
+    assert len(stand_in.contacts()) == 3_000
+    assert not fleet.waits()
 
 
 @pytest.mark.parametrize("pool", [THREADS, PREFORK])
 def test_worker_processes_without_a_broker_share_the_work(
-    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path, pool: tuple[str, ...]
+    fleet: Fleet, stand_in: StandInClient, tmp_path: Path, pool: tuple[str, ...]
 ) -> None:
     with (
-        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
         WorkerProcess(fleet.environment(), tmp_path, pool) as one,
         WorkerProcess(fleet.environment(), tmp_path, pool) as other,
-        ContactProducer(settings=fleet.settings()) as producer,
     ):
         one.wait_until_ready()
         other.wait_until_ready()
         stand_in.settings(latency_seconds=0.05)
-        producer.send(changes(20_000))
+        fleet.producer().send(changes(20_000))
         wait_until(lambda: stand_in.counts()["contacts"] == 20_000, seconds=60, what="all are delivered")
         assert one.end() == other.end() == 0
         assert all(" confirmed" in each.said() or "batch_confirmed" in each.said() for each in (one, other))
@@ -80,26 +56,18 @@ def test_worker_processes_without_a_broker_share_the_work(
 
 @pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "config", "log")])
 def test_one_node_away_stops_its_own_partitions_alone(
-    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path, lost: str
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path, lost: str
 ) -> None:
     how, _, which = lost.partition(" ")
-    with (
-        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
-        WorkerProcess(fleet.environment(), tmp_path, THREADS) as worker,
-        ContactProducer(settings=fleet.settings()) as producer,
-    ):
+    producer = fleet.producer()
+    with WorkerProcess(fleet.environment(), tmp_path) as worker:
         worker.wait_until_ready()
         producer.upsert("1", "2")
         wait_until(lambda: stand_in.counts()["contacts"] == 1, seconds=20, what="the first is delivered")
         key = {"gate": fleet.keys.gate, "config": fleet.keys.config, "log": fleet.keys.events(0)}[which]
         node = node_of(cluster, key_slot(key.encode()))
         theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node}
-        stopped = hung(cluster, node)
-        if how == "dead":
-            kill(cluster, node)
-        else:
-            stopped.__enter__()
-        try:
+        with away(cluster, node, how):
             with pytest.raises(NotAccepted) as caught:
                 producer.send(changes(500))
             assert {fleet.partition(change.owner) for change in caught.value.changes} == theirs
@@ -107,38 +75,27 @@ def test_one_node_away_stops_its_own_partitions_alone(
             began = time.monotonic()
             wait_until(lambda: wanted <= stand_in.contacts(), seconds=30, what="the others' are delivered")
             assert time.monotonic() - began < 10
-        finally:
-            if how == "hung":
-                stopped.__exit__(None, None, None)
 
 
-def test_slots_move_under_load(
-    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
-) -> None:
-    with (
-        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
-        WorkerProcess(fleet.environment(), tmp_path, THREADS) as worker,
-        ContactProducer(settings=fleet.settings()) as producer,
-    ):
+def test_slots_move_under_load(cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path) -> None:
+    producer = fleet.producer()
+    with WorkerProcess(fleet.environment(), tmp_path) as worker:
         worker.wait_until_ready()
         sent = 0
         for p in range(PARTITIONS):
             slot = key_slot(b"%d" % p)
             to = (node_of(cluster, slot) + 1) % 3
-            producer.send([{"owner": str(i), "contact": str(p), "op": "upsert"} for i in range(500)])
+            producer.send(changes(500, contact=str(p)))
             move_slot(cluster, slot, to)
             sent += 500
         wait_until(lambda: stand_in.counts()["contacts"] == sent, seconds=60, what="all are delivered")
 
 
 def test_a_slot_left_open_waits_and_is_delivered_after(
-    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path
 ) -> None:
-    with (
-        Fleet(cluster.url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet,
-        WorkerProcess(fleet.environment(), tmp_path, THREADS) as worker,
-        ContactProducer(settings=fleet.settings()) as producer,
-    ):
+    producer = fleet.producer()
+    with WorkerProcess(fleet.environment(), tmp_path) as worker:
         worker.wait_until_ready()
         slot = key_slot(b"%d" % fleet.partition("1"))
         to = (node_of(cluster, slot) + 1) % 3
@@ -146,7 +103,7 @@ def test_a_slot_left_open_waits_and_is_delivered_after(
         wait_until(lambda: stand_in.counts()["contacts"] == 500, seconds=20, what="the first are delivered")
         source = begin_move(cluster, slot, to)
         move_keys(cluster, slot, source, to, most=1)
-        producer.send([{"owner": str(i), "contact": "2", "op": "upsert"} for i in range(500)])
+        producer.send(changes(500, contact="2"))
         others = sum(fleet.partition(str(i)) != fleet.partition("1") for i in range(500))
         wait_until(lambda: stand_in.counts()["contacts"] >= 500 + others, seconds=30, what="the others are delivered")
         move_keys(cluster, slot, source, to)
