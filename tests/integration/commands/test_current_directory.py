@@ -6,17 +6,18 @@ import ctypes
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.commands import COMMAND
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.fleet import Fleet
 
-COMMAND = str(Path(sys.executable).with_name("contact-sync"))
 PRODUCE = (
     sys.executable,
     "-c",
@@ -37,7 +38,7 @@ def _obey_permissions() -> None:
 
 
 def run_in(
-    directory: Path, *args: str, environ: dict[str, str], gone: bool = False
+    directory: Path, *args: str | Path, environ: dict[str, str], gone: bool = False
 ) -> subprocess.CompletedProcess[str]:
     def begin() -> None:
         os.chdir(directory)

@@ -12,9 +12,9 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess, wait_until_delivered
 from worker.core.dead_letter import DEAD_CAP
 from worker.local.redis import EmbeddedRedis
+from worker.store.client import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -126,25 +126,14 @@ def test_partitions_that_are_closed_are_named_as_what_they_are(fleet: Fleet) -> 
     assert "contact-sync repartition" in found["todo"]
 
 
-def _no_lpush(server: EmbeddedRedis, fleet: Fleet) -> None:
-    del fleet
-    from worker.store.client import connect  # noqa: PLC0415 - of this alone
-
-    with connect(server.url) as client:
-        client.acl_setuser("default", enabled=True, nopass=True, keys="*", channels="*", categories=["+@all"])
-        client.acl_setuser("default", enabled=True, commands=["-lpush"])
-
-
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("break_it", [_no_lpush])
-def test_a_broker_that_takes_no_hints_is_named_by_those_who_do_without(
-    process_fleet: Fleet, tmp_path: Path, break_it: Callable[[EmbeddedRedis, Fleet], None]
-) -> None:
-    with EmbeddedRedis() as broker:
+def test_a_broker_that_takes_no_hints_is_named_by_those_who_do_without(process_fleet: Fleet, tmp_path: Path) -> None:
+    with EmbeddedRedis() as broker, connect(broker.url) as client:
         process_fleet.change(broker_url=broker.url)
         with WorkerProcess(process_fleet.environment(), tmp_path) as worker:
             worker.wait_until_ready()
-            break_it(broker, process_fleet)
+            client.acl_setuser("default", enabled=True, nopass=True, keys="*", channels="*", categories=["+@all"])
+            client.acl_setuser("default", enabled=True, commands=["-lpush"])
             process_fleet.append("1", "2", "upsert", T)
             wait_until_delivered(process_fleet)
             wait_until(lambda: "broker_refuses" in obstacles(process_fleet), seconds=30, what="it is named")

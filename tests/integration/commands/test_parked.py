@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.commands import run, told
+from tests.support.commands import ENDS, run, told
 from tests.support.fleet import T
 from worker.core.times import iso_utc
 
@@ -27,8 +27,7 @@ def park(fleet: Fleet, *pairs: tuple[str, str], op: str = "upsert", code: str = 
 def balanced(fleet: Fleet) -> bool:
     """Whether each accepted entry waits or has ended once."""
     totals, status = fleet.totals(), told(fleet, "status")
-    ends = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten")
-    ended = sum(totals.get(name, 0) for name in ends)
+    ended = sum(totals.get(name, 0) for name in ENDS)
     return bool(totals["events"] == ended + status["waiting_changes"])
 
 
