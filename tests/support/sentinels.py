@@ -29,21 +29,19 @@ DOWN_AFTER_MS = 700
 
 MASTER = "main"
 
+REPLICAS = 2
+
 
 class SentinelSetup:
     """Started on entry, gone on exit.
-
-    Args:
-        replicas: how many.
 
     Attributes:
         servers: the master first, then its replicas.
         sentinels: where they listen.
     """
 
-    def __init__(self, replicas: int = 2) -> None:
+    def __init__(self) -> None:
         self._open = ExitStack()
-        self._replicas = replicas
         self.servers: list[EmbeddedRedis] = []
         self.sentinels: list[Address] = []
         self._processes: list[SupervisedProcess] = []
@@ -53,7 +51,7 @@ class SentinelSetup:
         with ExitStack() as undo:
             directory = Path(undo.enter_context(tempfile.TemporaryDirectory()))
             config = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
-            for _ in range(1 + self._replicas):
+            for _ in range(1 + REPLICAS):
                 self.servers.append(undo.enter_context(EmbeddedRedis(tcp=True, config=config)))
             master = address_of(self.servers[0])
             for each in self.servers[1:]:
@@ -71,13 +69,9 @@ class SentinelSetup:
         self._open.close()
 
     @property
-    def hosts(self) -> str:
-        return ",".join(map(str, self.sentinels))
-
-    @property
     def url(self) -> str:
         """Of the log."""
-        return f"redis+sentinel://{self.hosts}/{MASTER}/0"
+        return f"redis+sentinel://{','.join(map(str, self.sentinels))}/{MASTER}/0"
 
     def master(self) -> Address | None:
         """Which server the sentinels name; None while those that answer disagree."""
@@ -90,11 +84,6 @@ class SentinelSetup:
 
     def server_at(self, address: Address) -> EmbeddedRedis:
         return next(each for each in self.servers if address_of(each) == address)
-
-    def master_server(self) -> EmbeddedRedis:
-        address = self.master()
-        assert address is not None
-        return self.server_at(address)
 
     def wait_for_another(self, than: Address) -> Address:
         """Returns the new master once all sentinels that answer name it and it takes writes."""
@@ -168,7 +157,7 @@ class SentinelSetup:
                     known = {_text(name): _text(value) for name, value in known.items()}
             except redis.RedisError:
                 return False
-            if int(known["num-slaves"]) != self._replicas or int(known["num-other-sentinels"]) != 2:
+            if int(known["num-slaves"]) != REPLICAS or int(known["num-other-sentinels"]) != 2:
                 return False
         return all(self._follows(each) for each in self.servers[1:])
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def waits_for_an_hour(fleet: Fleet, owner: str = "1") -> None:
-    fleet.append(owner, "2", "upsert", entry=f"{fleet.now_ms() - 3_600_000}-0")
+def waits_for_an_hour(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert", entry=f"{fleet.now_ms() - 3_600_000}-0")
 
 
 def obstacles(fleet: Fleet, **overrides: Any) -> dict[str, dict[str, str]]:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
 
-def park(fleet: Fleet, *pairs: tuple[str, str], op: str = "upsert", code: str = "40401") -> list[dict[str, Any]]:
-    """Lets workers try these pairs, which the endpoint refuses with the code; returns what is listed then."""
-    fleet.stand_in.settings(poisoned=[list(pair) for pair in pairs], poison_code=code)
+def park(fleet: Fleet, *pairs: tuple[str, str], op: str = "upsert") -> list[dict[str, Any]]:
+    """Lets workers try these pairs, which the endpoint refuses with an unknown code; returns what is listed then."""
+    fleet.stand_in.settings(poisoned=[list(pair) for pair in pairs], poison_code="40401")
     fleet.append_many([(owner, contact, op, T) for owner, contact in pairs])
     fleet.deliver()
     fleet.stand_in.settings(poisoned=[])

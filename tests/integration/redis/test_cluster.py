@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 
-def slot_of_owner(owner: str, partitions: int = 64) -> int:
-    return key_slot(b"%d" % partition_of(owner, partitions))
+def slot_of_owner(owner: str) -> int:
+    return key_slot(b"%d" % partition_of(owner, 64))
 
 
 def test_a_producer_appends_to_all_nodes(cluster: EmbeddedCluster) -> None:
