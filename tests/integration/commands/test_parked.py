@@ -8,9 +8,11 @@ import pytest
 
 from tests.support.commands import ENDS, run, told
 from tests.support.fleet import T
+from worker.core.dead_letter import DEAD_CAP
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
+    from producers.contract.change import Lane
     from tests.support.fleet import Fleet
 
 
@@ -62,6 +64,7 @@ def test_parked_pairs_are_chosen_as_dead_letters_are(fleet: Fleet) -> None:
 def test_a_retried_pair_is_tried_at_once_and_the_others_are_not(fleet: Fleet) -> None:
     park(fleet, ("1", "9"), ("2", "8"))
     assert told(fleet, "parked", "retry", "--owner", "1") == {"retried": 1}
+    assert fleet.leases() == []  # workers need not wait for one to expire
     assert run(fleet, "parked", "retry", "--owner", "1").stdout == "1 is tried now\n"
     fleet.flush_once()
     assert fleet.stand_in.contacts() == {("1", "9")}
@@ -138,6 +141,27 @@ def test_explain_says_since_when_why_and_when_a_parked_pair_is_tried_next(fleet:
     assert f"parked since {listed['since']}: the endpoint refused it once, last with code 40401" in said
     assert f"tried again at {listed['next']}" in said
     assert f"parked: upsert at {iso_utc(T)}" in said
+
+
+def test_those_that_were_refused_first_are_listed_first_each_with_its_lane(fleet: Fleet) -> None:
+    order: list[tuple[str, Lane]] = [("9", "live"), ("8", "bulk"), ("7", "live")]
+    for contact, lane in order:
+        fleet.stand_in.settings(poisoned=[contact], poison_code="40401")
+        fleet.append("1", contact, "upsert", T, lane=lane)
+        fleet.deliver()
+    listed = told(fleet, "parked", "list")
+    assert [(each["contact"], each["lane"]) for each in listed] == order
+
+
+def test_a_pair_that_no_dead_letter_has_room_for_stays_parked_and_its_partition_is_free(fleet: Fleet) -> None:
+    park(fleet, ("1", "9"))
+    p = fleet.partition("1")
+    fleet.client.hset(fleet.keys.dead(p), mapping={f"{p}-old{i}": b"{}" for i in range(DEAD_CAP)})
+    ran = run(fleet, "parked", "bury")
+    assert ran.exit_code == 1
+    assert f"partition {p} has no room for more than 10,000 dead letters: 0 pairs were moved" in ran.stderr
+    assert fleet.leases() == []
+    assert len(told(fleet, "parked", "list")) == 1
 
 
 def test_a_receipt_of_a_parked_change_says_that_it_waits(fleet: Fleet) -> None:
