@@ -252,7 +252,7 @@ def test_a_repair_that_was_not_confirmed_stays_due_unless_the_endpoint_refuses_i
 @pytest.mark.parametrize(
     ("late_until_ms", "late_to_ms", "marked"),
     [(T + 1, T, True), (T, T, False), (T + 1, T - 1, False)],
-    ids=["its-holder-may-have-sent-it", "it-can-result-no-more", "its-holder-cannot-have-known-it"],
+    ids=["its-holder-may-have-sent-it", "it-can-act-no-more", "its-holder-cannot-have-known-it"],
 )
 def test_after_a_lost_lease_what_its_holder_may_have_sent_is_marked_both_ways(
     late_until_ms: int, late_to_ms: int, *, marked: bool
