@@ -134,6 +134,16 @@ class Fleet:
 
         wait_until(done, seconds=seconds, what="nothing waits in log, pending or late")
 
+    def absorb(self, *changes: tuple[str, str, str, int, Lane], worker: Runtime | None = None) -> None:
+        """Lets a worker read these while deliveries are paused: they wait, each in its class."""
+        flusher = (worker or self.first).flusher
+        self.client.hset(self.keys.gate, "paused", self.now_ms())
+        for i, (owner, contact, op, at, lane) in enumerate(changes):
+            old = f"{self.now_ms() - 60_000}-{i}"  # so old that it is read while nothing may be sent
+            self.append(owner, contact, op, at, entry=old, lane=lane)
+        wait_until(lambda: (flusher.run(0.2), not self.backlog())[1], what="the logs were read")
+        self.client.hdel(self.keys.gate, "paused")
+
     def producer(self) -> ContactProducer:
         return self._open.enter_context(ContactProducer(settings=self.settings()))
 
@@ -190,7 +200,7 @@ class Fleet:
         return {pair: decode_state(value) for each in self.classes() for pair, value in each.items()}
 
     def classes(self) -> list[dict[tuple[str, str], bytes]]:
-        """The same by class, as stored: live deletes, live upserts, bulk deletes, bulk upserts."""
+        """The same by class, as stored, in the order of `worker.core.lane`."""
         return [self._pairs(lambda p, each=each: self.keys.pending_classes(p)[each]) for each in range(CLASSES)]
 
     def marks(self) -> dict[tuple[str, str], Mark]:

@@ -59,20 +59,9 @@ def test_a_refused_bulk_change_goes_back_to_its_lane(fleet: Fleet) -> None:
     assert fleet.client.xlen(fleet.keys.bulk(fleet.partition("1"))) == 1
 
 
-def absorb(fleet: Fleet, *changes: tuple[str, str, str, int, Lane]) -> None:
-    """Lets workers read these while deliveries are paused: they wait, each in its class."""
-    fleet.client.hset(fleet.keys.gate, "paused", fleet.now_ms())
-    for i, (owner, contact, op, at, lane) in enumerate(changes):
-        old = f"{fleet.now_ms() - 60_000}-{i}"  # so old that it is read while nothing may be sent
-        fleet.append(owner, contact, op, at, entry=old, lane=lane)
-    wait_until(lambda: (fleet.flush(0.2), not fleet.backlog())[1], what="the logs were read")
-    fleet.client.hdel(fleet.keys.gate, "paused")
-
-
 def test_what_waits_stands_in_the_class_of_its_lane_and_its_next_record(fleet: Fleet) -> None:
     fleet.change(partitions=1)
-    absorb(
-        fleet,
+    fleet.absorb(
         ("1", "2", "delete", T, "live"),
         ("1", "3", "upsert", T, "live"),
         ("1", "4", "delete", T, "bulk"),
@@ -87,9 +76,9 @@ def test_what_waits_stands_in_the_class_of_its_lane_and_its_next_record(fleet: F
 
 def test_a_live_change_takes_what_waits_of_its_pair_in_bulk_along(fleet: Fleet) -> None:
     fleet.change(partitions=1)
-    absorb(fleet, ("1", "2", "upsert", T, "bulk"))
+    fleet.absorb(("1", "2", "upsert", T, "bulk"))
     assert [len(each) for each in fleet.classes()] == [0, 0, 0, 0, 0, 0, 1, 0]
-    absorb(fleet, ("1", "2", "delete", T + 1, "live"))
+    fleet.absorb(("1", "2", "delete", T + 1, "live"))
     assert [len(each) for each in fleet.classes()] == [1, 0, 0, 0, 0, 0, 0, 0]
     fleet.deliver()
     assert fleet.applied()[-1][1:] == ("1", "2", "delete")
@@ -98,8 +87,7 @@ def test_a_live_change_takes_what_waits_of_its_pair_in_bulk_along(fleet: Fleet) 
 def test_live_deletes_go_first_then_live_upserts_and_bulk_has_its_tenth(fleet: Fleet) -> None:
     fleet.change(batch_size=20, partitions=1)
     lanes: tuple[Lane, Lane] = ("bulk", "live")
-    absorb(
-        fleet,
+    fleet.absorb(
         *((f"{lane}{op}{i}", "c", op, T, lane) for lane in lanes for op in ("upsert", "delete") for i in range(60)),
     )
     fleet.deliver()
@@ -143,7 +131,7 @@ def test_an_owner_with_many_pairs_that_wait_does_not_keep_another_waiting(fleet:
 
 def test_an_owner_with_many_pairs_has_its_turn_while_others_keep_coming(fleet: Fleet) -> None:
     fleet.change(batch_size=10, partitions=1)
-    absorb(fleet, *(("heavy", f"c{i}", "upsert", T, "live") for i in range(200)))
+    fleet.absorb(*(("heavy", f"c{i}", "upsert", T, "live") for i in range(200)))
     for number in range(10):
         fleet.append_many([(f"o{number}-{i}", "c", "upsert", T) for i in range(12)])
         fleet.flush_once()

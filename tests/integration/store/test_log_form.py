@@ -9,14 +9,12 @@ import pytest
 from producers.contract.errors import TooOld
 from producers.contract.partitions import LOG_FORMAT
 from tests.support.commands import run, told
-from tests.support.waiting import wait_until
+from tests.support.fleet import T
 from worker.core.lane import class_of
 from worker.store.log_form import NEWEST, LogForm, agree_form, recorded_form
 
 if TYPE_CHECKING:
-    from producers.contract.change import Lane, Op
     from tests.support.fleet import Fleet
-    from worker.process.runtime import Runtime
 
 
 def was_read(fleet: Fleet) -> None:
@@ -43,29 +41,22 @@ def test_a_log_that_older_workers_have_read_keeps_their_form(fleet: Fleet) -> No
     assert fleet.client.hget(fleet.keys.config, "format") == b"1"
 
 
-def absorb(fleet: Fleet, worker: Runtime, *changes: tuple[str, str, Op, Lane]) -> None:
-    """Lets the worker read what it may not send, as in an outage."""
-    fleet.client.hset(fleet.keys.gate, "paused", fleet.now_ms())
-    for owner, contact, op, lane in changes:
-        long_ago = f"{fleet.now_ms() - 60_000}-{contact}"
-        fleet.append(owner, contact, op, fleet.now_ms(), entry=long_ago, lane=lane)
-    wait_until(lambda: (worker.flusher.run(0.2), not fleet.backlog())[1], what="the logs were read")
-    fleet.client.hdel(fleet.keys.gate, "paused")
-
-
 def sizes(fleet: Fleet) -> dict[int, int]:
     """How many pairs wait in each class that has any."""
     return {each: len(pairs) for each, pairs in enumerate(fleet.classes()) if pairs}
 
 
 def test_pairs_wait_where_older_workers_find_them_and_stay_nowhere_else(fleet: Fleet) -> None:
-    absorb(fleet, fleet.worker(), ("1", "2", "delete", "live"))
+    fleet.absorb(("1", "2", "delete", T, "live"), worker=fleet.worker())
     assert sizes(fleet) == {class_of("delete", bulk=False): 1}
     for field in ("least_reader", "least_writer"):  # and the older ones come back
         fleet.client.hset(fleet.keys.config, field, "1")
     beside_older = fleet.worker()
-    absorb(
-        fleet, beside_older, ("1", "2", "delete", "live"), ("1", "3", "delete", "live"), ("1", "4", "upsert", "bulk")
+    fleet.absorb(
+        ("1", "2", "delete", T + 1, "live"),
+        ("1", "3", "delete", T + 1, "live"),
+        ("1", "4", "upsert", T + 1, "bulk"),
+        worker=beside_older,
     )
     assert sizes(fleet) == {class_of("upsert", bulk=False): 3}
     fleet.deliver(beside_older)
