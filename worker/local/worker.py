@@ -64,7 +64,6 @@ class SupervisedWorker:
         self,
         settings: WorkerSettings,
         *,
-        concurrency: int = 8,
         log: IO[bytes] | None = None,
         grace_seconds: float | None = None,
     ) -> None:
@@ -72,7 +71,6 @@ class SupervisedWorker:
 
         Args:
             settings: its settings.
-            concurrency: number of its threads.
             log: file that takes all its output; None passes its log on to our standard error.
             grace_seconds: time to finish its request after :meth:`close` or after we are gone; None gives it time
                 for a whole request.
@@ -83,7 +81,8 @@ class SupervisedWorker:
         directory = Path(tempfile.mkdtemp(prefix="contact-sync-worker-"))
         # -P: modules in the current directory are never imported, not even before Celery changes the directory.
         command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
-        options = ["-P", "threads", "-c", str(concurrency), "-n", f"{directory.name}@%h", "--loglevel", "WARNING"]
+        # One thread takes hints; the requests under way have threads of their own, as many as the endpoint takes.
+        options = ["-P", "threads", "-c", "1", "-n", f"{directory.name}@%h", "--loglevel", "WARNING"]
         self._process = SupervisedProcess(
             [*command, *options],
             env=environment_of(settings, os.environ),
