@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import closing
 from typing import Any
@@ -48,8 +47,6 @@ def health(*, bound_seconds: float | None, as_json: bool) -> None:
     restart helps none of these. What Redis refuses for good, such as the password, does not pass by itself: then the
     exit status is 1.
     """
-    if bound_seconds is not None and math.isnan(bound_seconds):
-        raise click.BadParameter("must be a number of seconds.", param_hint="'--older-than'")
     settings = _settings()
     bound = default_bound_seconds(settings) if bound_seconds is None else bound_seconds
     found = _health(settings, bound)
