@@ -452,7 +452,7 @@ def _in_the_past(
         inbox_ms = seen.ms(0, "ahead_inbox", inbox_ms)
     past = list(parts)
     for p, part in enumerate(parts):
-        oldest, delete, live, bulk = part.oldest_ms, part.oldest_delete_ms, part.live_ms, part.bulk_ms
+        delete, live, bulk = part.oldest_delete_ms, part.live_ms, part.bulk_ms
         if bulk is not None and bulk > now_ms:
             bulk = seen.ms(p, "ahead_bulk", bulk)
         if live is not None and live > now_ms:
@@ -477,7 +477,6 @@ def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
     replies = round_trip(client, [("TYPE", key) for key in types])
     known = [b"none" if isinstance(each, NodeAwayError) else checked(each) for each in replies]
     found = dict(zip(types, known, strict=True))
-    found = {key: kind if isinstance(kind, bytes) else str(kind).encode() for key, kind in found.items()}
     wrong = [key for key, kind in found.items() if kind not in {b"none", types[key]}]
     return wrong, found[keys.ticker] == types[keys.ticker]
 
