@@ -45,7 +45,6 @@ def load_of(status: Status, settings: WorkerSettings) -> Load:
     """What the status says of the fleet's work."""
     gate = status.gate
     live, bulk = status.lanes["live"], status.lanes["bulk"]
-    oldest_ms = live.oldest_ms
     return Load(
         now_ms=gate.now_ms,
         workers=len(status.workers),
@@ -56,7 +55,7 @@ def load_of(status: Status, settings: WorkerSettings) -> Load:
         ended=status.totals["events"] - status.waiting_changes,
         live=live.backlog_events + live.pending_pairs + status.inbox_entries,
         bulk=bulk.backlog_events + bulk.pending_pairs,
-        oldest_seconds=0.0 if oldest_ms is None else max(0, gate.now_ms - oldest_ms) / 1000,
+        oldest_seconds=status.seconds_since(live.oldest_ms) or 0.0,
         gate_open=gate.state == "ok",
         rate_binds=bool(gate.rate_bound_ms),
         rate=gate.rate,
