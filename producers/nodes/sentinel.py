@@ -156,11 +156,6 @@ class MasterFinder:
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
-    @property
-    def address(self) -> Address | None:
-        """The master that was found last; None if none was."""
-        return self._sentinels.address
-
     def find(self) -> Address:
         """Asks for the master.
 
