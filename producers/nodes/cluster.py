@@ -26,7 +26,6 @@ from producers.nodes.trip import (
     PROBE_SECONDS,
     AskForSlots,
     Command,
-    NodeAwayError,
     Nodes,
     Ping,
     Rest,
@@ -52,6 +51,16 @@ def _node_options(options: Mapping[str, Any], connection: type) -> dict[str, Any
     chosen = {name: value for name, value in options.items() if name not in {"host", "port", "db"}}
     shorter = {name: min(NODE_SECONDS, chosen.get(name) or NODE_SECONDS) for name in _TIMEOUTS}
     return {**chosen, **shorter, "connection_class": connection}
+
+
+def _slots_of(commands: Sequence[Sequence[Any]]) -> list[int | None]:
+    """The slot of each command; for one without a key that of the one before it, or of the first that has a key."""
+    slots = [slot_of(each) for each in commands]
+    beside = next((each for each in slots if each is not None), None)
+    for i, slot in enumerate(slots):
+        beside = beside if slot is None else slot
+        slots[i] = beside
+    return slots
 
 
 class ClusterClient(redis.Redis):
@@ -86,12 +95,7 @@ class ClusterClient(redis.Redis):
 
         A command without a key goes where the one before it goes, so that the time fits what was read with it.
         """
-        slots = [slot_of(each) for each in commands]
-        beside = next((each for each in slots if each is not None), None)
-        units = []
-        for words, slot in zip(commands, slots, strict=True):
-            beside = beside if slot is None else slot
-            units.append(Command(beside, (self._pack(words),)))
+        units = [Command(slot, (self._pack(words),)) for words, slot in zip(commands, _slots_of(commands), strict=True)]
         return [reply for [reply] in self._run(self.nodes.trip(units))]
 
     def exchange(self, commands: Sequence[bytes], slots: Sequence[int], wait: Wanted = 0) -> list[Any]:
@@ -306,11 +310,7 @@ class AsyncClusterClient:
             redis.RedisError: a node did not answer, or refused.
         """
         every = list(commands)
-        slots = [slot_of(each) for each in every]
-        beside = next((each for each in slots if each is not None), None)
-        units = [
-            Command(beside if slot is None else slot, (pack(each),)) for slot, each in zip(slots, every, strict=True)
-        ]
+        units = [Command(slot, (pack(each),)) for slot, each in zip(_slots_of(every), every, strict=True)]
         replies = []
         for words, [reply] in zip(every, await self._run(self.nodes.trip(units)), strict=True):
             if isinstance(reply, Exception):
@@ -362,6 +362,3 @@ class AsyncClusterClient:
             return error
         finally:
             await connection.disconnect(nowait=True)
-
-
-__all__ = ["AsyncClusterClient", "ClusterClient", "NodeAwayError"]
