@@ -115,36 +115,18 @@ else
 endif
 	@touch $@
 
-# In an environment of their own: arq wants redis before 6, celery-batches Celery before 5.7.
-$(PEERS)/.installed: $(INSTALLED) tests/bench/peers/requirements.txt
+# In environments of their own, because the code needs none of it: arq wants redis before 6, celery-batches Celery
+# before 5.7; a release and a chart have their tools, and so has the site.
+$(PEERS)/.installed: tests/bench/peers/requirements.txt
+$(TOOLS)/.installed: tests/release/requirements.txt
+$(SITE)/.installed: tests/docs/requirements.txt
+$(PEERS)/.installed $(TOOLS)/.installed $(SITE)/.installed: $(INSTALLED)
 ifneq ($(UV),)
-	$(UV) venv --quiet --allow-existing $(PEERS)
-	$(UV) pip install --quiet --python $(PEERS)/bin/python --require-hashes --requirement tests/bench/peers/requirements.txt
+	$(UV) venv --quiet --allow-existing $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python --require-hashes --requirement $(filter tests/%,$^)
 else
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/bench/peers/requirements.txt
-endif
-	@touch $@
-
-# In an environment of their own: a release and a chart need them, the code does not.
-$(TOOLS)/.installed: $(INSTALLED) tests/release/requirements.txt
-ifneq ($(UV),)
-	$(UV) venv --quiet --allow-existing $(TOOLS)
-	$(UV) pip install --quiet --python $(TOOLS)/bin/python --require-hashes --requirement tests/release/requirements.txt
-else
-	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/release/requirements.txt
-endif
-	@touch $@
-
-# In an environment of their own: the site needs them, the code does not.
-$(SITE)/.installed: $(INSTALLED) tests/docs/requirements.txt
-ifneq ($(UV),)
-	$(UV) venv --quiet --allow-existing $(SITE)
-	$(UV) pip install --quiet --python $(SITE)/bin/python --require-hashes --requirement tests/docs/requirements.txt
-else
-	$(PYTHON) -m venv $(SITE)
-	$(SITE)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/docs/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(filter tests/%,$^)
 endif
 	@touch $@
 
