@@ -38,7 +38,6 @@ PRESSURE_GOES_ON: Final = 0.8
 POLL_SECONDS: Final = 1.0
 """Time between two questions while a bulk job waits."""
 
-_ASKED_PER_PARTITION: Final = 11
 MEASURED_SECONDS: Final = 0.5
 """Shortest time over which throughput is measured."""
 
@@ -95,13 +94,15 @@ def load_query(keys: Keys, partitions: int) -> Query:
 def load_of(replies: Sequence[Any], partitions: int) -> Load:
     """Computes the load from the replies to ``load_query``."""
     info, *counted = replies
+    sampled = len(_sampled(partitions))
+    each = len(counted) // sampled
     live = bulk = confirmed = 0
-    for first in range(0, len(counted), _ASKED_PER_PARTITION):
-        one = counted[first : first + _ASKED_PER_PARTITION]
-        live += sum(one[: _ASKED_PER_PARTITION // 2])
-        bulk += sum(one[_ASKED_PER_PARTITION // 2 : -1])
-        confirmed += int(one[-1][0] or 0)
-    scale = partitions / len(_sampled(partitions))
+    for first in range(0, len(counted), each):
+        *waiting, [done] = counted[first : first + each]
+        live += sum(waiting[: each // 2])
+        bulk += sum(waiting[each // 2 :])
+        confirmed += int(done or 0)
+    scale = partitions / sampled
     return Load(round(live * scale), round(bulk * scale), round(confirmed * scale), _memory(info))
 
 
