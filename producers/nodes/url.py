@@ -6,7 +6,7 @@ import re
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-SCHEMES: Final = (*("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),)
+SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 """Every scheme that a URL of Redis may have."""
 
 SENTINEL_PORT: Final = 26379

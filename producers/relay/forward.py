@@ -33,7 +33,6 @@ DELIVERY_LANE: Final = "delivery_lane"
 """The column with the change's lane, ``live`` or ``bulk``; the column ``lane`` is the one a relay locks by."""
 
 COLUMNS: Final = (*_FIELDS, DELIVERY_LANE)
-
 """The columns of a change."""
 
 

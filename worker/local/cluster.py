@@ -16,7 +16,7 @@ from worker.local.data_dir import EmbeddedRedisError
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 READY_SECONDS: Final = 30.0
@@ -152,7 +152,7 @@ def _state(address: Address) -> bool:
     return b"cluster_state:ok" in said and b"cluster_slots_assigned:%d" % SLOTS in said
 
 
-def _wait(condition: Any, otherwise: str) -> None:
+def _wait(condition: Callable[[], bool], otherwise: str) -> None:
     ends = time.monotonic() + READY_SECONDS
     while not condition():
         if time.monotonic() > ends:
