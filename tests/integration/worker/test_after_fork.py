@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.support.worker_process import PREFORK, THREADS, WorkerProcess
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.fleet import Fleet
     from worker.local.redis import EmbeddedRedis
 
 FORKING = """
@@ -50,3 +56,26 @@ def test_a_child_makes_its_own_of_everything(redis_server: EmbeddedRedis, namesp
         check=False,
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+COUNTING = """
+import gc
+from celery import signals
+
+def count(**_):
+    print("looked through:", len(gc.get_objects()), "left alone:", gc.get_freeze_count(), flush=True)
+
+signals.worker_ready.connect(count, weak=False)
+"""
+
+
+@pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])
+def test_the_collector_leaves_alone_what_was_loaded_before_the_pool_started(
+    process_fleet: Fleet, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "counting.py").write_text(COUNTING, encoding="ascii")
+    with WorkerProcess(process_fleet.environment(), tmp_path, (*options, "-I", "counting")) as worker:
+        said = worker.wait_until_ready().said()
+    counted = re.search(r"looked through: (\d+) left alone: (\d+)", said)
+    assert counted, said
+    assert int(counted[1]) * 4 < int(counted[2])
