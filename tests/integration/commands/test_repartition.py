@@ -15,6 +15,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 from worker.admin.repartition import NotNow, repartition
 from worker.process import runtime
+from worker.store.agreed import closed_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,20 @@ def test_one_that_finds_something_in_the_way_on_its_way_opens_all_again(fleet: F
     assert fleet.client.hget(fleet.keys.config, "repartitioning") is None
     kinds = [fleet.client.type(fleet.keys.events(p)) for p in range(PARTITIONS)]
     assert set(kinds) <= {b"stream", b"none"}
+
+
+def test_one_that_was_cut_off_opens_all_again_if_something_came_into_its_way_since(fleet: Fleet) -> None:
+    ready(fleet)
+    fleet.client.hset(fleet.keys.config, "repartitioning", "4")
+    for log in (fleet.keys.events(0), fleet.keys.bulk(0)):
+        fleet.client.delete(log)
+        fleet.client.set(log, closed_text(4))
+    fleet.append_raw(2, {"owner": "1"})
+    ran = run(fleet, "repartition", "4")
+    assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+    assert "partition 2: its log has entries" in ran.stderr
+    assert fleet.client.hget(fleet.keys.config, "repartitioning") is None
+    assert not fleet.client.exists(fleet.keys.events(0), fleet.keys.bulk(0))
 
 
 @pytest.mark.parametrize("to", [PARTITIONS * 4, 1, 3])
