@@ -75,6 +75,7 @@ def test_a_request_that_does_not_come_ends_its_connection(kind: str, fleet: Flee
         "a=" + '"' * 59_990,
         "a" + " " * 60_000 + "a",
         f"{COOKIE}=x;" * 2_500,
+        f'{COOKIE}="' + '\\"' * 29_000 + '"',
         "é=" * 20_000,
     ],
 )
