@@ -133,6 +133,16 @@ def test_one_that_was_cut_off_opens_all_again_if_something_came_into_its_way_sin
     assert not fleet.client.exists(fleet.keys.events(0), fleet.keys.bulk(0))
 
 
+@pytest.mark.parametrize("to", [PARTITIONS * 2, 2])
+def test_no_partition_says_that_it_remembers_longer_than_any_did(fleet: Fleet, to: int) -> None:
+    ready(fleet)
+    latest = str(fleet.now_ms() + 1)
+    fleet.client.hset(fleet.keys.partition(3), "rotated", latest)
+    assert run(fleet, "repartition", str(to)).exit_code == 0
+    for p in range(to):
+        assert fleet.client.hmget(fleet.keys.partition(p), ["rotated", "vouched"]) == [latest.encode()] * 2
+
+
 @pytest.mark.parametrize("to", [PARTITIONS * 4, 1, 3])
 @pytest.mark.parametrize("lane", ["live", "bulk"])
 def test_receipts_survive_it(fleet: Fleet, to: int, lane: Lane) -> None:
