@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OLDEST_REDIS: Final = (6, 2)
 """The first version with XTRIM MINID."""
 
-_CLUSTER: Final = "it is a node of a Redis Cluster, and the URL is that of a single server"
+_CLUSTER: Final = "it is a node of a Redis Cluster: use a redis+cluster:// URL"
 
 _COMMAND: Final = re.compile(
     r"(?:run the '(?P<refused>[a-z_|]{1,30})' command|unknown command [`']?(?P<unknown>\w{1,30}))", re.IGNORECASE
