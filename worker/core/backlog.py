@@ -79,6 +79,11 @@ class PartitionBacklog:
         return bool(self.bulk_ms or any(self.classes[each] for each in BULK))
 
     @property
+    def waits(self) -> bool:
+        """Whether anything waits in it, be it for its time."""
+        return bool(self.oldest_ms or self.has_bulk or self.pending or self.late_due_ms or self.parked_due_ms)
+
+    @property
     def goes_first(self) -> int:
         """How many records it has for a request because of its live deletes: a log that has one is read for it."""
         return sum(self.classes[each] for each in LIVE_DELETES) + (self.entries if self.delete_ms else 0)
@@ -90,6 +95,11 @@ class PartitionBacklog:
     def hurries(self, batch_size: int) -> bool:
         """Whether a delete was found deep in its log."""
         return bool(self.delete_ms) and self.is_long(batch_size)
+
+    def note_clock(self, now_ms: int) -> None:
+        """Notes that how long an entry of the future has waited is not known: the clock went back."""
+        self.oldest_ms = 1 if self.oldest_ms > now_ms else self.oldest_ms
+        self.bulk_ms = 1 if self.bulk_ms > now_ms else self.bulk_ms
 
     def due_ms(self, gate: GateSnapshot, linger: Linger, batch_size: int) -> int | None:
         """When the partition is due by itself (Unix ms, in the past if it is due now), None if nothing makes it due.

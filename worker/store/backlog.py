@@ -16,7 +16,7 @@ from worker.store.partitions import FULL_FIELD
 from worker.store.replies import all_checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.store.namespace import Namespace
 
@@ -69,19 +69,10 @@ class BacklogScanner:
         kept = [each for each, some in enumerate(classes) if some]
         times = [name for name, some in (("late_due", late), ("parked_due", parked)) if some]
         self._measure(found, heads, kept, times, dead=bool(dead))
-        for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
-            # What is older than the log's oldest entry was settled.
-            if p in found and delete_ms >= found[p].oldest_ms > 0:
-                found[p].delete_ms = delete_ms
-        waiting = [
-            each
-            for each in found.values()
-            if each.oldest_ms or each.has_bulk or each.pending or each.late_due_ms or each.parked_due_ms
-        ]
+        waiting = waiting_among(found, deletes)
         now_ms = time_ms(time)
-        for each in waiting:  # how long an entry of the future has waited is not known: not until the clock is there
-            each.oldest_ms = 1 if each.oldest_ms > now_ms else each.oldest_ms
-            each.bulk_ms = 1 if each.bulk_ms > now_ms else each.bulk_ms
+        for each in waiting:
+            each.note_clock(now_ms)
         return Survey(now_ms, waiting, list(self._wrong_type), self._inbox_holds)
 
     def _measure(
@@ -160,3 +151,17 @@ class BacklogScanner:
 def number(reply: Any) -> int:
     """Returns the number that a reply is; 0 for anything else."""
     return int(reply) if isinstance(reply, (int, bytes)) else 0
+
+
+def waiting_among(found: Mapping[int, PartitionBacklog], deletes: Any) -> list[PartitionBacklog]:
+    """Returns those in which something waits, with the oldest delete of each.
+
+    Args:
+        found: what was found, by partition.
+        deletes: what the key of the oldest deletes holds.
+    """
+    for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
+        # What is older than the log's oldest entry was settled.
+        if p in found and delete_ms >= found[p].oldest_ms > 0:
+            found[p].delete_ms = delete_ms
+    return [each for each in found.values() if each.waits]

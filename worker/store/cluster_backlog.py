@@ -10,9 +10,8 @@ from producers.nodes.trip import NodeAwayError
 from worker.core.backlog import PartitionBacklog, Survey
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES
-from worker.store.backlog import BacklogScanner, number
+from worker.store.backlog import BacklogScanner, number, waiting_among
 from worker.store.client import round_trip
-from worker.store.delete_scan import decode_deletes
 from worker.store.partitions import FULL_FIELD
 from worker.store.replies import checked, is_wrong_type, time_ms
 
@@ -56,22 +55,13 @@ class ClusterScanner(BacklogScanner):
             raise about[0]
         self._wrong_type = []
         found = {p: self._backlog(p, about[p * _WIDTH : (p + 1) * _WIDTH]) for p in self._all}
-        for p, delete_ms in decode_deletes(deletes if isinstance(deletes, bytes) else b"").items():
-            # What is older than the log's oldest entry was settled.
-            if p in found and delete_ms >= found[p].oldest_ms > 0:
-                found[p].delete_ms = delete_ms
-        waiting = [
-            each
-            for each in found.values()
-            if each.oldest_ms or each.has_bulk or each.pending or each.late_due_ms or each.parked_due_ms
-        ]
+        waiting = waiting_among(found, deletes)
         if not waiting:
             return Survey(0, [], list(self._wrong_type), inbox and number(entries) > 0)
         self._measure_logs(waiting)
         now_ms = time_ms(self._client.time() if isinstance(clock, Exception) else clock)
-        for each in waiting:  # how long an entry of the future has waited is not known: not until the clock is there
-            each.oldest_ms = 1 if each.oldest_ms > now_ms else each.oldest_ms
-            each.bulk_ms = 1 if each.bulk_ms > now_ms else each.bulk_ms
+        for each in waiting:
+            each.note_clock(now_ms)
         return Survey(now_ms, waiting, list(self._wrong_type), inbox and number(entries) > 0)
 
     def _backlog(self, p: int, replies: Sequence[Any]) -> PartitionBacklog:
