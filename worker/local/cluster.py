@@ -103,6 +103,10 @@ class EmbeddedCluster:
 
     def _join(self) -> None:
         first, *others = self.addresses
+        for epoch, each in enumerate(self.addresses, start=1):
+            # Nodes that all begin with epoch 0 settle it among themselves, and a replica that has not heard of it
+            # yet when its master dies is never elected: its votes name an epoch that the others know to be over.
+            _command(each, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
         for each in others:
             _command(first, "CLUSTER", "MEET", each.host, each.port)
         for i, each in enumerate(self.addresses[: self._masters]):
@@ -120,7 +124,11 @@ class EmbeddedCluster:
         return all(len(each.splitlines()) == len(self.servers) and b"handshake" not in each for each in told)
 
     def _follow(self) -> bool:
-        return all(_info(each, "master_link_status") == "up" for each in self.addresses[self._masters :])
+        """Whether each replica has its master's data, and every node knows it for a replica and so votes for it."""
+        if not all(_info(each, "master_link_status") == "up" for each in self.addresses[self._masters :]):
+            return False
+        told = [bytes(_command(each, "CLUSTER", "NODES")) for each in self.addresses]
+        return all(each.count(b"slave") == len(self.servers) - self._masters for each in told)
 
     def _serves(self) -> bool:
         return all(_state(each) for each in self.addresses)

@@ -16,6 +16,7 @@ from tests.support.clusters import (
     away,
     begin_move,
     changes,
+    connected,
     end_move,
     entries,
     hung,
@@ -106,6 +107,16 @@ def test_a_slot_on_its_way_takes_changes(cluster: EmbeddedCluster) -> None:
         end_move(cluster, slot, to)
         producer.upsert("1", "5")
     assert entries(cluster) == 104
+
+
+def test_every_master_begins_with_an_epoch_of_its_own(replicated: EmbeddedCluster) -> None:
+    """Masters of one epoch settle it later, and who dies meanwhile is never replaced."""
+    epochs = []
+    for address in replicated.addresses[:3]:
+        with connected(address) as client:
+            told = bytes(client.execute_command("CLUSTER", "INFO")).decode()
+        epochs.append(told.partition("cluster_my_epoch:")[2].split()[0])
+    assert epochs == ["1", "2", "3"]
 
 
 def test_a_killed_master_is_replaced_by_its_replica(replicated: EmbeddedCluster) -> None:
