@@ -148,8 +148,8 @@ class ProducerSettings(CheckedSettings):
         redis_url: Redis with the event log: ``redis://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``;
             with TLS ``rediss://``, ``rediss+sentinel://`` or ``rediss+cluster://`` (CONTACT_SYNC_REDIS_URL).
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
-        wait_replicas: how many replicas must have a change before it counts as accepted, or ``all``
-            (CONTACT_SYNC_WAIT_REPLICAS).
+        wait_replicas: how many replicas must have a change before it counts as accepted, or ``all``; `pause`,
+            `repartition` and `forget` wait for them, too (CONTACT_SYNC_WAIT_REPLICAS).
         partitions: how many partitions the log must have; None for the recorded number, 64 at first use
             (CONTACT_SYNC_PARTITIONS).
         id_max_characters: most characters in an id; None for no such limit (CONTACT_SYNC_ID_MAX_CHARACTERS).
@@ -188,7 +188,7 @@ class ProducerSettings(CheckedSettings):
 
     wait_replicas: Annotated[Literal["all"] | _Replicas, BeforeValidator(_check_replicas)] = setting(
         0,
-        description="How many replicas must have a producer's change before it counts as accepted; or all.",
+        description="How many replicas must have a change, or what a command wrote, before it counts; or all.",
         rule="'all', or a whole number from 0 to 100",
     )
 

@@ -35,7 +35,7 @@ from producers.nodes.trip import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from producers.nodes.trip import Step, Steps, Wanted
+    from producers.nodes.trip import Replicas, Step, Steps
     from producers.nodes.url import Address
 
 _TIMEOUTS: Final = ("socket_timeout", "socket_connect_timeout")
@@ -90,15 +90,19 @@ class ClusterClient(redis.Redis):
 
     # Commands
 
-    def round_trip(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def round_trip(self, commands: Sequence[Sequence[Any]], wait: Replicas = 0) -> list[Any]:
         """Runs commands in one round trip; returns their replies as Redis sent them, errors included.
 
         A command without a key goes where the one before it goes, so that the time fits what was read with it.
+
+        Args:
+            commands: what to run.
+            wait: how many replicas must have what they write; what too few have is NotReplicatedError.
         """
         units = [Command(slot, (self._pack(words),)) for words, slot in zip(commands, _slots_of(commands), strict=True)]
-        return [reply for [reply] in self._run(self.nodes.trip(units))]
+        return [reply for [reply] in self._run(self.nodes.trip(units, wait))]
 
-    def exchange(self, commands: Sequence[bytes], slots: Sequence[int], wait: Wanted = 0) -> list[Any]:
+    def exchange(self, commands: Sequence[bytes], slots: Sequence[int], wait: Replicas = 0) -> list[Any]:
         """Runs packed commands; returns a reply for each: what Redis replied, an error of Redis, or NodeAwayError.
 
         Args:
@@ -109,7 +113,7 @@ class ClusterClient(redis.Redis):
         units = [Command(slot, (each,)) for slot, each in zip(slots, commands, strict=True)]
         return [reply for [reply] in self._run(self.nodes.trip(units, wait))]
 
-    def transactions(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def transactions(self, commands: Sequence[Sequence[Any]], wait: Replicas = 0) -> list[Any]:
         """Runs commands in one round trip, those of a slot in one transaction; replies as `round_trip`.
 
         While a slot moves, its commands run one after another, in their order.
@@ -125,7 +129,7 @@ class ClusterClient(redis.Redis):
         ]
         replies: list[Any] = [None] * len(commands)
         rest: list[int] = []
-        for those, got in zip(by_slot.values(), self._run(self.nodes.trip(units)), strict=True):
+        for those, got in zip(by_slot.values(), self._run(self.nodes.trip(units, wait)), strict=True):
             done = got[-1]
             if any(isinstance(each, _REDIRECTIONS) for each in got):
                 rest += those
@@ -137,7 +141,7 @@ class ClusterClient(redis.Redis):
                 for i in those:
                     replies[i] = refused if isinstance(done, ExecAbortError) else done
         if rest:
-            for i, reply in zip(rest, self.round_trip([commands[i] for i in rest]), strict=True):
+            for i, reply in zip(rest, self.round_trip([commands[i] for i in rest], wait), strict=True):
                 replies[i] = reply
         return replies
 
@@ -298,7 +302,7 @@ class AsyncClusterClient:
         # Only for how it converts replies: it is never connected.
         self._converts = redis.asyncio.Redis(connection_pool=redis.asyncio.ConnectionPool(**self._options))
 
-    async def exchange(self, commands: Sequence[bytes], slots: Sequence[int], wait: Wanted = 0) -> list[Any]:
+    async def exchange(self, commands: Sequence[bytes], slots: Sequence[int], wait: Replicas = 0) -> list[Any]:
         """Runs packed commands; as ``ClusterClient.exchange``."""
         units = [Command(slot, (each,)) for slot, each in zip(slots, commands, strict=True)]
         return [reply for [reply] in await self._run(self.nodes.trip(units, wait))]

@@ -57,7 +57,7 @@ class NodeAwayError(redis.ConnectionError):
 WAIT_SECONDS: Final = 0.5
 """Longest wait for replicas in one round trip."""
 
-Wanted = int | Literal["all"]
+Replicas = int | Literal["all"]
 """How many replicas must have a change; `all` for every one that the server has, at least one."""
 
 
@@ -152,7 +152,7 @@ class Nodes:
         """The masters that did not answer last, with what was seen."""
         return {each: self._why[each] for each in self.slots.masters if each in self._why}
 
-    def trip(self, commands: Sequence[Command], wait: Wanted = 0) -> Steps[list[list[Any]]]:
+    def trip(self, commands: Sequence[Command], wait: Replicas = 0) -> Steps[list[list[Any]]]:
         """Runs commands; returns for each its replies, errors included.
 
         Args:
@@ -223,7 +223,7 @@ class Nodes:
             results[i] = [self._unsent(node)] * len(commands[i].packed)
         return groups
 
-    def _wanted(self, node: Address, wait: Wanted) -> int:
+    def _wanted(self, node: Address, wait: Replicas) -> int:
         return max(1, self.slots.replicas_of(node)) if wait == "all" else wait
 
     def _any(self) -> Address | None:

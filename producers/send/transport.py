@@ -24,7 +24,7 @@ from producers.nodes.trip import wait_command
 from producers.send.report import Replies
 
 if TYPE_CHECKING:
-    from producers.nodes.trip import Wanted
+    from producers.nodes.trip import Replicas
     from producers.send.chunk import Chunk, XaddEncoder
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
@@ -71,7 +71,7 @@ class Appender:
         wait: how many replicas must have a change, so that it counts as accepted.
     """
 
-    def __init__(self, wait: Wanted) -> None:
+    def __init__(self, wait: Replicas) -> None:
         self._wait = wait
         self._replicas = ReplicaCount()
 

@@ -102,4 +102,17 @@ NODES: Final[tuple[Mutant, ...]] = (
         integration=("tests/integration/redis/test_sentinel.py",),
         simulated=False,
     ),
+    Mutant(
+        "command_waits_on_another_connection",
+        "a command waits for replicas on a connection that wrote nothing, which is no wait at all",
+        (
+            Patch(
+                "worker/store/client.py",
+                "            answer = Answer(self.round_trip([*commands, _wait(wanted)]))\n",
+                "            answer = Answer([*self.round_trip(commands), self.wait(wanted, 500)])\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_wait_replicas.py",),
+        simulated=False,
+    ),
 )

@@ -90,10 +90,13 @@ class Guarded:
 USED: dict[str, set[tuple[str, str]]] = {}
 """What each test's users ran: (user, command)."""
 
-_OF_A_CLUSTER = dict.fromkeys(("asking", "cluster|slots"), "a cluster: which node serves a slot")
+_OF_A_CLUSTER = {
+    **dict.fromkeys(("asking", "cluster|slots"), "a cluster: which node serves a slot"),
+    "wait": "CONTACT_SYNC_WAIT_REPLICAS",
+}
 
 UNTRIED = {
-    "producer": {"wait": "CONTACT_SYNC_WAIT_REPLICAS", **_OF_A_CLUSTER},
+    "producer": _OF_A_CLUSTER,
     "worker": {
         **_OF_A_CLUSTER,
         "select": "a URL that names another database than 0",

@@ -46,7 +46,13 @@ def _has(slots: str, slot: int) -> bool:
 @contextmanager
 def hung(cluster: EmbeddedCluster, index: int) -> Iterator[None]:
     """A node that keeps its connections and answers nothing."""
-    pid = cluster.servers[index].pid
+    with stopped(cluster.servers[index].pid):
+        yield
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that stands still."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -11,13 +11,15 @@ from worker.admin.leasing import take_lease
 from worker.core.entry import pair_of, split_pair
 from worker.core.settlement import Settlement
 from worker.store import scripts
-from worker.store.client import command
+from worker.store.client import command, round_trip
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.inbox import entries_of
+from worker.store.replies import all_checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from producers.nodes.trip import Replicas
     from worker.core.dead_letter import DeadLetter
     from worker.core.lease import Lease
     from worker.store.partitions import Partitions
@@ -113,14 +115,16 @@ class Erasure:
         stored.letters = list(self._letters.find(self._wanted))
         return stored
 
-    def erase(self, *, also_waiting: bool, patience_seconds: float) -> StoredData:
+    def erase(self, *, also_waiting: bool, patience_seconds: float, wait: Replicas = 0) -> StoredData:
         """Removes what is stored, and returns it.
 
         Args:
             also_waiting: also remove what is waiting, so that it is never delivered.
             patience_seconds: how long to try to get the partition's lease.
+            wait: how many replicas must have removed it too.
 
         Raises:
+            NotReplicatedError: too few replicas have removed it.
             NotErased: something is waiting, or the lease could not be taken, or was lost.
         """
         k, lease = self._keys, self._take(patience_seconds)
@@ -133,14 +137,16 @@ class Erasure:
         if stored.waiting and not also_waiting:
             self._partitions.release([lease])
             raise NotErased(waiting_words(stored))
-        self._letters.purge(stored.letters)
+        self._letters.purge(stored.letters, wait)
         for first in range(0, len(stored.inbox), _PAGE):
-            command(self._client, "XDEL", k.inbox, *stored.inbox[first : first + _PAGE])
+            page_of_inbox = ("XDEL", k.inbox, *stored.inbox[first : first + _PAGE])
+            all_checked(round_trip(self._client, [page_of_inbox], wait))
         pairs = sorted(stored.pending | stored.parked | stored.late | stored.ledger | stored.dead_pairs)
-        for first in range(0, max(len(pairs), len(stored.entries), len(stored.bulk_entries)), _PAGE):
+        # Once at least: what an earlier run removed may not have reached the replicas.
+        for first in range(0, max(len(pairs), len(stored.entries), len(stored.bulk_entries), 1), _PAGE):
             renew()
             page = slice(first, first + _PAGE)
-            self._remove(lease, pairs[page], stored.entries[page], stored.bulk_entries[page])
+            self._remove(lease, pairs[page], stored.entries[page], stored.bulk_entries[page], wait)
         self._settle(lease, keep=False)
         return stored
 
@@ -156,13 +162,15 @@ class Erasure:
     def _settle(self, lease: Lease, *, keep: bool) -> str:
         return self._partitions.settle([lease], [Settlement()], [keep])[0]
 
-    def _remove(self, lease: Lease, pairs: list[bytes], entries: list[bytes], bulk: list[bytes]) -> None:
+    def _remove(
+        self, lease: Lease, pairs: list[bytes], entries: list[bytes], bulk: list[bytes], wait: Replicas
+    ) -> None:
         k, p = self._keys, self.partition
         keys = [k.lease(p), k.events(p), k.bulk(p), k.late(p), k.ledger_new(p), k.ledger_old(p)]
         keys += [k.dead_pairs(p), k.totals(p), *k.pending_classes(p), k.parked(p)]
         args = [lease.token, len(pairs), len(entries), *pairs, *entries, *bulk]
         call = scripts.Call(scripts.FORGET, keys, args)
-        if scripts.run_one(self._client, call)[0] != b"forgotten":
+        if scripts.run_one(self._client, call, wait)[0] != b"forgotten":
             raise NotErased("the partition's lease was lost before everything was removed: run it again")
 
     # Finding

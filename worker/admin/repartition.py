@@ -15,10 +15,10 @@ from producers.contract.partitions import LOG_FORMAT, MAX_PARTITIONS
 from worker.core.entry import split_pair
 from worker.store import scripts
 from worker.store.agreed import CLOSED_BEGINS, closed_text
-from worker.store.client import command
+from worker.store.client import command, round_trip, transaction
 from worker.store.gate import Gate
 from worker.store.namespace import Namespace
-from worker.store.replies import checked, is_wrong_type, time_ms
+from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     import redis
 
     from producers.contract.keys import Keys
+    from producers.nodes.trip import Replicas
 
 _PAGE: Final = 1_000
 _ADDED: Final = "totals_of"
 """Field of the first partition: whose counters were added to its own last."""
+
+_OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone")
+"""Fields of a partition about the stream that was there."""
 
 _AT_ONCE: Final = 256  # partitions in one round trip
 
@@ -56,33 +60,34 @@ class Moved(NamedTuple):
     pairs: int
 
 
-def repartition(client: redis.Redis, keys: Keys, to: int) -> Moved:
+def repartition(client: redis.Redis, keys: Keys, to: int, wait: Replicas = 0) -> Moved:
     """Changes the number of partitions, or finishes a change that was interrupted.
 
     Args:
         client: Redis.
         keys: the namespace's keys.
         to: the new number.
+        wait: how many replicas must have each step before the next one begins.
 
     Raises:
+        NotReplicatedError: too few replicas have a step; it can be run again.
         NotNow: something prevents it; the message says what, and what to do.
         TooOld, UnknownLogFormat: a newer version wrote the log, or its recorded configuration cannot be read.
         redis.RedisError: Redis does not answer, or refuses. Nothing is appended or delivered until this is run again.
     """
-    before, begun = _recorded(client, keys, to)
+    before, begun = _recorded(client, keys, to, wait)
     _check_nobody_is_working(client, keys, before)
     _look(client, keys, before, begun=begun)
-    if not begun:
-        client.hset(keys.config, "repartitioning", str(to))
-    _close(client, keys, before, closed_text(to))
-    pairs = sum(_move_pairs(client, keys, p, to) for p in range(before))
+    all_checked(round_trip(client, [("HSET", keys.config, "repartitioning", str(to))], wait))
+    _close(client, keys, before, closed_text(to), wait)
+    pairs = sum(_move_pairs(client, keys, p, to, wait) for p in range(before))
     for p in range(to, before):
-        _move_totals(client, keys, p)
-    _finish(client, keys, before, to)
+        _move_totals(client, keys, p, wait)
+    _finish(client, keys, before, to, wait)
     return Moved(before, to, pairs)
 
 
-def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
+def _recorded(client: redis.Redis, keys: Keys, to: int, wait: Replicas) -> tuple[int, bool]:
     """The recorded number, and whether a change was begun before."""
     found = client.hmget(keys.config, ["partitions", "format", "repartitioning", "least_reader", "least_writer"])
     if found[0] is None:
@@ -99,6 +104,8 @@ def _recorded(client: redis.Redis, keys: Keys, to: int) -> tuple[int, bool]:
     if begun and begun != to:
         raise NotNow(f"the number is being changed to {begun}: finish that first, with that number")
     if not begun and partitions == to:
+        if wait:  # what an earlier run recorded may not have reached the replicas
+            all_checked(round_trip(client, [("HSET", keys.config, "partitions", str(to))], wait))
         raise NotNow(f"there are already {to} partitions")
     return partitions, bool(begun)
 
@@ -119,21 +126,21 @@ def _look(client: redis.Redis, keys: Keys, before: int, *, begun: bool) -> None:
     _refuse(states)
 
 
-def _close(client: redis.Redis, keys: Keys, before: int, text: str) -> None:
+def _close(client: redis.Redis, keys: Keys, before: int, text: str, wait: Replicas) -> None:
     """Closes every log; opens them again if something came into the way of one."""
-    states = _states(client, keys, before, text)
+    states = _states(client, keys, before, text, wait)
     if any(state in _IN_THE_WAY for state in states):
         _open(client, keys, _closed(states), {"repartitioning": None})
     _refuse(states)
 
 
-def _states(client: redis.Redis, keys: Keys, before: int, text: str = "") -> list[bytes]:
+def _states(client: redis.Redis, keys: Keys, before: int, text: str = "", wait: Replicas = 0) -> list[bytes]:
     """Whether each partition is open or closed, or what is in the way; with a text, closes those that can be."""
     states: list[bytes] = []
     for first in range(0, before, _AT_ONCE):
         several = range(first, min(first + _AT_ONCE, before))
         calls = [scripts.Call(scripts.CLOSE, _held(keys, p), [CLOSED_BEGINS, text]) for p in several]
-        states += [b"wrong-type" if is_wrong_type(each) else checked(each) for each in scripts.run(client, calls)]
+        states += [b"wrong-type" if is_wrong_type(each) else checked(each) for each in scripts.run(client, calls, wait)]
     return states
 
 
@@ -152,7 +159,7 @@ def _held(keys: Keys, p: int) -> list[str]:
     return [keys.lease(p), keys.events(p), keys.bulk(p), *kept]
 
 
-def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int) -> int:
+def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int, wait: Replicas) -> int:
     """Moves what a partition's ledgers remember to the owners' new partitions.
 
     It is written there before it is removed here, so that a move that was cut off can be run again: the partitions may
@@ -164,31 +171,25 @@ def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int) -> int:
         while cursor:
             reply: Any = client.hscan(ledger(p), max(cursor, 0), count=_PAGE)
             cursor, found = reply
-            copies, removals = client.pipeline(transaction=False), client.pipeline(transaction=False)
-            for pair, confirmed in found.items():
-                home = partition_of(split_pair(pair)[0], to)
-                if home != p:
-                    copies.hset(ledger(home), pair, confirmed)
-                    removals.hdel(ledger(p), pair)
-                    moved += 1
-            copies.execute()
-            removals.execute()
+            homes = {pair: partition_of(split_pair(pair)[0], to) for pair in found}
+            leaving = [pair for pair, home in homes.items() if home != p]
+            copies = [("HSET", ledger(homes[pair]), pair, found[pair]) for pair in leaving]
+            all_checked(round_trip(client, copies, wait))
+            all_checked(round_trip(client, [("HDEL", ledger(p), pair) for pair in leaving], wait))
+            moved += len(leaving)
     return moved
 
 
-def _move_totals(client: redis.Redis, keys: Keys, p: int) -> None:
+def _move_totals(client: redis.Redis, keys: Keys, p: int, wait: Replicas) -> None:
     """Adds a partition's counters to those of the first, and notes there that they are added: a second run skips it."""
     added = client.hget(keys.partition(0), _ADDED)
     if added != b"%d" % p:
-        pipe = client.pipeline(transaction=True)
-        for name, number in client.hgetall(keys.totals(p)).items():
-            pipe.hincrby(keys.totals(0), name, int(number))
-        pipe.hset(keys.partition(0), _ADDED, str(p))
-        pipe.execute()
-    client.delete(keys.totals(p))
+        totals = [("HINCRBY", keys.totals(0), *each) for each in client.hgetall(keys.totals(p)).items()]
+        all_checked(transaction(client, [*totals, ("HSET", keys.partition(0), _ADDED, str(p))], wait))
+    all_checked(round_trip(client, [("DEL", keys.totals(p))], wait))
 
 
-def _finish(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
+def _finish(client: redis.Redis, keys: Keys, before: int, to: int, wait: Replicas) -> None:
     """Opens the logs, then records their number: a producer or worker that comes in between is told to wait.
 
     Every partition takes the latest rotation time of all, so that none claims to remember more than it does.
@@ -198,32 +199,31 @@ def _finish(client: redis.Redis, keys: Keys, before: int, to: int) -> None:
     remembers = {"rotated": str(rotated), "vouched": str(rotated)} if rotated else {}
     # All that was appended so far is settled: it says so to receipts, whose entries are of streams that are no more.
     fields = {"settled_ms": str(time_ms(command(client, "TIME"))), **remembers}
-    _open(client, keys, closed, {"partitions": to, "repartitioning": None}, dict.fromkeys(range(to), fields))
+    _open(client, keys, closed, {"partitions": to, "repartitioning": None}, dict.fromkeys(range(to), fields), wait)
 
 
-def _open(
+def _open(  # noqa: PLR0913, PLR0917 - what the last step writes
     client: redis.Redis,
     keys: Keys,
     closed: list[int],
     config: Mapping[str, int | None],
-    fields: Mapping[int, Mapping[Any, Any]] = MappingProxyType({}),
+    fields: Mapping[int, Mapping[str, str]] = MappingProxyType({}),
+    wait: Replicas = 0,
 ) -> None:
     """Opens logs and writes fields of partitions, then fields of the configuration (None removes one).
 
     The configuration comes last, and whole: until then the change can be run again.
     """
-    pipe = client.pipeline(transaction=False)
+    commands: list[tuple[Any, ...]] = []
     for p in closed:
-        pipe.delete(keys.events(p), keys.bulk(p))
-        pipe.hdel(keys.partition(p), "position", "bulk_position", "strayed", "gone")  # of the stream that was there
+        commands.append(("DEL", keys.events(p), keys.bulk(p)))
+        commands.append(("HDEL", keys.partition(p), *_OF_THE_STREAM))
     for p, mapping in fields.items():
-        pipe.hset(keys.partition(p), mapping=dict(mapping))
-    pipe.hdel(keys.partition(0), _ADDED)
-    pipe.execute()
-    pipe = client.pipeline(transaction=True)
-    for name, value in config.items():
-        if value is None:
-            pipe.hdel(keys.config, name)
-        else:
-            pipe.hset(keys.config, name, str(value))
-    pipe.execute()
+        commands.append(("HSET", keys.partition(p), *(each for item in mapping.items() for each in item)))
+    commands.append(("HDEL", keys.partition(0), _ADDED))
+    all_checked(round_trip(client, commands, wait))
+    changes = [
+        ("HDEL", keys.config, name) if value is None else ("HSET", keys.config, name, str(value))
+        for name, value in config.items()
+    ]
+    all_checked(transaction(client, changes, wait))

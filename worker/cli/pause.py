@@ -33,7 +33,7 @@ def pause(*, as_json: bool) -> None:
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as namespace:
         gate = Gate(namespace)
-        was = gate.pause()
+        was = gate.pause(settings.wait_replicas)
         since = was or gate.snapshot().paused_ms
     if as_json:
         echo_json({"paused": True, "since": iso_utc(since), "was_paused": bool(was)})

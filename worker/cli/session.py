@@ -12,6 +12,7 @@ import click
 import orjson
 import redis
 
+from producers.nodes.trip import NotReplicatedError
 from producers.settings import variable_of
 from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
@@ -66,6 +67,9 @@ def session(settings: ProducerSettings) -> Iterator[Namespace]:
 
 def redis_failure(url: str, error: Exception) -> str:
     """Says in one line which Redis failed, and how."""
+    if isinstance(error, NotReplicatedError):
+        name = variable_of("wait_replicas")
+        return f"{name}: {error}: a failover may undo what was done; run the command again"
     return f"Redis at {shown_url(url)} ({variable_of('redis_url')}): {refusal(error) or str(error).rstrip('.')}"
 
 

@@ -13,16 +13,20 @@ import redis
 from hiredis import pack_command
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.exceptions import ExecAbortError
 from redis.retry import Retry
 
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.connect import cluster_client, is_cluster, pool_options
-from producers.nodes.exchange import is_demoted
+from producers.nodes.exchange import Answer, is_demoted
+from producers.nodes.replicas import with_wait
 from producers.nodes.sentinel import MasterConnection
+from producers.nodes.trip import WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from producers.nodes.trip import Replicas
     from producers.nodes.url import Address
 
 LEASE_PATH_SECONDS: Final = 2.0
@@ -52,14 +56,22 @@ class LogClient(redis.Redis):
         super().__init__(*args, **options)
         self._of_thread = threading.local()
 
-    def round_trip(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def round_trip(self, commands: Sequence[Sequence[Any]], wait: Replicas = 0) -> list[Any]:
         """Runs commands in one round trip; returns their replies as Redis sent them, errors included.
 
         redis-py's pipeline does the same with a dozen calls for each command, which took a fifth of a worker's time.
 
+        Args:
+            commands: what to run.
+            wait: how many replicas must have what they write; what too few have is NotReplicatedError.
+
         Raises:
             redis.ConnectionError, redis.TimeoutError: the connection failed; it is not certain what was done.
         """
+        if wait:
+            wanted = _wanted(self, wait)
+            answer = Answer(self.round_trip([*commands, _wait(wanted)]))
+            return with_wait(answer, len(commands), wanted).replies
         connection = self._own_connection()
         replies: list[Any] = []
         demoted = False
@@ -130,14 +142,47 @@ def read_together(client: redis.Redis, queue: Callable[[Any], None]) -> list[Any
         return list(pipe.execute(raise_on_error=False))
 
 
-def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]], wait: Replicas = 0) -> list[Any]:
     """`LogClient.round_trip` for any client."""
+    if not commands:
+        return []
     if isinstance(client, LogClient | ClusterClient):
-        return client.round_trip(commands) if commands else []
+        return client.round_trip(commands, wait)
+    wanted = _wanted(client, wait)
     pipe = client.pipeline(transaction=False)
-    for each in commands:
+    for each in (*commands, _wait(wanted)) if wanted else commands:
         command(pipe, *each)
-    return list(pipe.execute(raise_on_error=False))
+    replies = list(pipe.execute(raise_on_error=False))
+    return with_wait(Answer(replies), len(commands), wanted).replies if wanted else replies
+
+
+def transaction(client: redis.Redis, commands: Sequence[Sequence[Any]], wait: Replicas = 0) -> list[Any]:
+    """Runs commands on keys of one slot in one transaction; returns their replies, errors included.
+
+    Raises:
+        redis.RedisError: the transaction was refused, or too few replicas have it.
+    """
+    if isinstance(client, ClusterClient):
+        return client.transactions(commands, wait)
+    *queued, done = round_trip(client, [("MULTI",), *commands, ("EXEC",)], wait)
+    if isinstance(done, ExecAbortError):
+        raise next((each for each in queued if isinstance(each, Exception)), done)
+    if isinstance(done, Exception):
+        raise done
+    return list(done)
+
+
+def _wanted(client: redis.Redis, wait: Replicas) -> int:
+    """How many replicas are meant; `all` is at least one, since nobody else would have what is written."""
+    if wait != "all":
+        return wait
+    info: Any = client.info("replication")
+    return max(1, int(info.get("connected_slaves", 0)))
+
+
+def _wait(wanted: int) -> tuple[str, int, int]:
+    """The command that waits for replicas, on the connection that wrote: on another one it waits for nothing."""
+    return ("WAIT", wanted, int(WAIT_SECONDS * 1000))
 
 
 def node_of(client: redis.Redis, partition: int) -> Address | None:

@@ -17,6 +17,7 @@ from worker.store.replies import all_checked, checked, is_wrong_type
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from producers.nodes.trip import Replicas
     from worker.core.pair import Remembered
     from worker.store.namespace import Namespace
 
@@ -110,13 +111,17 @@ class DeadLetters:
         """
         return [each for page in _pages(letters) for each in self._redrive_page(page)]
 
-    def purge(self, letters: Iterable[DeadLetter]) -> int:
+    def purge(self, letters: Iterable[DeadLetter], wait: Replicas = 0) -> int:
         """Removes letters for good; returns how many were still there.
+
+        Args:
+            letters: as they were found.
+            wait: how many replicas must have lost them too.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        return sum(self._purge_page(page) for page in _pages(letters))
+        return sum(self._purge_page(page, wait) for page in _pages(letters))
 
     # Reading
 
@@ -191,7 +196,7 @@ class DeadLetters:
         fields += ["source", change.source] if change.source else []
         return scripts.Call(scripts.REDRIVE, keys, [letter_id, change.pair, change.op, change.at, reach_ms, *fields])
 
-    def _purge_page(self, page: Sequence[DeadLetter]) -> int:
+    def _purge_page(self, page: Sequence[DeadLetter], wait: Replicas) -> int:
         by_partition: dict[int, list[str | bytes]] = {}
         for letter in page:
             by_partition.setdefault(letter.partition, []).extend((letter.id, letter.counted_pair))
@@ -199,7 +204,7 @@ class DeadLetters:
             scripts.Call(scripts.PURGE, [self._keys.dead(p), self._keys.dead_pairs(p)], args)
             for p, args in by_partition.items()
         ]
-        return sum(all_checked(scripts.run(self._client, calls)))
+        return sum(all_checked(scripts.run(self._client, calls, wait)))
 
 
 def _pages(items: Iterable[_Item]) -> Iterator[list[_Item]]:

@@ -16,6 +16,7 @@ from worker.store.replies import all_checked, time_ms
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from producers.nodes.trip import Replicas
     from worker.core.gate import GateSnapshot, State, What
     from worker.store.namespace import Namespace
 
@@ -113,13 +114,19 @@ class Gate:
         answer, generation, attempts, single_rejections, _ = reply
         return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
 
-    def pause(self) -> int:
+    def pause(self, wait: Replicas = 0) -> int:
         """Lets no request out in the whole fleet until `resume`; requests that are under way end as they do.
+
+        Args:
+            wait: how many replicas must have the pause.
 
         Returns:
             Since when deliveries were paused already (Unix ms), 0 if they were not.
+
+        Raises:
+            NotReplicatedError: deliveries are paused, and too few replicas have that.
         """
-        return int(self._run(scripts.PAUSE, ["pause"]))
+        return int(self._run(scripts.PAUSE, ["pause"], wait))
 
     def resume(self) -> int:
         """Lets requests out again, as far as the gate's state allows; returns since when they were paused, or 0."""
@@ -171,5 +178,5 @@ class Gate:
         since, view = self._seen
         return view._replace(now_ms=view.now_ms + int((self._monotonic() - since) * 1000), wait_ms=0)
 
-    def _run(self, script: scripts.Script, args: list[Any]) -> Any:
-        return scripts.run_one(self._client, scripts.Call(script, [self._key], args))
+    def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:
+        return scripts.run_one(self._client, scripts.Call(script, [self._key], args), wait)

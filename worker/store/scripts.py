@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import redis
 
+    from producers.nodes.trip import Replicas
+
 
 class Script(NamedTuple):
     """A script: its text, and the digest by which Redis knows it."""
@@ -61,38 +63,44 @@ APPEND: Final = _load("append")
 MAY: Final = _load("may")
 
 
-def run(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+def run(client: redis.Redis, calls: Sequence[Call], wait: Replicas = 0) -> list[Any]:
     """Runs scripts in one round trip; returns a reply for each, which is an exception if it failed.
 
     Scripts vanish with a restart, a failover or SCRIPT FLUSH. A script that Redis does not know is loaded and run
     again, which is safe because an unknown script has done nothing.
 
+    Args:
+        client: Redis.
+        calls: what to run.
+        wait: how many replicas must have what they write; what too few have is NotReplicatedError.
+
     Raises:
         redis.ConnectionError, redis.TimeoutError: the connection failed; it is not certain what was done.
     """
-    replies = _pipelined(client, calls)
+    replies = _pipelined(client, calls, wait)
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown and isinstance(client, ClusterClient):
         # To each node that needs it, with its text: SCRIPT LOAD names no key, so it would reach some node.
         texts = [("EVAL", calls[i].script.text, len(calls[i].keys), *calls[i].keys, *calls[i].args) for i in unknown]
-        for i, reply in zip(unknown, round_trip(client, texts), strict=True):
+        for i, reply in zip(unknown, round_trip(client, texts, wait), strict=True):
             replies[i] = reply
     elif unknown:
         for script in dict.fromkeys(calls[i].script for i in unknown):
             client.script_load(script.text)
-        for i, reply in zip(unknown, _pipelined(client, [calls[i] for i in unknown]), strict=True):
+        for i, reply in zip(unknown, _pipelined(client, [calls[i] for i in unknown], wait), strict=True):
             replies[i] = reply
     return replies
 
 
-def run_one(client: redis.Redis, call: Call) -> Any:
-    """Runs one script, and returns its reply.
+def run_one(client: redis.Redis, call: Call, wait: Replicas = 0) -> Any:
+    """Runs one script, and returns its reply; as `run`.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    return checked(run(client, [call])[0])
+    return checked(run(client, [call], wait)[0])
 
 
-def _pipelined(client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-    return round_trip(client, [("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls])
+def _pipelined(client: redis.Redis, calls: Sequence[Call], wait: Replicas) -> list[Any]:
+    texts = [("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls]
+    return round_trip(client, texts, wait)

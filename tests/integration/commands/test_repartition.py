@@ -107,9 +107,10 @@ def test_one_that_finds_something_in_the_way_on_its_way_opens_all_again(fleet: F
     class Late(Fragile):
         """A producer that was not stopped appends once everything was looked at."""
 
-        def hset(self, *args: Any, **named: Any) -> Any:
-            fleet.append_raw(2, {"owner": "1"})
-            return fleet.client.hset(*args, **named)
+        def pipeline(self, **named: Any) -> Any:
+            if fleet.client.hget(fleet.keys.config, "repartitioning"):
+                fleet.append_raw(2, {"owner": "1"})
+            return fleet.client.pipeline(**named)
 
     late: Any = Late(fleet.client, 10**6)
     with pytest.raises(NotNow, match="partition 2: its log has entries"):

@@ -31,7 +31,7 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from producers.nodes.trip import Wanted
+    from producers.nodes.trip import Replicas
     from worker.local.cluster import EmbeddedCluster
 
 pytestmark = pytest.mark.timeout(120)
@@ -152,7 +152,7 @@ def test_a_spool_is_not_blocked_by_one_node(cluster: EmbeddedCluster, tmp_path: 
 
 
 @pytest.mark.parametrize("wait", [1, "all"])
-def test_a_change_that_no_replica_has_is_uncertain(replicated: EmbeddedCluster, wait: Wanted) -> None:
+def test_a_change_that_no_replica_has_is_uncertain(replicated: EmbeddedCluster, wait: Replicas) -> None:
     settings = ProducerSettings(redis_url=replicated.url, wait_replicas=wait)
     with ContactProducer(settings=settings) as producer:
         assert len(producer.send(changes(1_000))) == 1_000

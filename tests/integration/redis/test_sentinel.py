@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from producers.nodes.trip import Wanted
+    from producers.nodes.trip import Replicas
     from worker.standin.client import StandInClient
 
 PATIENCE_SECONDS = 30.0
@@ -227,7 +227,7 @@ def test_worker_processes_go_on_after_failovers(
 
 
 @pytest.mark.parametrize("wait", [2, "all"])
-def test_a_change_that_a_replica_lacks_is_uncertain(setup: SentinelSetup, wait: Wanted) -> None:
+def test_a_change_that_a_replica_lacks_is_uncertain(setup: SentinelSetup, wait: Replicas) -> None:
     settings = ProducerSettings(redis_url=setup.url, wait_replicas=wait)
     with ContactProducer(settings=settings) as producer:
         producer.upsert("1", "2")

@@ -7,8 +7,16 @@
 -- | 'lease' | 'events' | 'pending' | 'late' | 'dead' | 'parked'
 local events, bulk = KEYS[2], KEYS[3]
 if redis.call('TYPE', events)['ok'] == 'string' then
-  local closed = string.sub(redis.call('GET', events), 1, #ARGV[1]) == ARGV[1]
-  return closed and 'closed' or 'wrong-type'
+  local text = redis.call('GET', events)
+  if string.sub(text, 1, #ARGV[1]) ~= ARGV[1] then
+    return 'wrong-type'
+  end
+  if ARGV[2] ~= '' then
+    -- Written again, because who waits for replicas waits for what was written last. The first write can only shrink.
+    redis.call('DEL', events)
+    redis.call('SET', events, text)
+  end
+  return 'closed'
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 'lease'

@@ -36,4 +36,7 @@ end
 if entries + changes > 0 then
   redis.call('HINCRBY', KEYS[8], 'forgotten', entries + changes)
 end
+-- Written in any case, because who waits for replicas waits for what was written last.
+redis.call('HDEL', KEYS[8], 'none')
+redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
 return { 'forgotten', entries, waited, marks, ledger, dead_pairs }

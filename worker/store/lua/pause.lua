@@ -11,8 +11,13 @@ local since = tonumber(redis.call('HGET', gate, 'paused') or '0')
 redis.call('HDEL', gate, 'none')
 if ARGV[1] == 'resume' then
   redis.call('HDEL', gate, 'paused')
-elseif since == 0 then
-  local time = redis.call('TIME')
-  redis.call('HSET', gate, 'paused', string.format('%.0f', math.floor(time[1] * 1000 + time[2] / 1000)))
+else
+  local now = since
+  if since == 0 then
+    local time = redis.call('TIME')
+    now = math.floor(time[1] * 1000 + time[2] / 1000)
+  end
+  -- Written again if it was paused already, because who waits for replicas waits for what was written last.
+  redis.call('HSET', gate, 'paused', string.format('%.0f', now))
 end
 return since

@@ -1,0 +1,111 @@
+"""`pause`, `forget` and `repartition` wait until replicas have what they wrote, or say that they have not."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from redis.crc import key_slot
+
+from producers.contract.change import partition_of
+from tests.support.clusters import hung, node_of, stopped
+from tests.support.commands import run, told
+from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.waiting import wait_until
+from worker.local.cluster import EmbeddedCluster
+from worker.local.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from worker.standin.client import StandInClient
+
+pytestmark = pytest.mark.timeout(120)
+
+PAIRS = {(str(owner), "9") for owner in range(40)}
+
+
+class Replicated(NamedTuple):
+    """A fleet whose Redis has a replica, and how to hang the replica of the node that has a key."""
+
+    fleet: Fleet
+    without_replica: Callable[[str], AbstractContextManager[None]]
+
+
+@contextmanager
+def one_server(namespace: str, stand_in: StandInClient) -> Iterator[Replicated]:
+    with EmbeddedRedis(tcp=True) as master:
+        address = master.url.removeprefix("redis://").partition("/")[0].replace(":", " ")
+        with (
+            EmbeddedRedis(tcp=True, config={"replicaof": address, "repl-diskless-sync-delay": "0"}) as replica,
+            Fleet(master.url, namespace, stand_in, wait_replicas=1) as fleet,
+        ):
+            wait_until(lambda: fleet.client.execute_command("WAIT", 1, 100) == 1, what="the replica follows")
+            yield Replicated(fleet, lambda _: stopped(replica.pid))
+
+
+@contextmanager
+def a_cluster(namespace: str, stand_in: StandInClient) -> Iterator[Replicated]:
+    with (
+        EmbeddedCluster(3, 1) as cluster,
+        Fleet(cluster.url, namespace, stand_in, broker_url="memory://", wait_replicas="all") as fleet,
+    ):
+        yield Replicated(fleet, lambda key: hung(cluster, node_of(cluster, key_slot(key.encode())) + 3))
+
+
+@pytest.fixture(params=[one_server, a_cluster])
+def replicated(request: pytest.FixtureRequest, namespace: str, stand_in: StandInClient) -> Iterator[Replicated]:
+    with request.param(namespace, stand_in) as made:
+        for owner, contact in PAIRS:
+            made.fleet.append(owner, contact, "upsert", T)
+        made.fleet.deliver()
+        yield made
+
+
+def is_refused(fleet: Fleet, *words: str) -> None:
+    ran = run(fleet, *words)
+    assert (ran.exit_code, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert "CONTACT_SYNC_WAIT_REPLICAS: 0 of 1 replicas have it" in ran.stderr
+
+
+def test_a_pause_counts_when_replicas_have_it(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    with replicated.without_replica(fleet.keys.gate):
+        is_refused(fleet, "pause")
+        is_refused(fleet, "pause")  # also if it is paused here already
+        assert told(fleet, "status")["endpoint"]["paused_since"] is not None
+    assert run(fleet, "pause").exit_code == 0
+
+
+def test_who_is_forgotten_is_forgotten_by_replicas(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    with replicated.without_replica(fleet.keys.ledger_new(partition_of("7", PARTITIONS))):
+        is_refused(fleet, "forget", "7", "--yes")
+        is_refused(fleet, "forget", "7", "--yes")  # also if nothing is left here
+    assert run(fleet, "forget", "7", "--yes").exit_code == 0
+    assert set(fleet.remembered()) == PAIRS - {("7", "9")}
+
+
+@pytest.mark.parametrize("which", ["config", "partition"])
+def test_a_repartition_goes_on_only_when_replicas_have_what_it_did(replicated: Replicated, which: str) -> None:
+    fleet = replicated.fleet
+    assert run(fleet, "pause").exit_code == 0
+    key = {"config": fleet.keys.config, "partition": fleet.keys.events(PARTITIONS - 1)}[which]
+    with replicated.without_replica(key):
+        is_refused(fleet, "repartition", "3")
+        is_refused(fleet, "repartition", "3")
+    assert run(fleet, "repartition", "3").exit_code == 0
+    fleet.change(partitions=3)
+    with replicated.without_replica(fleet.keys.config):
+        is_refused(fleet, "repartition", "3")  # what the last run recorded may have been lost, too
+    assert "there are already 3 partitions" in run(fleet, "repartition", "3").stderr
+    assert set(fleet.remembered()) == PAIRS
+
+
+def test_without_the_setting_nobody_waits(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    fleet.change(wait_replicas=0)
+    with replicated.without_replica(fleet.keys.gate):
+        assert run(fleet, "pause").exit_code == 0
