@@ -46,7 +46,7 @@ def test_it_tells_whether_contacts_flow_and_goes_on_doing_so(opened: Opened, fle
         expect(page.locator("#waiting")).to_contain_text("2")
         expect(page.locator("#lanes dd").nth(1)).to_contain_text("1 entry, 0 pairs pending, oldest")
         fleet.deliver()
-        expect(page.locator("#done")).to_contain_text("22: 21 upserts, 1 deletes")
+        expect(page.locator("#done")).to_contain_text("22: 21 upserts, 1 delete")
 
 
 def test_an_outage_is_told_with_its_reason_and_the_next_try(opened: Opened, fleet: Fleet) -> None:
@@ -159,7 +159,7 @@ def test_a_partition_tells_more_when_it_is_asked(opened: Opened, fleet: Fleet) -
     number = fleet.partition("1")
     with opened() as page:
         page.click(f"#parts button[data-number='{number}']")
-        expect(page.locator("#part")).to_contain_text(f"partition {number}: 1 entries, 0 pairs pending")
+        expect(page.locator("#part")).to_contain_text(f"partition {number}: 1 entry, 0 pairs pending")
 
 
 # Who is there

@@ -9,6 +9,7 @@ from producers.contract.change import partition_of
 from producers.contract.errors import ContactSyncError
 from worker.admin.leasing import take_lease
 from worker.core.entry import pair_of, split_pair
+from worker.core.numbers import many
 from worker.core.settlement import Settlement
 from worker.store import scripts
 from worker.store.client import command, round_trip
@@ -205,9 +206,9 @@ class Erasure:
 def waiting_words(stored: StoredData) -> str:
     """Says that something is waiting, and what to do about it."""
     counts = stored.counts()
-    entries = counts["inbox_entries"] + counts["waiting_entries"]
+    entries = many(counts["inbox_entries"] + counts["waiting_entries"], "entry")
+    pairs, parked = many(counts["pending_pairs"], "pair"), many(counts["parked_pairs"], "parked pair")
     return (
-        f"{entries:,} entries, {counts['pending_pairs']:,} pairs, {counts['parked_pairs']:,} parked pairs and "
-        f"{counts['late_marks']:,} late marks are waiting and would never be delivered: run contact-sync drain first, "
-        "or add --also-waiting; nothing was removed"
+        f"{entries}, {pairs}, {parked} and {many(counts['late_marks'], 'late mark')} are waiting and would never be "
+        "delivered: run contact-sync drain first, or add --also-waiting; nothing was removed"
     )

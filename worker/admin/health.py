@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from worker.admin.obstacles import gate_words, obstacles
 from worker.admin.status import TOTALS
+from worker.core.numbers import are, many
 from worker.core.times import in_words, iso_utc
 from worker.core.timing import TICKER_LEASE_SECONDS
 
@@ -146,7 +147,9 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR
         return Health("progress", f"{waited}, less than {in_words(bound_seconds)}", oldest)
     if found.in_flight:
         # Only progress renews a lease: a worker that hangs loses it, and a dead one gets no other.
-        return Health("progress", f"{waited}, but {found.in_flight:,} partitions are worked on", oldest)
+        return Health(
+            "progress", f"{waited}, but {many(found.in_flight, 'partition')} {are(found.in_flight)} worked on", oldest
+        )
     every = {each.name: each for each in obstacles(found)}
     if any(key.endswith(_ESSENTIAL) for key in found.wrong_type_keys):
         return Health("wrong_type_keys", f"{every['wrong_type_keys'].message}; {waited}", oldest)

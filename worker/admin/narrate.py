@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.admin.explain import SCAN_ENTRIES
 from worker.core.entry import Malformed
+from worker.core.numbers import many, were
 from worker.core.pair import state_of, verdict
 from worker.core.times import in_words, iso_utc
 
@@ -26,7 +27,8 @@ def explanation_lines(found: Explanation) -> Iterator[str]:
     yield from (f"in the inbox: {_entry(entry)}; {fate(found, entry)}" for entry in found.inbox)
     yield from (f"in the {_LOGS[entry.lane]}: {_entry(entry)}; {fate(found, entry)}" for entry in found.entries)
     if found.cut:
-        yield f"in the log: {found.cut:,} entries after the first {SCAN_ENTRIES:,} were not read"
+        entries = f"{many(found.cut, 'entry')} after the first {SCAN_ENTRIES:,} {were(found.cut)}"
+        yield f"in the log: {entries} not read"
     if found.pending is not None:
         yield from (f"pending{_in_bulk(found)}: {line}" for line in _state(found.pending))
     if found.parked is not None:

@@ -12,6 +12,7 @@ from worker.admin.leasing import take_lease
 from worker.core.codec import decode_parked, encode_parked
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import split_pair
+from worker.core.numbers import many, were
 from worker.core.read import ReadResult
 from worker.core.settlement import BatchResult, Settlement, settlement
 from worker.core.slice import LogPrefix, assemble
@@ -182,18 +183,18 @@ class ParkedPairs:
             every = [each.pair for each in several]
             lease = take_lease(self._partitions, p, self._patience_seconds, self._monotonic, self._sleep)
             if lease is None:
-                raise NotMoved(f"partition {p} stays leased to a worker: {moved:,} pairs were moved; try again")
+                raise NotMoved(f"partition {p} stays leased to a worker: {_moved(moved)}; try again")
             for first in range(0, len(every), _PAGE):
                 into, count = change(self._read(lease, every[first : first + _PAGE]), self._partitions.now_ms())
                 [end] = self._partitions.settle([lease], [into], [first + _PAGE < len(every)])
                 if end == "full":
                     self._partitions.release([lease])
                     raise NotMoved(
-                        f"partition {p} has no room for more than {DEAD_CAP:,} dead letters: {moved:,} pairs were "
-                        "moved; contact-sync dead-letters redrive or purge"
+                        f"partition {p} has no room for more than {DEAD_CAP:,} dead letters: {_moved(moved)}; "
+                        "contact-sync dead-letters redrive or purge"
                     )
                 if end != "settled":
-                    raise NotMoved(f"the lease of partition {p} was lost: {moved:,} pairs were moved; run it again")
+                    raise NotMoved(f"the lease of partition {p} was lost: {_moved(moved)}; run it again")
                 moved += count
         return moved
 
@@ -225,3 +226,7 @@ def _parked_pair(partition: int, pair: bytes, parked: Parked) -> ParkedPair:
         since_ms=refused.since_ms if refused else 0,
         next_ms=parked.due_ms,
     )
+
+
+def _moved(number: int) -> str:
+    return f"{many(number, 'pair')} {were(number)} moved"

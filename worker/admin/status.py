@@ -18,6 +18,7 @@ from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import entry_time_ms
 from worker.core.gate import FIELDS, read_snapshot
 from worker.core.lane import BULK, CLASSES
+from worker.core.numbers import are, many
 from worker.core.times import iso_utc
 from worker.store import scripts
 from worker.store.agreed import CLOSED
@@ -234,8 +235,7 @@ class Status:
         if not self.late_pairs:
             return ""
         until = "" if self.late_until_ms is None else f" until {iso_utc(self.late_until_ms)}"
-        pairs = "pair" if self.late_pairs == 1 else "pairs"
-        return f"unanswered requests may still change {self.late_pairs:,} {pairs}{until}"
+        return f"unanswered requests may still change {many(self.late_pairs, 'pair')}{until}"
 
     def away_words(self) -> str:
         """Says which servers do not answer; empty if all do."""
@@ -243,14 +243,14 @@ class Status:
             return ""
         away = [f"{each.address} ({each.away})" for each in self.nodes if each.away]
         count = len(self.away_partitions)
-        hidden = f"{count:,} {'partition is' if count == 1 else 'partitions are'} not counted"
+        hidden = f"{many(count, 'partition')} {are(count)} not counted"
         return f"Redis is partly away: {', '.join(away) or 'some slots are served by no node'}; {hidden}"
 
     def lost_words(self) -> str:
         """Says what Redis lost, as far as that is known; empty if no loss was noticed."""
         parts = []
         if self.lost is not None and self.lost.trimmed:
-            parts.append(f"somebody trimmed {self.lost.trimmed:,} unread entries from the logs")
+            parts.append(f"somebody trimmed {many(self.lost.trimmed, 'unread entry')} from the logs")
         if self.lost is not None and self.lost.came_back:
             after = f"after {iso_utc(self.lost.after_ms)} and " if self.lost.after_ms else ""
             parts.append(f"Redis came back without changes accepted {after}before {iso_utc(self.lost.before_ms)}")

@@ -9,10 +9,11 @@ import click
 from worker.admin.conform import ADVICE, RULES, faults
 from worker.cli.session import Failure, echo_json, painted, printable, session
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import many
 from worker.store.client import round_trip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
 
     from producers.contract.change import Lane
     from worker.store.namespace import Namespace
@@ -59,7 +60,7 @@ def conform(*, partition: int | None, last: int, as_json: bool) -> None:
     if not found:
         raise Failure("the log has no entries: no producer wrote any, or a worker has settled them all")
     if wrong:
-        raise Failure(f"{len(wrong):,} of {len(found):,} entries do not conform")
+        raise Failure(f"{len(wrong):,} of {many(len(found), 'entry')} {_do(wrong)} not conform")
 
 
 def _check_entries(opened: Namespace, partitions: Any, last: int, id_max: int) -> list[dict[str, Any]]:
@@ -95,7 +96,11 @@ def _echo(found: list[dict[str, Any]]) -> None:
     for each in _by_rule(found).values():
         wrong = each["wrong"]
         word, color = ("ok", "green") if not wrong else ("wrong", "red") if each["required"] else ("advice", "yellow")
-        count = f" ({len(wrong):,} of {len(found):,} entries do not)" if wrong else ""
+        count = f" ({len(wrong):,} of {many(len(found), 'entry')} {_do(wrong)} not)" if wrong else ""
         click.echo(f"{painted(f'{word:7}', color)} {each['text']}{count}")
         for one in wrong[:_SHOWN]:
             click.echo(f"          entry {one['entry']} of partition {one['partition']}: {printable(one['fault'])}")
+
+
+def _do(wrong: Sized) -> str:
+    return "does" if len(wrong) == 1 else "do"

@@ -10,6 +10,7 @@ import click
 
 from worker.cli.selection import echo_array, selected, selecting
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable
+from worker.core.numbers import many
 from worker.core.times import iso_utc
 from worker.store.dead_letters import DeadLetters
 
@@ -126,7 +127,8 @@ def purge(*, as_json: bool, yes: bool, **selection: Any) -> None:
         raise Failure("purge asks first, but standard input is not a terminal: add --yes", EXIT_USAGE)
     with _finding(selection) as (letters, found):
         wanted = list(found)
-        if wanted and not yes and not click.confirm(f"Remove {len(wanted):,} dead letters permanently?", err=True):
+        question = f"Remove {many(len(wanted), 'dead letter')} permanently?"
+        if wanted and not yes and not click.confirm(question, err=True):
             raise Failure("nothing was removed")
         removed = letters.purge(wanted)
         if as_json:

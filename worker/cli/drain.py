@@ -14,6 +14,7 @@ from worker.admin.status import read_status
 from worker.cli.number import Number
 from worker.cli.session import Failure, printable, session
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import are, many
 from worker.core.times import in_words, iso_utc
 
 if TYPE_CHECKING:
@@ -63,15 +64,15 @@ def drain(*, timeout_seconds: float | None, ignore_late: bool) -> None:
     if late := last.late_words():
         click.echo(f"drained; left out: {late}", err=True)
     if last.parked:
-        pairs = "pair is" if last.parked == 1 else "pairs are"
-        click.echo(f"{last.parked:,} {pairs} parked, refused with an unknown code: contact-sync parked list", err=True)
+        pairs = f"{many(last.parked, 'pair')} {are(last.parked)}"
+        click.echo(f"{pairs} parked, refused with an unknown code: contact-sync parked list", err=True)
 
 
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
     gate = last.gate
-    left = f"{last.backlog_events:,} entries and {last.pending_pairs:,} pairs are waiting"
+    left = f"{many(last.backlog_events, 'entry')} and {many(last.pending_pairs, 'pair')} are waiting"
     if last.inbox_entries:
-        left += f", beside {last.inbox_entries:,} entries in the inbox"
+        left += f", beside {many(last.inbox_entries, 'entry')} in the inbox"
     if last.oldest_seconds is not None:
         left += f", the oldest for {in_words(last.oldest_seconds)}"
     if late := last.late_words():
@@ -108,7 +109,7 @@ class _LiveProgress:
         self._live.stop()
 
     def _show(self, status: Status) -> None:
-        left = f"{status.backlog_events:,} entries, {status.pending_pairs:,} pairs left"
+        left = f"{many(status.backlog_events, 'entry')}, {many(status.pending_pairs, 'pair')} left"
         if status.late_pairs:
             left += f"; {status.late_words()}"
         endpoint = "" if status.gate.state == "ok" else f"; endpoint {status.gate.state.replace('_', ' ')}"

@@ -11,6 +11,7 @@ import click
 from worker.admin.parked import NotMoved, ParkedPairs
 from worker.cli.selection import echo_array, selected, selecting
 from worker.cli.session import Failure, echo_json, printable
+from worker.core.numbers import are
 from worker.core.times import iso_utc
 from worker.store.partitions import Partitions
 
@@ -92,7 +93,7 @@ def retry(*, as_json: bool, **selection: Any) -> None:
         if as_json:
             echo_json({"retried": number})
         else:
-            click.echo(f"{number:,} {'is' if number == 1 else 'are'} tried now")
+            click.echo(f"{number:,} {are(number)} tried now")
 
 
 @parked.command(epilog="\b\nExample:\n  contact-sync parked bury --owner 1 --contact 9\n")

@@ -26,6 +26,7 @@ from worker.cli.duration import Duration
 from worker.cli.number import Number
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import many, were
 from worker.core.times import iso_utc
 from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken, TooManyDeletes, reconcile
 from worker.reconcile.database import QuerySource
@@ -321,12 +322,12 @@ def history(*, as_json: bool) -> None:
         counts = (
             "drift not measured"
             if drifted is None
-            else f"{drifted['inserted']:,} were missing, {drifted['deleted']:,} too many"
+            else f"{drifted['inserted']:,} {were(drifted['inserted'])} missing, {drifted['deleted']:,} too many"
         )
         partly = (
             "" if drifted is None or (drifted["delivered"] and not drifted["others"]) else ", other changes among them"
         )
-        numbers = ", ".join(f"{each[name]:,} {name}" for name in ("upserts", "deletes", "rejects"))
+        numbers = ", ".join(many(each[f"{noun}s"], noun) for noun in ("upsert", "delete", "reject"))
         head = f"{iso_utc(each['ended'])}  {numbers}"
         click.echo(f"{head}; {counts}{partly}  {printable(each['source'])}")
 

@@ -15,6 +15,7 @@ from worker.cli.number import Number
 from worker.cli.session import EXIT_USAGE, Failure, echo_json, redis_failure
 from worker.config.database import NoDatabase, open_database, why
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import are
 from worker.core.times import iso_utc
 from worker.process.logs import set_up_logging
 
@@ -169,7 +170,7 @@ def _tell(relay: Relay, settings: WorkerSettings, *, as_json: bool) -> None:
         )
     elif done.cause is None:
         why_waiting = done.bulk_waits or "other relays are forwarding them"
-        waits = f", {left.changes:,} are waiting: {why_waiting}" if left.changes else ""
+        waits = f", {left.changes:,} {are(left.changes)} waiting: {why_waiting}" if left.changes else ""
         refused = f", {left.refused:,} refused: see the column `refused`" if left.refused else ""
         click.echo(f"{done.forwarded:,} forwarded{waits}{refused}")
     if done.cause is not None:

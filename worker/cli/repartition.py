@@ -13,6 +13,7 @@ from worker.admin.repartition import NotNow
 from worker.admin.repartition import repartition as change_partitions
 from worker.cli.session import Failure, echo_json, redis_failure
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import many
 from worker.store.client import connect
 
 _EPILOG = """\b
@@ -47,6 +48,8 @@ def repartition(*, partitions: int, as_json: bool) -> None:
     if as_json:
         echo_json({"before": done.before, "after": done.after, "pairs_moved": done.pairs})
     else:
-        click.echo(f"{done.before:,} partitions became {done.after:,}; {done.pairs:,} remembered pairs moved")
+        click.echo(
+            f"{many(done.before, 'partition')} became {done.after:,}; {many(done.pairs, 'remembered pair')} moved"
+        )
     name = variable_of("partitions")
     click.echo(f"contact-sync: deliveries are still paused; if {name} is set, it must be {done.after}", err=True)

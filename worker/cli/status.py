@@ -14,6 +14,7 @@ from worker.admin.scaling import with_workers_wanted
 from worker.admin.status import acknowledge, read_status
 from worker.cli.session import echo_json, painted, printable, redis_failure, session
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import are, many
 from worker.core.times import in_words, iso_utc
 
 if TYPE_CHECKING:
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 _EVERY_SECONDS: Final = 1.0
 
 _COLORS: Final = {"ok": "green", "backing_off": "yellow", "held": "red"}
-
-_DONE: Final = (
-    ("confirmed", "{records_confirmed} records: {upserts_confirmed} upserts, {deletes_confirmed} deletes"),
-    ("", "(the endpoint itself counted {inserted} inserted, {deleted} deleted)"),
-    ("spared", "{coalesced} coalesced, {superseded} superseded, {stale} stale, of {events} events"),
-    ("requests", "{requests}, {retries} retries, {repairs} repairs"),
-)
 
 _EPILOG = """\b
 Example:
@@ -131,7 +125,7 @@ def status_lines(found: Status) -> list[str]:
 def _workers(found: Status) -> str:
     seen = len(found.workers)
     wanted = "" if found.workers_wanted is None else f", {found.workers_wanted:,} wanted"
-    return f"awake: {seen:,} {'process' if seen == 1 else 'processes'} seen in the last minute{wanted}"
+    return f"awake: {many(seen, 'process')} seen in the last minute{wanted}"
 
 
 def _oldest(found: Status) -> str:
@@ -146,8 +140,9 @@ def _oldest(found: Status) -> str:
 def _waiting(found: Status) -> str:
     inbox = f"{found.inbox_entries:,} in the inbox, " if found.inbox_entries else ""
     return (
-        f"{found.waiting_changes + found.inbox_entries:,} changes: {inbox}{found.backlog_events:,} entries in the log, "
-        f"{found.pending_pairs:,} pairs pending; {found.in_flight:,} of {found.partitions:,} partitions worked on"
+        f"{many(found.waiting_changes + found.inbox_entries, 'change')}: {inbox}"
+        f"{many(found.backlog_events, 'entry')} in the log, {many(found.pending_pairs, 'pair')} pending; "
+        f"{found.in_flight:,} of {many(found.partitions, 'partition')} worked on"
     )
 
 
@@ -155,25 +150,29 @@ def _lane(found: Status, lane: LaneStatus) -> str:
     seconds = found.seconds_since(lane.oldest_ms)
     if seconds is None:
         return "nothing waits"
-    entries, pairs = lane.backlog_events, lane.pending_pairs
-    return (
-        f"{entries:,} {'entry' if entries == 1 else 'entries'} in the log, "
-        f"{pairs:,} {'pair' if pairs == 1 else 'pairs'} pending, the oldest for {in_words(seconds)}"
-    )
+    entries, pairs = many(lane.backlog_events, "entry"), many(lane.pending_pairs, "pair")
+    return f"{entries} in the log, {pairs} pending, the oldest for {in_words(seconds)}"
 
 
 def _dead(found: Status) -> str:
-    return f"{found.dead_letters:,} letters" + (": contact-sync dead-letters list" if found.dead_letters else "")
+    return many(found.dead_letters, "letter") + (": contact-sync dead-letters list" if found.dead_letters else "")
 
 
 def _parked(found: Status) -> str:
-    pairs = "pair is" if found.parked == 1 else "pairs are"
-    return f"{found.parked:,} {pairs} refused with an unknown code: contact-sync parked list"
+    pairs = f"{many(found.parked, 'pair')} {are(found.parked)}"
+    return f"{pairs} refused with an unknown code: contact-sync parked list"
 
 
 def _done(totals: Mapping[str, int]) -> list[tuple[str, str]]:
-    words = {name: f"{number:,}" for name, number in totals.items()}
-    return [(name, text.format_map(words)) for name, text in _DONE]
+    upserts, deletes = many(totals["upserts_confirmed"], "upsert"), many(totals["deletes_confirmed"], "delete")
+    retries, repairs = many(totals["retries"], "retry"), many(totals["repairs"], "repair")
+    joined = ", ".join(f"{totals[name]:,} {name}" for name in ("coalesced", "superseded", "stale"))
+    return [
+        ("confirmed", f"{many(totals['records_confirmed'], 'record')}: {upserts}, {deletes}"),
+        ("", f"(the endpoint itself counted {totals['inserted']:,} inserted, {totals['deleted']:,} deleted)"),
+        ("spared", f"{joined}, of {many(totals['events'], 'event')}"),
+        ("requests", f"{totals['requests']:,}, {retries}, {repairs}"),
+    ]
 
 
 def _pace(found: Status) -> str:
@@ -183,7 +182,8 @@ def _pace(found: Status) -> str:
     if gate.rate_bound_ms:
         rate += f", which has bound for {in_words(max(0, gate.now_ms - gate.rate_bound_ms) / 1000)}"
     most = "" if gate.in_flight_limit is None else f" of at most {gate.in_flight_limit:,}"
-    return f"{rate}; {gate.in_flight:,}{most} requests under way"
+    under_way = f"{gate.in_flight:,}{most} requests" if most else many(gate.in_flight, "request")
+    return f"{rate}; {under_way} under way"
 
 
 def _endpoint(found: Status) -> str:
@@ -200,7 +200,7 @@ def _endpoint(found: Status) -> str:
     if gate.state != "ok":
         parts.append(f"next try in {in_words(gate.wait_ms / 1000)}" if gate.wait_ms else "next try now")
     if gate.attempts:
-        parts.append(f"{gate.attempts:,} attempts failed")
+        parts.append(f"{many(gate.attempts, 'attempt')} failed")
     if gate.error:
         parts.append(f"last error: {printable(gate.error)}")
     return "; ".join(parts)

@@ -8,6 +8,7 @@ import click
 
 from worker.admin.backup import mark_restored, mark_taken
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import many
 from worker.core.times import iso_utc
 from worker.local.backup import restored, save, server_of
 from worker.store.client import connect
@@ -53,8 +54,8 @@ def restore(data: Path, file: Path) -> None:
     taken = iso_utc(found.lost.after_ms) if found.lost is not None and found.lost.after_ms else "an unknown time"
     click.echo(f"restored  the backup of {taken} into {data}")
     click.echo(
-        f"waiting   {found.backlog_events + found.inbox_entries:,} entries in the log, {found.pending_pairs:,} pairs "
-        f"pending, {found.dead_letters:,} dead letters"
+        f"waiting   {many(found.backlog_events + found.inbox_entries, 'entry')} in the log, "
+        f"{many(found.pending_pairs, 'pair')} pending, {many(found.dead_letters, 'dead letter')}"
     )
     click.echo("paused    nothing is sent until: contact-sync resume")
     click.echo()

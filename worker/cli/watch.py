@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from worker.core.numbers import many
 from worker.core.times import in_words, iso_utc
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def _head(last: Status, trouble: str) -> Text:
     seen = f"{iso_utc(last.gate.now_ms)[:19].replace('T', ' ')} UTC"
     if trouble:
         return _cut(Text(f"{seen}, and nothing newer: {trouble}", style="bold red"))
-    return _cut(Text.assemble(("contact-sync", "bold"), f"   {seen}   {last.partitions:,} partitions   Ctrl-C ends"))
+    return _cut(
+        Text.assemble(("contact-sync", "bold"), f"   {seen}   {many(last.partitions, 'partition')}   Ctrl-C ends")
+    )
 
 
 def _flow_line(flow: Flow) -> Text:

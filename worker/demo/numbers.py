@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.admin.status import read_status
+from worker.core.numbers import are, many
 
 if TYPE_CHECKING:
     from worker.admin.status import Status
@@ -43,14 +44,16 @@ class Numbers:
 
     def unfinished(self) -> list[str]:
         """Returns what is still to be done, in words; empty if everything is delivered."""
-        left = {
-            "changes wait in the log": self.status.backlog_events,
-            "pairs are not confirmed": self.status.pending_pairs,
-            "pairs may still be changed by an unanswered request": self.late,
-            "requests are not answered yet": self.counts["in_flight"],
-            "requests are still to be applied late": self.counts["late"],
-        }
-        return [f"{number:,} {what}" for what, number in left.items() if number]
+        waiting, pending = self.status.backlog_events, self.status.pending_pairs
+        unanswered, late = self.counts["in_flight"], self.counts["late"]
+        left = (
+            (waiting, "change", f"{are(waiting)} waiting in the log"),
+            (pending, "pair", f"{are(pending)} not confirmed"),
+            (self.late, "pair", "may still be changed by an unanswered request"),
+            (unanswered, "request", f"{are(unanswered)} not answered yet"),
+            (late, "request", f"{are(late)} still to be applied late"),
+        )
+        return [f"{many(number, noun)} {what}" for number, noun, what in left if number]
 
 
 class Reader:

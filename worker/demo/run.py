@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producers import ContactProducer, ProducerSettings
 from producers.contract.partitions import agree_partitions
+from worker.core.numbers import many
 from worker.demo.numbers import Reader
 from worker.demo.story import contacts_after, tell
 from worker.demo.summary import summarize
@@ -129,7 +130,7 @@ class Demo:
             while scenes and scenes[0].due(elapsed):
                 scenes.popleft().act()
             self._pause()
-        left = [f"{len(steps):,} changes were not emitted"] if steps else []
+        left = [f"{many(len(steps), 'change')} not emitted"] if steps else []
         return left + [f"not reached: {scene.name}" for scene in scenes]
 
     def _wait_for_delivery(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import UUID
 
 from worker.config.database import NoDatabase, open_database, why
+from worker.core.numbers import many
 from worker.reconcile.rows import SourceBroken, row_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class QuerySource:
                     number, {name: _text(row[columns[name]]) for name in _KNOWN if name in columns}, trim=self._trim
                 )
         except SQLAlchemyError as error:
-            raise SourceBroken(f"the query failed after {self.done:,} rows: {why(error)}") from None
+            raise SourceBroken(f"the query failed after {many(self.done, 'row')}: {why(error)}") from None
 
 
 def _text(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self
 
 from producers.contract.errors import ContactSyncError
 from worker.core.codec import decode_remembered
+from worker.core.numbers import many
 from worker.core.pair import join_remembered
 from worker.reconcile.difference import difference
 from worker.reconcile.rows import Reject
@@ -57,7 +58,7 @@ class Limits(NamedTuple):
             TooManyDeletes: there are too many; the message says what would have been sent.
         """
         part = 100 * deletes / of if of else 100.0
-        would = f"it would send {deletes:,} deletes ({part:.1f} % of {of:,}) and {upserts:,} upserts"
+        would = f"it would send {many(deletes, 'delete')} ({part:.1f} % of {of:,}) and {many(upserts, 'upsert')}"
         if deletes > self.most:
             raise TooManyDeletes(f"refused, nothing was sent: {would}; --max-deletes allows {self.most:,}")
         if deletes > self.floor and part > self.share:

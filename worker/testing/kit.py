@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from worker.admin.explain import explain
 from worker.config.settings import load_worker_settings
+from worker.core.numbers import many
 from worker.process import runtime
 
 if TYPE_CHECKING:
@@ -100,6 +101,6 @@ def _waits(found: Explanation) -> bool:
 
 def _why(found: Explanation) -> str:
     gate = found.gate
-    waits = f"{len(found.entries)} entries in the log" if found.entries else "it was read but is not confirmed"
+    waits = f"{many(len(found.entries), 'entry')} in the log" if found.entries else "it was read but is not confirmed"
     error = f" ({gate.error})" if gate.error else ""
     return f"{waits}; the endpoint is {gate.state.replace('_', ' ')}{error}"

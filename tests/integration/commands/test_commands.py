@@ -158,7 +158,7 @@ def test_draining_ends_at_the_timeout_with_what_is_left(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert")
     ran = run(fleet, "drain", "--timeout", "0.1")
     assert ran.exit_code == 1
-    assert "not drained within 0.1 s: 1 entries and 0 pairs are waiting" in ran.stderr
+    assert "not drained within 0.1 s: 1 entry and 0 pairs are waiting" in ran.stderr
     assert "no worker is awake" in ran.stderr
 
 

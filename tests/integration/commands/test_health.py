@@ -74,7 +74,7 @@ def test_an_old_backlog_that_a_worker_holds_is_healthy(fleet: Fleet) -> None:
     waits_since(fleet, 3600)
     fleet.client.set(fleet.keys.lease(0), "1", px=60_000)
     found = told(fleet, "health")
-    assert (found["reason"], found["message"].rpartition(", ")[2]) == ("progress", "but 1 partitions are worked on")
+    assert (found["reason"], found["message"].rpartition(", ")[2]) == ("progress", "but 1 partition is worked on")
 
 
 def test_an_old_backlog_that_moves_is_healthy(fleet: Fleet) -> None:

@@ -180,7 +180,7 @@ def test_forgetting_an_owner_removes_its_parked_pairs_only_if_told_to(fleet: Fle
     park(fleet, ("1", "9"))
     ran = run(fleet, "forget", "1", "--yes")
     assert ran.exit_code == 1
-    assert "1 parked pairs" in ran.stderr
+    assert "1 parked pair" in ran.stderr
     assert told(fleet, "forget", "1", "--yes", "--also-waiting")["removed"]["parked_pairs"] == 1
     assert told(fleet, "parked", "list") == []
     assert told(fleet, "status")["waiting_changes"] == 0

@@ -160,7 +160,7 @@ def test_a_snapshot_that_would_delete_too_much_sends_nothing_and_says_what(
     write(source, *[f"1,{n}" for n in range(3, 11)])
     ran = run(fleet, "reconcile", str(source), *option)
     assert (ran.exit_code, ran.stdout) == (1, "")
-    assert "refused, nothing was sent: it would send 3 deletes (30.0 % of 10) and 1 upserts" in ran.stderr
+    assert "refused, nothing was sent: it would send 3 deletes (30.0 % of 10) and 1 upsert" in ran.stderr
     assert fleet.backlog() == 0
 
 

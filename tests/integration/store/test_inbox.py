@@ -99,7 +99,7 @@ def test_what_a_partition_refuses_stays_and_holds_up_no_other(fleet: Fleet, inbo
     assert fleet.partition("1") != fleet.partition("2")
     assert (inbox.move(), inbox.move()) == (1, 0)
     assert told(fleet, "status")["inbox_entries"] == 1
-    assert "2 changes: 1 in the inbox, 1 entries in the log" in run(fleet, "status").stdout
+    assert "2 changes: 1 in the inbox, 1 entry in the log" in run(fleet, "status").stdout
     fleet.client.delete(wrong_type)
     assert inbox.move() == 1
     fleet.deliver()
@@ -206,7 +206,7 @@ def test_drain_and_the_oldest_age_know_of_it(fleet: Fleet) -> None:
     assert told(fleet, "status")["oldest_seconds"] is not None
     ran = run(fleet, "drain", "--timeout", "0")
     assert ran.exit_code == 1
-    assert "1 entries in the inbox" in ran.stderr
+    assert "1 entry in the inbox" in ran.stderr
 
 
 def test_the_ticker_of_a_worker_moves_it(process_fleet: Fleet, wait_until: WaitUntil, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.support.snapshot import T, snapshot
-from worker.admin.status import LaneStatus
+from worker.admin.status import TOTALS, LaneStatus
 from worker.cli.status import status_lines
 
 
@@ -25,3 +27,13 @@ def test_a_lane_in_which_nothing_waits_says_so() -> None:
     assert row("lanes", status_lines(snapshot(lanes=lanes).status)) == (
         "live: nothing waits; bulk: 0 entries in the log, 1 pair pending, the oldest for 1.0 s"
     )
+
+
+def test_one_of_a_thing_is_said_in_the_singular() -> None:
+    ones = dict.fromkeys(TOTALS, 1)
+    lines = status_lines(replace(snapshot().status, backlog_events=1, pending_pairs=1, dead_letters=1, totals=ones))
+    assert "1 entry in the log, 1 pair pending" in row("waiting", lines)
+    assert row("dead", lines).startswith("1 letter:")
+    assert row("confirmed", lines) == "1 record: 1 upsert, 1 delete"
+    assert row("spared", lines) == "1 coalesced, 1 superseded, 1 stale, of 1 event"
+    assert row("requests", lines) == "1, 1 retry, 1 repair"

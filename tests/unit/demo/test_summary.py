@@ -63,7 +63,7 @@ def test_a_contact_that_is_missing_or_too_many_is_wrong(actual: set[tuple[str, s
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"unfinished": ["1 pairs are not confirmed"]},
+        {"unfinished": ["1 pair is not confirmed"]},
         {"numbers": numbers({"dead_lettered": 1, "stale": 1})},
         {"numbers": numbers({"events": 9, "stale": 1})},
         {"numbers": numbers(pair_twice=1)},

@@ -56,7 +56,7 @@ async function request(path, body) {
 // Words
 
 const count = (number) => number.toLocaleString("en");
-const many = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
+const many = (number, what) => `${count(number)} ${number === 1 ? what : `${what}s`.replace(/([^aeiou])ys$/, "$1ies")}`;
 
 function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
@@ -105,7 +105,7 @@ function showMemory({used_bytes: used, max_bytes: most, full_seconds: full}) {
 function showLanes({lanes}) {
   facts($("lanes"), Object.entries(lanes).map(([lane, {backlog_events: entries, pending_pairs: pairs, oldest_seconds: waited}]) => [
     lane,
-    waited === null ? "nothing is waiting" : `${entries === 1 ? "1 entry" : `${count(entries)} entries`}, ${many(pairs, "pair")} pending, oldest ${duration(waited)}`,
+    waited === null ? "nothing is waiting" : `${many(entries, "entry")}, ${many(pairs, "pair")} pending, oldest ${duration(waited)}`,
   ]));
 }
 
@@ -124,17 +124,17 @@ function showGate({endpoint}, retry) {
 function showDone({totals, worker_awake: awake, workers, partitions, partitions_in_flight: leased}) {
   facts($("done"), [
     ["accepted", count(totals.events)],
-    ["confirmed", `${count(totals.records_confirmed)}: ${count(totals.upserts_confirmed)} upserts, ${count(totals.deletes_confirmed)} deletes`],
+    ["confirmed", `${count(totals.records_confirmed)}: ${many(totals.upserts_confirmed, "upsert")}, ${many(totals.deletes_confirmed, "delete")}`],
     ["merged or dropped", `${count(totals.coalesced)} coalesced, ${count(totals.superseded)} superseded, ${count(totals.stale)} stale`],
     ["dead-lettered", count(totals.dead_lettered)],
-    ["requests", `${count(totals.requests)}, ${count(totals.retries)} retries, ${count(totals.repairs)} repairs`],
-    ["workers", awake ? `running; ${count(leased)} of ${count(partitions)} partitions in progress` : "none is running"],
+    ["requests", `${count(totals.requests)}, ${many(totals.retries, "retry")}, ${many(totals.repairs, "repair")}`],
+    ["workers", awake ? `running; ${count(leased)} of ${many(partitions, "partition")} in progress` : "none is running"],
     ["seen in the last minute", workers.map(({name, pool, concurrency, since}) => `${name} (${pool}, ${concurrency}, since ${clock(since)})`).join("; ") || "none"],
   ]);
 }
 
 const partWords = ([entries, pairs, dead, waited, leased], number) => [
-  `partition ${number}: ${count(entries)} entries, ${count(pairs)} pairs pending, ${count(dead)} dead letters`,
+  `partition ${number}: ${many(entries, "entry")}, ${many(pairs, "pair")} pending, ${many(dead, "dead letter")}`,
   waited === null ? "" : `, oldest ${duration(waited)}`,
   leased ? ", held by a worker" : "",
 ].join("");
@@ -172,7 +172,7 @@ function showFlow(points) {
   const lines = [{name: "accepted", points: accepted}, {name: "confirmed", points: confirmed}];
   draw($("rates"), lines, `accepted ${now(accepted)}, confirmed ${now(confirmed)} changes per second`, spanMs);
   const waiting = points.map((point) => [point[0], point[3]]);
-  draw($("backlog"), [{name: "waits", points: waiting}], `${count(points.at(-1)?.[3] ?? 0)} changes waiting`, spanMs);
+  draw($("backlog"), [{name: "waits", points: waiting}], `${many(points.at(-1)?.[3] ?? 0, "change")} waiting`, spanMs);
 }
 
 function say(into, how, text) {
@@ -194,7 +194,7 @@ function show(found, points) {
   $("oldest-delete").textContent = status.oldest_delete_seconds === null ? "–" : duration(status.oldest_delete_seconds);
   $("waiting").replaceChildren(
     count(status.waiting_changes),
-    make("small", {textContent: `${count(status.backlog_events)} entries, ${count(status.pending_pairs)} pairs`}),
+    make("small", {textContent: `${many(status.backlog_events, "entry")}, ${many(status.pending_pairs, "pair")}`}),
   );
   $("dead").textContent = count(status.dead_letters);
   showParked(status).catch(() => {});
