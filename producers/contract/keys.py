@@ -90,6 +90,11 @@ class Keys:
         return f"{self.namespace}:gate"
 
     @property
+    def suppressed(self) -> str:
+        """Hash of the people who were erased: keyed hash of the id -> until when their upserts are refused; the key."""
+        return f"{self.namespace}:suppressed"
+
+    @property
     def ticker(self) -> str:
         """String with a time to live: the token of the process whose ticker wakes the fleet."""
         return f"{self.namespace}:ticker"

@@ -16,7 +16,7 @@ PARKING: Final = (
         "a pair is parked after the settle that ended its wait: a crash between the two loses it",
         (
             Patch(_PARTITIONS, "        counts += [len(each.park) // 2, len", "        counts += [0, len"),
-            Patch(_PARTITIONS, "*totals, *each.park, *each.unpark]", "*totals, *each.unpark]"),
+            Patch(_PARTITIONS, "[*each.park, *each.unpark", "[*each.unpark"),
             Patch(
                 "tests/simulation/redis_model.py",
                 '    "HSCAN": RedisModel.hscan_raw,\n',

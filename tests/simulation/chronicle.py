@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.redis_model import Op, RedisModel
     from tests.simulation.world import World
 
-_ENDS: Final = (b"records_confirmed", b"coalesced", b"superseded", b"stale", b"dead_lettered")
+_ENDS: Final = (b"records_confirmed", b"coalesced", b"superseded", b"stale", b"dead_lettered", b"suppressed")
 _KEYS: Final = Keys("s")
 
 

@@ -19,6 +19,7 @@ from worker.store.backlog import BacklogScanner
 from worker.store.gate import Gate
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
+from worker.store.suppressions import Suppressions
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -105,6 +106,7 @@ class Process:
             ),
             requests=requests,
             settler=Settler(settings, partitions, requests, world.monotonic, Silence()),
+            suppressed=Suppressions(namespace).under,
             monotonic=world.monotonic,
             stopping=lambda: False,
             wait=world.wait,

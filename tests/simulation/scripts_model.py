@@ -97,7 +97,7 @@ class _Items:
 
     def __init__(self, argv: Sequence[Any]) -> None:
         self._argv = argv
-        self._at = 30
+        self._at = 31
 
     def block(self, kind: int, width: int) -> list[tuple[bytes, ...]]:
         """The next kind's items."""
@@ -124,7 +124,7 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
     ledger, keeps = items.block(1, 2), [items.block(2 + i, 2) for i in range(8)]
     drops = [items.block(10 + i, 1) for i in range(8)]
     clear, letters, know, counted = items.block(18, 2), items.block(19, 3), items.block(20, 2), items.block(21, 2)
-    park, unpark = items.block(22, 2), items.block(23, 1)
+    park, unpark, forget = items.block(22, 2), items.block(23, 1), items.block(24, 1)
     if letters and redis.hlen(dead) + len(letters) > int(argv[5]):
         return [b"full"]
     position_ms = None
@@ -137,6 +137,9 @@ def settle(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any: 
             redis.hset(partition, field, settled)
     for pair, confirmed in ledger:
         redis.hset(ledger_new, pair, confirmed)
+    for (pair,) in forget:
+        redis.hdel(ledger_new, pair)
+        redis.hdel(ledger_old, pair)
     for each, keep, drop in zip(classes, keeps, drops, strict=True):
         for (pair,) in drop:
             redis.hdel(each, pair)
@@ -262,7 +265,9 @@ def gate_ask(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any
     gate, now_ms, clock_back_ms = keys[0], redis.now_ms, int(argv[4])
     limits = FlowLimits(float(argv[2]), int(argv[3]))
     names = ("state", "generation", "attempts", "not_before", "probe_until", "moved", "limit", "limit_at", "reason")
-    fields = redis.hmget(gate, *names, "error", "lone", "paused", "pace", "flight", "requests", "seen", "limits")
+    fields = redis.hmget(
+        gate, *names, "error", "lone", "paused", "pace", "flight", "requests", "seen", "limits", "suppression"
+    )
     flow = read_flow(dict(zip(_FLOW, fields[12:16], strict=True)), now_ms, clock_back_ms)
 
     def answer(what: bytes, wait_ms: int) -> Any:
@@ -289,11 +294,11 @@ def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> A
     """gate_enter.lua."""
     gate, now_ms = keys[0], redis.now_ms
     names = ("generation", "attempts", "lone", "not_before", "probe_until", "moved", "paused")
-    state, *numbers = redis.hmget(gate, "state", *names)
+    state, suppression, *numbers = redis.hmget(gate, "state", "suppression", *names)
     generation, attempts, single_rejections, not_before, probe_until, moved, paused = (
         int(each or 0) for each in numbers
     )
-    if paused:
+    if paused or (suppression or b"") != bytes_of(argv[4]):
         return [b"closed", generation, attempts, single_rejections, 0]
     if state is None or state == b"ok":
         if bytes_of(argv[3]) and int(argv[3]) != generation:

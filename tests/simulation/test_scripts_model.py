@@ -250,6 +250,7 @@ def settle(both: Both, chance: Random) -> Op:
         (chance.choice([[], ["events", 2], ["events", 1, "coalesced", -1]]), 2),
         (some_pairs(chance, lambda chance: b"%d;u5" % a_time(both)(chance)), 2),
         (some_pairs(chance), 1),
+        (some_pairs(chance), 1),
     ]
     head = [token, seq, chance.choice([0, 1, HOUR_MS]), chance.choice(positions[0])]
     head += [chance.choice([1, 1, HOUR_MS]), chance.choice([0, 1, 2, 1000]), chance.choice(positions[1])]
@@ -277,6 +278,7 @@ def gate_ask(both: Both, chance: Random) -> Op:
 def gate_enter(both: Both, chance: Random) -> Op:
     known = int(both.model.hash_of(K.gate).get(b"generation", b"0"))
     args = ["me", chance.choice([0, 1, HOUR_MS]), chance.choice([-5, 1000]), chance.choice(["", known, known - 1])]
+    args.append(chance.choice(["", "", "", "somebody"]))
     return evalsha(scripts.GATE_ENTER, [K.gate], args)
 
 

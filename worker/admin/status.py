@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 TOTALS: Final = (
     *("events", "coalesced", "superseded", "stale", "requests", "retries", "repairs", "records_confirmed"),
     *("upserts_confirmed", "deletes_confirmed", "inserted", "deleted", "dead_lettered", "forgotten"),
+    "suppressed",
 )
 """The counters of section 6 of the contract, in its order."""
 
-_ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten")
+_ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten", "suppressed")
 """Each accepted entry ends in exactly one of these, or is waiting."""
 
 _HEADS: Final = 100

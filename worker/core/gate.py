@@ -34,7 +34,7 @@ CLOCK_BACK_MS: Final = 1_000
 FIELDS: Final = (
     *("state", "generation", "attempts", "not_before", "probe_until", "moved"),
     *("limit", "limit_at", "reason", "error", "lone", "paused"),
-    *("pace", "flight", "requests", "seen", "limits"),
+    *("pace", "flight", "requests", "seen", "limits", "suppression"),
 )
 """The fields of the stored gate that `read_snapshot` needs, as gate_ask.lua returns them."""
 
@@ -66,6 +66,7 @@ class GateSnapshot(NamedTuple):
         in_flight_limit: most requests under way at once in the fleet, None if there is no limit yet.
         in_flight: requests under way.
         rate_bound_ms: since when the rate has bound without a pause (Unix ms), 0 if it does not bind.
+        suppression: names the state of the list of people who were erased, empty if there never was one.
     """
 
     now_ms: int
@@ -83,6 +84,7 @@ class GateSnapshot(NamedTuple):
     in_flight_limit: int | None = None
     in_flight: int = 0
     rate_bound_ms: int = 0
+    suppression: str = ""
 
     @property
     def doubtful(self) -> bool:
@@ -169,6 +171,7 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
         in_flight_limit=in_flight_limit(flow, limits),
         in_flight=flow.under_way(),
         rate_bound_ms=flow.pace.bound_since(now_ms),
+        suppression=_text(stored["suppression"]),
     )
 
 

@@ -102,6 +102,7 @@ class Verdict(NamedTuple):
         rest: what remains for a later request once the record is confirmed or dead.
         superseded: number of changes that end with the record, because it wins over them.
         stale: number of changes that the ledger outdates.
+        suppressed: number of upserts that are refused, because somebody in the pair was erased.
     """
 
     op: Op | None
@@ -109,6 +110,7 @@ class Verdict(NamedTuple):
     rest: PairState | None
     superseded: int
     stale: int
+    suppressed: int = 0
 
 
 def state_of(op: Op, at: int, entry_ms: int, source: bytes = b"") -> PairState:
@@ -170,6 +172,18 @@ def verdict(state: PairState, ledger: Remembered | None, readd: Readd) -> Verdic
         rest = PairState(None, Side(upsert.first_ms, upsert.at, 0, upsert.source), fresh.suspect)
         return Verdict("delete", fresh, rest, 0, stale)
     return Verdict("delete", fresh, None, 1, stale)
+
+
+def suppressed_verdict(state: PairState) -> Verdict:
+    """Decides the same for a pair with somebody who was erased: its upserts are refused, and its deletes go through.
+
+    What was confirmed before does not matter: the delete goes also if it is older than an upsert that was confirmed, or
+    has been confirmed already.
+    """
+    refused = int(state.upsert is not None)
+    if state.delete is None:
+        return Verdict(None, None, None, 0, 0, refused)
+    return Verdict("delete", state._replace(upsert=None), None, 0, 0, refused)
 
 
 def confirm(ledger: Remembered | None, of: Verdict, *, unstamped_upserts: bool = False) -> Remembered:

@@ -66,6 +66,7 @@ class Settlement:
         know: pair with dead letters, what was confirmed.
         park: pair, when it is tried again and its state.
         unpark: pair that is parked no more.
+        forget: pair of which nothing confirmed is remembered any more.
         late: pair, until when an upsert, until when a delete may still result; written before everything else.
         totals: by how much each counter moves.
     """
@@ -80,6 +81,7 @@ class Settlement:
     know: list[bytes] = field(default_factory=list)
     park: list[bytes] = field(default_factory=list)
     unpark: list[bytes] = field(default_factory=list)
+    forget: list[bytes] = field(default_factory=list)
     late: list[bytes | int] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
 
@@ -122,11 +124,16 @@ def settlement(
         _confirm_fast_path(into, part, result.now_ms)
     else:
         part.materialize()
-    joined = len(part.log.fast_path)
+    joined = len(part.log.fast_path) + part.refused
+    into.totals["suppressed"] += part.refused
     for pair, reached in part.verdicts.items():
         joined += _live(reached)
         into.totals["stale"] += reached.stale
+        into.totals["suppressed"] += reached.suppressed
         if reached.op is None:
+            if pair in part.suppressed and part.late_until_ms > result.begun_ms:
+                # A worker whose lease expired may have sent the upsert that is refused now: a delete follows then.
+                into.late += (pair, part.late_until_ms, 0)
             _leave(into, part, pair, None)
         elif pair in part.resting and pair not in chosen:
             _rest(into, part, pair, reached)
@@ -162,7 +169,7 @@ def _settle_chosen(into: Settlement, part: PartitionSlice, pair: bytes, reached:
 def _live(reached: Verdict) -> int:
     """Number of changes that the pair's joined state stands for, stale ones included."""
     left = reached.state.live if reached.state is not None else 0
-    return left + reached.stale
+    return left + reached.stale + reached.suppressed
 
 
 def _leave(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict | None) -> None:
@@ -236,7 +243,11 @@ def _confirm_fast_path(into: Settlement, part: PartitionSlice, now_ms: int) -> N
 
 
 def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:
-    into.ledger += (pair, encode_remembered(confirm(part.remembered(pair), reached)))
+    suppressed = pair in part.suppressed
+    if suppressed:
+        into.forget.append(pair)  # no upsert can come back that a memory would have to outdate
+    else:
+        into.ledger += (pair, encode_remembered(confirm(part.remembered(pair), reached)))
     if pair in part.dead_pairs:
         known = confirm(part.remembered(pair), reached, unstamped_upserts=True)
         into.know += (pair, encode_remembered(known))
@@ -248,7 +259,8 @@ def _confirm(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdi
     side = _side(reached)
     if side is not None and reached.op is not None:
         count_time(into.totals, reached.op, side.first_ms, result.now_ms)
-    reach = state is not None and (mark is not None or state.first_ms <= part.late_to_ms)
+    # Of a suppressed pair an upsert may have been refused that the worker knew, so that its state begins too late.
+    reach = state is not None and (mark is not None or suppressed or state.first_ms <= part.late_to_ms)
     if part.late_until_ms > result.begun_ms and reach:
         # A worker whose lease expired may have sent either op of this pair: its outcome is sent again after that.
         into.late += (pair, part.late_until_ms, part.late_until_ms)

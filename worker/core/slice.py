@@ -14,7 +14,18 @@ from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import Malformed, fields_of, is_id, read_entry
 from worker.core.fast_path import FastPathPairs, Said, join_said
 from worker.core.lane import BULK, LIVE, heavy_owners, is_crowded, is_heavy
-from worker.core.pair import PairState, Readd, Remembered, Verdict, join, join_remembered, state_of, verdict
+from worker.core.pair import (
+    PairState,
+    Readd,
+    Remembered,
+    Verdict,
+    join,
+    join_remembered,
+    state_of,
+    suppressed_verdict,
+    verdict,
+)
+from worker.core.suppression import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
     from worker.core.lease import Lease
     from worker.core.read import RawEntries, ReadResult, Recalled
     from worker.core.round import Round
+    from worker.core.suppression import Suppression
 
 
 @dataclass(slots=True)
@@ -215,6 +227,8 @@ class PartitionSlice:
         resting: parked pairs that are not to be tried again yet, and of which nothing newer is known.
         repairs: confirmed outcomes to send again, because a late request may have undone them.
         past: pairs whose late marks cannot matter any more.
+        suppressed: pairs with somebody who was erased: their upserts are refused, and nothing of them is remembered.
+        refused: malformed entries that name somebody who was erased, and say no delete: they become no dead letters.
     """
 
     partition: int
@@ -232,6 +246,8 @@ class PartitionSlice:
     resting: set[bytes] = field(default_factory=set)
     repairs: dict[bytes, Op] = field(default_factory=dict)
     past: list[bytes] = field(default_factory=list)
+    suppressed: set[bytes] = field(default_factory=set)
+    refused: int = 0
     _heavy: frozenset[bytes] | None = None
 
     @property
@@ -259,8 +275,10 @@ class PartitionSlice:
             self._heavy = heavy_owners(self.verdicts) | known
         return pair.partition(PAIR_SEPARATOR)[0] in self._heavy
 
-    def judge(self, readd: Readd, now_ms: int) -> None:
+    def judge(self, readd: Readd, now_ms: int, suppression: Suppression = NOBODY) -> None:
         """Decides the verdicts, and finds the repairs that are due at this time (Unix ms, Redis' clock)."""
+        if suppression.until_ms:
+            self._suppress(suppression, now_ms)
         if self.late_until_ms > now_ms:
             self.materialize()
         elif self.log.fast_path:
@@ -273,10 +291,31 @@ class PartitionSlice:
             if waiting is not None:
                 state = waiting if state is None else join(waiting, state)
             if state is not None:
-                reached = self.verdicts[pair] = verdict(state, self.remembered(pair), readd)
+                if pair in self.suppressed:
+                    reached = suppressed_verdict(state)
+                else:
+                    reached = verdict(state, self.remembered(pair), readd)
+                self.verdicts[pair] = reached
                 if pair in self.parked and _rests(self.parked[pair], reached, now_ms):
                     self.resting.add(pair)
         self._judge_marks(now_ms)
+
+    def _suppress(self, suppression: Suppression, now_ms: int) -> None:
+        """Finds the pairs that are suppressed, and takes them off the fast path."""
+        log = self.log
+        self.suppressed = suppression.among({*log.each_pair(), *self.pending, *self.marks}, now_ms)
+        for pair in log.fast_path.among(self.suppressed):
+            log.states[pair] = log.fast_path.take_out(pair)
+
+        def refused(entry: Malformed) -> bool:
+            users = (entry.fields.get(name) for name in (b"owner", b"contact"))
+            return entry.fields.get(b"op") != b"delete" and any(
+                user is not None and suppression.holds(user, now_ms) for user in users
+            )
+
+        kept = [entry for entry in log.malformed if not refused(entry)]
+        self.refused += len(log.malformed) - len(kept)
+        log.malformed[:] = kept
 
     def _judge_marks(self, now_ms: int) -> None:
         for pair, (_, mark) in self.marks.items():
@@ -288,7 +327,9 @@ class PartitionSlice:
             found, known = self.verdicts.get(pair), self.remembered(pair)
             if found is not None and found.op is not None:
                 continue  # the record that is sent now makes a repair needless
-            if known is not None and mark.differs_from(known.op):
+            if pair in self.suppressed:
+                self.repairs[pair] = "delete"  # whatever was confirmed: the late request may have brought somebody back
+            elif known is not None and mark.differs_from(known.op):
                 self.repairs[pair] = known.op
             else:
                 self.past.append(pair)

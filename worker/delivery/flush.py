@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from worker.core.batch import Batch
     from worker.core.read import ReadResult
     from worker.core.slice import PartitionSlice
+    from worker.core.suppression import Suppression
     from worker.delivery.request import RequestSender
     from worker.delivery.settle import Settler
     from worker.delivery.tracing import Tracing
@@ -35,6 +36,7 @@ class Flusher:
         claims: Claims,
         requests: RequestSender,
         settler: Settler,
+        suppressed: Callable[[str], Suppression],
         monotonic: Callable[[], float],
         stopping: Callable[[], bool],
         wait: Callable[[float], None] = time.sleep,
@@ -46,6 +48,7 @@ class Flusher:
         self._claims = claims
         self._requests = requests
         self._settler = settler
+        self._suppressed = suppressed
         self._monotonic = monotonic
         self._stopping = stopping
         self._wait = wait
@@ -102,8 +105,9 @@ class Flusher:
         pairs = [pairs_of(prefix, read) for prefix, read in zip(prefixes, reads, strict=True)]
         recalled = self._partitions.recall(this.leases, reads, pairs)
         slices = [assemble(*each) for each in zip(this.leases, prefixes, reads, recalled, strict=True)]
+        suppression = self._suppressed(this.gate.suppression)
         for part in slices:
-            part.judge(self._readd, this.gate.now_ms)
+            part.judge(self._readd, this.gate.now_ms, suppression)
         return slices
 
     @staticmethod

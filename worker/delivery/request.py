@@ -124,7 +124,7 @@ class RequestSender:
         if not batch.records or not token:
             return nothing
         unmoved = gate.generation if gate.state == "ok" else None
-        permit = self._gate.enter(token, self._settings.lease_seconds, unmoved)
+        permit = self._gate.enter(token, self._settings.lease_seconds, unmoved, gate.suppression)
         if not permit.go:
             return nothing
         passed = replace(

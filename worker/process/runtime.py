@@ -36,6 +36,7 @@ from worker.store.partitions import Partitions
 from worker.store.permissions import refused_commands, refused_words
 from worker.store.refusal import refusal, server_fault
 from worker.store.replies import is_wrong_type
+from worker.store.suppressions import Suppressions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +163,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         claims=Claims(settings, partitions=partitions, scanner=scanner, gate=gate, monotonic=monotonic, draw=draw),
         requests=requests,
         settler=Settler(settings, partitions, requests, monotonic, log),
+        suppressed=Suppressions(namespace).under,
         monotonic=monotonic,
         stopping=pipeline.stopping,
         wait=pipeline.wait,

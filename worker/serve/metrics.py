@@ -34,6 +34,7 @@ _COUNTERS: Final = (
     ("changes_superseded", "Changes overridden by a change of the other op of the same pair.", "superseded"),
     ("changes_stale", "Changes dropped because a newer change of the pair was already confirmed.", "stale"),
     ("changes_forgotten", "Changes removed by `forget`.", "forgotten"),
+    ("changes_suppressed", "Upserts refused because somebody in the pair was erased.", "suppressed"),
     ("request_records", "Records in all requests that were sent, including retries and repairs.", "records_sent"),
     ("requests_retried", "Requests that failed and were or will be retried.", "retries"),
     ("repairs", "Records sent again because a late request may have undone them.", "repairs"),

@@ -92,7 +92,7 @@ class Gate:
             answer != b"in_flight",
         )
 
-    def enter(self, token: str, probe_seconds: float, generation: int | None = None) -> Permit:
+    def enter(self, token: str, probe_seconds: float, generation: int | None = None, suppression: str = "") -> Permit:
         """Asks to send; a closed gate lets one probe at a time through.
 
         Args:
@@ -100,11 +100,12 @@ class Gate:
             probe_seconds: how long the right to probe lasts if its holder dies with it.
             generation: the gate's when a place was taken for the request; an ok gate that has moved since lets it not
                 out. None takes it as it is.
+            suppression: the gate's when the request was made; if somebody was erased since, it does not go out.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        args = [token, int(probe_seconds * 1000), CLOCK_BACK_MS, "" if generation is None else generation]
+        args = [token, int(probe_seconds * 1000), CLOCK_BACK_MS, "" if generation is None else generation, suppression]
         try:
             reply = self._run(scripts.GATE_ENTER, args)
         except NodeAwayError:

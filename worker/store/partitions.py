@@ -385,9 +385,10 @@ class Partitions:
         kept, dropped = _in_one_hash(each) if self.one_pending else (each.keep, each.drop)
         counts = [len(each.ledger) // 2, *(len(some) // 2 for some in kept), *map(len, dropped)]
         counts += [len(each.clear) // 2, len(each.letters) // 3, len(each.know) // 2, len(totals) // 2]
-        counts += [len(each.park) // 2, len(each.unpark)]
+        counts += [len(each.park) // 2, len(each.unpark), len(each.forget)]
         waits = [item for some in (*kept, *dropped) for item in some]
-        items = [*each.ledger, *waits, *each.clear, *each.letters, *each.know, *totals, *each.park, *each.unpark]
+        items = [*each.ledger, *waits, *each.clear, *each.letters, *each.know, *totals]
+        items += [*each.park, *each.unpark, *each.forget]
         return scripts.Call(scripts.SETTLE, keys, [*head, *counts, *items])
 
 

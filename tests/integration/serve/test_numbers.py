@@ -175,6 +175,7 @@ def test_each_counter_is_read_from_its_own_field(fleet: Fleet) -> None:
         "changes_superseded": "superseded",
         "changes_stale": "stale",
         "changes_forgotten": "forgotten",
+        "changes_suppressed": "suppressed",
         "request_records": "records_sent",
         "requests_retried": "retries",
         "repairs": "repairs",

@@ -135,6 +135,6 @@ def test_the_scripts_that_drain_a_full_server_run_there(
 
 
 def test_scripts_are_found_again_after_redis_forgot_them(fleet: Fleet, client: redis.Redis) -> None:
-    call = scripts.Call(scripts.GATE_ENTER, [fleet.keys.gate], ["a", 1000, 1000, ""])
+    call = scripts.Call(scripts.GATE_ENTER, [fleet.keys.gate], ["a", 1000, 1000, "", ""])
     fleet.client.script_flush()
     assert scripts.run(client, [call, call]) == [[b"open", 0, 0, 0, 0]] * 2

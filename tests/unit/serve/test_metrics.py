@@ -73,6 +73,7 @@ def test_the_dashboard_shows_every_metric_that_moves() -> None:
     assert left == {
         "contact_sync_build_info",
         "contact_sync_changes_forgotten_total",
+        "contact_sync_changes_suppressed_total",
         "contact_sync_endpoint_deleted_total",
         "contact_sync_endpoint_inserted_total",
         "contact_sync_gate_failed_attempts",

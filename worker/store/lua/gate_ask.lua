@@ -9,7 +9,7 @@
 local gate, token = KEYS[1], ARGV[1]
 local most, most_under_way, clock_back_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local fields = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'not_before', 'probe_until', 'moved', 'limit',
-  'limit_at', 'reason', 'error', 'lone', 'paused', 'pace', 'flight', 'requests', 'seen', 'limits')
+  'limit_at', 'reason', 'error', 'lone', 'paused', 'pace', 'flight', 'requests', 'seen', 'limits', 'suppression')
 local time = redis.call('TIME')
 local now = math.floor(time[1] * 1000 + time[2] / 1000)
 local pace, flight, requests = known_flow(fields[13], fields[14], fields[15], fields[16], now, clock_back_ms)

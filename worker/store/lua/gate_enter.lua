@@ -5,12 +5,13 @@
 -- ARGV  1 token of the caller  2 probe_ms: how long the right to probe lasts
 --       3 clock_back_ms: if the gate moved this far ahead of the clock, the clock went back and waits mean nothing
 --       4 generation of the gate under which a place was taken: an ok gate that has moved since lets no request out
+--       5 suppression that the request was made under: if somebody was erased since, it must not go out
 -- Returns { 'open' | 'probe' | 'closed', generation, attempts, lone, wait_ms }
 local gate = KEYS[1]
 local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'not_before', 'probe_until', 'moved',
-  'paused')
+  'paused', 'suppression')
 local generation, attempts, lone = tonumber(known[2] or '0'), tonumber(known[3] or '0'), tonumber(known[4] or '0')
-if known[8] then
+if known[8] or (known[9] or '') ~= ARGV[5] then
   return { 'closed', generation, attempts, lone, 0 }
 end
 if not known[1] or known[1] == 'ok' then

@@ -6,10 +6,11 @@
 -- ARGV  1 token  2 seq: number of settles the caller knows of  3 renew_ms, 0 releases the lease
 --       4 position: id of the last entry settled, '' if it stays  5 ledger_ms  6 dead_cap: most letters a partition
 --       7 bulk_position: the same as 4 of the bulk lane's log
---       8..30 how many items follow of each kind, in this order:
+--       8..31 how many items follow of each kind, in this order:
 --         ledger (pair, confirmed) · pending to keep (pair, state), of each class · pending to drop (pair), of each class
 --         · late to clear (pair, mark) · dead letters (pair, confirmed or '', letter)
 --         · known of dead pairs (pair, confirmed) · totals (name, number) · to park (pair, parked) · parked no more (pair)
+--         · remembered no more (pair)
 -- Returns { 'settled', waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs, parked, parked_due_ms, then pending
 --   pairs of each class }, also if this very settle was done before and its reply was lost; { 'fenced' }; or { 'full' }
 --   if the letters do not fit and nothing was done
@@ -33,7 +34,7 @@ if redis.call('GET', lease) ~= token or seq ~= expected then
   return { 'fenced' }
 end
 
-local at = 31
+local at = 32
 local function block(kind, width)
   local first = at
   at = at + tonumber(ARGV[7 + kind]) * width
@@ -54,6 +55,7 @@ local know_first, know_last = block(20, 2)
 local total_first, total_last = block(21, 2)
 local park_first, park_last = block(22, 2)
 local unpark_first, unpark_last = block(23, 1)
+local forget_first, forget_last = block(24, 1)
 
 if letter_last >= letter_first
   and redis.call('HLEN', dead) + (letter_last - letter_first + 1) / 3 > tonumber(ARGV[6]) then
@@ -81,6 +83,8 @@ local function each_chunk(command, key, first, last)
   end
 end
 each_chunk('HSET', KEYS[5], ledger_first, ledger_last)
+each_chunk('HDEL', KEYS[5], forget_first, forget_last)
+each_chunk('HDEL', KEYS[6], forget_first, forget_last)
 for _, class in ipairs(classes) do
   each_chunk('HDEL', class.key, class.drop_first, class.drop_last)
   each_chunk('HSET', class.key, class.keep_first, class.keep_last)

@@ -1,0 +1,104 @@
+"""The list of people who were erased, in Redis, and how workers learn of it without asking before each batch.
+
+The gate names the list's state. Every round reads the gate, and no request goes out under another state than the one it
+was made under. So whoever is suppressed stays so from the moment at which the gate was told, and a fleet where nobody
+was ever erased pays for one empty field.
+"""
+
+from __future__ import annotations
+
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final
+
+from producers.nodes.trip import NodeAwayError
+from worker.core.suppression import NOBODY, Suppression, keyed_hash
+from worker.store import scripts
+
+if TYPE_CHECKING:
+    from worker.store.namespace import Namespace
+
+KEY_FIELD: Final = b"key"
+"""Field of the list: the key of its hashes. Every other field is a hash, or begins with one and a colon."""
+
+
+class Suppressions:
+    """The list of one namespace, as one process knows it.
+
+    Args:
+        namespace: where it is stored.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._read: tuple[str, Suppression] | None = None
+
+    def under(self, state: str) -> Suppression:
+        """The suppressed people, at least as of this state of the gate.
+
+        The list is read once when a process begins, so that a gate that was lost forgets nobody, and then whenever the
+        gate names another state.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        read = self._read  # threads share this object: another may replace it meanwhile
+        if read is not None and (read[0] == state or not state):
+            return read[1]
+        try:
+            found = read_suppression(self._namespace)
+        except NodeAwayError:
+            if state:
+                raise
+            return NOBODY  # nobody was ever erased, as the gate says; asked again later
+        self._read = (state, found)
+        return found
+
+
+def read_suppression(namespace: Namespace) -> Suppression:
+    """Reads the list.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    found: Any = namespace.client.hgetall(namespace.keys.suppressed)
+    fields: dict[bytes, bytes] = dict(found)
+    key = fields.pop(KEY_FIELD, b"")
+    return Suppression(key, {name: int(value) for name, value in fields.items() if b":" not in name})
+
+
+def hash_key(namespace: Namespace) -> bytes:
+    """The key of the hashes; makes one if there is none, on a full Redis too.
+
+    It is random, recorded once, and never leaves Redis. A setting would have to be the same in every worker: one that
+    had another would recognize nobody, and let everybody who was erased come back.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    name = namespace.keys.suppressed
+    call = scripts.Call(scripts.RECORD, [name], [KEY_FIELD, token_hex(32)])
+    scripts.run_one(namespace.client, call)
+    found: Any = namespace.client.hget(name, KEY_FIELD.decode())
+    return bytes(found)
+
+
+def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int) -> bytes:
+    """Suppresses a user until then (Unix ms), or for longer if that was said before; returns the hash.
+
+    Once this returns, no request goes out any more that upserts a pair with this user. What went out before ends with
+    the lease of its partition. Whoever is suppressed no longer leaves the list.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses; it is not certain that anything changed.
+    """
+    client, keys, _ = namespace
+    hashed = keyed_hash(hash_key(namespace), user.encode())
+    over = [name for name, until in read_suppression(namespace).until_ms.items() if until <= now_ms and name != hashed]
+    if over:
+        found: Any = client.hgetall(keys.suppressed)
+        client.hdel(keys.suppressed, *(name for name in found if name.partition(b":")[0] in {*over}))
+    before: Any = client.hget(keys.suppressed, hashed.decode())
+    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, max(until_ms, int(before or 0))]))
+    # The list comes first: whoever sees the gate's new state finds the user on it.
+    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", token_hex(6)]))
+    return hashed
