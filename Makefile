@@ -10,6 +10,10 @@ PEERS := .venv/peers
 TOOLS := .venv/release
 SITE := .venv/docs
 
+# Draws the diagrams of the site: its release on npm, and the SHA-256 of the one file that is taken from it.
+MERMAID := 11.17.2
+MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
+
 .DEFAULT_GOAL := help
 .PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate model mutants mutation soak bench figures lock clean
 
@@ -62,7 +66,7 @@ dist: tools ## Build wheel, sdist and SBOM, and check them as PyPI does; TAG (no
 alerts: $(INSTALLED) prometheus ## Test the alert rules, and let a real Prometheus scrape
 	$(BIN)/pytest tests/alerts
 
-docs: $(SITE)/.installed ## Build the documentation as a site into build/site; a broken link or anchor fails
+docs: $(SITE)/.installed $(SITE)/mermaid.min.js ## Build the documentation as a site into build/site; a broken link or anchor fails
 	$(SITE)/bin/mkdocs build --strict --quiet
 
 audit: $(INSTALLED) ## Ask for known holes in what the lock pins (needs a network; fails for a finding alone)
@@ -129,6 +133,13 @@ else
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(filter tests/%,$^)
 endif
 	@touch $@
+
+# The site serves it itself (tests/docs/hooks.py), so that diagrams show without a network.
+$(SITE)/mermaid.min.js: Makefile $(SITE)/.installed
+	@if npm pack --silent --pack-destination $(@D) mermaid@$(MERMAID) >/dev/null 2>&1; then \
+	    tar -xzf $(@D)/mermaid-$(MERMAID).tgz --to-stdout package/dist/mermaid.min.js > $@.new && \
+	    echo "$(MERMAID_SHA256)  $@.new" | sha256sum --check --quiet && mv $@.new $@; \
+	else echo "no npm, or it cannot be reached: the diagrams of the site load mermaid from unpkg.com"; fi
 
 # Unpacked beside the environment, so that it takes no root; without apt-get, have the programs on PATH.
 .venv/prometheus/usr/bin/promtool: PACKAGES := prometheus

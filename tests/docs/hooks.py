@@ -1,20 +1,25 @@
-"""Lets pages link to files of the repository outside of `docs`, and fails the build for a link to none.
+"""Lets pages link to files of the repository outside of `docs`, and serves mermaid from the site itself.
 
-MkDocs runs it (`mkdocs.yml`). On the site such a link leads to the repository if its address is known, else its text
-is shown without a link. Read in the repository itself, all links work as they stand.
+MkDocs runs it (`mkdocs.yml`). On the site a link that leads out of `docs` goes to the repository if its address is
+known, else its text is shown without a link; one to a missing file fails the build. Read in the repository itself, all
+links work as they stand. The theme loads mermaid from elsewhere only if a page has not loaded it already.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import posixpath
 import re
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 _LINK: Final = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\[\]]*\])+)\]\(([^)\s]+)\)")
 _FENCE: Final = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
+_MERMAID: Final = Path(".venv/docs/mermaid.min.js")  # `make docs` brings it
+_SERVED: Final = "assets/mermaid.min.js"
 _LOG: Final = logging.getLogger("mkdocs.hooks.repository")
 
 
@@ -38,3 +43,21 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 
     parts = _FENCE.split(markdown)
     return "".join(part if i % 2 else _LINK.sub(resolved, part) for i, part in enumerate(parts))
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Returns the page; one with a diagram loads mermaid from the site, if it is here."""
+    if 'class="mermaid"' not in output or not _mermaid(config).exists():
+        return output
+    script = f'<script src="{posixpath.relpath(_SERVED, page.url)}"></script>'
+    return output.replace("</head>", f"{script}</head>", 1)
+
+
+def on_post_build(config: Any) -> None:
+    """Adds mermaid to the site, if it is here."""
+    if _mermaid(config).exists():
+        shutil.copyfile(_mermaid(config), Path(config.site_dir) / _SERVED)
+
+
+def _mermaid(config: Any) -> Path:
+    return Path(config.docs_dir).parent / _MERMAID

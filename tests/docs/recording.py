@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.text import Text
 
 PICTURE: Final = Path(__file__).parents[2] / "docs" / "images" / "demo.svg"
 WIDTH: Final = 100
+_FONT_FACE: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)  # it would load a font from elsewhere
 
 
 def main() -> None:
@@ -21,7 +23,8 @@ def main() -> None:
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(Text("$ contact-sync demo\n", style="bold"), Text(ran.stdout.rstrip()), sep="")
-    PICTURE.write_text(console.export_svg(title="contact-sync demo"), encoding="utf-8")
+    picture = _FONT_FACE.sub("", console.export_svg(title="contact-sync demo"))
+    PICTURE.write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":
