@@ -103,6 +103,19 @@ NODES: Final[tuple[Mutant, ...]] = (
         simulated=False,
     ),
     Mutant(
+        "arguments_unbounded",
+        "a settle of many pairs has more arguments than hosted services take",
+        (
+            Patch(
+                "worker/store/scripts.py",
+                "    many = 3 + len(keys) + len(args) > ARGUMENTS_MAX\n",
+                "    many = len(args) < 0\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_arguments.py",),
+        simulated=False,
+    ),
+    Mutant(
         "command_waits_on_another_connection",
         "a command waits for replicas on a connection that wrote nothing, which is no wait at all",
         (

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
 
 from worker.core.backlog import PartitionBacklog, Survey
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES
-from worker.store.client import command, round_trip
+from worker.store.client import ARGUMENTS_MAX, in_parts, round_trip
 from worker.store.delete_scan import decode_deletes
 from worker.store.partitions import FULL_FIELD
 from worker.store.replies import all_checked, is_wrong_type, time_ms
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.store.namespace import Namespace
+
+
+POLL_SECONDS: Final = 0.05
+"""Between two looks at empty logs that one command cannot wait for: those of a cluster, and of very many partitions."""
+
+_STREAMS_MAX: Final = (ARGUMENTS_MAX - 6) // 2
 
 
 class BacklogScanner:
@@ -49,28 +56,23 @@ class BacklogScanner:
         """
         self._inbox, self._inbox_holds = [self._keys.inbox] if block_ms else [], False
         heads = self._heads(block_ms)
-        if not heads and not self._client.exists(*self._late, *self._parked, *chain.from_iterable(self._classes)):
+        kept = [*self._late, *self._parked, *chain.from_iterable(self._classes)]
+        if not heads and not sum(all_checked(round_trip(self._client, list(in_parts(("EXISTS",), kept))))):
             return Survey(0, [], list(self._wrong_type), self._inbox_holds)
-        replies = round_trip(
-            self._client,
-            [
-                ("TIME",),
-                ("MGET", *self._leases),
-                ("EXISTS", *self._late),
-                ("EXISTS", *self._parked),
-                ("EXISTS", *self._dead),
-                *(("EXISTS", *keys) for keys in self._classes),
-                ("GET", self._keys.deletes),
-            ],
-        )
+        leased = list(in_parts(("MGET",), self._leases))
+        counted = [list(in_parts(("EXISTS",), keys)) for keys in (self._late, self._parked, self._dead, *self._classes)]
+        asked = [("TIME",), *leased, *chain.from_iterable(counted), ("GET", self._keys.deletes)]
+        replies = round_trip(self._client, asked)
         deletes = replies.pop()
-        time, leases, late, parked, dead, *classes = all_checked(replies)
+        answers = iter(all_checked(replies))
+        now_ms = time_ms(next(answers))
+        leases = list(chain.from_iterable(next(answers) for _ in leased))
+        late, parked, dead, *classes = (sum(next(answers) for _ in parts) for parts in counted)
         found = {p: PartitionBacklog(p, leased=lease is not None) for p, lease in zip(self._all, leases, strict=True)}
-        kept = [each for each, some in enumerate(classes) if some]
+        full = [each for each, some in enumerate(classes) if some]
         times = [name for name, some in (("late_due", late), ("parked_due", parked)) if some]
-        self._measure(found, heads, kept, times, dead=bool(dead))
+        self._measure(found, heads, full, times, dead=bool(dead))
         waiting = waiting_among(found, deletes)
-        now_ms = time_ms(time)
         for each in waiting:
             each.note_clock(now_ms)
         return Survey(now_ms, waiting, list(self._wrong_type), self._inbox_holds)
@@ -128,9 +130,17 @@ class BacklogScanner:
         names = [*(key for p in logs for key in (self._events[p], self._bulk[p])), *self._inbox]
         if not names:
             return {}
-        block: list[Any] = ["BLOCK", block_ms] if block_ms else []
-        reply = command(self._client, "XREAD", "COUNT", 1, *block, "STREAMS", *names, *(["0-0"] * len(names)))
-        heads = {name.decode(): int(entries[0][0].partition(b"-")[0]) for name, entries in reply or ()}
+        parts = [names[first : first + _STREAMS_MAX] for first in range(0, len(names), _STREAMS_MAX)]
+        block: list[Any] = ["BLOCK", block_ms] if block_ms and len(parts) == 1 else []
+        asked = [("XREAD", "COUNT", 1, *block, "STREAMS", *some, *(["0-0"] * len(some))) for some in parts]
+        ends = time.monotonic() + block_ms / 1000
+        replies = all_checked(round_trip(self._client, asked))
+        while len(parts) > 1 and not any(replies) and time.monotonic() + POLL_SECONDS < ends:
+            time.sleep(POLL_SECONDS)
+            replies = all_checked(round_trip(self._client, asked))
+        heads = {
+            name.decode(): int(entries[0][0].partition(b"-")[0]) for reply in replies for name, entries in reply or ()
+        }
         self._inbox_holds = heads.pop(self._keys.inbox, None) is not None
         return heads
 

@@ -7,7 +7,7 @@ any lease. Here each client has its own timeout, and nothing is retried without 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 from hiredis import pack_command
@@ -24,13 +24,19 @@ from producers.nodes.sentinel import MasterConnection
 from producers.nodes.trip import WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from producers.nodes.trip import Replicas
     from producers.nodes.url import Address
 
+_Item = TypeVar("_Item")
+
 LEASE_PATH_SECONDS: Final = 2.0
 """Longest time that a command of the lease path may take: far below any lease."""
+
+
+ARGUMENTS_MAX: Final = 3_999
+"""Most words of one request, its command included: hosted services refuse longer ones."""
 
 
 _READ_BYTES: Final = 1 << 20
@@ -183,6 +189,13 @@ def _wanted(client: redis.Redis, wait: Replicas) -> int:
 def _wait(wanted: int) -> tuple[str, int, int]:
     """The command that waits for replicas, on the connection that wrote: on another one it waits for nothing."""
     return ("WAIT", wanted, int(WAIT_SECONDS * 1000))
+
+
+def in_parts(head: Sequence[Any], items: Sequence[_Item]) -> Iterator[tuple[Any, ...]]:
+    """Yields commands that begin alike and together name all items, none longer than a request may be."""
+    most = ARGUMENTS_MAX - len(head)
+    for first in range(0, len(items), most):
+        yield (*head, *items[first : first + most])
 
 
 def node_of(client: redis.Redis, partition: int) -> Address | None:

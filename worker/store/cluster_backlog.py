@@ -10,7 +10,7 @@ from producers.nodes.trip import NodeAwayError
 from worker.core.backlog import PartitionBacklog, Survey
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES
-from worker.store.backlog import BacklogScanner, number, waiting_among
+from worker.store.backlog import POLL_SECONDS, BacklogScanner, number, waiting_among
 from worker.store.client import round_trip
 from worker.store.partitions import FULL_FIELD
 from worker.store.replies import checked, is_wrong_type, time_ms
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.store.namespace import Namespace
-
-POLL_SECONDS: Final = 0.05
-"""Between two looks at logs that are empty. No command of Redis waits for keys of several slots."""
 
 _WIDTH: Final = 3 + CLASSES  # replies about one partition
 

@@ -21,7 +21,7 @@ from worker.core.lane import CLASSES, class_of
 from worker.core.lease import Lease
 from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
-from worker.store.client import command, node_of, round_trip
+from worker.store.client import command, in_parts, node_of, round_trip
 from worker.store.log_form import recorded_form
 from worker.store.loss_detector import log_trimmed
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
@@ -235,9 +235,9 @@ class Partitions:
             classes: dict[bytes, int] = {}
             results.append(Recalled(kinds[0], kinds[1], classes, *kinds[2:]))
             for kind, key, some, each in self._stored_about(lease, read, every):
-                if some:
-                    commands.append(("HMGET", key, *some))
-                    targets.append((kinds[kind], some, classes, each))
+                for words in in_parts(("HMGET", key), some):
+                    commands.append(words)
+                    targets.append((kinds[kind], words[2:], classes, each))
         for (target, some, classes, each), values in zip(
             targets, all_checked(round_trip(self._client, commands)), strict=True
         ):

@@ -10,8 +10,9 @@ from redis.exceptions import ResponseError
 from producers.contract.partitions import LOG_FORMAT
 from worker.core.times import iso_utc
 from worker.store import scripts
+from worker.store.client import in_parts, round_trip
 from worker.store.log_form import OLDEST_FORMAT
-from worker.store.replies import is_wrong_type, time_ms
+from worker.store.replies import all_checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -139,7 +140,7 @@ class Presence:
         noted = _decoded(self._client.hgetall(self._keys.workers))
         gone = [each.name for each in noted if each.seen_ms < now_ms - _REMOVED_MS]
         if gone:
-            self._client.hdel(self._keys.workers, *gone)
+            all_checked(round_trip(self._client, list(in_parts(("HDEL", self._keys.workers), gone))))
 
 
 def present(namespace: Namespace, now_ms: int) -> list[Worker]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from redis.exceptions import NoScriptError
 
 from producers.nodes.cluster import ClusterClient
-from worker.store.client import round_trip
+from worker.store.client import ARGUMENTS_MAX, round_trip
 from worker.store.replies import checked
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def _load(name: str, *preludes: str) -> Script:
 
 CLAIM: Final = _load("claim", "trimmed")
 RELEASE: Final = _load("release")
-SETTLE: Final = _load("settle", "rotation")
-MARK_LATE: Final = _load("mark_late")
+SETTLE: Final = _load("settle", "packed", "rotation")
+MARK_LATE: Final = _load("mark_late", "packed")
 GATE_ASK: Final = _load("gate_ask", "pace")
 GATE_ENTER: Final = _load("gate_enter")
 GATE_REPORT: Final = _load("gate_report", "pace")
@@ -81,7 +81,7 @@ def run(client: redis.Redis, calls: Sequence[Call], wait: Replicas = 0) -> list[
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown and isinstance(client, ClusterClient):
         # To each node that needs it, with its text: SCRIPT LOAD names no key, so it would reach some node.
-        texts = [("EVAL", calls[i].script.text, len(calls[i].keys), *calls[i].keys, *calls[i].args) for i in unknown]
+        texts = [("EVAL", calls[i].script.text, *_arguments(calls[i])) for i in unknown]
         for i, reply in zip(unknown, round_trip(client, texts, wait), strict=True):
             replies[i] = reply
     elif unknown:
@@ -101,6 +101,22 @@ def run_one(client: redis.Redis, call: Call, wait: Replicas = 0) -> Any:
     return checked(run(client, [call], wait)[0])
 
 
+def _arguments(call: Call) -> list[Any]:
+    """What follows the script in a request; too many arguments go as one, which `packed.lua` unpacks."""
+    _, keys, args = call
+    many = 3 + len(keys) + len(args) > ARGUMENTS_MAX
+    return [len(keys), *keys, *([_packed(args)] if many else args)]
+
+
+def _packed(args: Sequence[Any]) -> bytes:
+    """A list of texts in MessagePack."""
+    parts = [b"\xdd", len(args).to_bytes(4, "big")]
+    for each in args:
+        raw = each if isinstance(each, bytes) else str(each).encode()
+        parts += (b"\xdb", len(raw).to_bytes(4, "big"), raw)
+    return b"".join(parts)
+
+
 def _pipelined(client: redis.Redis, calls: Sequence[Call], wait: Replicas) -> list[Any]:
-    texts = [("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls]
+    texts = [("EVALSHA", each.script.sha, *_arguments(each)) for each in calls]
     return round_trip(client, texts, wait)

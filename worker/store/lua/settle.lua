@@ -76,10 +76,10 @@ end
 settle_log(events, 'position', ARGV[4])
 settle_log(bulk, 'bulk_position', ARGV[7])
 
--- Lua passes at most some thousands of arguments at once.
+-- Lua passes at most some thousands of arguments at once, and managed services take 3,999 in one command.
 local function each_chunk(command, key, first, last)
-  for i = first, last, 4000 do
-    redis.call(command, key, unpack(ARGV, i, math.min(i + 3999, last)))
+  for i = first, last, 3900 do
+    redis.call(command, key, unpack(ARGV, i, math.min(i + 3899, last)))
   end
 end
 each_chunk('HSET', KEYS[5], ledger_first, ledger_last)
