@@ -161,7 +161,7 @@ class ContactChange(BaseModel):
         owner: the owner's XC user id, 1 to 256 bytes of UTF-8 without control characters.
         contact: the contact's XC user id, by the same rules.
         op: ``upsert`` or ``delete``.
-        at: when the change happened at its source, in Unix milliseconds; None lets the producer stamp it.
+        at: when the change happened at its source, in Unix milliseconds; Python producers fill it in if it is left out.
         source: which system reports the change, up to 64 bytes; shown in explanations, never sent to the endpoint.
         traceparent: W3C trace context.
         lane: ``live`` or ``bulk``; decides when it is sent, never how its pair ends. None takes the lane of the call.

@@ -60,7 +60,7 @@ def test_make_has_every_target_that_is_named_and_it_does_what_is_said() -> None:
 def test_pip_installs_the_packages_the_command_and_the_extras_that_are_named() -> None:
     """The environment of this run was made by pip or uv from the same file, so that all of it is there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert typed("pip install") == ["pip install ."]
+    assert typed("pip install") == ["pip install .", "pip install '.[embedded]'"]
     pages = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))]
     extras = {
         extra
