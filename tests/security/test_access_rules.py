@@ -215,6 +215,9 @@ def test_commands_need_no_more(guarded: Guarded, tmp_path: Path) -> None:
     fleet.client.xadd(fleet.keys.inbox, {"owner": "1", "contact": "7", "op": "upsert"})
     assert Inbox(fleet.first.namespace).move() == 1
     fleet.deliver()
+    assert run(fleet, "erase", "3", "--wait", "0").exit_code == 1  # nobody works meanwhile
+    fleet.deliver()
+    assert run(fleet, "erase", "3", "--wait", "0").exit_code == 0
     for line in (
         *("status", "status --acknowledge", "explain 1 2", "explain 1 9", "health", "drain --timeout 5"),
         *(

@@ -52,6 +52,7 @@ COMMANDS: Final[Mapping[str, CommandSource]] = {
     ),
     "parked": CommandSource("worker.cli.parked", "parked", "List, retry or bury what is refused with an unknown code."),
     "forget": CommandSource("worker.cli.forget", "forget", "Remove what is stored about an owner."),
+    "erase": CommandSource("worker.cli.erase", "erase", "Erase a user here and at the endpoint."),
     "pause": CommandSource("worker.cli.pause", "pause", "Pause deliveries in the whole fleet, until resume."),
     "resume": CommandSource("worker.cli.pause", "resume", "Continue deliveries after pause."),
     "repartition": CommandSource("worker.cli.repartition", "repartition", "Change the number of partitions."),

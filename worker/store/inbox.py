@@ -106,12 +106,21 @@ def entries_of(namespace: Namespace, owner: bytes, contact: bytes | None = None)
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
+    for entry_id, fields in every_entry(namespace):
+        if _said(fields, b"owner") == owner and contact in {None, _said(fields, b"contact")}:
+            yield entry_id, fields
+
+
+def every_entry(namespace: Namespace) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yields the inbox's entries in the same form.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
     first = b"-"
     while page := _page(namespace, first):
         for entry_id, flat in page:
-            fields = stamped(entry_id, flat)
-            if _said(fields, b"owner") == owner and contact in {None, _said(fields, b"contact")}:
-                yield entry_id, fields
+            yield entry_id, stamped(entry_id, flat)
         first = b"(" + page[-1][0]
 
 

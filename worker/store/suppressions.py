@@ -15,6 +15,7 @@ from worker.core.suppression import NOBODY, Suppression, keyed_hash
 from worker.store import scripts
 
 if TYPE_CHECKING:
+    from producers.nodes.trip import Replicas
     from worker.store.namespace import Namespace
 
 KEY_FIELD: Final = b"key"
@@ -66,7 +67,7 @@ def read_suppression(namespace: Namespace) -> Suppression:
     return Suppression(key, {name: int(value) for name, value in fields.items() if b":" not in name})
 
 
-def hash_key(namespace: Namespace) -> bytes:
+def hash_key(namespace: Namespace, wait: Replicas = 0) -> bytes:
     """The key of the hashes; makes one if there is none, on a full Redis too.
 
     It is random, recorded once, and never leaves Redis. A setting would have to be the same in every worker: one that
@@ -77,28 +78,37 @@ def hash_key(namespace: Namespace) -> bytes:
     """
     name = namespace.keys.suppressed
     call = scripts.Call(scripts.RECORD, [name], [KEY_FIELD, token_hex(32)])
-    scripts.run_one(namespace.client, call)
+    scripts.run_one(namespace.client, call, wait)
     found: Any = namespace.client.hget(name, KEY_FIELD.decode())
     return bytes(found)
 
 
-def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int) -> bytes:
+def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int, wait: Replicas = 0) -> bytes:
     """Suppresses a user until then (Unix ms), or for longer if that was said before; returns the hash.
 
     Once this returns, no request goes out any more that upserts a pair with this user. What went out before ends with
     the lease of its partition. Whoever is suppressed no longer leaves the list.
 
+    Args:
+        namespace: where the list is stored.
+        user: the user's id.
+        until_ms: until when upserts are refused.
+        now_ms: the present, by Redis' clock.
+        wait: how many replicas must have it: a failover that lost it would let the user come back.
+
     Raises:
+        NotReplicatedError: too few replicas have it.
         redis.RedisError: Redis does not answer, or refuses; it is not certain that anything changed.
     """
     client, keys, _ = namespace
-    hashed = keyed_hash(hash_key(namespace), user.encode())
+    hashed = keyed_hash(hash_key(namespace, wait), user.encode())
     over = [name for name, until in read_suppression(namespace).until_ms.items() if until <= now_ms and name != hashed]
     if over:
         found: Any = client.hgetall(keys.suppressed)
         client.hdel(keys.suppressed, *(name for name in found if name.partition(b":")[0] in {*over}))
     before: Any = client.hget(keys.suppressed, hashed.decode())
-    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, max(until_ms, int(before or 0))]))
+    note = scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, max(until_ms, int(before or 0))])
+    scripts.run_one(client, note, wait)
     # The list comes first: whoever sees the gate's new state finds the user on it.
-    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", token_hex(6)]))
+    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", token_hex(6)]), wait)
     return hashed

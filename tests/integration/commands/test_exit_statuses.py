@@ -149,6 +149,15 @@ TABLE: dict[str, dict[int, End]] = {
     "dead-letters redrive": DEAD_LETTERS,
     "dead-letters purge --yes": DEAD_LETTERS,
     "forget 1 --yes": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
+    "erase 1": {
+        0: Elsewhere(
+            f"{HERE}/test_erase.py",
+            "test_a_user_is_erased_on_both_sides_and_the_receipt_says_so_without_the_id",
+        ),
+        1: Case(),
+        2: Case(overrides=UNFIT),
+        130: BlackHole(),
+    },
     "pause": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
     "resume": {0: Case(), 1: Case(overrides=AWAY), 2: Case(overrides=UNFIT), 130: BlackHole()},
     "repartition 4": {

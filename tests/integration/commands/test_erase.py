@@ -1,0 +1,288 @@
+"""`contact-sync erase`: a user is found on both sides wherever something is kept, and nothing of the user is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.commands import COMMAND, dead_letter, run, told
+from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.waiting import wait_until
+from worker.admin.eraser import Eraser
+from worker.core.suppression import keyed_hash
+from worker.store.partitions import Partitions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+USER = "person-to-erase"
+
+
+@contextmanager
+def working(fleet: Fleet) -> Iterator[None]:
+    """A worker that works on."""
+    ends, worker = threading.Event(), fleet.worker()
+
+    def work() -> None:
+        while not ends.is_set():
+            worker.flusher.run(0.2)
+            ends.wait(0.02)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        try:
+            yield
+        finally:
+            ends.set()
+            done.result()
+
+
+def erase(fleet: Fleet, *args: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as the worker of this one writes to its output."""
+    environ = {"PATH": os.environ["PATH"], **fleet.environment()}
+    return subprocess.run([COMMAND, "erase", *args], env=environ, capture_output=True, text=True, check=False)
+
+
+def erased(fleet: Fleet, *args: str) -> Any:
+    """Its receipt."""
+    ran = erase(fleet, *args, "--json")
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def mentions(fleet: Fleet, user: str = USER) -> list[str]:
+    """The keys in whose name, fields or values the id stands."""
+    found = []
+    for key in fleet.client.scan_iter(f"{fleet.keys.namespace}*"):
+        kind: Any = fleet.client.type(key)
+        value: Any = key
+        if kind == b"hash":
+            value = key, fleet.client.hgetall(key)
+        elif kind == b"stream":
+            value = key, fleet.client.xrange(key)
+        elif kind == b"string":
+            value = key, fleet.client.get(key)
+        if user in repr(value):
+            found.append(key.decode())
+    return found
+
+
+def hashed(fleet: Fleet, user: str = USER) -> str:
+    key: Any = fleet.client.hget(fleet.keys.suppressed, "key")
+    return keyed_hash(key, user.encode()).decode()
+
+
+def others_of_every_partition(fleet: Fleet) -> list[str]:
+    found: dict[int, str] = {}
+    for n in range(1_000):
+        found.setdefault(fleet.partition(str(n)), str(n))
+    return list(found.values())
+
+
+def test_a_user_is_erased_on_both_sides_and_the_receipt_says_so_without_the_id(fleet: Fleet) -> None:
+    others = others_of_every_partition(fleet)
+    assert len(others) == PARTITIONS
+    fleet.append_many((USER, str(n), "upsert", T) for n in range(5))
+    fleet.append_many((other, USER, "upsert", T) for other in others)
+    fleet.append_many((other, f"{USER}-2", "upsert", T) for other in others)
+    fleet.deliver()
+    with working(fleet):
+        receipt = erased(fleet, USER)
+    assert (receipt["complete"], receipt["as_owner"], receipt["as_contact"]) == (True, 5, PARTITIONS)
+    assert receipt["user_hash"] == hashed(fleet)
+    assert USER not in json.dumps(receipt)
+    assert set(receipt["left"].values()) == {0}
+    assert fleet.stand_in.contacts() == {(other, f"{USER}-2") for other in others}
+    assert {contact for _, contact in fleet.remembered()} == {f"{USER}-2"}
+    run(fleet, "forget", f"{USER}-2", "--yes", "--also-waiting")
+    fleet.append_many((other, f"{USER}-2", "delete", T + 1) for other in others)
+    with working(fleet):
+        assert erased(fleet, f"{USER}-2")["complete"]
+    assert mentions(fleet) == []
+    assert fleet.leases() == []
+
+
+def test_what_waits_anywhere_is_found(fleet: Fleet) -> None:
+    """In the logs of both lanes, pending, parked, dead letters, late marks and the inbox."""
+    dead_letter(fleet, owner=USER)
+    fleet.stand_in.settings(poisoned=[["3", USER]], poison_code="40401")
+    fleet.append("3", USER, "upsert", T)
+    wait_until(lambda: fleet.flush() >= 0 and fleet.client.hlen(fleet.keys.parked(fleet.partition("3"))), what="parked")
+    fleet.stand_in.settings(poisoned=[], poison_code="40002")
+    wrong = (fleet.partition(USER) + 1) % PARTITIONS
+    fleet.append_raw(wrong, {"owner": USER, "contact": "wrong", "op": "upsert", "at": str(T)})
+    fleet.append_raw(wrong, {"owner": USER, "contact": "bad", "op": "add", "at": str(T)})
+    fleet.deliver()
+    used = {fleet.partition(USER), fleet.partition("3"), wrong}
+    live, bulk, *_ = (each for each in others_of_every_partition(fleet) if fleet.partition(each) not in used)
+    fleet.absorb((live, USER, "upsert", T, "live"), (bulk, USER, "upsert", T, "bulk"))
+    fleet.append("6", USER, "upsert", T)
+    fleet.append("7", USER, "upsert", T, lane="bulk")
+    fleet.mark_late(fleet.partition("8"), f"8\x1f{USER}".encode(), fleet.now_ms() + 4_000, 0)
+    with working(fleet):
+        receipt = erased(fleet, USER)
+    assert receipt["complete"], receipt
+    assert mentions(fleet) == []
+    assert fleet.stand_in.contacts() == set()
+    said = {(owner, contact) for _, owner, contact, op in fleet.applied() if op == "delete"}
+    assert said == {
+        *((USER, contact) for contact in ("9", "wrong", "bad")),
+        *((owner, USER) for owner in ("3", live, bulk, "6", "7", "8")),
+    }
+    assert receipt["dead_letters"] == 3
+
+
+def test_later_upserts_are_refused_and_counted_and_deletes_leave_nothing(fleet: Fleet) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    with working(fleet):
+        assert erased(fleet, USER, "--suppress-days", "1")["complete"]
+        fleet.append(USER, "3", "upsert")
+        fleet.append("4", USER, "upsert")
+        fleet.append("5", USER, "delete")
+        wait_until(lambda: not fleet.waits(), what="all is read")
+    assert told(fleet, "status")["totals"]["suppressed"] == 2
+    assert fleet.stand_in.contacts() == set()
+    assert mentions(fleet) == []
+
+
+def test_an_unknown_user_is_told_in_one_line_and_suppressed_by_nobody(fleet: Fleet) -> None:
+    fleet.append("1", "2", "upsert", T)
+    fleet.deliver()
+    ran = erase(fleet, "nobody")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.count("\n") == 1
+    assert "nothing is stored about this user" in ran.stderr
+    assert not fleet.client.exists(fleet.keys.suppressed)
+
+
+def test_it_goes_on_when_it_is_called_again_and_says_no_delete_twice(fleet: Fleet) -> None:
+    fleet.append_many((USER, str(n), "upsert", T) for n in range(50))
+    fleet.deliver()
+    for _ in range(2):  # nobody works
+        ran = erase(fleet, USER, "--wait", "0.5", "--json")
+        assert ran.returncode == 1
+        assert "call it again" in ran.stderr
+        receipt = json.loads(ran.stdout)
+        assert (receipt["complete"], receipt["erased_at"], receipt["as_owner"]) == (False, None, 50)
+        assert receipt["left"]["waiting_entries"] == 50
+    assert fleet.backlog() == 50
+    with working(fleet):
+        receipt = erased(fleet, USER)
+    assert (receipt["complete"], receipt["as_owner"]) == (True, 50)
+    assert mentions(fleet) == []
+
+
+def test_two_at_once_do_no_harm(fleet: Fleet) -> None:
+    fleet.append_many((USER, str(n), "upsert", T) for n in range(50))
+    fleet.append_many((str(n), USER, "upsert", T) for n in range(50))
+    fleet.deliver()
+
+    def erase_here() -> Any:
+        settings = fleet.settings()
+        every = Partitions(
+            fleet.worker().namespace,
+            time.monotonic,
+            lease_seconds=settings.lease_seconds,
+            late_seconds=settings.late_seconds,
+            ledger_seconds=settings.ledger_seconds,
+        )
+        return Eraser(every, USER, monotonic=time.monotonic, sleep=time.sleep).erase(86_400_000, 30.0, 5.0)
+
+    with working(fleet), ThreadPoolExecutor(2) as pool:
+        first, second = (each.result() for each in [pool.submit(erase_here), pool.submit(erase_here)])
+    assert first.ended_ms
+    assert second.ended_ms
+    assert (second.begun_ms, second.hashed) == (first.begun_ms, first.hashed)
+    assert max(first.as_owner, second.as_owner) == 50
+    assert max(first.as_contact, second.as_contact) == 50
+    assert mentions(fleet) == []
+    assert fleet.stand_in.contacts() == set()
+
+
+def test_a_delete_that_the_endpoint_refuses_is_not_called_erased(fleet: Fleet) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=[[USER, "2"]])
+    with working(fleet):
+        ran = erase(fleet, USER, "--wait", "3", "--json")
+        receipt = json.loads(ran.stdout)
+        assert (ran.returncode, receipt["left"]["dead_letters"], receipt["as_owner"]) == (1, 1, 1)
+        assert "dead-letters redrive" in ran.stderr
+        fleet.stand_in.settings(poisoned=[])
+        run(fleet, "dead-letters", "redrive")
+        assert erased(fleet, USER)["complete"]
+    assert mentions(fleet) == []
+    assert fleet.stand_in.contacts() == set()
+
+
+def test_a_late_request_is_waited_for(fleet: Fleet) -> None:
+    fleet.stand_in.faults({"kind": "late", "seconds": 0.5, "times": 1})
+    fleet.append(USER, "2", "upsert", T)
+    fleet.flush_once()
+    with working(fleet):
+        receipt = erased(fleet, USER)
+    assert receipt["complete"]
+    wait_until(lambda: not fleet.stand_in.counts()["late"], what="the first request has acted")
+    assert fleet.stand_in.contacts() == set()
+    assert mentions(fleet) == []
+
+
+def test_a_receipt_is_verified_without_the_id(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    with working(fleet):
+        receipt = erased(fleet, USER)
+    file = tmp_path / "receipt.json"
+    file.write_text(json.dumps(receipt), encoding="utf-8")
+    assert erased(fleet, "--verify", str(file)) == {
+        "genuine": True,
+        "complete": True,
+        "stored": False,
+        "suppressed": True,
+    }
+    fleet.append("5", USER, "delete")  # it waits
+    ran = erase(fleet, "--verify", str(file))
+    assert (ran.returncode, "something is stored" in ran.stderr) == (1, True)
+    fleet.deliver()
+    assert erase(fleet, "--verify", str(file)).returncode == 0
+    file.write_text(json.dumps(receipt | {"deletes": 7}), encoding="utf-8")
+    ran = erase(fleet, "--verify", str(file))
+    assert (ran.returncode, "is not as it was written" in ran.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"complete": true}', "no JSON"])
+def test_what_is_no_receipt_is_told_in_one_line(fleet: Fleet, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "receipt.json"
+    file.write_text(text, encoding="utf-8")
+    ran = erase(fleet, "--verify", str(file))
+    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
+    assert "is no receipt" in ran.stderr
+
+
+def test_the_receipt_says_what_a_ledger_may_have_forgotten(fleet: Fleet) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    fleet.client.hset(fleet.keys.partition(3), mapping={"vouched": 1_795_460_000_000, "rotated": 1_795_461_000_000})
+    with working(fleet):
+        said = erase(fleet, USER).stdout
+    assert "uncertain  pairs that were confirmed before 2026-11-23T18:53:20.000Z" in said
+    assert USER not in said
+
+
+def test_old_workers_that_know_nothing_of_it_must_be_gone(fleet: Fleet) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    fleet.client.hset(fleet.keys.config, mapping={"least_reader": 1, "least_writer": 1})
+    ran = erase(fleet, USER)
+    assert (ran.returncode, "upgrade" in ran.stderr) == (1, True)
+    assert not fleet.client.exists(fleet.keys.suppressed)
