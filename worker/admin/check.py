@@ -23,6 +23,7 @@ from worker.config.settings import WorkerSettings, is_loopback
 from worker.core.outcome import Answer, Confirmed, Hold, Rejected, Retry, TooLarge, decide
 from worker.delivery.endpoint import Endpoint
 from worker.store.client import command, connect
+from worker.store.inbox import load_map
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -50,14 +51,27 @@ def check_variables(names: Iterable[str]) -> Iterator[Finding]:
             yield Finding("settings", "warn", f"unknown setting {name}{hint}")
 
 
+def check_inbox_map(settings: WorkerSettings) -> Iterator[Finding]:
+    """Checks the mapping of the inbox, if there is one."""
+    if settings.inbox_map is None:
+        return
+    try:
+        load_map(settings.inbox_map)
+    except SettingsError as error:
+        yield Finding("inbox map", "wrong", str(error))
+    else:
+        yield Finding("inbox map", "ok", f"{settings.inbox_map} is valid")
+
+
 def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Callable[[], float]) -> Iterator[Finding]:
-    """Checks Redis, the log, the broker, the credentials and the endpoint.
+    """Checks the inbox's mapping, Redis, the log, the broker, the credentials and the endpoint.
 
     Args:
         settings: the settings to check.
         shown: returns a URL without anything that may be secret.
         epoch: this machine's clock, as Unix time in seconds.
     """
+    yield from check_inbox_map(settings)
     client = connect(settings.redis_url, timeout_seconds=_REDIS_SECONDS)
     try:
         info: dict[str, Any] = dict(client.info())

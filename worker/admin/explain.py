@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.core.dead_letter import DeadLetter
     from worker.core.entry import Change
     from worker.core.gate import GateSnapshot
+    from worker.core.inbox_map import InboxMap
     from worker.core.pair import PairState, Readd, Remembered, Verdict
     from worker.store.namespace import Namespace
 
@@ -86,7 +87,15 @@ class Explanation:
     parked: Parked | None = None
 
 
-def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd, id_max: int = ID_MAX_BYTES) -> Explanation:
+def explain(  # noqa: PLR0913 - the pair, and the settings that decide its end
+    namespace: Namespace,
+    owner: str,
+    contact: str,
+    *,
+    readd: Readd,
+    id_max: int = ID_MAX_BYTES,
+    inbox_map: InboxMap | None = None,
+) -> Explanation:
     """Reads what is known of a pair; changes nothing.
 
     Args:
@@ -95,6 +104,7 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd, id_
         contact: the contact's XC user id.
         readd: what happens to an upsert that is known to be later than a delete (contract, section 3.2).
         id_max: most characters of an id.
+        inbox_map: how the inbox reads messages of change data capture; None if it does not.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -105,7 +115,7 @@ def explain(namespace: Namespace, owner: str, contact: str, *, readd: Readd, id_
     # but never missed.
     inbox = [
         Entry(entry_id.decode(), read_entry(entry_id, fields, p, partitions, id_max=id_max))
-        for entry_id, fields in entries_of(namespace, owner.encode(), contact.encode())
+        for entry_id, fields in entries_of(namespace, owner.encode(), contact.encode(), inbox_map)
     ]
     live, seen = _scan(namespace, p, pair, "live", id_max)
     bulk, bulk_seen = _scan(namespace, p, pair, "bulk", id_max)

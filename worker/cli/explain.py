@@ -16,6 +16,7 @@ from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.core.entry import entry_time_ms
 from worker.store.client import command
+from worker.store.inbox import load_map
 
 _EPILOG = """\b
 Example:
@@ -69,6 +70,7 @@ def explain(  # noqa: PLR0913 - click passes each option by its name
     if entry is not None and op is None:
         raise click.UsageError("--entry needs --op: the op of that change.")
     settings = load_worker_settings(require_credentials=False)
+    inbox_map = load_map(settings.inbox_map)
     with session(settings) as namespace:
         status = None
         if entry is not None and op is not None:
@@ -79,7 +81,9 @@ def explain(  # noqa: PLR0913 - click passes each option by its name
                 for words in lookups(receipt, namespace.keys, namespace.partitions).commands
             ]
             status = status_from(receipt, ReceiptLookup.of(replies))
-        found = explain_pair(namespace, owner, contact, readd=settings.readd, id_max=settings.id_max)
+        found = explain_pair(
+            namespace, owner, contact, readd=settings.readd, id_max=settings.id_max, inbox_map=inbox_map
+        )
     if as_json:
         echo_json({"owner": owner, "contact": contact, "delivery_status": status, **explanation_json(found)})
         return

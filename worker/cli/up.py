@@ -30,6 +30,7 @@ from worker.local.stand_in import SupervisedStandIn
 from worker.local.worker import SupervisedWorker
 from worker.store.client import connect
 from worker.store.gate import Gate
+from worker.store.inbox import load_map
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -213,7 +214,9 @@ def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
         key_id, key_secret = SecretStr(SupervisedStandIn.key_id), SecretStr(SupervisedStandIn.key_secret)
         here |= {"endpoint_url": stand_in_url, "server_key_id": key_id, "server_key_secret": key_secret}
         here |= {"server_key_id_file": None, "server_key_secret_file": None}
-    return load_worker_settings(require_credentials=stand_in_url is None, **here)
+    settings = load_worker_settings(require_credentials=stand_in_url is None, **here)
+    load_map(settings.inbox_map)
+    return settings
 
 
 def _for_shell(settings: WorkerSettings) -> str:

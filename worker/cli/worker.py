@@ -10,6 +10,7 @@ import click
 
 from worker.config.settings import load_worker_settings
 from worker.local.cores import cores
+from worker.store.inbox import load_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,8 @@ def worker(*, concurrency: int | None, pool: str, loglevel: str, further: tuple[
     It becomes `celery -A worker worker` with a process for each core. Each process has as many requests under way as
     the endpoint takes, so there is nothing to choose. It needs nothing else beside it: no beat.
     """
-    load_worker_settings(require_credentials=True)  # reports an invalid setting in one line, before Celery is loaded
+    # An invalid setting is one line, before Celery is loaded.
+    load_map(load_worker_settings(require_credentials=True).inbox_map)
     line = worker_command(concurrency or cores(), pool, loglevel.upper(), further)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -256,6 +256,12 @@ class WorkerSettings(ProducerSettings):
         rule="'park' or 'hold'",
     )
 
+    inbox_map: Path | None = setting(
+        None,
+        description="Path of a TOML file by which the inbox reads rows as change data capture writes them.",
+        rule="a path",
+    )
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.lease_seconds < self.request_timeout_seconds + LEASE_MARGIN_SECONDS:

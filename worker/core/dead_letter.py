@@ -14,6 +14,8 @@ from worker.core.reasons import OF_RECORDS, READABLE
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from producers.contract.change import Lane, Op
     from worker.core.pair import Remembered
 
@@ -56,6 +58,7 @@ class DeadLetter:
         entry: id of the malformed entry, None if changes were joined.
         entry_ms: time of the entry (Unix ms).
         outdated: whether something newer of the pair was confirmed since.
+        said: fields and values of the inbox's entry, in turn, if it did not fit the mapping.
     """
 
     id: str
@@ -74,6 +77,7 @@ class DeadLetter:
     entry_ms: int | None
     outdated: bool = False
     lane: Lane = "live"
+    said: Sequence[str] | None = None
 
     @property
     def counted_pair(self) -> bytes:
@@ -114,6 +118,7 @@ class DeadLetter:
             "outdated": self.outdated,
             "entry": self.entry,
             "entry_ms": self.entry_ms,
+            "said": self.said,
         }
 
 
@@ -136,4 +141,5 @@ def read_letter(partition: int, letter_id: bytes, value: bytes) -> DeadLetter:
         entry=found["entry"],
         entry_ms=found["entry_ms"],
         lane=found.get("lane", "live"),
+        said=found.get("said"),
     )

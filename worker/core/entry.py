@@ -38,7 +38,10 @@ _REPEATED: Final[dict[bytes, Reason]] = {
     b"op": "repeated_op",
     b"at": "repeated_at",
 }
-_KNOWN: Final[tuple[bytes, ...]] = (b"owner", b"contact", b"op", b"at", b"source")
+UNMAPPED: Final = b"unmapped"
+"""The field of an entry that holds a message of the inbox which does not fit the mapping, and why."""
+
+_KNOWN: Final[tuple[bytes, ...]] = (b"owner", b"contact", b"op", b"at", b"source", UNMAPPED)
 
 
 class Change(NamedTuple):
@@ -121,6 +124,13 @@ def _source(raw: bytes) -> bytes:
     return raw if len(raw) <= SOURCE_MAX_BYTES and is_id(raw) else b""
 
 
+def _without_owner(fields: dict[bytes, bytes]) -> Reason:
+    """What is wrong with an entry without an owner: it may have come through the inbox as something else."""
+    if UNMAPPED in fields:
+        return "unmapped"
+    return "bad_data" if b"data" in fields else "missing_owner"  # not a JSON object, or nothing at all
+
+
 def _read_slowly(  # noqa: PLR0913, PLR0917 - an entry, and what its rules depend on
     entry_id: bytes, flat: list[bytes], partition: int, partitions: int, lane: Lane, id_max: int
 ) -> Change | Malformed:
@@ -129,8 +139,8 @@ def _read_slowly(  # noqa: PLR0913, PLR0917 - an entry, and what its rules depen
     readable = {name: fields[name] for name in _KNOWN if name in fields}
     entry_ms = entry_time_ms(entry_id)
     reason = _id_faults(fields)
-    if reason == "missing_owner" and b"data" in fields:  # it came through the inbox, and is not a JSON object
-        reason = "bad_data"
+    if reason == "missing_owner":
+        reason = _without_owner(fields)
     if reason is None and b"op" not in fields:
         reason = "missing_op"
     if reason is None and fields[b"op"] not in _OPS:

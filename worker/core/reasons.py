@@ -21,6 +21,7 @@ Reason = Literal[
     "repeated_op",
     "repeated_at",
     "bad_data",
+    "unmapped",
     "wrong_partition",
     "id_too_long",
 ]

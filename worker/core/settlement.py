@@ -15,7 +15,7 @@ import orjson
 from worker.core.backoff import next_try_ms
 from worker.core.codec import Parked, encode_parked, encode_remembered, encode_state
 from worker.core.counters import count_time, count_times, dead_counter
-from worker.core.entry import Malformed, entry_time_ms, split_pair
+from worker.core.entry import UNMAPPED, Malformed, entry_time_ms, split_pair
 from worker.core.lane import CLASSES, class_of
 from worker.core.outcome import loggable_code
 from worker.core.pair import Refused, confirm
@@ -301,6 +301,8 @@ def _settle_marks(into: Settlement, part: PartitionSlice, repairs: frozenset[byt
 
 
 def _malformed_letter(entry: Malformed, now_ms: int) -> bytes:
+    if entry.reason == "unmapped":
+        return _unmapped_letter(entry, now_ms)
     text = {name.decode(): _readable(value) for name, value in entry.fields.items()}
     return orjson.dumps(
         {
@@ -317,6 +319,30 @@ def _malformed_letter(entry: Malformed, now_ms: int) -> bytes:
             "since": now_ms,
             "entry": entry.entry_id.decode(),
             "entry_ms": entry_time_ms(entry.entry_id),
+        }
+    )
+
+
+def _unmapped_letter(entry: Malformed, now_ms: int) -> bytes:
+    """The letter of a message that does not fit the inbox's mapping, with all of it: so it can be read again."""
+    try:
+        found = orjson.loads(entry.fields[UNMAPPED])
+    except orjson.JSONDecodeError:  # somebody else wrote that field
+        found = None
+    told = found if isinstance(found, dict) else {}
+    return orjson.dumps(
+        {
+            **{name: told.get(name) for name in ("owner", "contact", "op", "at")},
+            "source": None,
+            "reason": entry.reason,
+            "code": None,
+            "field": told.get("field"),
+            "message": told.get("rule"),
+            "lane": entry.lane,
+            "since": now_ms,
+            "entry": entry.entry_id.decode(),
+            "entry_ms": entry_time_ms(entry.entry_id),
+            "said": told.get("said"),
         }
     )
 

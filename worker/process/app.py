@@ -28,6 +28,7 @@ from worker.process.signals import SignalStep, end_before_start, leave_hangup_to
 from worker.process.stopping import sigterm_waits
 from worker.process.watchdog import ConsumerWatchdog
 from worker.store.client import LEASE_PATH_SECONDS
+from worker.store.inbox import load_map
 from worker.store.refusal import cluster_fault, refusal
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def _check_before_start(instance: Any, **_: Any) -> None:
     end_before_start()
     try:
         load_worker_settings(require_credentials=True)
+        load_map(runtime.settings_of(app).inbox_map)
         _check_broker(app, runtime.settings_of(app))
         app.contact_sync_partitions = runtime.wait_for_redis(runtime.settings_of(app))
     except ContactSyncError as error:

@@ -25,7 +25,7 @@ from worker.process.ticker import Ticker
 from worker.store.client import LEASE_PATH_SECONDS, connect
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
-from worker.store.inbox import Inbox
+from worker.store.inbox import Inbox, load_map
 from worker.store.ledger_rotation import LedgerRotation
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
@@ -112,10 +112,12 @@ def _flush_here(settings: WorkerSettings) -> Callable[[float], int]:
 
 
 def shared_settings(settings: WorkerSettings) -> list[str]:
-    """The settings that all workers of a fleet must share, for its heartbeats; of the endpoint's URL a digest."""
+    """The settings that all workers of a fleet must share, for its heartbeats; of URL and mapping a digest."""
     endpoint = sha256(settings.endpoint_url.encode()).hexdigest()[:8]
     times = (f"{name}={getattr(settings, name):.0f}" for name in ("ledger_seconds", "late_seconds"))
-    return [f"endpoint_url={endpoint}", f"readd={settings.readd}", *times]
+    by = load_map(settings.inbox_map)
+    inbox_map = "none" if by is None else by.digest
+    return [f"endpoint_url={endpoint}", f"readd={settings.readd}", *times, f"inbox_map={inbox_map}"]
 
 
 def _restart() -> None:
@@ -167,7 +169,7 @@ class TickerStep(bootsteps.StartStopStep):
                 LedgerRotation(namespace, time.monotonic, settings.ledger_seconds).rotate_due,
                 self._presence.beat,
             ),
-            move_inbox=Inbox(namespace).move,
+            move_inbox=Inbox(namespace, load_map(settings.inbox_map)).move,
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()

@@ -12,6 +12,7 @@ from worker.core.dead_letter import DeadLetter, RedrivableChange, read_letter
 from worker.core.pair import join_remembered
 from worker.core.reasons import OF_RECORDS
 from worker.store import scripts
+from worker.store.client import command, round_trip
 from worker.store.replies import all_checked, checked, is_wrong_type
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class DeadLetters:
 
         A change keeps its `at`; one without gets the time of its entry. A letter in the wrong partition goes to its
         owner's: it is appended there first and removed here afterwards. A crash in between doubles the change, which
-        is harmless because it has an `at`, and loses nothing.
+        is harmless because it has an `at`, and loses nothing. A message that did not fit the inbox's mapping goes back
+        into the inbox in the same way.
 
         Args:
             letters: as they were found.
@@ -178,11 +180,32 @@ class DeadLetters:
         calls = [self._redrive_call(letter, each) for letter, each in changes if each is not None]
         replies = iter(all_checked(scripts.run(self._client, calls)) if calls else ())
         ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in changes]
+        messages = [i for i, letter in enumerate(page) if letter.reason == "unmapped" and letter.said]
+        for i, end in zip(messages, self._redrive_messages([page[i] for i in messages]), strict=True):
+            ends[i] = end
         self.purge(
             letter
             for (letter, each), end in zip(changes, ends, strict=True)
             if each is not None and end == "redriven" and self._home(each) != letter.partition
         )
+        return ends
+
+    def _redrive_messages(self, letters: Sequence[DeadLetter]) -> list[Redriven]:
+        """Puts messages back into the inbox, where a mended mapping reads them.
+
+        Whose pair they are is not known here, so the memory of all partitions must reach back as far.
+        """
+        if not letters:
+            return []
+        asked = [("HMGET", self._keys.partition(p), "vouched", "rotated") for p in range(self._partitions)]
+        since = all_checked(round_trip(self._client, asked))
+        forgotten_ms = max(int(vouched or rotated or 0) for vouched, rotated in since)
+        ends: list[Redriven] = []
+        for letter in letters:
+            ends.append("redriven" if (letter.entry_ms or 0) > forgotten_ms else "forgotten")
+            if ends[-1] == "redriven":
+                command(self._client, "XADD", self._keys.inbox, "*", *(letter.said or ()))
+        self.purge(letter for letter, end in zip(letters, ends, strict=True) if end == "redriven")
         return ends
 
     def _redrive_call(self, letter: DeadLetter, change: RedrivableChange) -> scripts.Call:

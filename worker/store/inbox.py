@@ -1,26 +1,33 @@
 """The inbox: one stream for producers that cannot compute a partition. Its entries move into the log.
 
 Each moves at least once: it is appended to its owner's partition first and removed from the inbox afterwards. If it
-moves twice, both copies have the same `at` (its own, or the time of its inbox entry), which is harmless.
+moves twice, both copies have the same `at` (its own, or the time of its inbox entry), which is harmless. By a mapping,
+messages of change data capture become changes on the way; one that says two is removed when both are appended.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import orjson
 from redis.exceptions import ResponseError
 
 from producers.contract.change import partition_of
-from worker.core.entry import Malformed, entry_time_ms, read_entry
+from producers.contract.errors import SettingsError
+from producers.settings import variable_of
+from worker.core.entry import UNMAPPED, Malformed, entry_time_ms, read_entry
+from worker.core.inbox_map import InboxMapError, read_map
+from worker.core.row_change import Misfit, is_mapped, read_row_changes
 from worker.store import scripts
 from worker.store.client import command
 from worker.store.replies import is_wrong_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
+    from worker.core.inbox_map import InboxMap
     from worker.store.namespace import Namespace
 
 
@@ -32,11 +39,31 @@ _FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
 _KNOWN: Final = frozenset({b"data", *(name.encode() for name in _FIELDS)})
 
 
-class _Append(NamedTuple):
-    """Entries that move into one partition in one step: their ids in the inbox, and the arguments of append.lua."""
+@overload
+def load_map(path: Path, name: str = ...) -> InboxMap: ...
+@overload
+def load_map(path: Path | None, name: str = ...) -> InboxMap | None: ...
+def load_map(path: Path | None, name: str = variable_of("inbox_map")) -> InboxMap | None:
+    """Reads the mapping of the inbox from a file; None if there is none.
 
-    ids: list[bytes]
-    args: list[Any]
+    Args:
+        path: of the file.
+        name: the setting or option that names it, for the message.
+
+    Raises:
+        SettingsError: the file cannot be read, or is invalid. One line names the field and the rule.
+    """
+    if path is None:
+        return None
+    try:
+        return read_map(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        fault = f"it cannot be read: {error.strerror or error}"
+    except UnicodeDecodeError:
+        fault = "it is not UTF-8"
+    except InboxMapError as error:
+        fault = str(error)
+    raise SettingsError(f"{name}, {path}: {fault}")
 
 
 class Inbox:
@@ -44,10 +71,12 @@ class Inbox:
 
     Args:
         namespace: where it is stored.
+        by: the mapping of messages of change data capture; None reads none.
     """
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, by: InboxMap | None = None) -> None:
         self._namespace = namespace
+        self._by = by
         self._client, self._keys, self._partitions = namespace
         self._next = b"-"
 
@@ -74,21 +103,35 @@ class Inbox:
 
     def _move(self, page: Sequence[Any]) -> int:
         # Not in one script: a partition's keys and the inbox are in different slots of a Redis Cluster.
-        appends: dict[int, list[_Append]] = defaultdict(list)
-        for entry_id, flat in page:
-            fields = stamped(entry_id, flat)
-            several = appends[self._partition(entry_id, fields)]
-            if not several or len(several[-1].args) + len(fields) >= _ITEMS_AT_ONCE:
-                several.append(_Append([], []))
-            several[-1].ids.append(entry_id)
-            several[-1].args.extend((len(fields), *fields))
-        every = [(p, each) for p, several in appends.items() for each in several]
-        calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], each.args) for p, each in every]
-        replies = scripts.run(self._client, calls)
-        there = [i for (_, each), reply in zip(every, replies, strict=True) if isinstance(reply, int) for i in each.ids]
+        said = [(entry_id, self._by_partition(entry_id, flat)) for entry_id, flat in page]
+        refuse = self._refusing({p for _, parts in said if len(parts) > 1 for p in parts})
+        appends: dict[int, list[list[Any]]] = defaultdict(list)
+        needed: list[tuple[bytes, list[tuple[int, int]]]] = []
+        for entry_id, parts in said:
+            if refuse.isdisjoint(parts):
+                needed.append((entry_id, [_add(appends[p], p, items) for p, items in parts.items()]))
+        every = [(p, i, items) for p, several in appends.items() for i, items in enumerate(several)]
+        calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], items) for p, _, items in every]
+        replies = scripts.run(self._client, calls) if calls else []
+        done = {(p, i) for (p, i, _), reply in zip(every, replies, strict=True) if isinstance(reply, int)}
+        there = [entry_id for entry_id, wants in needed if done.issuperset(wants)]
         if there:
             command(self._client, "XDEL", self._keys.inbox, *there)
         return len(there)
+
+    def _by_partition(self, entry_id: bytes, flat: Sequence[bytes]) -> dict[int, list[Any]]:
+        """What of an entry goes into each partition: for each change how many items it has, then these."""
+        parts: dict[int, list[Any]] = {}
+        for fields in changes_of(entry_id, flat, self._by):
+            parts.setdefault(self._partition(entry_id, fields), []).extend((len(fields), *fields))
+        return parts
+
+    def _refusing(self, partitions: set[int]) -> set[int]:
+        """Those of these partitions that take nothing. If one of two did, its change would come again and again."""
+        asked = sorted(partitions)
+        calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], []) for p in asked]
+        replies = scripts.run(self._client, calls) if calls else []
+        return {p for p, reply in zip(asked, replies, strict=True) if not isinstance(reply, int)}
 
     def _partition(self, entry_id: bytes, fields: list[bytes]) -> int:
         home = partition_of(_said(fields, b"owner"), self._partitions)
@@ -100,19 +143,35 @@ class Inbox:
         return home
 
 
-def entries_of(namespace: Namespace, owner: bytes, contact: bytes | None = None) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Yields the inbox's entries of an owner, or of one pair: id, then fields and values as `stamped`.
+def _add(several: list[list[Any]], partition: int, items: list[Any]) -> tuple[int, int]:
+    """Adds what one entry says to the last append of a partition that has room; all of it, so that it goes as one."""
+    if not several or len(several[-1]) + len(items) >= _ITEMS_AT_ONCE:
+        several.append([])
+    several[-1].extend(items)
+    return partition, len(several) - 1
+
+
+def entries_of(
+    namespace: Namespace, owner: bytes, contact: bytes | None = None, by: InboxMap | None = None
+) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yields the inbox's entries of an owner, or of one pair: id, then fields and values as `changes_of`.
+
+    Args:
+        namespace: where it is stored.
+        owner: the owner's id.
+        contact: the contact's id, None for all of the owner's.
+        by: the mapping of messages of change data capture; None reads none.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    for entry_id, fields in every_entry(namespace):
+    for entry_id, fields in every_entry(namespace, by):
         if _said(fields, b"owner") == owner and contact in {None, _said(fields, b"contact")}:
             yield entry_id, fields
 
 
-def every_entry(namespace: Namespace) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Yields the inbox's entries in the same form.
+def every_entry(namespace: Namespace, by: InboxMap | None = None) -> Iterator[tuple[bytes, list[bytes]]]:
+    """Yields what every entry of the inbox says, in the same form; one that says two changes comes twice.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -120,7 +179,8 @@ def every_entry(namespace: Namespace) -> Iterator[tuple[bytes, list[bytes]]]:
     first = b"-"
     while page := _page(namespace, first):
         for entry_id, flat in page:
-            yield entry_id, stamped(entry_id, flat)
+            for fields in changes_of(entry_id, flat, by):
+                yield entry_id, fields
         first = b"(" + page[-1][0]
 
 
@@ -132,6 +192,20 @@ def _page(namespace: Namespace, first: bytes) -> Sequence[Any]:
             raise
         return ()  # something else stored that key
     return page
+
+
+def changes_of(entry_id: bytes, flat: Sequence[bytes], by: InboxMap | None) -> list[list[bytes]]:
+    """The fields and values of each change that an inbox entry says, as they move (pure).
+
+    A message that does not fit the mapping becomes one entry that holds it, and why: a dead letter in its partition.
+    """
+    if by is None or not is_mapped(flat, by):
+        return [stamped(entry_id, flat)]
+    said = read_row_changes(flat, entry_time_ms(entry_id), by)
+    if not isinstance(said, Misfit):
+        return [each.entry() for each in said.changes]
+    texts = [part.decode("utf-8", "backslashreplace") for part in flat]
+    return [[UNMAPPED, orjson.dumps({**said._asdict(), "said": texts})]]
 
 
 def stamped(entry_id: bytes, flat: Sequence[bytes]) -> list[bytes]:

@@ -43,6 +43,7 @@ def reasons_of_the_core() -> list[str]:
         reason_of(flat(at=b"1")),
         *(reason_of([*flat(), name, GOOD[name]]) for name in GOOD),
         reason_of(flat(owner=None, data=b"no JSON")),
+        reason_of([b"unmapped", b"{}"]),
         reason_of(flat(), partition=1 - OWNERS_PARTITION),
     ]
 
@@ -56,7 +57,9 @@ def reasons_of_the_page() -> list[str]:
 def reasons_of_the_docs() -> list[str]:
     text = (ROOT / "docs" / "reference" / "dead-letter-reasons.md").read_text(encoding="utf-8")
     (table,) = re.findall(
-        r"^\| reason \| means \| do \|\n\| --- .*\n((?:\| `(?:refused|buried|[a-z]+_).*\n)+)", text, re.MULTILINE
+        r"^\| reason \| means \| do \|\n\| --- .*\n((?:\| `(?:refused|buried|unmapped|[a-z]+_).*\n)+)",
+        text,
+        re.MULTILINE,
     )
     return [reason for row in table.splitlines() for reason in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
 

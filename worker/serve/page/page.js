@@ -8,7 +8,7 @@ const SPAN_MIN_MS = 60000;
 const OLD_SECONDS = 60;
 const REASONS = ["refused", "buried", "missing_owner", "missing_contact", "missing_op", "missing_at", "bad_owner",
   "bad_contact", "bad_op", "bad_at", "at_out_of_range", "repeated_owner", "repeated_contact", "repeated_op", "repeated_at", "bad_data",
-  "wrong_partition", "id_too_long"];
+  "unmapped", "wrong_partition", "id_too_long"];
 
 // Obstacles for which the verdict has words of its own
 const SAID_ELSEWHERE = ["paused", "endpoint_held", "endpoint_backing_off", "no_worker"];
