@@ -1,8 +1,13 @@
-"""Compares an entry that a producer wrote with each rule of section 2 of the contract. Pure."""
+"""Compares an entry that a producer wrote with each rule of section 2 of the contract, and a message with a mapping.
+
+Pure.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
 
 from producers.contract.change import (
     AT_AHEAD_MS,
@@ -12,15 +17,18 @@ from producers.contract.change import (
     SOURCE_MAX_BYTES,
     characters_fit,
     id_fault,
+    limit_rule,
     partition_of,
     traceparent_fits,
 )
 from worker.core.entry import Malformed, entry_time_ms, read_entry
+from worker.core.row_change import Misfit, RowChange, read_row_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from producers.contract.change import Lane
+    from worker.core.inbox_map import InboxMap
 
 RULES: Final[Mapping[str, str]] = {
     "owner": "owner is 1 to 256 bytes of UTF-8 without control characters",
@@ -112,3 +120,67 @@ def _advice_not_followed(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     if others:
         found["known"] = "ignored: " + ", ".join(others)
     return found
+
+
+class Tried(NamedTuple):
+    """What a message becomes by a mapping.
+
+    Attributes:
+        changes: the changes that it says.
+        why_none: why it says none although it fits, empty if it says some.
+        field: the field of the mapping, or of the change, that it does not fit; None if it fits.
+        rule: what is wrong with it, in words that follow the field.
+    """
+
+    changes: tuple[RowChange, ...] = ()
+    why_none: str = ""
+    field: str | None = None
+    rule: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The form in JSON."""
+        return {
+            "changes": [each._asdict() for each in self.changes],
+            "why_none": self.why_none or None,
+            "field": self.field,
+            "rule": self.rule,
+        }
+
+
+def try_message(line: bytes, now_ms: int, by: InboxMap, id_max: int = ID_MAX_BYTES) -> Tried:
+    """Returns what a message becomes if it is appended to the inbox now.
+
+    Args:
+        line: what the entry's field holds; the fields of the entry as a JSON object if the message is its fields.
+        now_ms: the present (Unix ms).
+        by: the mapping.
+        id_max: most characters of an id.
+    """
+    raw = line.strip()
+    flat = [b"key", raw]
+    if by.place == "field":
+        flat = [by.field.encode(), raw]
+    elif by.place == "fields":
+        fields = _fields(raw)
+        if fields is None:
+            return Tried(field="message", rule="is not a JSON object with the fields of an entry")
+        flat = fields
+    said = read_row_changes(flat, now_ms, by)
+    if isinstance(said, Misfit):
+        return Tried(field=said.field, rule=said.rule)
+    for each in said.changes:
+        for name in ("owner", "contact"):
+            if not characters_fit(getattr(each, name).encode(), id_max):
+                return Tried(field=name, rule=limit_rule(id_max))
+    return Tried(said.changes, said.why_none)
+
+
+def _fields(raw: bytes) -> list[bytes] | None:
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(fields, dict):
+        return None
+    texts = (part if isinstance(part, str) else orjson.dumps(part).decode() for pair in fields.items() for part in pair)
+    return [text.encode() for text in texts]

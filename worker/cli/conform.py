@@ -1,19 +1,26 @@
-"""``contact-sync conform``: checks what a producer wrote against each rule of the log."""
+"""``contact-sync conform``: checks entries of the log against each of its rules, or messages against a mapping."""
 
 from __future__ import annotations
 
+import pathlib
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.admin.conform import ADVICE, RULES, faults
+from worker.admin.conform import ADVICE, RULES, Tried, faults, try_message
 from worker.cli.session import Failure, echo_json, painted, printable, session
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many
+from worker.core.times import iso_utc
 from worker.store.client import round_trip
+from worker.store.inbox import load_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sized
+    from collections.abc import Callable, Iterator, Sized
+    from pathlib import Path
+    from typing import IO
 
     from producers.contract.change import Lane
     from worker.store.namespace import Namespace
@@ -22,36 +29,52 @@ _EPILOG = """\b
 Example:
   contact-sync conform
   contact-sync conform --partition 7 --last 20 --json
+  contact-sync conform --map debezium.toml messages.jsonl
 """
 
+_COLORS = {"ok": "green", "none": "yellow", "wrong": "red"}
 _SHOWN = 3  # entries shown for each rule
 
 
 @click.command(epilog=_EPILOG)
+@click.argument("messages", type=click.File("rb"), required=False)
+@click.option(
+    "--map",
+    "map_path",
+    type=click.Path(path_type=pathlib.Path),
+    help="Try this mapping of the inbox (CONTACT_SYNC_INBOX_MAP) with MESSAGES instead.",
+)
 @click.option("--partition", type=click.IntRange(0), metavar="N", help="Check only this partition.  [default: all]")
 @click.option(
-    "--last",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Check the newest N entries of each partition.",
+    "--last", type=click.IntRange(1), metavar="N", help="Check the newest N entries of each partition.  [default: 100]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def conform(*, partition: int | None, last: int, as_json: bool) -> None:
+def conform(
+    *, messages: IO[bytes] | None, map_path: Path | None, partition: int | None, last: int | None, as_json: bool
+) -> None:
     """Check what a producer wrote against each rule of the log.
 
     Workers remove entries from the log, so test a producer while no worker runs. Exit status 0 if all entries conform;
     1 if one does not, or if there are none.
+
+    With --map it says which changes each of MESSAGES becomes, one on a line, or why it does not fit. MESSAGES is a
+    file; - or nothing is standard input. It asks no Redis.
     """
     settings = load_worker_settings(require_credentials=False)
+    if map_path is not None:
+        if partition is not None or last is not None:
+            raise click.UsageError("--partition and --last are for the log, not for --map")
+        _try_messages(messages or sys.stdin.buffer, map_path, settings.id_max, as_json=as_json)
+        return
+    if messages is not None:
+        raise click.UsageError("MESSAGES need --map: a mapping to try")
     with session(settings) as opened:
         if partition is not None and partition >= opened.partitions:
             raise click.BadParameter(
                 f"must be less than {opened.partitions}, the number of partitions", param_hint="--partition"
             )
         asked = range(opened.partitions) if partition is None else [partition]
-        found = _check_entries(opened, asked, last, settings.id_max)
+        found = _check_entries(opened, asked, last or 100, settings.id_max)
     wrong = [each for each in found if any(rule in RULES for rule in each["faults"])]
     if as_json:
         echo_json({"entries": len(found), "conform": len(found) - len(wrong), "rules": _by_rule(found)})
@@ -61,6 +84,43 @@ def conform(*, partition: int | None, last: int, as_json: bool) -> None:
         raise Failure("the log has no entries: no producer wrote any, or a worker has settled them all")
     if wrong:
         raise Failure(f"{len(wrong):,} of {many(len(found), 'entry')} {_do(wrong)} not conform")
+
+
+def _try_messages(file: IO[bytes], map_path: Path, id_max: int, *, as_json: bool) -> None:
+    by = load_map(map_path, "--map")
+    tried = wrong = 0
+    lines = []
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        found = try_message(line, int(time.time() * 1000), by, id_max)
+        tried, wrong = tried + 1, wrong + (found.field is not None)
+        if as_json:
+            lines.append({"line": number, **found.as_json()})
+        else:
+            word = "wrong" if found.field is not None else "ok" if found.changes else "none"
+            click.echo(f"{painted(f'{word:7}', _COLORS[word])} line {number}: {printable(_said(found))}")
+    if as_json:
+        echo_json({"messages": tried, "fit": tried - wrong, "lines": lines})
+    if not tried:
+        raise Failure("there are no messages: give a file with one on each line")
+    if wrong:
+        verb = "does" if wrong == 1 else "do"
+        raise Failure(f"{wrong:,} of {many(tried, 'message')} {verb} not fit the mapping")
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    try:
+        yield from file
+    except OSError as error:
+        raise Failure(f"the messages cannot be read: {error.strerror or error}") from None
+
+
+def _said(found: Tried) -> str:
+    if found.field is not None:
+        return f"{found.field}: {found.rule}"
+    told = [f"{each.op} owner {each.owner}, contact {each.contact} at {iso_utc(each.at)}" for each in found.changes]
+    return ", then ".join(told) or found.why_none
 
 
 def _check_entries(opened: Namespace, partitions: Any, last: int, id_max: int) -> list[dict[str, Any]]:
