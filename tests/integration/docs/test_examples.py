@@ -78,4 +78,5 @@ def test_every_example_is_run() -> None:
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == {
         *("fastapi", "django", "reconcile"),  # here
         *("node", "go", "java"),  # tests/integration/producers
+        "change-data-capture",  # there too, and tests/integration/store/test_row_changes.py
     }
