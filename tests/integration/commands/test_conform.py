@@ -137,7 +137,7 @@ def test_an_id_that_is_too_long_for_the_platform_is_told(fleet: Fleet) -> None:
     ("arguments", "given", "status", "said"),
     [
         (("--map", "MAP"), "", 1, "there are no messages"),
-        (("--map", "MAP"), "5", 1, "1 of 1 messages do not fit"),
+        (("--map", "MAP"), "5", 1, "1 of 1 message does not fit"),
         (("--map", "BAD"), "5", 2, "--map, BAD: at.unit must be"),
         (("--map", "no/such.toml"), "5", 2, "--map, no/such.toml: it cannot be read: No such file or directory"),
         (("--map", "MAP", "--last", "5"), "5", 2, "--partition and --last are for the log"),
