@@ -27,7 +27,7 @@ _LOG = structlog.get_logger("contact_sync")
 
 _MOST: Final = KEPT + 1_000
 
-_IDS_MAX: Final = 100  # more than a person selects by hand; for larger actions the number is enough
+IDS_MAX: Final = 100  # more than a person selects by hand; for larger actions the number is enough
 
 
 class Audit:
@@ -51,7 +51,7 @@ class Audit:
         """
         fields = ["action", action, "role", role, "source", source]
         if letters is not None:
-            fields += ["letters", str(len(letters)), "ids", " ".join(letters[:_IDS_MAX])]
+            fields += ["letters", str(len(letters)), "ids", " ".join(letters[:IDS_MAX])]
         command(self._client, "XADD", self._key, "*", *fields)
         if command(self._client, "XLEN", self._key) > _MOST:
             _LOG.warning("audit_trimmed", removed=command(self._client, "XTRIM", self._key, "MAXLEN", KEPT))

@@ -9,17 +9,42 @@ import pytest
 
 from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS
 from producers.contract.partitions import DEFAULT_PARTITIONS
+from producers.django.forwarding import SOON_SECONDS
+from producers.emit import LINE_MAX_BYTES
+from producers.nodes.trip import WAIT_SECONDS
+from producers.relay.forward import BATCH as RELAY_BATCH
+from producers.relay.lane import LANES
+from producers.send.chunk import CHUNK_SIZE
+from producers.send.pressure import PRESSURE_GOES_ON, PRESSURE_WAITS
 from producers.spool.store import SPOOL_BYTES
+from worker.admin.health import WATCH_SECONDS, default_bound_seconds
 from worker.cli.reconcile import run as reconcile_run
 from worker.config.settings import WorkerSettings
+from worker.core import concurrency, rate
+from worker.core.backoff import PARK_SECONDS
 from worker.core.dead_letter import DEAD_CAP
-from worker.core.gate import SINGLE_REJECTIONS_MAX
-from worker.delivery.request import DOUBT_SECONDS, HOLD_SECONDS
+from worker.core.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX
+from worker.core.lane import HEAVY_PAIRS, SAMPLED_PAIRS
+from worker.core.scaling import DOWN_MS, UP_MS
+from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_LEASE_SECONDS
+from worker.delivery.request import DOUBT_REJECTIONS_MAX, DOUBT_SECONDS, HOLD_SECONDS
 from worker.delivery.tracing import LINKS_MAX
+from worker.demo.run import CHANGES as DEMO_CHANGES
+from worker.process.pipeline import REST_SECONDS, RUNS_MAX, STALLED_SECONDS
+from worker.process.ticker import UNTAKEN_SECONDS
+from worker.process.watchdog import EXIT_STALLED
+from worker.process.watchdog import STALLED_SECONDS as CONSUMER_STALLED_SECONDS
 from worker.reconcile import Limits
+from worker.reconcile.csv_rows import ROW_MAX
 from worker.reconcile.history import KEPT as RUNS_KEPT
+from worker.reconcile.lock import LEASE_SECONDS as RECONCILE_LEASE_SECONDS
+from worker.reconcile.spill import BUCKETS, PART
 from worker.serve.access import SESSION_SECONDS
+from worker.serve.audit import IDS_MAX as AUDIT_IDS_MAX
 from worker.serve.audit import KEPT as AUDIT_KEPT
+from worker.standin.history import HISTORY_RECORDS
+from worker.standin.rules import BODY_LIMIT_BYTES
+from worker.store.client import ARGUMENTS_MAX, LEASE_PATH_SECONDS
 from worker.store.refusal import OLDEST_REDIS
 
 if TYPE_CHECKING:
@@ -27,6 +52,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 DEFAULTS = {name: field.default for name, field in WorkerSettings.model_fields.items()}
+LONGEST_WAIT_SECONDS = default_bound_seconds(WorkerSettings.model_construct())
+BURST = (rate.BURST_LEAST_MS, rate.BURST_MS)
+PARKED = (60, 600, 3_600, 21_600, 86_400)
+PARKED_IN_WORDS = "1 minute, 10 minutes, 1 hour, 6 hours, then every 24 hours"
 
 
 class Figure(NamedTuple):
@@ -63,10 +92,73 @@ FIGURES = [
     Figure("docs/how-to/spool.md", "(SQLite, {} MiB unless", "64", SPOOL_BYTES, 64 * 2**20),
     Figure("docs/how-to/upgrade.md", "it costs its lease ({} s)", "15", DEFAULTS["lease_seconds"], 15.0),
     Figure("README.md", "must be {} or newer", "6.2", OLDEST_REDIS, (6, 2)),
-    Figure("docs/how-to/reconcile.md", "More deletes than `--max-deletes` ({})", "100,000", Limits().most, 100_000),
+    Figure("docs/how-to/reconcile.md", "more deletes than `--max-deletes` ({})", "100,000", Limits().most, 100_000),
     Figure("docs/how-to/reconcile.md", "`--max-delete-share` percent ({})", "10", Limits().share, 10.0),
     Figure("docs/how-to/reconcile.md", "Up to {} deletes", "100", Limits().floor, 100),
     Figure("docs/how-to/reconcile.md", "shows the last {} runs", "hundred", RUNS_KEPT, 100),
+    Figure("docs/how-to/reconcile.md", "a line of more than {} KiB", "64", LINE_MAX_BYTES, 64 * 1024),
+    Figure("docs/how-to/reconcile.md", "a row of more than {} MiB", "16", ROW_MAX, 16 * 2**20),
+    Figure("docs/how-to/reconcile.md", "kept in {} files without names", "64", BUCKETS, 64),
+    Figure("docs/how-to/reconcile.md", "file of more than {} pairs is split", "100,000", PART, 100_000),
+    Figure("docs/how-to/reconcile.md", "takes over {} seconds after", "ten", RECONCILE_LEASE_SECONDS, 10.0),
+    Figure("docs/how-to/deploy.md", "more than the {} s of a flush", "5", FLUSH_BUDGET_SECONDS, 5.0),
+    Figure("docs/how-to/deploy.md", "and the {} s of a request", "10", DEFAULTS["request_timeout_seconds"], 10.0),
+    Figure(
+        "docs/how-to/deploy.md",
+        "({} s with the default settings)",
+        "30",
+        default_bound_seconds(WorkerSettings.model_construct()),
+        30.0,
+    ),
+    Figure("docs/how-to/deploy.md", "nothing has moved for {} s", "3", WATCH_SECONDS, 3.0),
+    Figure("docs/how-to/deploy.md", "wanted after {} seconds of need", "15", UP_MS, 15_000),
+    Figure("docs/how-to/deploy.md", "fewer after {} minutes", "5", DOWN_MS, 300_000),
+    Figure("docs/how-to/deploy.md", "itself and ends with status {},", "70", EXIT_STALLED, 70),
+    Figure("docs/how-to/endpoint.md", "intervals of up to {} s", "60", DEFAULTS["backoff_max_seconds"], 60.0),
+    Figure("docs/how-to/endpoint.md", "asks, up to {} (", "an hour", DEFAULTS["retry_after_max_seconds"], 3600.0),
+    Figure("docs/how-to/endpoint.md", "every 15 s after {} refusals", "100", DOUBT_REJECTIONS_MAX, 100),
+    Figure("docs/how-to/endpoint.md", "alone, after {}, and", PARKED_IN_WORDS, PARK_SECONDS, PARKED),
+    Figure("docs/reference/contract.md", "tried again after {};", PARKED_IN_WORDS, PARK_SECONDS, PARKED),
+    Figure("docs/how-to/messages.md", "doubles again every {} s", "10", LIMIT_DOUBLES_SECONDS, 10),
+    Figure("docs/reference/log-events.md", "comes every {} s", "10", LIMIT_DOUBLES_SECONDS, 10),
+    Figure("docs/how-to/outbox.md", "The {} rows of `contact_sync_outbox_lane`", "16", LANES, 16),
+    Figure("docs/how-to/outbox.md", "spread over {} lanes", "16", LANES, 16),
+    Figure("docs/how-to/outbox.md", "it sends up to {} changes", "500", RELAY_BATCH, 500),
+    Figure("docs/how-to/outbox.md", "if Redis answers within {}.", "half a second", SOON_SECONDS, 0.5),
+    Figure("docs/how-to/outbox.md", "`producer.pressure()` is {} or more", "0.9", PRESSURE_WAITS, 0.9),
+    Figure("docs/how-to/outbox.md", "and go on below {}.", "0.8", PRESSURE_GOES_ON, 0.8),
+    Figure("docs/how-to/page.md", "ids of up to {} letters", "100", AUDIT_IDS_MAX, 100),
+    Figure("docs/how-to/redis.md", "If fewer have it within {},", "half a second", WAIT_SECONDS, 0.5),
+    Figure("docs/how-to/redis.md", "for each {} changes.", "thousand", CHUNK_SIZE, 1000),
+    Figure("docs/how-to/redis.md", "has more than {} words", "3,999", ARGUMENTS_MAX, 3_999),
+    Figure("docs/how-to/repartition.md", "and wait {} s.", "4", TICKER_LEASE_SECONDS, 4.0),
+    Figure("docs/how-to/server-key.md", "go on within {} s;", "15", HOLD_SECONDS, 15.0),
+    Figure("docs/how-to/sizing.md", "takes, up to {}, each", "128", RUNS_MAX, 128),
+    Figure("docs/reference/stand-in.md", "longer than {} MiB", "8", BODY_LIMIT_BYTES, 8 * 2**20),
+    Figure("docs/reference/stand-in.md", "about the last {} records", "100,000", HISTORY_RECORDS, 100_000),
+    Figure("docs/explanation/design.md", "how long it waits ({} s here)", "2", LEASE_PATH_SECONDS, 2.0),
+    Figure("docs/explanation/design.md", "If no run moves for {} s", "0.2", STALLED_SECONDS, 0.2),
+    Figure("docs/explanation/design.md", "none is added for {} ms", "50", REST_SECONDS, 0.05),
+    Figure("docs/explanation/design.md", "takes hints from it for {} seconds", "five", UNTAKEN_SECONDS, 5.0),
+    Figure("docs/explanation/design.md", "consumed nothing for {} seconds", "30", CONSUMER_STALLED_SECONDS, 30.0),
+    Figure("docs/explanation/design.md", "at least {} of the pairs that a settle keeps", "50", HEAVY_PAIRS, 50),
+    Figure("docs/explanation/design.md", "a quarter of the first {} pairs", "64", SAMPLED_PAIRS, 64),
+    Figure("docs/explanation/flow-control.md", "Half an interval ({} ms)", "10 to 100", BURST, (10.0, 100.0)),
+    Figure("docs/explanation/flow-control.md", "never below {} %", "65", rate.LEAST_SHARE, 0.65),
+    Figure("docs/explanation/flow-control.md", "goes to {} % of the estimate", "95", rate.MOST_SHARE, 0.95),
+    Figure("docs/explanation/flow-control.md", "drifts to {} % of the estimate", "98", rate.HOLD_SHARE, 0.98),
+    Figure("docs/explanation/flow-control.md", "stays there for {} seconds", "fourteen", rate.HOLD_WINDOWS, 14),
+    Figure("docs/explanation/flow-control.md", "then grows by {} % of it", "10", rate.STEP_SHARE, 0.1),
+    Figure("docs/explanation/flow-control.md", "at least {} % of the rate was confirmed", "80", rate.USED_SHARE, 0.8),
+    Figure("docs/explanation/flow-control.md", "asks for more than {} seconds", "two", rate.LONG_WAIT_MS, 2000.0),
+    Figure("docs/explanation/flow-control.md", "after {} seconds without a 429", "four", rate.KEPT_MS, 4000.0),
+    Figure("docs/explanation/flow-control.md", "2 in the first {} s", "0.4", concurrency.FIRST_MS, 400.0),
+    Figure("docs/explanation/flow-control.md", "came for {} ms", "50", concurrency.ROUND_MS, 50.0),
+    Figure("docs/explanation/flow-control.md", "a latency {} deviations above", "2.5", concurrency.DEVIATIONS, 2.5),
+    Figure("docs/explanation/flow-control.md", "is not tried again for {} s", "5", concurrency.HOLD_MS, 5000.0),
+    Figure("docs/explanation/flow-control.md", "At {} times the least latency", "1.5", concurrency.SLOWER, 1.5),
+    Figure("docs/explanation/flow-control.md", "never lowers the limit below {}.", "4", concurrency.START, 4.0),
+    Figure("README.md", "a worker, {} changes", "20,000", DEMO_CHANGES, 20_000),
 ]
 
 
