@@ -181,6 +181,20 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
+        "signal_wakes_nobody",
+        "a worker notices a signal only when its wait for the broker ends, a second later",
+        (Patch("worker/process/signals.py", "        hub.add_reader(self._woken, self._clear)\n", "        pass\n"),),
+        unit=("tests/unit/process/test_signals.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "children_sleep_at_their_end",
+        "a child of the pool sleeps for a second before it ends, and its worker waits for it",
+        (Patch(APP, "    signals.worker_process_shutdown.connect(end_without_pause)\n", ""),),
+        unit=("tests/unit/process/test_signals.py",),
+        simulated=False,
+    ),
+    Mutant(
         "settings_of_a_django_app",
         "a worker loads the Django settings that its environment names for another app",
         (Patch(APP, ", fixups=[])", ")"),),

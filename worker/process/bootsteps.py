@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 import structlog
 from amqp.exceptions import ChannelError
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.worker import state as worker_state
 
 from worker.core.flow import FlowLimits
@@ -173,6 +173,7 @@ class TickerStep(bootsteps.StartStopStep):
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()
+        signals.worker_shutdown.connect(self._wait, weak=False)
 
     def _trouble(self) -> str:
         return "" if self._ticker is None else self._ticker.trouble()
@@ -182,10 +183,13 @@ class TickerStep(bootsteps.StartStopStep):
         if self._ticker is not None:
             self._ticker.stop()
 
-    def stop(self, worker: Any) -> None:
-        """Waits until the ticker has stopped. While the broker is away it may have a request under way itself."""
+    def _wait(self, sender: Any, **_: Any) -> None:
+        """Waits until the ticker has stopped, after the pool and so at the same time.
+
+        While the broker is away it may have a request under way itself.
+        """
         if self._thread is not None:
-            request_seconds = runtime.settings_of(worker.app).request_timeout_seconds
+            request_seconds = runtime.settings_of(sender.app).request_timeout_seconds
             self._thread.join(TICKER_IDLE_SECONDS + 2 * LEASE_PATH_SECONDS + request_seconds)
         if self._presence is not None:
             with suppress(redis.RedisError):  # otherwise the process is shown for another minute

@@ -1,0 +1,63 @@
+"""Nothing of a worker that is idle waits for a clock when it is told to stop. Each runs in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+WAKES = """
+import os, signal
+from kombu.asynchronous import Hub
+from worker.process.signals import SignalStep
+
+step, hub = SignalStep(None), Hub()
+step.start(None)
+step.register_with_event_loop(None, hub)
+print(len(hub.poller.poll(0) or []))
+os.kill(os.getpid(), signal.SIGTERM)
+ready = hub.poller.poll(0) or []
+print(len(ready))
+for number, _event in ready:
+    callback, arguments = hub.readers[number]
+    callback(*arguments)
+print(len(hub.poller.poll(0) or []))
+"""
+
+CHILD_ENDS = """
+import os, sys
+from celery.concurrency.prefork import process_destructor
+from worker.process.app import create_app
+from worker.process.stopping import STOPPING
+
+app = create_app()
+process_destructor(os.getpid(), 3)
+print("it stays while the worker does", flush=True)
+STOPPING.set()
+process_destructor(os.getpid(), 3)
+print("it stays")
+"""
+
+
+def run(code: str) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            "PYTHONPATH": ":".join(sys.path),
+            "CONTACT_SYNC_REDIS_URL": "redis://127.0.0.1:1/0",
+            "CONTACT_SYNC_ENDPOINT_URL": "http://127.0.0.1:1/",
+        },
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_signal_ends_the_wait_for_the_broker_once() -> None:
+    assert run(WAKES) == (0, ["0", "1", "0"])
+
+
+def test_a_child_whose_worker_stops_ends_as_soon_as_it_has_nothing_left_to_do() -> None:
+    assert run(CHILD_ENDS) == (3, ["it stays while the worker does"])
