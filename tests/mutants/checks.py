@@ -47,16 +47,26 @@ def run_tests(tree: Tree, tests: Sequence[str], seconds: float) -> Seen:
         CheckFailed: they could not be run, or took longer than that.
     """
     began = time.monotonic()
+    red, _ = run_timed(tree, ("-q", *tests), seconds)
+    return Seen(red, None, time.monotonic() - began)
+
+
+def run_timed(tree: Tree, tests: Sequence[str], seconds: float) -> tuple[str, str]:
+    """Runs tests of the copy until one is red; returns that one, empty if none is, and all that pytest says.
+
+    Raises:
+        CheckFailed: they could not be run, or took longer than that.
+    """
     # A test that hangs is red, and by a signal it is so in its own name.
     hangs = ["--timeout", "60", "--timeout-method", "signal"]
-    command = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", *hangs, *tests]
-    status, out, err = _run(tree, command, seconds)
+    options = ["-x", "-p", "no:cacheprovider", "--no-header", "--tb=no", "--durations=0", "--durations-min=0", *hangs]
+    status, out, err = _run(tree, ["-m", "pytest", *options, *tests], seconds)
     if status not in {0, 1}:
         raise CheckFailed(f"pytest ended with status {status}: {(out + err)[-1500:]}")
     failed = _FAILED.search(out)
     if status == 1 and failed is None:
         raise CheckFailed(f"pytest names no test that failed: {out[-1500:]}")
-    return Seen(failed[1] if failed and status else "", None, time.monotonic() - began)
+    return (failed[1] if failed and status else ""), out
 
 
 def run_simulation(tree: Tree, seeds: int, seconds: float) -> Seen:

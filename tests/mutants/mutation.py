@@ -1,7 +1,8 @@
 """``python -m tests.mutants.mutation``: changes the code in one place at a time, and lists what no test sees.
 
 The planted bugs are chosen by people. These are generated: each operator and number of ``worker/core``, and each
-operator and write of the Lua scripts. A sample is drawn by a seed, so that a run can be repeated.
+operator and write of the Lua scripts. A sample is drawn by a seed, so that a run can be repeated. What is most likely
+to see a change is run first: the tests that name its module, or those that run its script.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from tests.mutants.checks import CheckFailed, run_simulation, run_tests
+from tests.mutants.checks import CheckFailed, run_simulation, run_tests, run_timed
 from tests.mutants.tree import PROJECT, Tree
 
 if TYPE_CHECKING:
@@ -61,10 +62,39 @@ _LUA: Final = (
     (re.compile(r"^\s*redis\.call\(.*\)$"), ""),
 )
 
-_UNIT: Final = ("tests/unit/core",)
-_STORE: Final = ("tests/integration/store", "tests/integration/flush", "tests/integration/commands/test_forget.py")
+_UNIT: Final = "tests/unit/core"
+_NAMING: Final = ("tests/unit", "tests/simulation", "tests/integration")
+"""Where the tests that name a module of the core are looked for."""
+_RUNNING: Final = (
+    "tests/integration/store",
+    "tests/integration/flush",
+    "tests/integration/redis/test_lost_changes.py",
+    "tests/simulation/test_flow_in_lua.py",
+    *(
+        f"tests/integration/commands/test_{name}.py"
+        for name in ("check", "commands", "dead_letters", "forget", "parked", "pause", "repartition")
+    ),
+)
+"""The tests that run the scripts."""
+_RECORDER: Final = """
+from os import environ as _environ
+
+_FILES = {each.name: each.read_text(encoding="utf-8") for each in files("worker.store").joinpath("lua").iterdir()}
+_really = _pipelined
+
+
+def _pipelined(client, calls):
+    with open(%r, "a", encoding="utf-8") as out:
+        for call in calls:
+            for name, text in _FILES.items():
+                if text in call.script.text:
+                    out.write(name + " " + _environ.get("PYTEST_CURRENT_TEST", "") + "\\n")
+    return _really(client, calls)
+"""
+"""Added to a copy of ``worker/store/scripts.py``, it writes which scripts a test runs."""
+_TOOK: Final = re.compile(r"^([0-9.]+)s call +(\S+::.*)$", re.MULTILINE)
 _WORLDS: Final = 300
-_SECONDS: Final = 300.0
+_SECONDS: Final = 600.0
 
 
 class Change(NamedTuple):
@@ -162,29 +192,86 @@ def _mutate(node: ast.expr) -> None:
             node.operand = ast.UnaryOp(ast.Not(), operand)
 
 
-def seen_by(tree: Tree, change: Change) -> str:
-    """The check that sees a change in the copy, empty if none does; the copy is as before afterwards.
+def prepared(tree: Tree, what: str) -> dict[str, list[str]]:
+    """Makes the copy ready; returns which tests run each script, the quick ones first.
 
     Raises:
-        CheckFailed: the checks could not be run.
+        CheckFailed: a test that runs the scripts is red without any change.
+    """
+    if what == "core":  # as its changes are written: without comments, and with other lines
+        for path in sorted(CORE.glob("*.py")):
+            (tree.root / _name(path)).write_text(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) + "\n")
+        return {}
+    return _reached(tree)
+
+
+def _reached(tree: Tree) -> dict[str, list[str]]:
+    file, record = tree.root / "worker" / "store" / "scripts.py", tree.root / "reached"
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before + _RECORDER % str(record), encoding="utf-8")
+    red, out = run_timed(tree, _RUNNING, 3 * _SECONDS)
+    file.write_text(before, encoding="utf-8")
+    if red:
+        raise CheckFailed(f"without any change this is red already: {red}")
+    took = {test: float(seconds) for seconds, test in _TOOK.findall(out)}
+    found: dict[str, set[str]] = {}
+    for line in record.read_text(encoding="utf-8").splitlines():
+        script, _, test = line.partition(" ")
+        found.setdefault(script, set()).add(test.rpartition(" (")[0])
+    return {name: sorted(tests & took.keys(), key=lambda test: (took[test], test)) for name, tests in found.items()}
+
+
+def _naming(tree: Tree, stem: str) -> list[str]:
+    """The test files that name a module of the core, its own first, those with a real Redis last."""
+    names = re.compile(rf"worker\.core\.{stem}\b|from worker\.core import .*\b{stem}\b")
+    every = (path for at in _NAMING for path in sorted((tree.root / at).rglob("test_*.py")))
+    found = [path for path in every if path.parent.name != "project"]  # those read files, not code
+    near = [path.relative_to(tree.root).as_posix() for path in found if names.search(path.read_text(encoding="utf-8"))]
+    return sorted(near, key=lambda path: (path != f"{_UNIT}/test_{stem}.py", path.startswith(_NAMING[-1])))
+
+
+def _seen_in_core(tree: Tree, stem: str) -> str:
+    near = _naming(tree, stem)
+    quick = [path for path in near if not path.startswith(_NAMING[-1])]
+    return (
+        run_tests(tree, ("-m", "not slow", *quick, _UNIT), _SECONDS).by
+        or run_simulation(tree, _WORLDS // 6, _SECONDS).by
+        or run_tests(tree, ("-m", "slow", _UNIT), _SECONDS).by
+        or ("" if near == quick else run_tests(tree, near[len(quick) :], _SECONDS).by)
+        or run_simulation(tree, _WORLDS, _SECONDS).by
+    )
+
+
+def seen_by(tree: Tree, change: Change, reached: dict[str, list[str]], green: set[str]) -> str:
+    """The check that sees a change in the copy, empty if none does; the copy is as before afterwards.
+
+    Args:
+        tree: the copy.
+        change: the change.
+        reached: the tests that run each script, as :func:`prepared` returned them.
+        green: tests that were seen to be green without any change; it grows.
+
+    Raises:
+        CheckFailed: the checks could not be run, or are red without the change too.
     """
     file = tree.root / change.path
     before = file.read_text(encoding="utf-8")
     file.write_text(change.text, encoding="utf-8")
     try:
-        if change.path.endswith(".lua"):
-            return run_tests(tree, _STORE, _SECONDS).by
-        try:
-            own = f"tests/unit/core/test_{file.stem}.py"  # the module's own tests first: they are quick, and see most
-            if (tree.root / own).exists() and (by := run_tests(tree, (own,), _SECONDS).by):
-                return by
-            return run_tests(tree, _UNIT, _SECONDS).by or run_simulation(tree, _WORLDS, _SECONDS).by
-        except CheckFailed as error:
-            if "status 2" in str(error) or "status 4" in str(error) or "simulation ended" in str(error):
-                return "the code no longer loads"
-            raise
+        # A script that only processes of their own run is found beside no test's name.
+        lua = run_tests(tree, reached.get(file.name) or _RUNNING, _SECONDS).by if file.suffix == ".lua" else None
+        by = _seen_in_core(tree, file.stem) if lua is None else lua
+    except CheckFailed as error:
+        if file.suffix == ".py" and any(each in str(error) for each in ("status 2", "status 4", "simulation ended")):
+            return "the code no longer loads"
+        raise
     finally:
         file.write_text(before, encoding="utf-8")
+    if by.startswith("tests/") and by not in green:
+        if red := run_tests(tree, (by,), _SECONDS).by:
+            raise CheckFailed(f"red without the change too: {red}")
+        green.add(by)
+    return by
 
 
 def sample(what: str, number: int, seed: int) -> list[Change]:
@@ -207,24 +294,29 @@ def sample(what: str, number: int, seed: int) -> list[Change]:
 @click.option("--seconds", type=float, default=1e9, help="Begin no further change after this time.")
 def main(*, what: str, number: int, seed: int, seconds: float) -> None:
     """Changes the code in one place at a time, and lists what no test sees. Exit status 1 if anything survived."""
-    began, survived, tried, killed = time.monotonic(), [], 0, 0
+    began, survived, tried, killed, unclear = time.monotonic(), [], 0, 0, 0
+    green: set[str] = set()
     every = sample(what, 0, seed)
     with Tree() as tree:
+        reached = prepared(tree, what)
         for change in every[: number or None]:
             if time.monotonic() - began > seconds:
                 break
             tried += 1
+            place, says = f"{change.path}:{change.line}", f"{change.says[:100]!r}"
             try:
-                by = seen_by(tree, change)
+                by = seen_by(tree, change, reached, green)
             except CheckFailed as error:
-                by = f"it hangs: {str(error)[:80]}"
+                unclear += 1
+                click.echo(f"unclear  {place}  {says}  {str(error)[:80]!r}", err=True)
+                continue
             if by:
                 killed += 1
             else:
                 survived.append(change._replace(text="")._asdict())
-            place = f"{change.path}:{change.line}"
-            click.echo(f"{'seen' if by else 'SURVIVED'}  {place}  {change.says[:100]!r}  {by}", err=True)
-    click.echo(json.dumps({"of": what, "places": len(every), "tried": tried, "seen": killed, "survived": survived}))
+            click.echo(f"{'seen' if by else 'SURVIVED'}  {place}  {says}  {by}", err=True)
+    told = {"of": what, "places": len(every), "tried": tried, "seen": killed, "unclear": unclear, "survived": survived}
+    click.echo(json.dumps(told))
     sys.exit(1 if survived else 0)
 
 

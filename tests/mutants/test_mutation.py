@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pytest
+
+from tests.mutants.checks import CheckFailed
 from tests.mutants.mutation import changes_of_core, changes_of_scripts, sample, seen_by
 from tests.mutants.tree import PROJECT, Tree
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 
 def test_each_change_of_the_core_means_something_else_and_compiles() -> None:
@@ -30,10 +28,18 @@ def test_each_change_of_a_script_is_on_one_line() -> None:
         assert differ == [change.line]
 
 
-def test_a_change_that_no_test_can_see_survives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_change_that_no_test_can_see_survives(tmp_path: Path) -> None:
     """Otherwise a run that cannot even start its tests would count everything as seen."""
     green = tmp_path / "test_green.py"
     green.write_text("def test_green() -> None: pass\n", encoding="utf-8")
-    monkeypatch.setattr("tests.mutants.mutation._STORE", (str(green),))
     with Tree() as tree:
-        assert seen_by(tree, sample("scripts", 1, seed=0)[0]) == ""
+        change = sample("scripts", 1, seed=0)[0]
+        assert seen_by(tree, change, {Path(change.path).name: [str(green)]}, set()) == ""
+
+
+def test_a_test_that_is_red_without_the_change_too_sees_nothing() -> None:
+    with Tree() as tree:
+        change = sample("scripts", 1, seed=0)[0]
+        (tree.root / "tests" / "test_red.py").write_text("def test_red() -> None: assert False\n")
+        with pytest.raises(CheckFailed, match="red without the change too"):
+            seen_by(tree, change, {Path(change.path).name: ["tests/test_red.py"]}, set())
