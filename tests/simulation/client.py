@@ -79,6 +79,10 @@ class ModelClient(_Commands):
     def __init__(self, round_trip: Callable[[Sequence[Op]], list[Any]]) -> None:
         self._round_trip = round_trip
 
+    def round_trip(self, commands: Sequence[Sequence[Any]], _wait: object = 0) -> list[Any]:
+        """Runs commands in one round trip; there is no replica to wait for."""
+        return self._round_trip([(name, tuple(args)) for name, *args in commands]) if commands else []
+
     def pipeline(self, *, transaction: bool) -> _Pipeline:
         """A pipeline; the model knows nobody who could come between its commands."""
         _ = transaction

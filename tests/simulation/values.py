@@ -10,7 +10,7 @@ def bytes_of(value: Any) -> bytes:
     """An argument as it goes over the wire."""
     if type(value) is bytes:
         return value
-    return value.encode() if isinstance(value, str) else b"%d" % value
+    return value.encode() if type(value) is str else b"%d" % value
 
 
 Hash: TypeAlias = dict[bytes, bytes]

@@ -7,14 +7,15 @@ taken as a round begins, and left with what becomes of its request.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from worker.core.concurrency import Concurrency
 from worker.core.rate import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Kept = TypeVar("Kept", Pace, Concurrency)
 
@@ -192,10 +193,18 @@ def write_flow(flow: Flow) -> dict[str, str]:
     return {"pace": _written(flow.pace), "flight": _written(flow.concurrency), "requests": flow.requests}
 
 
+_NAMES: Final = {kind: [each.name for each in fields(kind)] for kind in (Pace, Concurrency)}
+_VALUES: Final[dict[type, Callable[[object], tuple[float, ...]]]] = {
+    kind: attrgetter(*names) for kind, names in _NAMES.items()
+}
+_FORMS: Final = {kind: " ".join(["%.17g"] * len(names)) for kind, names in _NAMES.items()}
+
+
 def _read(kind: type[Kept], text: bytes | None) -> Kept:
-    words = (text or b"").split()
-    return kind(*map(float, words)) if len(words) == len(fields(kind)) else kind()
+    words = text.split() if text else ()
+    return kind(*map(float, words)) if len(words) == len(_NAMES[kind]) else kind()
 
 
 def _written(state: Pace | Concurrency) -> str:
-    return " ".join(f"{number:.17g}" for number in astuple(state))
+    kind = type(state)
+    return _FORMS[kind] % _VALUES[kind](state)

@@ -152,8 +152,9 @@ def round_trip(client: redis.Redis, commands: Sequence[Sequence[Any]], wait: Rep
     """`LogClient.round_trip` for any client."""
     if not commands:
         return []
-    if isinstance(client, LogClient | ClusterClient):
-        return client.round_trip(commands, wait)
+    trip: Callable[..., list[Any]] | None = getattr(client, "round_trip", None)
+    if trip is not None:
+        return trip(commands, wait)
     wanted = _wanted(client, wait)
     pipe = client.pipeline(transaction=False)
     for each in (*commands, _wait(wanted)) if wanted else commands:
