@@ -100,9 +100,19 @@ def evidence_of(ran: Ran) -> Evidence:
 
 
 def _paced(ran: Ran) -> list[Paced]:
-    """The configured limit holds from begin to end; each thread may hold one request up."""
+    """The configured limit holds but while the previous release, which knows none, works too.
+
+    Each thread may hold one request up.
+    """
     rate, fleet = ran.settings["rate"], ran.options.workers
-    return [Paced(0, _FOREVER, rate, fleet * (max(POOLS.values()) + 1))] if isinstance(rate, float) else []
+    if not isinstance(rate, float):
+        return []
+    in_hand = fleet * (max(POOLS.values()) + 1)
+    spans, since = [], 0
+    for begun, ended in ran.beside:
+        spans.append(Paced(since, int(begun * 1000 + ran.unix_ms), rate, in_hand))
+        since = int(min(_FOREVER, (ended + HELD_BACK_SECONDS) * 1000 + ran.unix_ms))
+    return [*spans, Paced(since, _FOREVER, rate, in_hand)]
 
 
 def _change(entry: Entry) -> Change:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
+from tests.soak.nemesis import PREVIOUS
+from tests.soak.previous import PreviousProducer
 from tests.soak.traffic import POISONABLE
 from worker.local.data_dir import free_port
 from worker.store.client import command
@@ -34,6 +36,12 @@ LOST_BY_BROKER: Final = (b"BRPOP", b"LPUSH", b"ZADD", b"LLEN", b"ZREM")
 
 LOST_TIMES: Final = 3
 """How many replies are lost: more than one, as a settle whose reply was lost asks again."""
+
+PRODUCERS: Final = 2
+"""How many producers of the previous release say things at once."""
+
+BARRED_SECONDS: Final = 20.0
+"""Longest that a worker may take to find out that it is too old."""
 
 ORDERS: Final[Mapping[str, Mapping[str, object]]] = {
     "endpoint drops before": {"kind": "drop_before"},
@@ -88,6 +96,8 @@ class Faults:
         """Lets it begin; what comes back ends it."""
         draw = random.Random(fault.seed)
         name, sort, what = fault.kind.name, fault.kind.sort, fault.kind.name.partition(" ")[2]
+        if name in PREVIOUS:
+            return self._strike_with_previous(name, draw)
         if what in {"paused", "reset", "refused", "loses replies"} and sort in {"log", "broker", "endpoint"}:
             return self._strike_connections(sort, what, draw)
         match sort:
@@ -95,13 +105,19 @@ class Faults:
                 return self._strike_workers(name, draw)
             case "redis":
                 return self._strike_redis(name)
-            case "import":
-                self._traffic.bring_in(self._import_size, draw)
-                return _nothing
-            case "operator":
-                _insist(self.system.retry_parked if name == "all parked pairs retried" else self.system.redrive)
-                return _nothing
+            case "import" | "operator":
+                return self._do_at_once(name, draw)
         return self._strike_endpoint(name, draw)
+
+    def _do_at_once(self, name: str, draw: random.Random) -> Callable[[], None]:
+        match name:
+            case "bulk import":
+                self._traffic.bring_in(self._import_size, draw)
+            case "all parked pairs retried":
+                _insist(self.system.retry_parked)
+            case _:
+                _insist(self.system.redrive)
+        return _nothing
 
     # Workers
 
@@ -127,6 +143,43 @@ class Faults:
                 for each in fleet.of_pool():
                     fleet.replace(each)
         return _nothing
+
+    # The previous release
+
+    def _strike_with_previous(self, name: str, draw: random.Random) -> Callable[[], None]:
+        if name.startswith("producers"):
+            return self._start_previous_producers(draw)
+        workers = self.system.fleet.of_pool()
+        return self._put_back(workers if name.startswith("all") else [draw.choice(workers)])
+
+    def _put_back(self, workers: Sequence[Worker]) -> Callable[[], None]:
+        """Replaces workers one after another by those of the previous release; the end is an upgrade."""
+        fleet, previous = self.system.fleet, self.system.previous
+        barred = fleet.exits.barred
+        for each in workers:
+            fleet.replace(each, previous)
+
+        def upgrade() -> None:
+            if fleet.upgraded and not _within(BARRED_SECONDS, lambda: fleet.exits.barred > barred):
+                fleet.exits.wrong.append("a worker of the previous release works on a log that it does not know")
+            for each in workers:
+                fleet.replace(each)
+
+        return upgrade
+
+    def _start_previous_producers(self, draw: random.Random) -> Callable[[], None]:
+        fleet, previous = self.system.fleet, self.system.previous
+        assert previous is not None
+        barred = fleet.upgraded
+        producers = [
+            PreviousProducer(previous, self.system.settings, draw.randrange(1 << 30)) for _ in range(PRODUCERS)
+        ]
+
+        def end() -> None:
+            for each in producers:
+                each.end(self._traffic.acknowledged, barred=barred)
+
+        return end
 
     # Redis
 
@@ -274,6 +327,16 @@ def _signal_child(worker: Worker, draw: random.Random, number: signal.Signals) -
 def _signal(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether something comes to be within so many seconds."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def _insist(action: Callable[[], object]) -> None:

@@ -75,6 +75,9 @@ KINDS: Final = (
     Kind("all workers but one paused", "workers", 4.0, 6.0),
     Kind("prefork child paused", "workers", 4.0, 6.0),
     Kind("rolling restart", "workers", 0, 0),
+    Kind("worker of the previous release", "workers", 8.0, 12.0),
+    Kind("all workers of the previous release", "workers", 14.0, 18.0),
+    Kind("producers of the previous release", "producers", 2.0, 6.0),
     Kind("redis killed", "redis", 0.5, 3.0),
     Kind("redis paused", "redis", 2.5, 5.0),
     Kind("redis read-only", "redis", 1.0, 4.0),
@@ -123,6 +126,10 @@ KINDS: Final = (
     Kind("credentials changed", "endpoint", 1.0, 4.0),
     Kind("credentials wrong", "endpoint", 1.0, 4.0),
 )
+
+
+PREVIOUS: Final = tuple(kind.name for kind in KINDS if kind.name.endswith("of the previous release"))
+"""The kinds that need the project's history."""
 
 
 def plan(seed: int, only: Sequence[str] = ()) -> Iterator[Step]:

@@ -38,6 +38,7 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
         "options": {name: getattr(ran.options, name) for name in ("seconds", "seed", "workers", "rate", "only")},
         "settings": ran.settings,
         "appendfsync": "always",
+        "previous_release": ran.previous,
         "seconds": ran.ended - ran.began,
         "wrong": [each._asdict() for each in verdict.wrong],
         "counts": dict(verdict.counts),
@@ -52,6 +53,7 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
             "by_soak": dict(ran.exits.by_nemesis),
             "stalled": ran.exits.stalled,
             "by_celery": ran.exits.by_celery,
+            "barred": ran.exits.barred,
             "wrong": ran.exits.wrong,
         },
         "worker_log": dict(ran.said),
@@ -134,6 +136,7 @@ def _rest(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield f"- ended because they stopped consuming: {ran.exits.stalled}"
     yield f"- ended by a fault of Celery's own while its broker went away or refused writes: {ran.exits.by_celery}"
     yield f"- slowest end after SIGTERM: {_seconds(ran.exits.slowest_seconds)}"
+    yield f"- ended because they are of the previous release ({ran.previous or 'not here'}): {ran.exits.barred}"
     yield from ("", "What they logged above the level of information:", "")
     yield from (f"- {event}: {times:,}" for event, times in sorted(ran.said.items()))
 

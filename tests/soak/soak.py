@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import redis
 
 from tests.soak.faults import Faults
-from tests.soak.nemesis import plan
+from tests.soak.nemesis import KINDS, PREVIOUS, plan
 from tests.soak.recorder import Recorder
 from tests.soak.system import PARTITIONS, System
 from tests.soak.traffic import Traffic
+from tests.support.previous import previous_commit, unpack
 from worker.store.dead_letters import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from tests.soak.nemesis import Step
@@ -35,6 +36,12 @@ DRAIN_SECONDS: Final = 180.0
 
 READY_SECONDS: Final = 60.0
 """Longest until the workers are there."""
+
+UPGRADED_AT: Final = 0.5
+"""After what part of the time `contact-sync upgrade` bars the previous release."""
+
+FIRST: Final = "upgrade of all workers"
+"""What the report calls the first upgrade, under load and one after another."""
 
 LOOK_SECONDS: Final = 0.05
 """Time between two looks at whether the system has recovered."""
@@ -101,6 +108,9 @@ class Ran:
         counts: the endpoint's own.
         said: how often the workers logged each warning or error.
         drained: whether nothing waited any more in the end.
+        previous: the commit of the previous release that began and came back at times; None if its tree is not here.
+        beside: spans in which its workers ran (monotonic seconds).
+        upgraded: whether it was barred in the end.
     """
 
     options: Options
@@ -121,6 +131,9 @@ class Ran:
     counts: dict[str, Any] = field(default_factory=dict)
     said: Counter[str] = field(default_factory=Counter)
     drained: bool = False
+    previous: str | None = None
+    beside: list[tuple[float, float]] = field(default_factory=list)
+    upgraded: bool = False
 
 
 class Progress(Protocol):
@@ -141,7 +154,9 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
     Raises:
         SoakFailedError: it could not be carried out, which says nothing of the system.
     """
-    with System(directory, options.workers, options.readd) as system:
+    only, previous = _kinds(options.only)
+    tree = unpack(previous, directory / "previous") if previous else None
+    with System(directory, options.workers, options.readd, tree) as system:
         recorder = Recorder(system)
         traffic = Traffic(system.settings, PARTITIONS, options.seed, options.rate)
         ran = Ran(
@@ -152,12 +167,14 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
             exits=system.fleet.exits,
             seen=recorder.seen,
             told=traffic.acknowledged,
+            previous=previous,
+            beside=system.fleet.beside,
         )
         with recorder:
             system.fleet.start()
             try:
                 traffic.start()
-                _Soak(system, traffic, ran, progress).strike()
+                _Soak(system, traffic, ran, progress).strike(only)
             finally:
                 progress.at(1.0, "peace: producers finish")
                 ran.unsent = traffic.stop(DRAIN_SECONDS)
@@ -165,6 +182,13 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
         ran.said = system.fleet.said()
         ran.ended = time.monotonic()
     return ran
+
+
+def _kinds(only: Sequence[str]) -> tuple[list[str], str | None]:
+    """The kinds that may strike, and the previous release if any of them needs it."""
+    wanted = [kind.name for kind in KINDS if not only or kind.name in only]
+    previous = previous_commit() if set(wanted) & set(PREVIOUS) else None
+    return (wanted if previous else [name for name in wanted if name not in PREVIOUS]), previous
 
 
 class SoakFailedError(RuntimeError):
@@ -181,22 +205,54 @@ class _Soak:
         self._progress = progress
         self._ends = time.monotonic() + ran.options.seconds
 
-    def strike(self) -> None:
+    def strike(self, only: Sequence[str]) -> None:
         """Step after step of the plan, until the time is over."""
         self._say("workers start")
         if _wait_until(lambda: self._look() is not None and self._look_awake(), READY_SECONDS) is None:
             raise SoakFailedError(f"no worker was ready within {READY_SECONDS:.0f} seconds")
+        if self._system.previous:
+            self._begin()
         self._ends = time.monotonic() + self._ran.options.seconds
-        for step in plan(self._ran.options.seed, self._ran.options.only):
+        upgrade_at = time.monotonic() + UPGRADED_AT * self._ran.options.seconds
+        for step in plan(self._ran.options.seed, only):
+            if self._system.previous and not self._ran.upgraded and time.monotonic() >= upgrade_at:
+                self._upgrade()
             if time.monotonic() >= self._ends:
                 return
             self._step(step)
 
+    def _begin(self) -> None:
+        """The previous release works, and is upgraded, one worker after another."""
+        fleet = self._system.fleet
+        if _wait_until(lambda: self._system.stand_in.counts()["requests"] > 0, READY_SECONDS) is None:
+            raise SoakFailedError(f"the previous release delivered nothing within {READY_SECONDS:.0f} seconds")
+
+        def upgrade() -> None:
+            for each in fleet.of_pool():
+                fleet.replace(each)
+
+        self._struck((FIRST,), [(0.0, upgrade)])
+
+    def _upgrade(self) -> None:
+        """`contact-sync upgrade`, again while workers of the previous release are seen that were killed."""
+
+        def raised() -> bool:
+            try:
+                return self._system.upgrade()
+            except redis.RedisError:
+                return False
+
+        self._say("contact-sync upgrade")
+        self._ran.upgraded = _wait_until(raised, RECOVERY_SECONDS) is not None
+
     def _step(self, step: Step) -> None:
-        kinds = tuple(fault.kind.name for fault in step.faults)
+        self._struck(tuple(fault.kind.name for fault in step.faults), _timed(step, self._faults))
+        time.sleep(step.calm_seconds)
+
+    def _struck(self, kinds: tuple[str, ...], acts: Iterable[tuple[float, Callable[[], None]]]) -> None:
         self._say(" + ".join(kinds))
         begun = time.monotonic()
-        for wait, act in _timed(step, self._faults):
+        for wait, act in acts:
             time.sleep(max(0.0, begun + wait - time.monotonic()))
             act()
         healed = time.monotonic()
@@ -204,7 +260,6 @@ class _Soak:
         self._say(f"{' + '.join(kinds)}: recovery")
         took = _wait_until(lambda: self._recovered(healed_ms), RECOVERY_SECONDS)
         self._ran.struck.append(Struck(kinds, begun, healed, took))
-        time.sleep(step.calm_seconds)
 
     def _recovered(self, healed_ms: float) -> bool:
         """Whether all that was accepted live by then is confirmed, dead, or superseded: nobody waits for an import."""

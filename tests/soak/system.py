@@ -15,12 +15,14 @@ from tests.soak.proxy import Proxy
 from tests.soak.workers import Fleet
 from worker.admin.parked import NotMoved, ParkedPairs
 from worker.admin.status import read_status
+from worker.admin.upgrade import upgrade
 from worker.config.settings import WorkerSettings
 from worker.local.redis import EmbeddedRedis
 from worker.local.stand_in import SupervisedStandIn
 from worker.standin.client import StandInClient
 from worker.store.client import connect
 from worker.store.dead_letters import DeadLetters, Wanted
+from worker.store.log_form import NEWEST
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 
@@ -65,8 +67,10 @@ class System:
         directory: where data, keys and the workers' logs go.
         workers: how many worker processes; every other one has a prefork pool.
         readd: CONTACT_SYNC_READD.
+        previous: the tree of the previous release, whose workers begin; None to begin with this one's.
 
     Attributes:
+        previous: the same.
         redis: the one server, which is event log and broker.
         client: what looks at it and sets it up, past the proxies.
         log, broker, endpoint: the proxies that workers and producers reach it through, and the endpoint.
@@ -75,7 +79,8 @@ class System:
         fleet: the workers.
     """
 
-    def __init__(self, directory: Path, workers: int, readd: Readd = "resend") -> None:
+    def __init__(self, directory: Path, workers: int, readd: Readd = "resend", previous: Path | None = None) -> None:
+        self.previous = previous
         self.data = directory / "redis"
         self.secret_file = directory / "secret"
         self._directory = directory
@@ -102,7 +107,7 @@ class System:
             undo.callback(self.client.close)
             self.write_secret(process.key_secret)
             self.settings = self._settings(process.key_id)
-            self.fleet = undo.enter_context(Fleet(self.settings, self._directory, self._count))
+            self.fleet = undo.enter_context(Fleet(self.settings, self._directory, self._count, self.previous))
             self._open = undo.pop_all()
         return self
 
@@ -131,6 +136,16 @@ class System:
         for p in range(PARTITIONS):
             pipe.hlen(self.settings.keys.late(p))
         return sum(pipe.execute())
+
+    def upgrade(self) -> bool:
+        """`contact-sync upgrade`: whether the previous release is barred now.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or refuses.
+        """
+        form = upgrade(Namespace(self.client, self.settings.keys, PARTITIONS)).form
+        self.fleet.upgraded = form == NEWEST
+        return self.fleet.upgraded
 
     @property
     def dead_letters(self) -> DeadLetters:

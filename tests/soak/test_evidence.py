@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
 from producers.contract.change import partition_of
-from tests.soak.evidence import evidence_of
+from tests.soak.evidence import HELD_BACK_SECONDS, evidence_of
 from tests.soak.log_file import Entry, Settle
 from tests.soak.recorder import Request, Seen
 from tests.soak.soak import Options, Ran
@@ -101,3 +102,11 @@ def test_a_record_that_was_refused_alone_and_buried_is_refused() -> None:
     evidence = evidence_of(ran([entry(0), buried, entry(900)], request(1, 60, RECORD, status=400, code="40002")))
     assert [sent.outcome for sent in evidence.history.sent] == ["refused"]
     assert [each.id for each in evidence.history.letters] == ["1-1"]
+
+
+def test_the_limit_is_not_asked_of_the_previous_release() -> None:
+    told = ran([])
+    told.beside = [(T / 1000, T / 1000 + 5), (T / 1000 + 60, math.inf)]
+    spans = [(each.from_ms - T, each.until_ms - T) for each in evidence_of(told).history.paced]
+    assert spans[:2] == [(-T, 0), (5_000 + HELD_BACK_SECONDS * 1000, 60_000)]
+    assert [since >= until for since, until in spans] == [False, False, True]

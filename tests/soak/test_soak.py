@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.soak.nemesis import PREVIOUS
 from tests.soak.report import write_report
 from tests.soak.soak import Options, run
 from tests.soak.verdict import verdict_of
+from tests.support.previous import previous_commit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 OPTIONS = Options(seconds=90.0, seed=2, workers=3, rate=300.0)
+
+UPGRADES = Options(seconds=35.0, seed=1, workers=2, rate=200.0, only=(*PREVIOUS, "worker killed"))
 
 
 class Quiet:
@@ -33,3 +37,17 @@ def test_a_system_that_faults_strike_loses_nothing_and_ends_as_the_contract_says
     assert verdict.counts["dead letters"] > 10
     assert len(verdict.recoveries) > 10
     assert verdict.counts["refused to producers"] + verdict.counts["uncertain to producers"] > 0
+
+
+@pytest.mark.timeout(400)
+def test_the_previous_release_works_beside_this_one_until_it_is_barred(tmp_path: Path) -> None:
+    if previous_commit() is None:
+        pytest.skip("the project's history is not here, so neither is its previous release")
+    ran = run(UPGRADES, tmp_path, Quiet())
+    verdict = verdict_of(ran)
+    report = write_report(tmp_path / "report", ran, verdict)
+    assert [str(each.says) for each in verdict.wrong] == [], report.read_text("utf-8")
+    assert set(PREVIOUS) <= verdict.recoveries.keys()
+    assert verdict.counts["accepted"] > 2_000
+    assert verdict.counts["applied"] > 1_000
+    assert ran.upgraded

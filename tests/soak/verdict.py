@@ -99,6 +99,7 @@ def verdict_of(ran: Ran) -> Verdict:
         "not recovered": sum(each.recovered_seconds is None for each in ran.struck),
         "wrong exits": len(ran.exits.wrong),
         "stalled workers": ran.exits.stalled,
+        "barred workers": ran.exits.barred,
         "refused to producers": ran.told.refused,
         "uncertain to producers": ran.told.uncertain,
     }
@@ -118,6 +119,8 @@ def _wrong(ran: Ran, history: History) -> Iterator[Wrong]:
     for each in ran.struck:
         if each.recovered_seconds is None:
             yield Wrong("not recovered", f"something waits two minutes after: {' + '.join(each.kinds)}")
+    if ran.previous and not ran.upgraded:
+        yield Wrong("not upgraded", "a worker of the previous release was still seen two minutes after the last ended")
     if not ran.drained:
         yield Wrong("not recovered", f"something waits long after all was healed: {ran.status}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
+from tests.support.previous import running_from
 from worker.local.process import SupervisedProcess
 from worker.local.worker import environment_of
 
@@ -34,8 +36,14 @@ WATCH_SECONDS: Final = 0.1
 
 LAST_WORDS_BYTES: Final = 20_000
 
+START: Final = b"\n---- start "
+"""What parts the words of one worker process from those of the next, in a log."""
+
 UNMEANT: Final = "raised unexpected"
 """In what Celery logs where a task ended by an exception."""
+
+EXIT_BARRED: Final = 2
+"""Exit status of a worker that is too old for the log."""
 
 EXIT_STALLED: Final = 70
 """Exit status of a worker that stopped consuming."""
@@ -66,6 +74,7 @@ class Worker:
         process: the process.
         doomed: why the soak itself ends it, empty while it does not.
         starts: how often it was started.
+        tree: whose code it runs; None for this tree's.
         lock: held by whoever ends it or starts it again.
     """
 
@@ -75,6 +84,7 @@ class Worker:
     process: SupervisedProcess
     doomed: str = ""
     starts: int = 1
+    tree: Path | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def children(self) -> list[int]:
@@ -97,6 +107,7 @@ class Exits:
         by_nemesis: killed or asked to end by the soak, by why.
         stalled: ended by themselves because they stopped consuming.
         by_celery: ended by a fault of Celery's own, one of :data:`CELERYS_OWN`.
+        barred: workers of the previous release that ended because they are too old for the log.
         wrong: ended otherwise, in words.
         slowest_seconds: longest that one took to end after SIGTERM.
     """
@@ -104,6 +115,7 @@ class Exits:
     by_nemesis: Counter[str] = field(default_factory=Counter)
     stalled: int = 0
     by_celery: int = 0
+    barred: int = 0
     wrong: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
 
@@ -115,12 +127,18 @@ class Fleet:
         settings: what they work with.
         directory: where their logs go.
         count: how many there are; pools take turns.
+        tree: whose code they run at first; None for this tree's.
 
     Attributes:
         exits: how they ended so far.
+        upgraded: whether the log is in a form that the previous release does not know.
+        beside: spans in which workers of the previous release ran (monotonic seconds).
     """
 
-    def __init__(self, settings: WorkerSettings, directory: Path, count: int) -> None:
+    def __init__(self, settings: WorkerSettings, directory: Path, count: int, tree: Path | None = None) -> None:
+        self.upgraded = False
+        self.beside: list[tuple[float, float]] = []
+        self._tree = tree
         self._settings = settings
         self._directory = directory
         self._count = count
@@ -135,7 +153,9 @@ class Fleet:
             pool = list(POOLS)[number % len(POOLS)]
             name = f"{pool}-{number}"
             log = (self._directory / f"{name}.log").open("ab")
-            self._workers.append(Worker(name, pool, log, self._process(name, pool, log)))
+            process = self._process(name, pool, log, self._tree)
+            self._workers.append(Worker(name, pool, log, process, tree=self._tree))
+        self._mark()
         self._watcher.start()
 
     def of_pool(self, pool: str | None = None) -> list[Worker]:
@@ -154,22 +174,26 @@ class Fleet:
         with suppress(ProcessLookupError):
             os.killpg(worker.process.pid, number)
 
-    def replace(self, worker: Worker) -> None:
-        """Asks it to end, as a service manager does, waits until it has, and starts another."""
+    def replace(self, worker: Worker, tree: Path | None = None) -> None:
+        """Asks it to end, as a service manager does, waits until it has, and starts another, from any tree."""
         with worker.lock:
-            if worker.process.poll() is not None:
-                return  # it has just ended by itself: the supervisor says how
+            if (ended := worker.process.poll()) is not None:
+                self._note(worker, ended)  # it has just ended by itself
+                self._again(worker, tree)
+                return
             worker.doomed, process = "rolling restart", worker.process
+            # It starts again and again while it is barred; one that has just started may not know the signal yet.
+            unready = (worker.tree is not None and self.upgraded) or not _is_ready(worker.log)
             begun = time.monotonic()
             os.kill(process.pid, signal.SIGTERM)
             while (status := process.poll()) is None and time.monotonic() < begun + GRACE_SECONDS:
                 time.sleep(WATCH_SECONDS / 10)
             took = time.monotonic() - begun
             self.exits.slowest_seconds = max(self.exits.slowest_seconds, took)
-            if status != 0:
+            if status != 0 and not (unready and status is not None):
                 how = "has not ended" if status is None else f"ended with status {status}"
                 self.exits.wrong.append(f"{worker.name} {how} {took:.1f} s after SIGTERM: {_last_words(worker.log)}")
-            self._again(worker)
+            self._again(worker, tree)
 
     def said(self) -> Counter[str]:
         """How often the workers logged each event above the level of information; one that nobody meant to is told."""
@@ -210,11 +234,13 @@ class Fleet:
                 with worker.lock:
                     if (status := worker.process.poll()) is not None:
                         self._note(worker, status)
-                        self._again(worker)
+                        self._again(worker, worker.tree)
 
     def _note(self, worker: Worker, status: int) -> None:
         if worker.doomed:
             self.exits.by_nemesis[worker.doomed] += 1
+        elif status == EXIT_BARRED and worker.tree is not None and self.upgraded:
+            self.exits.barred += 1
         elif status == EXIT_STALLED:
             self.exits.stalled += 1
         elif any(each in (words := _last_words(worker.log)) for each in CELERYS_OWN):
@@ -222,21 +248,32 @@ class Fleet:
         else:
             self.exits.wrong.append(f"{worker.name} ended by itself with status {status}: {words}")
 
-    def _again(self, worker: Worker) -> None:
+    def _again(self, worker: Worker, tree: Path | None) -> None:
         worker.process.close()
+        worker.tree = tree
         worker.doomed = ""
         worker.starts += 1
-        worker.log.write(f"\n---- start {worker.starts} ----\n".encode())
+        worker.log.write(b"%b%d ----\n" % (START, worker.starts))
         worker.log.flush()
-        worker.process = self._process(worker.name, worker.pool, worker.log)
+        worker.process = self._process(worker.name, worker.pool, worker.log, tree)
+        self._mark()
 
-    def _process(self, name: str, pool: str, log: IO[bytes]) -> SupervisedProcess:
+    def _mark(self) -> None:
+        """Takes note of when workers of the previous release run."""
+        now, beside = time.monotonic(), any(each.tree is not None for each in self._workers)
+        open_one = bool(self.beside) and self.beside[-1][1] == math.inf
+        if beside and not open_one:
+            self.beside.append((now, math.inf))
+        elif open_one and not beside:
+            self.beside[-1] = self.beside[-1][0], now
+
+    def _process(self, name: str, pool: str, log: IO[bytes], tree: Path | None) -> SupervisedProcess:
         # -P: what lies in the current directory is never imported, not even before Celery changes to another.
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
         options = ["-P", pool, "-c", str(POOLS[pool]), "-n", f"{name}@%h", "--loglevel", "INFO"]
-        environment = environment_of(self._settings, os.environ)
+        environment = running_from(tree, environment_of(self._settings, os.environ))
         return SupervisedProcess(
             [*command, *options],
             env=environment,
@@ -257,6 +294,11 @@ def _last_words(log: IO[bytes]) -> str:
     text = Path(log.name).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace")
     lines = [_spoken(line.strip()) for line in text.splitlines() if line.strip()]
     return " | ".join(lines[-3:])[-600:] or "no output"
+
+
+def _is_ready(log: IO[bytes]) -> bool:
+    """Whether the worker has said since its last start that it takes tasks."""
+    return b" ready." in Path(log.name).read_bytes().rpartition(START)[2]
 
 
 def _gist(said: dict[str, str]) -> str:
