@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
 from greenlet import GreenletExit, greenlet  # type: ignore[import-untyped] # it has no types
 
+from producers.nodes.trip import NodeAwayError
 from worker.admin.parked import NotMoved
 from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_STANDBY_SECONDS
 from worker.process.ticker import Ticker
@@ -106,6 +108,9 @@ class SimulatedTicker(Ticker):
 
     def tick(self) -> float:
         """One turn of `run`; how long to wait before the next, in seconds."""
+        for check in self._watches:
+            with suppress(NodeAwayError):
+                check()
         return self._tick() if self.take_lead() else TICKER_STANDBY_SECONDS
 
 

@@ -61,7 +61,7 @@ class Chronicle:
                 _WATCHED.get(args[0], _nothing)(self, actor, args[2:], reply)
                 if world.story is not None:
                     world.tell("{} {} -> {}", _NAMES[args[0]], args[2:], reply)
-            elif name == "XRANGE":
+            elif name == "XRANGE" and isinstance(args[1], bytes):  # a scan of a cluster looks from the first entry on
                 actor.read_ms, actor.probes = self._now_ms(), False
                 # Each read begins with the live log; the bulk lane's is read only if it holds anything.
                 p, settled = _partition(args[0]), args[1][1:].decode()
@@ -71,8 +71,16 @@ class Chronicle:
             elif name == "HMGET" and args[0] == _KEYS.gate:
                 actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
 
+    @staticmethod
+    def name_of(op: Op) -> str:
+        """A command's name, or that of its script."""
+        return _NAMES.get(op[1][0], op[0]) if op[0] == "EVALSHA" else op[0]
+
+    def forget_round(self, actor: Actor) -> None:
+        """Whatever an actor read and sent was of the round before."""
+        actor.request, actor.read_from, actor.placed_us = None, {}, None
+
     def _asked(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
-        actor.request, actor.read_from = None, {}  # each round begins by asking the gate for a place
         actor.looked, actor.looked_us = reply[3][0] or b"ok", self._mono_us()
         actor.placed_us = None
         if reply[0] == b"go" and actor.looked == b"ok":
@@ -122,6 +130,20 @@ class Chronicle:
     def forget_lease(self, p: int) -> None:
         """A lease was lost, as it may be."""
         self._leases.pop(p, None)
+
+    def forget_leases(self) -> None:
+        """When leases end is not known here any more."""
+        self._leases.clear()
+
+    def roll_back(self, p: int) -> None:
+        """A partition is as it was before, or the same: what it holds is what there is of its dead letters."""
+        self._last_settles.pop(p, None)
+        there = {letter_id.decode() for letter_id in self._model.hash_of(_KEYS.dead(p))}
+        for letter_id, letter in list(self.letters.items()):
+            if letter.partition == p and letter_id in there:
+                self.letters[letter_id] = letter._replace(gone_ms=None)
+            elif letter.partition == p and letter.gone_ms is None:
+                del self.letters[letter_id]
 
     def forget_expired(self) -> None:
         """The clock is about to move: a lease that is over stays over, whatever it will show."""
@@ -304,6 +326,7 @@ _NAMES: Final = {
     scripts.RELEASE.sha: "release",
     scripts.SETTLE.sha: "settle",
     scripts.MARK_LATE.sha: "mark_late",
+    scripts.BEAT.sha: "beat",
     scripts.GATE_ASK.sha: "gate_ask",
     scripts.GATE_ENTER.sha: "gate_enter",
     scripts.GATE_REPORT.sha: "gate_report",

@@ -6,14 +6,20 @@ the effect or its reply is lost.
 
 from __future__ import annotations
 
-from hashlib import sha1
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
+
+import redis
+
+from producers.nodes.cluster import ClusterClient
+from producers.nodes.trip import _ASKING, AskForSlots, Nodes, Ping, Write
+from tests.simulation.redis_model import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import redis
-
+    from producers.nodes.exchange import Answer
+    from producers.nodes.trip import Step
+    from producers.nodes.url import Address
     from tests.simulation.redis_model import Op
 
 
@@ -63,7 +69,7 @@ class _Commands:
         return self._do("xlen", key)
 
     def script_load(self, text: str) -> Any:
-        return self._do("script_load", sha1(text.encode(), usedforsecurity=False).hexdigest())
+        return self._do("script_load", digest_of(text))
 
     def execute_command(self, name: str, *args: Any) -> Any:
         return self._do(name, *args)
@@ -124,3 +130,89 @@ class _Pipeline(_Commands):
     def _do(self, name: str, *args: Any) -> Any:
         self._ops.append((name, args))
         return self
+
+
+# A cluster
+
+
+class Line(NamedTuple):
+    """One command as it goes to a node: whether ASKING goes before it."""
+
+    op: Op
+    asking: bool
+
+
+class Wire(Protocol):
+    """What carries a step of a trip out, for whoever acts."""
+
+    def write(self, parcels: Mapping[Address, Sequence[Line]]) -> Mapping[Address, Answer]:
+        """Lets all of these nodes carry out their commands, each as many as it does."""
+
+    def slots_told_by(self, node: Address) -> Any:
+        """CLUSTER SLOTS, or an error."""
+
+    def answers(self, node: Address) -> bool:
+        """Whether a node answers a PING."""
+
+    def wait(self, seconds: float) -> None:
+        """Whoever acts goes on so much later."""
+
+    def monotonic(self) -> float:
+        """A clock that only rises, in seconds."""
+
+
+_POOL: Final = redis.ConnectionPool()  # never connected
+_SCAN: Final = redis.Redis.from_pool(redis.ConnectionPool()).response_callbacks["HSCAN"]
+_TOKEN: Final = 8
+
+
+class ModelCluster(ClusterClient):
+    """The real client of a cluster; the nodes that its trips reach are those of a world.
+
+    Args:
+        seeds: where to ask first.
+        wire: carries the steps of its trips out.
+    """
+
+    def __init__(self, seeds: Sequence[Address], wire: Wire) -> None:  # its base would make connections
+        self.nodes = Nodes(seeds, wire.monotonic)
+        self.connection_pool = _POOL
+        self.response_callbacks = {"HSCAN": _SCAN}  # type: ignore[assignment] # the model converts all else
+        self._wire = wire
+        self._ops: list[Op] = []
+
+    def __del__(self) -> None: ...
+
+    @property
+    def as_redis(self) -> redis.Redis:
+        """Itself, as the type that the worker names."""
+        return self
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _pack(self, words: Sequence[Any]) -> bytes:
+        """A word that stands for the command: the model takes its arguments as they are."""
+        self._ops.append((words[0], tuple(words[1:])))
+        return b"%0*d" % (_TOKEN, len(self._ops) - 1)
+
+    def _lines(self, packed: bytes) -> Iterator[Line]:
+        at, asking = 0, False
+        while at < len(packed):
+            if packed.startswith(_ASKING, at):
+                at, asking = at + len(_ASKING), True
+            else:
+                yield Line(self._ops[int(packed[at : at + _TOKEN])], asking)
+                at, asking = at + _TOKEN, False
+
+    def _perform(self, step: Step) -> Any:
+        match step:
+            case Write(parcels):
+                lines = {node: list(self._lines(parcel.commands)) for node, parcel in parcels.items()}
+                return self._wire.write(lines)
+            case AskForSlots(node):
+                return self._wire.slots_told_by(node)
+            case Ping(node):
+                return self._wire.answers(node)
+            case _:
+                return self._wire.wait(step.seconds)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from producers.contract.keys import Keys
 from tests.simulation.actors import Actor, SimulatedTicker, redriving, retrying, ticking, working
-from tests.simulation.client import ModelClient
 from worker.admin.parked import ParkedPairs
 from worker.config.settings import WorkerSettings
 from worker.core.flow import FlowLimits
@@ -15,14 +14,18 @@ from worker.delivery.claims import Claims
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
 from worker.delivery.settle import Settler
-from worker.store.backlog import BacklogScanner
+from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
+from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 from worker.store.suppressions import Suppressions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.simulation.world import World
+    from worker.core.gate import Place
     from worker.core.pair import Readd
 
 KEYS = Keys("s")
@@ -65,6 +68,47 @@ class Silence:
     def error(self, event: str, **fields: Any) -> None: ...
 
 
+class WatchedGate(Gate):
+    """The gate, which each round asks first for a place."""
+
+    def __init__(self, world: World, namespace: Namespace, limits: FlowLimits, token: Callable[[], str]) -> None:
+        super().__init__(namespace, limits, token, world.monotonic)
+        self._world = world
+
+    def ask(self, life_seconds: float) -> Place:
+        """Takes a place for the request of a round that begins."""
+        self._world.begin_round()
+        return super().ask(life_seconds)
+
+
+class Watch(LossDetector):
+    """A process' memory of Redis, whose alarms and checks the world takes note of."""
+
+    def __init__(self, world: World, namespace: Namespace, name: str) -> None:
+        super().__init__(namespace, world.monotonic, self, lambda: None)
+        self._world = world
+        self._name = name
+
+    def check(self) -> None:
+        """Checks if it is time to."""
+        due = self._monotonic() >= self._next
+        self._world.losses_noticed.begin(self._name)
+        super().check()
+        if due:
+            self._world.losses_noticed.checked(self._name)
+
+    def info(self, event: str, **fields: Any) -> None: ...
+    def warning(self, event: str, **fields: Any) -> None: ...
+
+    def error(self, event: str, **_fields: Any) -> None:
+        """An alarm."""
+        self._world.tell("raises an alarm: {}", event)
+        self._world.losses_noticed.alarm(self._name)
+
+    def _agree(self) -> None:
+        """How many partitions there are is recorded nowhere here."""
+
+
 class Process:
     """One worker process: threads that flush, and a ticker.
 
@@ -74,9 +118,9 @@ class Process:
 
     def __init__(self, fleet: Fleet, name: str, threads: int) -> None:
         world, settings = fleet.world, fleet.settings
-        client = ModelClient(world.round_trip).as_redis
+        client = world.client().as_redis
         namespace = Namespace(client, KEYS, PARTITIONS)
-        gate = Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight), fleet.token)
+        gate = WatchedGate(world, namespace, FlowLimits.of(settings.rate, settings.in_flight), fleet.token)
         partitions = Partitions(
             namespace,
             world.monotonic,
@@ -92,7 +136,7 @@ class Process:
             monotonic=world.monotonic,
             draw=world.chance.fraction,
         )
-        scanner = BacklogScanner(namespace)
+        scanner = scanner_of(namespace, world.monotonic, world.wait)
         flusher = Flusher(
             settings,
             partitions=partitions,
@@ -114,13 +158,14 @@ class Process:
         ticker = SimulatedTicker(
             settings,
             namespace=namespace,
-            scanner=BacklogScanner(namespace),
+            scanner=scanner_of(namespace, world.monotonic, world.wait),
             gate=gate,
             broker=fleet,
             flush=flusher.run,
             token=name,
             monotonic=world.monotonic,
             log=Silence(),
+            watches=[] if world.cluster is None else [Watch(world, namespace, name).check],
         )
         self.name = name
         self.actors = [Actor(f"{name}.{i}", self, working(fleet, flusher)) for i in range(1, threads + 1)]
@@ -163,14 +208,14 @@ class Fleet:
 
     def redrive(self) -> None:
         """Somebody redrives all dead letters, in a process of his own."""
-        client = ModelClient(self.world.round_trip).as_redis
+        client = self.world.client().as_redis
         self.world.actors.append(Actor("redrive", self.processes[0], redriving(self, client)))
 
     def retry_parked(self) -> None:
         """Somebody lets all parked pairs be tried now, in a process of his own."""
         world, settings = self.world, self.settings
         partitions = Partitions(
-            Namespace(ModelClient(world.round_trip).as_redis, KEYS, PARTITIONS),
+            Namespace(world.client().as_redis, KEYS, PARTITIONS),
             world.monotonic,
             lease_seconds=settings.lease_seconds,
             late_seconds=settings.late_seconds,

@@ -87,6 +87,8 @@ class Producers:
     def _accept(self, partition: int, fields: dict[str, Any], malformed: str | None, lane: Lane) -> None:
         flat = [each for name, value in fields.items() if value is not None for each in (name, value)]
         log = KEYS.bulk(partition) if lane == "bulk" else KEYS.events(partition)
+        if not self._world.takes(log):
+            return
         entry_id = self._world.append(partition, log, flat)
         at = fields["at"] if isinstance(fields["at"], int) and malformed is None else None
         self._world.chronicle.changes.append(

@@ -6,6 +6,8 @@ key by key; what the worker does not use is not there.
 
 from __future__ import annotations
 
+from functools import cache
+from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError, ResponseError
@@ -24,6 +26,12 @@ Op = tuple[str, tuple[Any, ...]]
 """One command: its name, and its arguments as the client was given them."""
 
 
+@cache
+def digest_of(text: str) -> str:
+    """The digest by which EVALSHA knows a script."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 class RedisModel:
     """The server.
 
@@ -33,12 +41,14 @@ class RedisModel:
     Attributes:
         data: every key; one that has expired may still be in it.
         known_scripts: digests that EVALSHA knows.
+        skew_us: by how much the clock that it goes by just now is ahead.
     """
 
     def __init__(self, now_us: Callable[[], int]) -> None:
+        self.skew_us = 0
         self.data: dict[str, Value] = {}
         self.known_scripts: set[str] = set()
-        self.now_us = now_us
+        self._now_us = now_us
 
     def apply(self, ops: Sequence[Op]) -> list[Any]:
         """Carries commands out, in order; a failed one's exception stands in the place of its reply."""
@@ -49,6 +59,10 @@ class RedisModel:
             except ResponseError as error:
                 replies.append(error)
         return replies
+
+    def now_us(self) -> int:
+        """The clock, in Unix microseconds."""
+        return self._now_us() + self.skew_us
 
     @property
     def now_ms(self) -> int:
@@ -239,6 +253,11 @@ class RedisModel:
             raise NoScriptError("No matching script.")
         return SCRIPTS[digest](self, rest[:count], rest[count:])
 
+    def eval(self, text: str, count: int, *rest: Any) -> Any:
+        """EVAL of one of the same scripts."""
+        self.known_scripts.add(digest := digest_of(text))
+        return self.evalsha(digest, count, *rest)
+
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
     **{
@@ -246,12 +265,18 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
         for name in ("time", "get", "mget", "delete", "exists", "type", "hget", "hmget", "hgetall", "hlen", "hsetnx")
     },
     **{name: getattr(RedisModel, name) for name in ("hscan", "xlen", "xadd", "script_load")},
+    "EVAL": RedisModel.eval,
     "EVALSHA": RedisModel.evalsha,
     "HMGET": RedisModel.hmget,
     "HGET": RedisModel.hget,
     "EXISTS": RedisModel.exists,
     "GET": RedisModel.get,
+    "DEL": RedisModel.delete,
+    "HGETALL": RedisModel.hgetall,
     "HLEN": RedisModel.hlen,
+    "HSETNX": RedisModel.hsetnx,
+    "TYPE": RedisModel.type,
+    "XADD": RedisModel.xadd,
     "MGET": RedisModel.mget,
     "SET": RedisModel.set,
     "XLEN": RedisModel.xlen,

@@ -396,6 +396,21 @@ def ticker(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     return 1 if holder is not None else 2
 
 
+def beat(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """beat.lua."""
+    config, seen, now_ms = keys[0], int(argv[0]), redis.now_ms
+    names = ("beat", "beat_at", "lost_from", "partitions", "repartitioning")
+    beat_was, beat_at, lost_from_was, partitions, changing = redis.hmget(config, *names)
+    count, lost_from, lost_at = int(beat_was or 0), 0, 0
+    redis.hdel(config, "none")
+    if count < seen:
+        lost_from, lost_at = int(beat_at or 0), now_ms
+        redis.hset(config, "lost_from", lost_from if lost_from_was is None else lost_from_was, "lost_at", now_ms)
+        count = seen
+    redis.hset(config, "beat", count + 1, "beat_at", now_ms)
+    return [count + 1, lost_from, lost_at, -1 if changing is not None else int(partitions or 0)]
+
+
 def redrive(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     """redrive.lua."""
     dead, dead_pairs, events, ledger_new, ledger_old, partition = keys
@@ -488,5 +503,6 @@ SCRIPTS: Final[dict[str, Callable[[RedisModel, Sequence[str], Sequence[Any]], An
     scripts.PURGE.sha: purge,
     scripts.TICKER.sha: ticker,
     scripts.PAUSE.sha: pause,
+    scripts.BEAT.sha: beat,
 }
 """Each script's model, by the digest of the Lua that it stands for."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from itertools import pairwise
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -11,12 +13,15 @@ from tests.proof.oracle import judge
 from tests.simulation.chronicle import Broken
 from tests.simulation.endpoint_model import CLIMATES
 from tests.simulation.fleet import KEYS, PARTITIONS, Fleet, settings_of
+from tests.simulation.losses import disturbed
+from tests.simulation.nodes_model import ClusterModel
 from tests.simulation.producing import CONTACTS, OWNERS, Producers
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+    from tests.proof.history import Pair
     from tests.simulation.chance import Chance
     from worker.core.pair import Readd
 
@@ -25,6 +30,7 @@ HEALING_STEPS: Final = 4_000
 
 _RATES: Final[tuple[float | Literal["auto"], ...]] = ("auto", "auto", 5.0)
 _IN_FLIGHT: Final[tuple[int | Literal["auto"], ...]] = ("auto", "auto", 1)
+_SKEWS_US: Final = (0, 0, 0, 250_000, -700_000, 900_000)
 _PATIENCE_STEPS: Final = 1_000
 _DOZE_US: Final = 200_000
 _DAY_US: Final = 86_400_000_000
@@ -56,7 +62,7 @@ def simulate(chance: Chance, *, told: bool = False) -> Told:
         life.chaos()
         life.heal()
         life.days_later()
-        violations = judge(life.history())
+        violations = life.judge()
     except Broken as broken:
         violations = [Violation("totals", None, str(broken))]
     except Exception as error:  # noqa: BLE001 - whatever the code raised where it should not have
@@ -87,6 +93,8 @@ class _Life:
             chance.one_of(_IN_FLIGHT),
         )
         self._batch_size = settings.batch_size
+        if chance.one_in(3):
+            self._build_cluster()
         self._fleet = Fleet(world, settings)
         world.hinted = lambda: self._fleet.waiting_hints > 0 and not self._fleet.broker_away
         for _ in range(1 + chance.below(2)):
@@ -97,6 +105,16 @@ class _Life:
         world.losses = chance.one_of((0, 300, 80, 40))
         if chance.one_in(2):
             world.endpoint.climate = chance.one_of(CLIMATES)
+
+    def _build_cluster(self) -> None:
+        """Redis is a cluster of two or three nodes, each with a clock of its own."""
+        world, chance = self._world, self._chance
+        skews = [chance.one_of(_SKEWS_US) for _ in range(2 + chance.below(2))]
+        # Its partitions are on nodes of their own, more often than not; all else is anywhere.
+        places = [chance.below(len(skews)) for _ in range(4)]
+        partitions = [(p + chance.below(2)) % len(skews) for p in range(PARTITIONS)]
+        world.cluster = ClusterModel(world.model, KEYS, [*places, *partitions], skews)
+        random.seed(chance.below(1 << 16))  # in which order its client asks nodes for the slots
 
     # The course
 
@@ -111,7 +129,8 @@ class _Life:
                 self._producers.say()
                 self._fleet.waiting_hints += chance.below(2)  # its ticker was quick
             else:
-                chance.one_of(_MISHAPS)(self)
+                mishaps = _MISHAPS if world.cluster is None or chance.one_in(2) else _NODE_MISHAPS
+                chance.one_of(mishaps)(self)
 
     def heal(self) -> None:
         """Everything is mended; the world comes to rest."""
@@ -119,6 +138,11 @@ class _Life:
         world.losses = world.redis_away_us = 0
         world.endpoint.climate, world.endpoint.most, world.endpoint.rate = CLIMATES[0], 1 << 30, 0.0
         fleet.broker_away = False
+        if world.cluster is not None:
+            world.cluster.end_all_moves()
+            for node in world.cluster.nodes:
+                node.refuses_until_us = node.hangs_until_us = 0
+                node.replica = None
         world.tell("healed")
         for i in range(HEALING_STEPS):
             if i % 8 == 0 and self._idle():
@@ -161,11 +185,15 @@ class _Life:
 
     def _left(self) -> Left:
         model, parts = self._world.model, range(PARTITIONS)
+        leased = 0
+        for p in parts:
+            self._world.go_by(KEYS.lease(p))
+            leased += model.exists(KEYS.lease(p))
         return Left(
             entries=sum(model.xlen(log) for p in parts for log in (KEYS.events(p), KEYS.bulk(p))),
             pending=sum(model.hlen(key) for p in parts for key in KEYS.pending_classes(p)),
             marks=sum(model.hlen(KEYS.late(p)) for p in parts),
-            in_flight=sum(model.exists(KEYS.lease(p)) for p in parts),
+            in_flight=leased,
             parked=sum(model.hlen(KEYS.parked(p)) for p in parts),
         )
 
@@ -176,9 +204,25 @@ class _Life:
             world.endpoint.unknown.clear()
         fields = [model.hget(KEYS.partition(p), name) for p in range(PARTITIONS) for name in ("parked_due", "late_due")]
         due_ms = min(int(each) for each in fields if each)
+        self._world.model.skew_us = 0  # the clocks of its nodes are no further apart than a doze
         if due_ms > model.now_ms:
             world.tell("time passes until something is due")
             world.pass_time((due_ms - model.now_ms) * 1000)
+
+    def judge(self) -> list[Violation]:
+        """What is broken; of pairs that a lost tail speaks of, nothing is promised."""
+        history, lost = self.history(), self._world.lost
+        if not lost:
+            return judge(history)
+        apart = disturbed(self._world.chronicle, lost)
+        kept = replace(
+            history,
+            peak_pending={},
+            changes=[each for each in history.changes if (each.owner, each.contact) not in apart],
+            sent=[each for each in (_without(sent, apart) for sent in history.sent) if each.records],
+        )
+        # How many entries, records and letters there were, nobody can say.
+        return [each for each in judge(kept) if each.kind not in {"totals", "dead_letters"}]
 
     def history(self) -> History:
         """What the oracle is to judge."""
@@ -301,6 +345,48 @@ class _Life:
         self._went_back = self._went_back or us < 0
         self._world.jump(us)
 
+    # What can go wrong with nodes
+
+    @property
+    def _cluster(self) -> ClusterModel:
+        assert self._world.cluster is not None
+        return self._world.cluster
+
+    def _node_away(self) -> None:
+        node = self._chance.one_of(self._cluster.nodes)
+        node.refuses_until_us = self._world.mono_us + 100_000 * (1 + self._chance.below(30))
+        self._world.tell("{} is away", node.address)
+
+    def _node_hangs(self) -> None:
+        node = self._chance.one_of(self._cluster.nodes)
+        node.hangs_until_us = self._world.mono_us + 100_000 * (1 + self._chance.below(40))
+        self._world.tell("{} hangs", node.address)
+
+    def _slot_moves(self) -> None:
+        world, chance = self._world, self._chance
+        key = chance.one_of((*(KEYS.lease(p) for p in range(PARTITIONS)), KEYS.gate, KEYS.config))
+        node = chance.one_of(self._cluster.nodes)
+        self._went_back = True  # by the clock of another node
+        world.begin_to_move(key, node, world.mono_us + 100_000 * (1 + chance.below(40)))
+
+    def _replica_lags(self) -> None:
+        node = self._chance.one_of(self._cluster.nodes)
+        self._cluster.stop_replicating(node, self._world.mono_us)
+        self._world.tell("the replica of {} gets nothing more", node.address)
+
+    def _failover(self) -> None:
+        nodes = self._cluster.nodes
+        node = self._chance.one_of([each for each in nodes if each.replica is not None] or nodes)
+        partitions = [p for p in range(PARTITIONS) if self._cluster.node_of(KEYS.lease(p)) is node]
+        alive = [each.name for each in self._fleet.processes]
+        self._went_back = True
+        self._world.fail_over(node, self._chance.one_of(_SKEWS_US), partitions, alive)
+
+
+def _without(sent: Sent, pairs: Collection[Pair]) -> Sent:
+    """A request without the records of these pairs."""
+    return sent._replace(records=tuple(each for each in sent.records if each[:2] not in pairs))
+
 
 _MISHAPS: Final[tuple[Callable[[_Life], None], ...]] = (
     _Life._weather,  # noqa: SLF001 - its own
@@ -326,4 +412,12 @@ _MISHAPS: Final[tuple[Callable[[_Life], None], ...]] = (
     _Life._clock,  # noqa: SLF001
     _Life._unknown,  # noqa: SLF001
     _Life._retry_parked,  # noqa: SLF001
+)
+_NODE_MISHAPS: Final[tuple[Callable[[_Life], None], ...]] = (
+    _Life._node_away,  # noqa: SLF001
+    _Life._node_hangs,  # noqa: SLF001
+    _Life._slot_moves,  # noqa: SLF001
+    _Life._slot_moves,  # noqa: SLF001
+    _Life._replica_lags,  # noqa: SLF001
+    _Life._failover,  # noqa: SLF001
 )

@@ -330,6 +330,11 @@ def ticker(both: Both, chance: Random) -> Op:
     return evalsha(scripts.TICKER, [K.ticker], [chance.choice(["one", "two"]), chance.choice([1, HOUR_MS])])
 
 
+def beat(both: Both, chance: Random) -> Op:
+    _ = both
+    return evalsha(scripts.BEAT, [chance.choice([K.config, K.partition(P)])], [chance.choice([0, 1, 2, 5])])
+
+
 def expire(both: Both, chance: Random) -> Op:
     _ = both, chance
     return "DEL", (K.lease(P),)
@@ -370,6 +375,7 @@ STEPS: list[Step] = [
     redrive,
     purge,
     ticker,
+    beat,
     pause,
     expire,
     look,

@@ -40,6 +40,17 @@ HAPPENS: Final = {
     "a letter is redriven days later": r"^ *\d{6,}\..*-> \[b'redriven'",
     "a redrive comes too late": r"-> \[b'outdated'\]",
     "the endpoint refuses a record": r": a record refused$",
+    "a node of a cluster is away": r"node:\d+ is away",
+    "a node hangs": r"node:\d+ hangs",
+    "a node cannot be reached": r"cannot reach node:",
+    "a node's replies are lost": r"loses replies of node:",
+    "a slot has moved": r"says MovedError",
+    "keys are asked for where their slot moves to": r"says AskError",
+    "a slot moves in the middle of a settle": r"says TryAgainError to settle",
+    "a slot arrives": r"the slot of .* has arrived",
+    "a replica takes over": r"fails over, and loses nothing",
+    "a failover loses a tail": r"fails over, and loses its tail",
+    "a loss is noticed": r"raises an alarm: redis_lost_changes",
 }
 WEATHERS: Final = sorted({weather.name for climate in CLIMATES for weather in climate})
 

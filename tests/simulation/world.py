@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 from greenlet import getcurrent  # type: ignore[import-untyped] # it has no types
+from redis.exceptions import AskError, MovedError, TryAgainError
 
+from producers.nodes.exchange import Answer
+from producers.nodes.trip import NODE_SECONDS
 from tests.simulation.actors import NORMAL, REPLY_LOST, REQUEST_LOST, Actor
 from tests.simulation.chronicle import Chronicle
+from tests.simulation.client import ModelClient, ModelCluster
 from tests.simulation.endpoint_model import EndpointModel, Request, confirmation, records_of
-from tests.simulation.redis_model import RedisModel
-from worker.core.outcome import Answer, NoAnswer
+from tests.simulation.losses import Loss, Noticed
+from tests.simulation.redis_model import RedisModel, digest_of
+from worker.core.outcome import Answer as Answered
+from worker.core.outcome import NoAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from producers.nodes.url import Address
     from tests.simulation.chance import Chance
+    from tests.simulation.client import Line
+    from tests.simulation.nodes_model import ClusterModel, Node
     from tests.simulation.redis_model import Op
 
 START_US: Final = 1_795_460_000_000_000
@@ -40,6 +49,9 @@ class World:
     Attributes:
         chance: what decides.
         model: Redis.
+        cluster: the nodes that hold its keys; None while one server has them all.
+        losses_noticed: who must notice what failovers lost.
+        lost: what they lost.
         endpoint: theirs.
         actors: whoever acts.
         now_us: Redis' clock (Unix).
@@ -59,6 +71,9 @@ class World:
         self.model = RedisModel(lambda: self.now_us)
         self.endpoint = EndpointModel()
         self.chronicle = Chronicle(self.model, self.history_ms, lambda: self.mono_us)
+        self.cluster: ClusterModel | None = None
+        self.losses_noticed = Noticed(lambda: self.mono_us)
+        self.lost: list[Loss] = []
         self.actors: list[Actor] = []
         self.redis_away_us = 0
         self.losses = 0
@@ -201,8 +216,134 @@ class World:
         self.chronicle.watch(actor, ops, replies, self)
         return replies
 
+    def begin_round(self) -> None:
+        """Whoever acts begins a round of the flush loop, whether or not he reaches the gate."""
+        self.chronicle.forget_round(self._acting)
+
+    # A cluster
+
+    def client(self) -> ModelClient | ModelCluster:
+        """A client of Redis, for a new process."""
+        if self.cluster is None:
+            return ModelClient(self.round_trip)
+        return ModelCluster([each.address for each in self.cluster.nodes], self)
+
+    def go_by(self, key: str) -> None:
+        """Redis' clock is from now on that of whoever has this key."""
+        if self.cluster is not None:
+            self.cluster.use(self.cluster.node_of(key))
+
+    def write(self, parcels: Mapping[Address, Sequence[Line]]) -> dict[Address, Answer]:
+        """Carries out what a trip writes to nodes, for whoever acts (a `Wire`)."""
+        fate = self.hand_over()
+        actor = self._acting
+        struck = self.chance.one_of(sorted(parcels)) if fate != NORMAL else None
+        answers: dict[Address, Answer] = {}
+        hung = False
+        for address, lines in parcels.items():
+            answers[address] = self._carry_out(actor, address, lines, fate if address == struck else NORMAL)
+            hung = hung or isinstance(answers[address].broken, redis.TimeoutError)
+        if hung:
+            self.wait(NODE_SECONDS)
+        return answers
+
+    def _carry_out(self, actor: Actor, address: Address, lines: Sequence[Line], fate: int) -> Answer:
+        assert self.cluster is not None
+        node = self.cluster.at(address)
+        hangs = node.hangs_until_us > self.mono_us
+        refused = self.redis_away_us > self.mono_us or node.refuses_until_us > self.mono_us
+        # Who hangs may have read the commands before, or never does: its client has gone when it wakes.
+        if refused or fate == REQUEST_LOST or (hangs and self.chance.one_in(2)):
+            self.losses_noticed.trouble(actor.process.name)
+            self.tell("cannot reach {}", address)
+            broken = redis.TimeoutError("hung") if hangs and not refused else redis.ConnectionError("away")
+            return Answer([], broken, written=not refused)
+        replies = []
+        for op, asking in lines:
+            reply = self.cluster.apply(node, op, asking=asking)
+            replies.append(reply)
+            if not isinstance(reply, Exception):
+                known = ("EVALSHA", (digest_of(op[1][0]), *op[1][1:])) if op[0] == "EVAL" else op
+                self.chronicle.watch(actor, [known], [reply], self)
+        # The answers to ASKING are read before those to the commands.
+        read = [
+            each for (_, asking), reply in zip(lines, replies, strict=True) for each in ([b"OK"] * asking + [reply])
+        ]
+        if hangs or fate == REPLY_LOST:
+            self.losses_noticed.trouble(actor.process.name)
+            self.tell("loses replies of {}", address)
+            broken = redis.TimeoutError("hung") if hangs else redis.ConnectionError("lost")
+            return Answer(read[: self.chance.below(len(read))], broken)
+        for (op, _), reply in zip(lines, replies, strict=True):
+            if isinstance(reply, MovedError | AskError | TryAgainError):
+                self.losses_noticed.trouble(actor.process.name)
+                self.tell("{} says {} to {}", address, type(reply).__name__, self.chronicle.name_of(op))
+        return Answer(read)
+
+    def slots_told_by(self, node: Address) -> Any:
+        """CLUSTER SLOTS, as a node tells it to whoever acts."""
+        self.hand_over()
+        assert self.cluster is not None
+        found = self.cluster.at(node)
+        if max(found.refuses_until_us, found.hangs_until_us, self.redis_away_us) > self.mono_us:
+            return redis.ConnectionError("away")
+        return self.cluster.slots()
+
+    def answers(self, node: Address) -> bool:
+        """Whether a node answers a PING of whoever acts."""
+        return not isinstance(self.slots_told_by(node), Exception)
+
+    def begin_to_move(self, key: str, to: Node, until_us: int) -> None:
+        """A slot begins to move, and has arrived at that moment; some of its keys go on the way (monotonic)."""
+        assert self.cluster is not None
+        if self.cluster.begin_to_move(key, to):
+            self.tell("the slot of {} begins to move to {}", key, to.address)
+            half_us = (self.mono_us + until_us) // 2
+            self.at(half_us, lambda: self._move_some(key))
+            self.at(until_us, lambda: self._end_move(key))
+
+    def _move_some(self, key: str) -> None:
+        assert self.cluster is not None
+        self.cluster.move_some(key, 1 + self.chance.below(8))
+
+    def _end_move(self, key: str) -> None:
+        assert self.cluster is not None
+        if self.cluster.end_move(key):
+            self._clocks_differ()
+            self.tell("the slot of {} has arrived", key)
+
+    def fail_over(self, node: Node, skew_us: int, partitions: Collection[int], alive: Collection[str]) -> None:
+        """A node's replica takes over, perhaps without what the node accepted last."""
+        assert self.cluster is not None
+        now_ms = self.history_ms()
+        since_us = self.cluster.fail_over(node, skew_us)
+        for p in partitions:
+            self.chronicle.roll_back(p)
+        self._clocks_differ()
+        self.tell("{} fails over, and loses {}", node.address, "nothing" if since_us is None else "its tail")
+        if since_us is not None:
+            self.losses_noticed.lose(since_us, alive, certain=bool(partitions) and not self.cluster.ever_moved)
+            self.lost.append(Loss(partitions, now_ms - (self.mono_us - since_us) // 1000 - 1, now_ms))
+
+    def _clocks_differ(self) -> None:
+        """Keys are judged by another node's clock: what could act by the old one has done so, or counts as beyond."""
+        waiting, self._due = sorted(self._due), []
+        for _, _, act in waiting:
+            act()
+        self._jumped_us = self.mono_us
+        self.chronicle.forget_leases()
+        self.chronicle.forget_places()
+
+    def takes(self, key: str) -> bool:
+        """Whether a producer reaches whoever has this key."""
+        if self.cluster is None:
+            return True
+        node = self.cluster.node_of(key)
+        return max(node.refuses_until_us, node.hangs_until_us) <= self.mono_us
+
     def append(self, partition: int, key: str, flat: Sequence[Any]) -> bytes:
         """A producer's XADD; whoever blocks for an entry wakes."""
+        self.go_by(key)
         (entry_id,) = self.model.apply([("xadd", (key, *flat))])
         for each in self.actors:
             if each.blocked:
@@ -215,7 +356,7 @@ class World:
     def distrust(self) -> None:
         """No connection is modelled."""
 
-    def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer | NoAnswer:
+    def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answered | NoAnswer:
         """A request on its way: it begins, may take effect, is answered or not (a `Sender`)."""
         _ = server_key
         self.hand_over()
@@ -238,7 +379,7 @@ class World:
         if weather.answer is not None:
             return weather.answer
         if request.applied is None:  # one of its records became poison meanwhile
-            return Answer(503, None, b'{"status": 503, "error": {"code": "50001"}}')
+            return Answered(503, None, b'{"status": 503, "error": {"code": "50001"}}')
         request.outcome = "confirmed"
         return confirmation(request)
 

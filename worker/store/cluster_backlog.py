@@ -16,7 +16,7 @@ from worker.store.partitions import FULL_FIELD
 from worker.store.replies import checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.store.namespace import Namespace
 
@@ -24,7 +24,23 @@ _WIDTH: Final = 3 + CLASSES  # replies about one partition
 
 
 class ClusterScanner(BacklogScanner):
-    """``BacklogScanner`` for a cluster. It passes over partitions whose node is away."""
+    """``BacklogScanner`` for a cluster. It passes over partitions whose node is away.
+
+    Args:
+        namespace: as ``BacklogScanner``'s.
+        monotonic: a clock, in seconds.
+        wait: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        monotonic: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(namespace)
+        self._monotonic = monotonic
+        self._wait = wait
 
     def scan(self, block_ms: int = 0) -> Survey:
         """Finds what waits in which partition, as ``BacklogScanner.scan``.
@@ -32,12 +48,12 @@ class ClusterScanner(BacklogScanner):
         Raises:
             redis.RedisError: no node answered.
         """
-        ends = time.monotonic() + block_ms / 1000
+        ends = self._monotonic() + block_ms / 1000
         while True:
             survey = self._look(inbox=block_ms > 0)
-            if survey.waiting or survey.inbox or time.monotonic() + POLL_SECONDS > ends:
+            if survey.waiting or survey.inbox or self._monotonic() + POLL_SECONDS > ends:
                 return survey
-            time.sleep(POLL_SECONDS)
+            self._wait(POLL_SECONDS)
 
     def _look(self, *, inbox: bool) -> Survey:
         keys = self._keys
@@ -100,6 +116,12 @@ def _head_ms(reply: Any) -> int:
     return 0 if isinstance(reply, NodeAwayError) or not checked(reply) else int(reply[0][0].partition(b"-")[0])
 
 
-def scanner_of(namespace: Namespace) -> BacklogScanner:
+def scanner_of(
+    namespace: Namespace,
+    monotonic: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], None] = time.sleep,
+) -> BacklogScanner:
     """Makes the scanner that fits the namespace's Redis."""
-    return (ClusterScanner if isinstance(namespace.client, ClusterClient) else BacklogScanner)(namespace)
+    if isinstance(namespace.client, ClusterClient):
+        return ClusterScanner(namespace, monotonic, wait)
+    return BacklogScanner(namespace)
