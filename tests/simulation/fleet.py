@@ -78,7 +78,9 @@ class WatchedGate(Gate):
     def ask(self, life_seconds: float) -> Place:
         """Takes a place for the request of a round that begins."""
         self._world.begin_round()
-        return super().ask(life_seconds)
+        place = super().ask(life_seconds)
+        self._world.see_gate(place.view.state)
+        return place
 
 
 class Watch(LossDetector):

@@ -220,6 +220,10 @@ class World:
         """Whoever acts begins a round of the flush loop, whether or not he reaches the gate."""
         self.chronicle.forget_round(self._acting)
 
+    def see_gate(self, state: str) -> None:
+        """Whoever acts takes the gate to be so, whatever it told somebody who did not get its reply."""
+        self._acting.looked = state.encode()
+
     # A cluster
 
     def client(self) -> ModelClient | ModelCluster:

@@ -55,6 +55,7 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
             "by_celery": ran.exits.by_celery,
             "barred": ran.exits.barred,
             "wrong": ran.exits.wrong,
+            "wrong_of_previous_release": ran.exits.previous,
         },
         "worker_log": dict(ran.said),
         "slowest_stop_seconds": ran.exits.slowest_seconds,
@@ -137,6 +138,7 @@ def _rest(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield f"- ended by a fault of Celery's own while its broker went away or refused writes: {ran.exits.by_celery}"
     yield f"- slowest end after SIGTERM: {_seconds(ran.exits.slowest_seconds)}"
     yield f"- ended because they are of the previous release ({ran.previous or 'not here'}): {ran.exits.barred}"
+    yield from (f"- of the previous release: {each}" for each in ran.exits.previous)
     yield from ("", "What they logged above the level of information:", "")
     yield from (f"- {event}: {times:,}" for event, times in sorted(ran.said.items()))
 

@@ -109,6 +109,7 @@ class Exits:
         by_celery: ended by a fault of Celery's own, one of :data:`CELERYS_OWN`.
         barred: workers of the previous release that ended because they are too old for the log.
         wrong: ended otherwise, in words.
+        previous: workers of the previous release that ended otherwise; nobody mends these any more.
         slowest_seconds: longest that one took to end after SIGTERM.
     """
 
@@ -117,6 +118,7 @@ class Exits:
     by_celery: int = 0
     barred: int = 0
     wrong: list[str] = field(default_factory=list)
+    previous: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
 
 
@@ -189,10 +191,11 @@ class Fleet:
             while (status := process.poll()) is None and time.monotonic() < begun + GRACE_SECONDS:
                 time.sleep(WATCH_SECONDS / 10)
             took = time.monotonic() - begun
-            self.exits.slowest_seconds = max(self.exits.slowest_seconds, took)
+            if worker.tree is None:
+                self.exits.slowest_seconds = max(self.exits.slowest_seconds, took)
             if status != 0 and not (unready and status is not None):
                 how = "has not ended" if status is None else f"ended with status {status}"
-                self.exits.wrong.append(f"{worker.name} {how} {took:.1f} s after SIGTERM: {_last_words(worker.log)}")
+                self._wrong(worker).append(f"{worker.name} {how} {took:.1f} s after SIGTERM: {_last_words(worker.log)}")
             self._again(worker, tree)
 
     def said(self) -> Counter[str]:
@@ -246,7 +249,10 @@ class Fleet:
         elif any(each in (words := _last_words(worker.log)) for each in CELERYS_OWN):
             self.exits.by_celery += 1
         else:
-            self.exits.wrong.append(f"{worker.name} ended by itself with status {status}: {words}")
+            self._wrong(worker).append(f"{worker.name} ended by itself with status {status}: {words}")
+
+    def _wrong(self, worker: Worker) -> list[str]:
+        return self.exits.wrong if worker.tree is None else self.exits.previous
 
     def _again(self, worker: Worker, tree: Path | None) -> None:
         worker.process.close()
