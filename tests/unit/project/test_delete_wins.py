@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from worker.core.pair import PairState, Readd
 
 PAGE = (Path(__file__).parents[3] / "docs" / "explanation" / "delete-wins.md").read_text(encoding="utf-8")
-ROWS = dict(re.findall(r"^\| ((?!said|---).+?) \| (.+?) \|$", PAGE, re.MULTILINE))
+ROWS = dict(re.findall(r"^\| ((?!changes that|a change after|---).+?) \| (.+?) \|$", PAGE, re.MULTILINE))
 
 DAY = 1_795_460_400_000
 NOW = DAY + 3_600_000
