@@ -88,7 +88,7 @@ class AsyncContactProducer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         chosen = producer_settings(url, settings)
-        self._client = connect_async(chosen.redis_url) if client is None else client
+        self._client = connect_async(chosen.redis_url, chosen.redis_credentials) if client is None else client
         self._owns_client = client is None
         self._appender = Appender(chosen.wait_replicas)
         self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)

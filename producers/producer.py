@@ -65,9 +65,9 @@ class ContactProducer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         chosen = producer_settings(url, settings)
-        self._url = chosen.redis_url
+        self._url, self._credentials = chosen.redis_url, chosen.redis_credentials
         self._appender = Appender(chosen.wait_replicas)
-        self._client = connect(self._url) if client is None else client
+        self._client = self._connect() if client is None else client
         self._owns_client = client is None
         self._inherited: list[redis.Redis] = []
         renew_in_children(self)
@@ -78,11 +78,14 @@ class ContactProducer:
         """Most characters that an id may have."""
         return self._protocol.id_max
 
+    def _connect(self) -> redis.Redis:
+        return connect(self._url, credentials=self._credentials)
+
     def renew_after_fork(self) -> None:
         """Opens connections of its own in a child process. A client that was passed in stays: it is the caller's."""
         if self._owns_client:
             self._inherited.append(self._client)  # neither used nor closed: its sockets are the parent's
-            self._client = connect(self._url)
+            self._client = self._connect()
 
     def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> SentReceipt:
         """Reports that ``contact`` is a contact of ``owner``, new or changed.

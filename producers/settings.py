@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from producers.contract.change import ID_MAX_BYTES
 from producers.contract.errors import SettingsError
@@ -147,6 +147,8 @@ class ProducerSettings(CheckedSettings):
     Attributes:
         redis_url: Redis with the event log: ``redis://``, ``unix://``, ``redis+sentinel://`` or ``redis+cluster://``;
             with TLS ``rediss://``, ``rediss+sentinel://`` or ``rediss+cluster://`` (CONTACT_SYNC_REDIS_URL).
+        redis_credentials: a function, ``package.module:function``, that returns a password, or user and password, for
+            each new connection to Redis (CONTACT_SYNC_REDIS_CREDENTIALS).
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
         wait_replicas: how many replicas must have a change before it counts as accepted, or ``all``; `pause`,
             `repartition` and `forget` wait for them, too (CONTACT_SYNC_WAIT_REPLICAS).
@@ -163,6 +165,12 @@ class ProducerSettings(CheckedSettings):
         description="Event log and state: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://.",
         rule=_REDIS_URL_RULE,
         shown=False,
+    )
+    redis_credentials: str | None = setting(
+        None,
+        description="Function that returns user and password for each new connection to Redis, for tokens that expire.",
+        rule="package.module:function",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$",
     )
     namespace: str = setting(
         "contact-sync",
@@ -191,6 +199,13 @@ class ProducerSettings(CheckedSettings):
         description="How many replicas must have a change, or what a command wrote, before it counts; or all.",
         rule="'all', or a whole number from 0 to 100",
     )
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> Self:
+        if self.redis_credentials is not None and "@" in urlsplit(self.redis_url).netloc:
+            name = variable_of("redis_credentials")
+            raise SettingsError(f"{variable_of('redis_url')} must have no user or password if {name} is set")
+        return self
 
     @property
     def keys(self) -> Keys:

@@ -172,7 +172,9 @@ def _cached(settings_json: str) -> ContactProducer:
     from producers.settings import ProducerSettings  # noqa: PLC0415 - as above
 
     settings = ProducerSettings.model_validate_json(settings_json)
-    return ContactProducer(settings=settings, client=connect(settings.redis_url, SOON_SECONDS))
+    return ContactProducer(
+        settings=settings, client=connect(settings.redis_url, SOON_SECONDS, settings.redis_credentials)
+    )
 
 
 def _producer_for(settings: ProducerSettings) -> ContactProducer:

@@ -156,6 +156,11 @@ class MasterFinder:
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
+    @property
+    def address(self) -> Address | None:
+        """The master that the sentinels named last; None before they were asked."""
+        return self._sentinels.address
+
     def find(self) -> Address:
         """Asks for the master.
 

@@ -18,6 +18,7 @@ from producers.nodes.connect import (
     is_cluster,
     pool_options,
 )
+from producers.nodes.credentials import credentials_options
 from producers.nodes.exchange import exchange_async, finish, start
 from producers.nodes.replicas import ReplicaCount, with_wait
 from producers.nodes.trip import wait_command
@@ -39,28 +40,33 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 
 
-def connect(url: str, timeout_seconds: float | None = None) -> redis.Redis:
+def connect(url: str, timeout_seconds: float | None = None, credentials: str | None = None) -> redis.Redis:
     """Returns a client that waits a bounded time and never repeats a command. It connects at first use.
 
     Args:
         url: of Redis.
         timeout_seconds: longest wait, to connect and for each reply; None for the usual timeouts.
+        credentials: CONTACT_SYNC_REDIS_CREDENTIALS.
+
+    Raises:
+        SettingsError: there is no such function.
     """
     shorter = (
         {} if timeout_seconds is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_seconds)
     )
-    given = {"retry": Retry(NoBackoff(), 0), **_OPTIONS, **shorter}
+    given = {"retry": Retry(NoBackoff(), 0), **_OPTIONS, **shorter, **credentials_options(credentials)}
     if is_cluster(url):
         return cluster_client(url, **given)
     options = pool_options(url, **given)
     return redis.Redis.from_pool(redis.ConnectionPool(**options))
 
 
-def connect_async(url: str) -> redis.asyncio.Redis | AsyncClusterClient:
+def connect_async(url: str, credentials: str | None = None) -> redis.asyncio.Redis | AsyncClusterClient:
     """``connect`` for asyncio."""
+    given = {"retry": AsyncRetry(NoBackoff(), 0), **_OPTIONS, **credentials_options(credentials)}
     if is_cluster(url):
-        return async_cluster_client(url, retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
-    options = async_pool_options(url, retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
+        return async_cluster_client(url, **given)
+    options = async_pool_options(url, **given)
     return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 

@@ -72,7 +72,7 @@ def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Call
         epoch: this machine's clock, as Unix time in seconds.
     """
     yield from check_inbox_map(settings)
-    client = connect(settings.redis_url, timeout_seconds=_REDIS_SECONDS)
+    client = connect(settings.redis_url, settings.redis_credentials, timeout_seconds=_REDIS_SECONDS)
     try:
         info: dict[str, Any] = dict(client.info())
         if isinstance(client, ClusterClient):

@@ -41,13 +41,14 @@ def check_broker(
         return
     url = settings.broker_url or settings.redis_url
     if urlsplit(url).scheme in SCHEMES and ";" not in url:
-        yield _redis(url, log_info, shown)
+        credentials = settings.redis_credentials if settings.broker_url is None else None
+        yield _redis(url, credentials, log_info, shown)
     else:
         yield _other(settings.celery_broker_url, settings.broker_sentinel_options, shown)
 
 
-def _redis(url: str, log_info: Mapping[str, Any], shown: Callable[[str], str]) -> Finding:
-    client = connect(url, timeout_seconds=_TIMEOUT_SECONDS)
+def _redis(url: str, credentials: str | None, log_info: Mapping[str, Any], shown: Callable[[str], str]) -> Finding:
+    client = connect(url, credentials, timeout_seconds=_TIMEOUT_SECONDS)
     try:
         info: Any = client.info("server")
     except redis.RedisError as error:

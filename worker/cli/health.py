@@ -72,7 +72,7 @@ def _settings() -> WorkerSettings:
 
 
 def _health(settings: WorkerSettings, bound_seconds: float) -> Health:
-    with closing(connect(settings.redis_url)) as client:
+    with closing(connect(settings.redis_url, settings.redis_credentials)) as client:
         try:
             info: Any = client.info("server")
             if fault := server_fault(info, node=isinstance(client, ClusterClient)):

@@ -38,7 +38,7 @@ def repartition(*, partitions: int, as_json: bool) -> None:
     again.
     """
     settings = load_worker_settings(require_credentials=False)
-    with closing(connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)) as client:
+    with closing(connect(settings.redis_url, settings.redis_credentials, timeout_seconds=_TIMEOUT_SECONDS)) as client:
         try:
             done = change_partitions(client, settings.keys, partitions, settings.wait_replicas)
         except NotNow as error:

@@ -56,7 +56,7 @@ def session(settings: ProducerSettings) -> Iterator[Namespace]:
         Failure: Redis does not answer, or refuses.
         PartitionsMismatch, UnknownLogFormat: the log does not match the settings.
     """
-    client = connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
+    client = connect(settings.redis_url, settings.redis_credentials, timeout_seconds=_TIMEOUT_SECONDS)
     try:
         yield Namespace(client, settings.keys, agreed_partitions(client, settings))
     except redis.RedisError as error:

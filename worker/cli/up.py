@@ -183,7 +183,7 @@ def _keep_up(
     stack.enter_context(server)
     endpoint = stack.enter_context(SupervisedStandIn()).url if with_stand_in else None
     settings = _settings(server.url, endpoint)
-    client = stack.enter_context(connect(settings.redis_url))
+    client = stack.enter_context(connect(settings.redis_url, settings.redis_credentials))
     # A worker would report a mismatch only in its log.
     partitions = agree_partitions(client, settings.keys, settings.partitions)
     worker = Restarted(lambda: SupervisedWorker(settings))
@@ -210,6 +210,7 @@ def _settings(redis_url: str, stand_in_url: str | None) -> WorkerSettings:
     """
     broker_url = "memory://" if is_cluster(redis_url) else None
     here: dict[str, Any] = {"redis_url": redis_url, "broker_url": broker_url, "broker_master": None}
+    here["redis_credentials"] = None
     if stand_in_url is not None:
         key_id, key_secret = SecretStr(SupervisedStandIn.key_id), SecretStr(SupervisedStandIn.key_secret)
         here |= {"endpoint_url": stand_in_url, "server_key_id": key_id, "server_key_secret": key_secret}

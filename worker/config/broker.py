@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from producers.nodes.connect import pool_options
+from producers.nodes.credentials import FunctionCredentials
 from producers.nodes.sentinel import SENTINEL_SECONDS
 from producers.nodes.url import parse_redis_url
 
@@ -16,6 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SECONDS: Final = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+
+
+class BrokerCredentials(FunctionCredentials):
+    """Those of the log's Redis, if it is the broker, too. kombu makes it from its name, and gives it nothing.
+
+    Attributes:
+        function: CONTACT_SYNC_REDIS_CREDENTIALS of this process.
+    """
+
+    function: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        super().__init__(self.function)
+
+
+def with_credentials(kombu_url: str) -> str:
+    """Returns a broker's URL as kombu takes it, with the name of that class."""
+    first, *others = kombu_url.split(";")
+    mark = "&" if "?" in first else "?"
+    return ";".join([f"{first}{mark}credential_provider={__name__}:{BrokerCredentials.__name__}", *others])
 
 
 def is_sentinel_url(url: str) -> bool:

@@ -15,7 +15,7 @@ from producers.contract.redis_url import read_options
 from producers.nodes.connect import is_cluster
 from producers.nodes.url import parse_redis_url
 from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
-from worker.config.broker import is_sentinel_url, kombu_sentinel_url, sentinel_options
+from worker.config.broker import is_sentinel_url, kombu_sentinel_url, sentinel_options, with_credentials
 from worker.config.server_key import ServerKey, check_server_key_values, read_server_key
 
 if TYPE_CHECKING:
@@ -301,7 +301,8 @@ class WorkerSettings(ProducerSettings):
         kombu verifies the certificate of a ``rediss://`` only if the URL says so, so ours always does.
         """
         if self.broker_url is None:
-            return _kombu_url(self.redis_url.replace(";", "%3B"), "redis_url")  # kombu would take it for two URLs
+            url = _kombu_url(self.redis_url.replace(";", "%3B"), "redis_url")  # kombu would take it for two URLs
+            return url if self.redis_credentials is None else with_credentials(url)
         return ";".join(_kombu_url(url, "broker_url") for url in self.broker_url.split(";"))
 
     @property

@@ -76,7 +76,7 @@ class Demo:
         self._story = tell(random.Random(SEED), changes=CHANGES, pairs=PAIRS, seconds=seconds)  # noqa: S311 - a story
         self._sent: list[ContactChange] = []
         settings = system.settings
-        self._client = connect(settings.redis_url)
+        self._client = connect(settings.redis_url, settings.redis_credentials)
         partitions = agree_partitions(self._client, settings.keys, settings.partitions)
         self._reader = Reader(Namespace(self._client, settings.keys, partitions), system.stand_in)
         # These settings are not read from the environment, which may name another Redis.

@@ -18,6 +18,7 @@ from kombu.transport.redis import Transport
 
 from producers.contract.errors import ContactSyncError, SettingsError
 from producers.settings import variable_of
+from worker.config.broker import BrokerCredentials
 from worker.config.settings import load_worker_settings
 from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
@@ -58,6 +59,7 @@ def create_app() -> Celery:
     for variable in _FOREIGN_VARIABLES:
         os.environ.pop(variable, None)
     _reconnect_on_refused_commands()
+    BrokerCredentials.function = settings.redis_credentials or ""
     # Without fixups: Celery's own one loads the Django settings of whatever app shares our environment.
     app = Celery("contact-sync", fixups=[])
     app.contact_sync_settings = settings  # type: ignore[attr-defined] # bootsteps are given nothing but the app
@@ -196,6 +198,8 @@ def _check_broker(app: Any, settings: WorkerSettings) -> None:
                 fault = cluster_fault(client.info("server")) if isinstance(client, redis.Redis) else None
             except (OperationalError, OSError, *away) as error:
                 fault = refusal(error) or refusal(error.__cause__)
+    except SettingsError:
+        raise
     except Exception as error:  # noqa: BLE001 - each transport raises its own; their words may repeat a password
         raise SettingsError(f"{name}: Celery cannot use such a broker here ({type(error).__name__})") from None
     if fault:

@@ -140,7 +140,9 @@ class TickerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Starts ticking."""
         settings = runtime.settings_of(self._app)
-        client = connect(settings.redis_url, timeout_seconds=TICKER_IDLE_SECONDS + LEASE_PATH_SECONDS)
+        client = connect(
+            settings.redis_url, settings.redis_credentials, timeout_seconds=TICKER_IDLE_SECONDS + LEASE_PATH_SECONDS
+        )
         queue = HintQueue(self._app, settings.namespace)
         partitions = runtime.partitions_of(self._app)
         name, pool = f"{worker.hostname} {os.getpid()}", worker.pool_cls.__module__.rpartition(".")[2]

@@ -126,7 +126,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         TooOld: the log needs a newer worker.
         redis.RedisError: Redis does not answer.
     """
-    client = connect(settings.redis_url)
+    client = connect(settings.redis_url, settings.redis_credentials)
     count = record_partitions(client, settings.keys, settings.partitions)
     monotonic, draw, log = time.monotonic, random.random, structlog.get_logger("contact_sync")
     namespace = Namespace(client, settings.keys, count)
@@ -222,7 +222,7 @@ def wait_for_redis(settings: WorkerSettings) -> int:
         TooOld: the log needs a newer worker.
         SettingsError: the server may evict keys and lose changes, or it refuses us and waiting does not help.
     """
-    client = connect(settings.redis_url)
+    client = connect(settings.redis_url, settings.redis_credentials)
     log = structlog.get_logger("contact_sync")
     said = False
     while True:

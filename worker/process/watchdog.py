@@ -196,7 +196,7 @@ class FleetHeartbeat:
     """
 
     def __init__(self, settings: WorkerSettings, name: str, fresh_seconds: float) -> None:
-        self._client = connect(settings.redis_url)
+        self._client = connect(settings.redis_url, settings.redis_credentials)
         self._fresh_ms = int(fresh_seconds * 1000)
         self._key = settings.keys.last_consumer
         self._name = name.encode()

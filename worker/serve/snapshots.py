@@ -74,7 +74,7 @@ class SnapshotCache:
     def __init__(self, settings: ServeSettings, monotonic: Callable[[], float]) -> None:
         self.settings = settings
         self.keys = settings.keys
-        self.client = connect(settings.redis_url, timeout_seconds=_TIMEOUT_SECONDS)
+        self.client = connect(settings.redis_url, settings.redis_credentials, timeout_seconds=_TIMEOUT_SECONDS)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._last: Snapshot | None = None

@@ -18,6 +18,7 @@ from redis.retry import Retry
 
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.connect import cluster_client, is_cluster, pool_options
+from producers.nodes.credentials import credentials_options
 from producers.nodes.exchange import Answer, is_demoted
 from producers.nodes.replicas import with_wait
 from producers.nodes.sentinel import MasterConnection
@@ -204,12 +205,18 @@ def node_of(client: redis.Redis, partition: int) -> Address | None:
     return client.nodes.slots.node_of(key_slot(b"%d" % partition)) if isinstance(client, ClusterClient) else None
 
 
-def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClient | ClusterClient:
+def connect(
+    url: str, credentials: str | None = None, *, timeout_seconds: float = LEASE_PATH_SECONDS
+) -> LogClient | ClusterClient:
     """Makes a client whose replies are bytes, and whose stream replies are as Redis sends them.
 
     Args:
         url: CONTACT_SYNC_REDIS_URL.
+        credentials: CONTACT_SYNC_REDIS_CREDENTIALS.
         timeout_seconds: longest time for connecting, and for each reply.
+
+    Raises:
+        SettingsError: there is no such function.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
@@ -219,6 +226,7 @@ def connect(url: str, *, timeout_seconds: float = LEASE_PATH_SECONDS) -> LogClie
         "protocol": 2,  # replies have one form, whatever the server prefers
         "client_name": "contact-sync",
         "socket_read_size": _READ_BYTES,
+        **credentials_options(credentials),
     }
     client: LogClient | ClusterClient
     if is_cluster(url):

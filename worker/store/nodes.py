@@ -11,6 +11,7 @@ from producers.nodes.cluster import ClusterClient
 from worker.store.client import node_of
 
 if TYPE_CHECKING:
+    from producers.nodes.sentinel import MasterFinder
     from worker.store.namespace import Namespace
 
 
@@ -46,7 +47,7 @@ def nodes_of(namespace: Namespace) -> list[Node]:
     client, partitions = namespace.client, namespace.partitions
     if not isinstance(client, ClusterClient):
         options = client.connection_pool.connection_kwargs
-        finder = options.get("finder")
+        finder: MasterFinder | None = options.get("finder")
         if finder is not None:
             return [Node(str(finder.address or "unknown"), partitions)]
         path = options.get("path")

@@ -12,6 +12,7 @@ import redis
 
 from producers import AsyncContactProducer, ContactProducer, NotAccepted
 from producers.settings import ProducerSettings
+from tests.support.commands import told
 from tests.support.fleet import Fleet, T
 from tests.support.sentinels import MASTER, SentinelSetup, address_of, connected, one_sentinel
 from tests.support.waiting import wait_until
@@ -224,6 +225,12 @@ def test_worker_processes_go_on_after_failovers(
         wait_until(lambda: ("1", "4") in stand_in.contacts(), seconds=40, what="delivered after the planned failover")
         assert worker.process.poll() is None
         assert worker.end() == 0
+
+
+def test_status_names_the_master(setup: SentinelSetup, namespace: str, stand_in: StandInClient) -> None:
+    with Fleet(setup.url, namespace, stand_in) as fleet:
+        [node] = told(fleet, "status")["nodes"]
+    assert (node["address"], node["away"]) == (str(setup.master()), False)
 
 
 @pytest.mark.parametrize("wait", [2, "all"])
