@@ -35,7 +35,7 @@ SURROUNDINGS: Final = (
     ),
     Mutant(
         "silent_connections_stay",
-        "silent connections to `serve` keep everybody else out, probes and metrics too",
+        "silent connections to `serve` stay open, however many there are",
         (Patch("worker/serve/connections.py", "            longest.transport.abort()\n", ""),),
         integration=("tests/integration/serve/test_connections.py",),
         simulated=False,

@@ -56,6 +56,23 @@ def test_more_connections_than_there_is_room_for_keep_nobody_out(kind: str, flee
             client.get("/healthz", headers={"connection": "close"})  # the next request needs a connection of its own
 
 
+def ended(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_the_connections_that_wait_for_longest_are_closed_for_others(fleet: Fleet) -> None:
+    with serving(fleet, TOKENS) as client, connected(client, CONNECTIONS_MAX + 20, b"") as opened:
+        assert client.get("/healthz", headers={"connection": "close"}).status_code == 200
+        assert [ended(each) for each in opened[:20]] == [True] * 20
+        assert not ended(opened[-1])
+
+
 @pytest.mark.parametrize("kind", ["silent", "half a head", "half a body"])
 def test_a_request_that_does_not_come_ends_its_connection(kind: str, fleet: Fleet) -> None:
     with serving(fleet, TOKENS) as client, connected(client, 1, UNFINISHED[kind]) as (waiting,):
