@@ -133,25 +133,25 @@ def _commands() -> str:
 
 def _command(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
     path = context.command_path
+    below = command.commands if isinstance(command, click.Group) else {}
+    shown = below.get("run", command)  # of a group that is a command too
     yield f"\n{'#' * level} {path}\n\n"
-    yield f"`{' '.join([path, *command.collect_usage_pieces(context)])}`\n"
-    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(command.help or "")):
+    yield f"`{' '.join([path, *shown.collect_usage_pieces(context)])}`\n"
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(shown.help or "")):
         yield "\n" + _escaped(" ".join(paragraph.replace("\b", "").split())) + "\n"
     rows = []
-    for option in command.get_params(context):
+    for option in shown.get_params(context):
         record = option.get_help_record(context)
         if record is not None and record[1] and "--help" not in option.opts:
             rows.append((f"`{record[0]}`", _escaped(" ".join(record[1].split()))))
     if rows:
         yield "\n" + _table(("option", "what it does"), rows)
-    example = re.search(r"Example:\n((?:  .*\n?)+)", inspect.cleandoc((command.epilog or "").replace("\b", "")))
+    example = re.search(r"Example:\n((?:  .*\n?)+)", inspect.cleandoc((shown.epilog or "").replace("\b", "")))
     if example is not None:
         yield "\n```text\n" + re.sub(r"^  ", "", example[1].rstrip(), flags=re.MULTILINE) + "\n```\n"
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            if below is not None and not below.hidden and name != "run":
-                yield from _command(below, click.Context(below, info_name=name, parent=context), level + 1)
+    for name, each in sorted(below.items()):
+        if not each.hidden and each is not shown:
+            yield from _command(each, click.Context(each, info_name=name, parent=context), level + 1)
 
 
 def _escaped(text: str) -> str:

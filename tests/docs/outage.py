@@ -125,8 +125,8 @@ A real run of {END_AT:.0f} seconds: one worker with default settings, a producer
 ![Changes sent, waiting, and requests over time; the outage in grey](../images/outage.svg)
 
 - **Producers notice nothing.** They sent {said:,.0f} changes during the outage.
-- **What waits is bounded by pairs.** It never exceeded {waited:,.0f}: a state for each of the {PAIRS:,} pairs, and what was said in
-  the last seconds and not read yet. Each step down is workers joining what is new. So a longer outage takes no more memory.
+- **What waits is bounded by pairs.** It never exceeded {waited:,.0f}: a state for each of the {PAIRS:,} pairs, and the changes
+  of the last seconds, which were not read yet. At each step down workers join what is new. So a longer outage takes no more memory.
 - **The endpoint is left in peace.** It got {asked:.0f} requests in {UP_AT - DOWN_AT:.0f} seconds: one probe at a time, at growing intervals.
 - **The rest is quick.** The next probe found the endpoint well, and everything was delivered {back - UP_AT:.0f} seconds after it was
   back. Nearly all of that is the wait for that probe, which grows with the length of the outage up to

@@ -73,7 +73,7 @@ def erase(
 ) -> None:
     """Erase USER, as owner and as contact, here and at the endpoint; prints a receipt without the id.
 
-    It says a delete for each pair that is stored of USER, waits until the endpoint has confirmed them, and forgets
+    It sends a delete for each pair that is stored of USER, waits until the endpoint has confirmed them, and forgets
     everything but a keyed hash, by which later upserts of USER are refused. It needs running workers. If it is cut off,
     or time is up, call it again: it goes on. To remove what is stored, and tell the endpoint nothing, use forget.
 
