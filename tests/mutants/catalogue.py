@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.mutants.answers import ANSWERS
 from tests.mutants.backup import BACKUP
+from tests.mutants.erasing import ERASING
 from tests.mutants.nodes import NODES
 from tests.mutants.pace import PACE
 from tests.mutants.parking import PARKING
@@ -29,4 +30,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *UPGRADE,
     *BACKUP,
     *NODES,
+    *ERASING,
 )

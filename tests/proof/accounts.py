@@ -38,6 +38,8 @@ def illegal_requests(history: History, pasts: Mapping[Pair, PairPast]) -> Iterat
         for owner, contact, op in dict.fromkeys(sent.records):
             past = pasts[owner, contact]
             said = any(each.op == op and each.time_ms <= sent.begun_ms for each in past.changes)
+            if op == "delete" and not history.erased.isdisjoint((owner, contact)):
+                continue  # a late request may have brought somebody back, of whom nothing else is known
             if not said and not any(each.op == op for each in past.perhaps):
                 asked = f"{where} says {op}, which nobody had asked for"
                 yield Violation(
@@ -65,7 +67,13 @@ def wrong_letters(history: History) -> Iterator[Violation]:
     broken = Counter(
         (each.partition, each.entry_id, each.malformed) for each in history.changes if each.malformed and each.entry_id
     )
-    for number, odd in ("too many", written - broken), ("too few", broken - written if history.healed else Counter()):
+    refused = Counter(
+        (each.partition, each.entry_id, each.malformed)
+        for each in history.changes
+        if each.malformed and each.op != "delete" and not history.erased.isdisjoint((each.owner, each.contact))
+    )
+    few = broken - written - refused if history.healed else Counter()
+    for number, odd in ("too many", written - broken), ("too few", few):
         for (partition, entry, reason), times in odd.items():
             says.append(f"entry {entry} of partition {partition} has {times} letters {number} ({reason})")
     said: defaultdict[tuple[Pair, str], set[int]] = defaultdict(set)
@@ -94,7 +102,7 @@ def wrong_totals(history: History) -> Iterator[Violation]:
     totals = history.totals
     accepted = sum(1 for each in history.changes if each.entry_id)
     perhaps = sum(each.perhaps for each in history.changes)
-    names = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
+    names = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "suppressed")
     ended = sum(totals.get(name, 0) for name in names)
     tried = len(history.sent) + history.unsent
     rules = [
@@ -122,6 +130,22 @@ def wrong_totals(history: History) -> Iterator[Violation]:
 def _confirmed(history: History) -> int:
     """Most records that can have been confirmed."""
     return sum(len(each.records) for each in history.sent if each.outcome in {"confirmed", None})
+
+
+def brought_back(history: History) -> Iterator[Violation]:
+    """Where somebody who was erased comes back, or never left (section 8)."""
+    for sent in history.sent:
+        for owner, contact, op in sent.records:
+            if op == "upsert" and not sent.suppressed.isdisjoint((owner, contact)):
+                yield Violation("erased", (owner, contact), f"request {sent.number} upserts whoever was erased before")
+    if not history.healed:
+        return
+    for pair in sorted(history.contacts):
+        beyond = any(sent.beyond and (*pair, "upsert") in sent.records for sent in history.sent)
+        if not history.erased.isdisjoint(pair) and not beyond:
+            yield Violation("erased", pair, "the endpoint still has it")
+    for key in history.mentions:
+        yield Violation("erased", None, f"somebody who was erased still stands in {key}")
 
 
 def left_over(history: History) -> Iterator[Violation]:

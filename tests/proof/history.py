@@ -89,6 +89,7 @@ class Sent(NamedTuple):
         read_by_ms: the latest time at which the log can have been read for it, None where only its begin bounds it.
         read_from: of each partition the last entries that had been settled when its logs were read, None if not known.
         settled_to: of each partition in `settled` the last entries that are settled since, None where not known.
+        suppressed: users who had been erased when the gate let it out: it may upsert no pair with one of them.
         placed_ms: when the gate gave it a place in the fleet's rate, by a clock that never jumps; later if only its
             arrival was seen (`Paced.in_hand`); None where neither is known.
     """
@@ -107,6 +108,7 @@ class Sent(NamedTuple):
     read_from: Mapping[int, Places] | None = None
     settled_to: Mapping[int, Places] | None = None
     placed_ms: int | None = None
+    suppressed: frozenset[str] = frozenset()
 
     @property
     def reads_until_ms(self) -> int:
@@ -182,6 +184,8 @@ class History:
         unsent: how many requests never left, which workers count all the same.
         peak_pending: most pending pairs seen at one time, by partition.
         paced: the spans in which a limit of the rate held.
+        erased: users who were erased.
+        mentions: keys in which one of them still stands.
     """
 
     changes: Sequence[Change]
@@ -197,6 +201,8 @@ class History:
     unsent: int = 0
     peak_pending: Mapping[int, int] = field(default_factory=dict)
     paced: Sequence[Paced] = ()
+    erased: frozenset[str] = frozenset()
+    mentions: Sequence[str] = ()
 
 
 Kind = Literal[
@@ -208,6 +214,7 @@ Kind = Literal[
     "rate",
     "dead_letters",
     "totals",
+    "erased",
     "left_over",
     "crash",
 ]

@@ -10,6 +10,7 @@ What each checks, and by which section of the contract:
     illegal_request  a request that sections 1 and 3.5 forbid, or a record that nobody asked for
     dead_letters     a letter too many, too few, twice, or with words that nobody said (6)
     totals           the counters do not add up (6)
+    erased           somebody who was erased is upserted, is still at the endpoint, or still stands in a key (8)
     left_over        something waits though all was healed, or more pairs wait than there are (4, memory)
 """
 
@@ -21,7 +22,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from producers.contract.change import LANES
-from tests.proof.accounts import illegal_requests, left_over, too_many_at_once, wrong_letters, wrong_totals
+from tests.proof.accounts import (
+    brought_back,
+    illegal_requests,
+    left_over,
+    too_many_at_once,
+    wrong_letters,
+    wrong_totals,
+)
 from tests.proof.explanation import Delivery, Explainer, PairPast, Possible, Unexplained
 from tests.proof.history import Violation, order_of
 from tests.proof.story import at_in_words, story
@@ -38,7 +46,10 @@ if TYPE_CHECKING:
 def judge(history: History) -> list[Violation]:
     """Every broken invariant, worst first; an empty list is the proof."""
     pasts = pasts_of(history)
-    found = [each for pair, past in pasts.items() for each in _Case(history, pair, past).judge()]
+    # Of a pair with somebody who was erased the rules for erasures alone hold: whatever was said, it ends deleted.
+    judged = [each for each in pasts.items() if history.erased.isdisjoint(each[0])]
+    found = [each for pair, past in judged for each in _Case(history, pair, past).judge()]
+    found += brought_back(history)
     found += illegal_requests(history, pasts)
     found += too_many_at_once(history)
     found += wrong_letters(history)

@@ -9,6 +9,7 @@ import redis
 from greenlet import GreenletExit, greenlet  # type: ignore[import-untyped] # it has no types
 
 from producers.nodes.trip import NodeAwayError
+from worker.admin.eraser import NotErasable
 from worker.admin.parked import NotMoved
 from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_STANDBY_SECONDS
 from worker.process.ticker import Ticker
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.proof.history import Places
     from tests.simulation.endpoint_model import Request
     from tests.simulation.fleet import Fleet, Process
+    from worker.admin.eraser import Eraser
     from worker.admin.parked import ParkedPairs
     from worker.delivery.flush import Flusher
 
@@ -28,6 +30,8 @@ NORMAL: Final = 0
 REQUEST_LOST: Final = 1
 REPLY_LOST: Final = 2
 """What a round trip comes to."""
+
+_LONG_MS: Final = 10**12
 
 PACE_SECONDS: Final = 0.15
 """Shortest time between two looks of a ticker: slower than the real one, so that most steps are the workers'."""
@@ -50,6 +54,7 @@ class Actor:
         looked: the gate's state when it looked last.
         looked_us: when that was (monotonic).
         probes: whether the gate let it through as a probe.
+        suppressed: who was suppressed when the gate let it through.
     """
 
     def __init__(self, name: str, process: Process, run: Callable[[Actor], None]) -> None:
@@ -67,6 +72,7 @@ class Actor:
         self.looked = b"ok"
         self.looked_us = 0
         self.probes = False
+        self.suppressed: frozenset[str] = frozenset()
         self._greenlet = greenlet(lambda _: run(self))
 
     @property
@@ -139,6 +145,21 @@ def redriving(fleet: Fleet, client: Any) -> Callable[[Actor], None]:
             letters.redrive(list(letters.find(Wanted())))
         except redis.RedisError as error:
             fleet.world.tell("gives up: {}", type(error).__name__)
+
+    return run
+
+
+def erasing(fleet: Fleet, eraser: Eraser, patience_seconds: float) -> Callable[[Actor], None]:
+    """Somebody who erases a user."""
+
+    def run(_actor: Actor) -> None:
+        try:
+            erased = eraser.erase(_LONG_MS, patience_seconds, 2 * fleet.settings.lease_seconds)
+        except (redis.RedisError, NotErasable) as error:
+            fleet.world.tell("gives up: {}", type(error).__name__)
+            return
+        fleet.world.tell("erased: {}", erased)
+        fleet.erased = fleet.erased or erased.left.nothing
 
     return run
 

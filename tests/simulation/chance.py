@@ -16,9 +16,11 @@ class Chance:
 
     Attributes:
         taken: every draw so far, in order: a story is told by them alone.
+        erases: whether it is for a world in which somebody is erased.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, erases: bool = False) -> None:
+        self.erases = erases
         self.taken: list[int] = []
         self._random = Random(seed).random
 
@@ -44,8 +46,8 @@ class Chance:
 class Retold(Chance):
     """The draws of a story that was told before, perhaps shortened; where they end, all is plain."""
 
-    def __init__(self, taken: Sequence[int]) -> None:
-        super().__init__(0)
+    def __init__(self, taken: Sequence[int], *, erases: bool = False) -> None:
+        super().__init__(0, erases=erases)
         self._left = iter(taken)
 
     def below(self, end: int) -> int:

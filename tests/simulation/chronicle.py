@@ -37,6 +37,8 @@ class Chronicle:
         peak_pending: most pairs that waited in a partition at once.
         unsent: how many requests never left, because their deadline had passed.
         jumps_us: when Redis' clock jumped (monotonic).
+        erasing: who is being erased.
+        erased: who was suppressed, from the moment at which the gate was told.
     """
 
     def __init__(self, model: RedisModel, now_ms: Callable[[], int], mono_us: Callable[[], int]) -> None:
@@ -46,6 +48,8 @@ class Chronicle:
         self.peak_pending: dict[int, int] = {}
         self.unsent = 0
         self.jumps_us: list[int] = []
+        self.erasing = ""
+        self.erased: frozenset[str] = frozenset()
         self._leases: dict[int, tuple[bytes, int]] = {}  # token of each holder, and when it ends (Unix ms)
         self._model = model
         self._now_ms = now_ms
@@ -61,7 +65,10 @@ class Chronicle:
                 _WATCHED.get(args[0], _nothing)(self, actor, args[2:], reply)
                 if world.story is not None:
                     world.tell("{} {} -> {}", _NAMES[args[0]], args[2:], reply)
-            elif name == "XRANGE" and isinstance(args[1], bytes):  # a scan of a cluster looks from the first entry on
+            elif name == "XADD":
+                self._said(args, reply)
+            elif name == "XRANGE" and isinstance(args[1], bytes) and actor.name != "erase":
+                # A scan of a cluster looks from the first entry on.
                 actor.read_ms, actor.probes = self._now_ms(), False
                 # Each read begins with the live log; the bulk lane's is read only if it holds anything.
                 p, settled = _partition(args[0]), args[1][1:].decode()
@@ -114,6 +121,20 @@ class Chronicle:
 
     def _entered(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
         actor.probes = reply[0] == b"probe"
+        actor.suppressed = self.erased
+
+    def _noted(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:
+        if args[1] == "suppression":
+            self.erased |= {self.erasing}
+
+    def _said(self, args: Sequence[Any], reply: bytes) -> None:
+        """Whoever erases says a delete."""
+        fields = dict(zip(args[2::2], args[3::2], strict=True))
+        owner, contact = fields["owner"].decode(), fields["contact"].decode()
+        change = Change(
+            reply.decode(), _partition(args[0]), owner, contact, "delete", fields["at"], accepted_ms=self._now_ms()
+        )
+        self.changes.append(change)
 
     def _claimed(self, actor: Actor, args: Sequence[Any], reply: Any) -> None:
         if reply is not None:
@@ -320,6 +341,7 @@ _WATCHED: Final = {
     scripts.GATE_ENTER.sha: Chronicle._entered,  # noqa: SLF001
     scripts.REDRIVE.sha: Chronicle._redriven,  # noqa: SLF001
     scripts.PURGE.sha: Chronicle._purged,  # noqa: SLF001
+    scripts.NOTE.sha: Chronicle._noted,  # noqa: SLF001
 }
 _NAMES: Final = {
     scripts.CLAIM.sha: "claim",
@@ -332,5 +354,7 @@ _NAMES: Final = {
     scripts.GATE_REPORT.sha: "gate_report",
     scripts.REDRIVE.sha: "redrive",
     scripts.PURGE.sha: "purge",
+    scripts.NOTE.sha: "note",
+    scripts.RECORD.sha: "record",
     scripts.TICKER.sha: "ticker",
 }

@@ -116,6 +116,7 @@ class Request:
     settled: dict[int, Places] = field(default_factory=dict)
     placed_us: int | None = None
     beyond: bool = False
+    suppressed: frozenset[str] = frozenset()
     counts: tuple[int, int] = (0, 0)
 
 

@@ -6,7 +6,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from producers.contract.keys import Keys
-from tests.simulation.actors import Actor, SimulatedTicker, redriving, retrying, ticking, working
+from tests.simulation.actors import Actor, SimulatedTicker, erasing, redriving, retrying, ticking, working
+from worker.admin.eraser import Eraser
 from worker.admin.parked import ParkedPairs
 from worker.config.settings import WorkerSettings
 from worker.core.flow import FlowLimits
@@ -179,6 +180,7 @@ class Fleet:
 
     Attributes:
         broker_away: whether the queue takes and gives nothing.
+        erased: whether the user who is erased was found nowhere any more.
     """
 
     def __init__(self, world: World, settings: WorkerSettings) -> None:
@@ -187,6 +189,7 @@ class Fleet:
         self.keys = KEYS
         self.partitions = PARTITIONS
         self.broker_away = False
+        self.erased = False
         self.waiting_hints = 0
         self._born = 0
         self._tokens = 0
@@ -213,17 +216,34 @@ class Fleet:
         client = self.world.client().as_redis
         self.world.actors.append(Actor("redrive", self.processes[0], redriving(self, client)))
 
-    def retry_parked(self) -> None:
-        """Somebody lets all parked pairs be tried now, in a process of his own."""
+    def erase(self, user: str, patience_seconds: float) -> None:
+        """Somebody erases a user, in a process of his own."""
+        world = self.world
+        world.chronicle.erasing = user
+        eraser = Eraser(self._partitions(), user, monotonic=world.monotonic, sleep=world.wait)
+        world.actors.append(Actor("erase", self.processes[0], erasing(self, eraser, patience_seconds)))
+
+    def cut_erasures_off(self) -> None:
+        """Whoever erases is killed."""
+        for actor in [each for each in self.world.actors if each.name == "erase"]:
+            self.world.tell("killed: {}", actor.name)
+            actor.die()
+        self.world.forget_the_dead()
+
+    def _partitions(self) -> Partitions:
         world, settings = self.world, self.settings
-        partitions = Partitions(
+        return Partitions(
             Namespace(world.client().as_redis, KEYS, PARTITIONS),
             world.monotonic,
             lease_seconds=settings.lease_seconds,
             late_seconds=settings.late_seconds,
             ledger_seconds=settings.ledger_seconds,
         )
-        pairs = ParkedPairs(partitions, 2 * settings.lease_seconds, world.monotonic, world.wait)
+
+    def retry_parked(self) -> None:
+        """Somebody lets all parked pairs be tried now, in a process of his own."""
+        world, settings = self.world, self.settings
+        pairs = ParkedPairs(self._partitions(), 2 * settings.lease_seconds, world.monotonic, world.wait)
         world.actors.append(Actor("parked retry", self.processes[0], retrying(self, pairs)))
 
     def token(self) -> str:

@@ -206,8 +206,9 @@ class RedisModel:
         return [b"0", [item for pair in self.hscan(key)[1].items() for item in pair]]
 
     def xadd(self, key: str, *flat: Any) -> bytes:
-        """XADD with an automatic id."""
+        """XADD with an automatic id, which may be said: `*`."""
         stream = self.stream_of(key)
+        flat = flat[1:] if flat[0] == "*" else flat
         if stream is None:
             stream = self.data[key] = Stream()
         return stream.append(self.now_ms, [bytes_of(each) for each in flat])
@@ -224,9 +225,9 @@ class RedisModel:
             stream.trim(first)
 
     def xrange(self, key: str, first: Any, last: Any, _count: str, count: int) -> list[Any]:
-        """XRANGE, raw; from an id on, or from behind it, to the end."""
+        """XRANGE, raw; from an id on, or from behind it, to the end or to a millisecond."""
         stream = self.stream_of(key)
-        return stream.range(bytes_of(first), count) if stream and bytes_of(last) == b"+" else []
+        return stream.range(bytes_of(first), count, bytes_of(last)) if stream else []
 
     def xrevrange(self, key: str, _last: str, _first: str, _count: str, count: int) -> list[Any]:
         """XREVRANGE from the end on, raw."""
@@ -267,6 +268,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     **{name: getattr(RedisModel, name) for name in ("hscan", "xlen", "xadd", "script_load")},
     "EVAL": RedisModel.eval,
     "EVALSHA": RedisModel.evalsha,
+    "HINCRBY": RedisModel.hincrby,
     "HMGET": RedisModel.hmget,
     "HGET": RedisModel.hget,
     "EXISTS": RedisModel.exists,
@@ -276,9 +278,9 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "HLEN": RedisModel.hlen,
     "HSETNX": RedisModel.hsetnx,
     "TYPE": RedisModel.type,
-    "XADD": RedisModel.xadd,
     "MGET": RedisModel.mget,
     "SET": RedisModel.set,
+    "XADD": RedisModel.xadd,
     "XLEN": RedisModel.xlen,
     "HSCAN": RedisModel.hscan_raw,
     "TIME": RedisModel.time,

@@ -491,6 +491,20 @@ def _one_letter_less(redis: RedisModel, dead_pairs: str, pair: bytes, kept: byte
         redis.hdel(dead_pairs, pair)
 
 
+def note(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """note.lua."""
+    redis.hdel(keys[0], "none")
+    new = not redis.hexists(keys[0], argv[0])
+    redis.hset(keys[0], argv[0], argv[1])
+    return int(new)
+
+
+def record(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
+    """record.lua."""
+    redis.hdel(keys[0], "none")
+    return sum(redis.hsetnx(keys[0], argv[i], argv[i + 1]) for i in range(0, len(argv), 2))
+
+
 SCRIPTS: Final[dict[str, Callable[[RedisModel, Sequence[str], Sequence[Any]], Any]]] = {
     scripts.CLAIM.sha: claim,
     scripts.RELEASE.sha: release,
@@ -504,5 +518,7 @@ SCRIPTS: Final[dict[str, Callable[[RedisModel, Sequence[str], Sequence[Any]], An
     scripts.TICKER.sha: ticker,
     scripts.PAUSE.sha: pause,
     scripts.BEAT.sha: beat,
+    scripts.NOTE.sha: note,
+    scripts.RECORD.sha: record,
 }
 """Each script's model, by the digest of the Lua that it stands for."""

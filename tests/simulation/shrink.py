@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.chance import Chance, Retold
+from tests.simulation.chance import Retold
 from tests.simulation.simulation import Told, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from tests.simulation.chance import Chance
 
-def shrink(seed: int, until: Callable[[], bool]) -> list[int]:
-    """The plainest draws found that break the same invariant as the seed does.
+
+def shrink(failing: Chance, until: Callable[[], bool]) -> list[int]:
+    """The plainest draws found that break the same invariant.
 
     Args:
-        seed: one that fails.
+        failing: of a world that fails.
         until: whether time is up; what was found by then is good.
     """
-    told = simulate(Chance(seed))
+    told = simulate(failing)
     kind = told.violations[0].kind
     best = _plain_end(told.taken)
     shorter = True
@@ -27,7 +29,7 @@ def shrink(seed: int, until: Callable[[], bool]) -> list[int]:
         for candidate in _shorter(best):
             if until():
                 break
-            tried = simulate(Retold(candidate))
+            tried = simulate(Retold(candidate, erases=failing.erases))
             if _fails(tried, kind) and _weight(_plain_end(tried.taken)) < _weight(best):
                 best, shorter = _plain_end(tried.taken), True
                 break

@@ -17,6 +17,7 @@ from tests.simulation.losses import disturbed
 from tests.simulation.nodes_model import ClusterModel
 from tests.simulation.producing import CONTACTS, OWNERS, Producers
 from tests.simulation.world import World
+from worker.core.entry import split_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -32,6 +33,8 @@ _RATES: Final[tuple[float | Literal["auto"], ...]] = ("auto", "auto", 5.0)
 _IN_FLIGHT: Final[tuple[int | Literal["auto"], ...]] = ("auto", "auto", 1)
 _SKEWS_US: Final = (0, 0, 0, 250_000, -700_000, 900_000)
 _PATIENCE_STEPS: Final = 1_000
+_EVER: Final = 1e9  # what a ledger has forgotten nobody can erase
+_ERASURES_MOST: Final = 5
 _DOZE_US: Final = 200_000
 _DAY_US: Final = 86_400_000_000
 
@@ -61,6 +64,7 @@ def simulate(chance: Chance, *, told: bool = False) -> Told:
     try:
         life.chaos()
         life.heal()
+        life.finish_erasure()
         life.days_later()
         violations = life.judge()
     except Broken as broken:
@@ -82,7 +86,7 @@ class _Life:
         chance = self._chance = world.chance
         self._world = world
         self._readd: Readd = "absorb" if chance.one_in(5) else "resend"
-        self._ledger_seconds = chance.one_of((3600.0, 1.0, 2.0))
+        self._ledger_seconds = _EVER if chance.erases else chance.one_of((3600.0, 1.0, 2.0))
         self._rate = chance.one_of(_RATES)
         settings = settings_of(
             self._readd,
@@ -93,13 +97,14 @@ class _Life:
             chance.one_of(_IN_FLIGHT),
         )
         self._batch_size = settings.batch_size
-        if chance.one_in(3):
+        if not chance.erases and chance.one_in(3):
             self._build_cluster()
         self._fleet = Fleet(world, settings)
         world.hinted = lambda: self._fleet.waiting_hints > 0 and not self._fleet.broker_away
         for _ in range(1 + chance.below(2)):
             self._fleet.start(threads=1 + chance.below(2))
         self._producers = Producers(world, unstamped=not chance.below(3), odd=not chance.below(2))
+        self._user = chance.one_of((*OWNERS, *CONTACTS)) if chance.erases else ""
         self._went_back = False
         self._jumps = chance.one_in(8)
         world.losses = chance.one_of((0, 300, 80, 40))
@@ -131,6 +136,8 @@ class _Life:
             else:
                 mishaps = _MISHAPS if world.cluster is None or chance.one_in(2) else _NODE_MISHAPS
                 chance.one_of(mishaps)(self)
+            if chance.erases and chance.one_in(50):
+                self._erase()
 
     def heal(self) -> None:
         """Everything is mended; the world comes to rest."""
@@ -158,6 +165,21 @@ class _Life:
                 world.endpoint.poison.clear()
                 world.endpoint.unknown.clear()
             world.step()
+
+    def finish_erasure(self) -> None:
+        """An erasure that was begun is called again until it has found an end, and the endpoint takes all by then."""
+        world, fleet = self._world, self._fleet
+        for _ in range(_ERASURES_MOST):
+            if fleet.erased or not world.chronicle.erased:
+                return
+            world.endpoint.poison.clear()
+            world.endpoint.unknown.clear()
+            fleet.redrive()
+            self.heal()
+            fleet.erase(self._user, 30.0)
+            self.heal()
+        if not fleet.erased:
+            raise Broken("an erasure finds no end")
 
     def days_later(self) -> None:
         """Days pass, the endpoint takes what it refused, changes come in, and somebody redrives the dead letters."""
@@ -249,6 +271,7 @@ class _Life:
                 each.read_from,
                 each.settled,
                 None if each.placed_us is None else each.placed_us // 1000,
+                each.suppressed,
             )
             for each in chronicle.sent
         ]
@@ -266,7 +289,19 @@ class _Life:
             unsent=chronicle.unsent,
             peak_pending=chronicle.peak_pending,
             paced=self._paced(),
+            erased=chronicle.erased,
+            mentions=self._mentions(),
         )
+
+    def _mentions(self) -> list[str]:
+        """The keys in which somebody who was erased still stands; a delete that the endpoint refused since may."""
+        model, erased = self._world.model, {each.encode() for each in self._world.chronicle.erased}
+        keys = [
+            key
+            for p in range(PARTITIONS)
+            for key in (*KEYS.pending_classes(p), KEYS.parked(p), KEYS.late(p), KEYS.ledger_new(p), KEYS.ledger_old(p))
+        ]
+        return [key for key in keys if any(not erased.isdisjoint(split_pair(pair)) for pair in model.hash_of(key))]
 
     def _paced(self) -> list[Paced]:
         """The spans in which the configured limit held: a clock that jumps begins the pace anew."""
@@ -276,6 +311,13 @@ class _Life:
         return [Paced(since // 1000, until // 1000, self._rate) for since, until in pairwise(bounds)]
 
     # What can go wrong
+
+    def _erase(self) -> None:
+        """Somebody begins to erase, once more perhaps, or is killed while at it."""
+        if self._chance.one_in(3):
+            self._fleet.cut_erasures_off()
+        else:
+            self._fleet.erase(self._user, 1.0 + self._chance.below(5))
 
     def _weather(self) -> None:
         self._world.endpoint.climate = self._chance.one_of(CLIMATES)

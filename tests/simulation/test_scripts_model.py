@@ -363,6 +363,19 @@ def look(both: Both, chance: Random) -> Op:
 
 Step = Callable[[Both, Random], "Op"]
 
+
+def note(both: Both, chance: Random) -> Op:
+    _ = both
+    return evalsha(
+        scripts.NOTE, [chance.choice([K.gate, K.suppressed])], ["suppression", chance.choice(["", "a", "b"])]
+    )
+
+
+def record(both: Both, chance: Random) -> Op:
+    _ = both
+    return evalsha(scripts.RECORD, [K.suppressed], ["key", chance.choice(["k", "l"]), "at", chance.choice([1, 2])])
+
+
 STEPS: list[Step] = [
     add,
     claim,
@@ -377,6 +390,8 @@ STEPS: list[Step] = [
     ticker,
     beat,
     pause,
+    note,
+    record,
     expire,
     look,
 ]

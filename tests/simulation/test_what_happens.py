@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
-from tests.simulation.chance import Chance
 from tests.simulation.endpoint_model import CLIMATES
+from tests.simulation.run import chance_of
 from tests.simulation.simulation import simulate
 
 WORLDS: Final = 200
@@ -51,19 +51,23 @@ HAPPENS: Final = {
     "a replica takes over": r"fails over, and loses nothing",
     "a failover loses a tail": r"fails over, and loses its tail",
     "a loss is noticed": r"raises an alarm: redis_lost_changes",
+    "somebody is erased": r"erased: .*dead_letters=0, busy_partitions=0\)",
+    "an erasure comes to no end at once": r"erased: .*ended_ms=None",
+    "an erasure is killed": r"killed: erase",
+    "an upsert of somebody who was erased is refused": r"'suppressed', [1-9]",
 }
 WEATHERS: Final = sorted({weather.name for climate in CLIMATES for weather in climate})
 
 
 @pytest.fixture(scope="module")
 def stories() -> list[str]:
-    return [line for seed in range(WORLDS) for line in simulate(Chance(seed), told=True).story]
+    return [line for seed in range(WORLDS) for line in simulate(chance_of(seed), told=True).story]
 
 
 @pytest.mark.parametrize("what", HAPPENS)
 def test_it_happens(stories: list[str], what: str) -> None:
     told = re.compile(HAPPENS[what])
-    further = (line for seed in range(WORLDS, RARELY) for line in simulate(Chance(seed), told=True).story)
+    further = (line for seed in range(WORLDS, RARELY) for line in simulate(chance_of(seed), told=True).story)
     assert any(told.search(line) for line in chain(stories, further))
 
 

@@ -61,8 +61,10 @@ class Stream:
         gone = bisect_left(self._ids, entry_id(first))
         del self.entries[:gone], self._ids[:gone]
 
-    def range(self, first: bytes, count: int) -> list[Any]:
-        """Entries from this id on, or, after ``(``, from behind it."""
+    def range(self, first: bytes, count: int, last: bytes = b"+") -> list[Any]:
+        """Entries from this id on, or, after ``(``, from behind it; up to all of the last one's millisecond."""
+        if last != b"+":
+            return [each for each in self.range(first, len(self.entries)) if entry_id(each[0])[0] <= int(last)][:count]
         if first == b"-":
             return self.entries[:count]
         if first[:1] == b"(":

@@ -394,6 +394,7 @@ class World:
         actor.request = Request(self._requests, records, actor.read_ms, self.history_ms(), whole)
         actor.request.read_from = actor.read_from
         actor.request.placed_us = actor.placed_us
+        actor.request.suppressed = actor.suppressed
         self.chronicle.sent.append(actor.request)
         return actor.request
 

@@ -11,6 +11,7 @@ that erase do not say the same twice.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -43,7 +44,6 @@ _LOOK_SECONDS: Final = 0.2
 
 _LOOK_MAX_SECONDS: Final = 5.0
 
-_RENEW_SECONDS: Final = 5.0
 _CLOCK_MS: Final = 60_000
 """Clocks of the nodes of a cluster differ by less."""
 
@@ -152,6 +152,7 @@ class Eraser:
         self._hash = b""
         self._begun_ms = 0
         self._said = 0
+        self._renews = 0.0
 
     def erase(self, suppress_ms: int, patience_seconds: float, lease_patience_seconds: float) -> Erased:
         """Suppresses the user, and looks again and again until nothing is left, or the patience ends.
@@ -262,6 +263,7 @@ class Eraser:
     def _look_at(self, p: int, lease: Lease) -> Left:
         """Looks at one partition, and says the deletes that nobody has said yet."""
         k, left = self._keys, Left()
+        self._plan_renewal(lease)
         traces = Traces(self._namespace, self._id.__eq__, partial(self._renew, lease))
         if self._look_at_logs(p, traces, left):
             return left  # nobody has read yet what was said
@@ -302,8 +304,7 @@ class Eraser:
                 older = [each for _, each in page if not said(each)]
                 left.waiting_entries += len(older)
                 if not waits:
-                    pairs = [pair_of(each.get(b"owner", b""), each.get(b"contact", b"")) for each in older]
-                    self._say_unknown(p, pairs)
+                    self._say_unknown(pair_of(each.get(b"owner", b""), each.get(b"contact", b"")) for each in older)
         return waits > 0
 
     def _look_at_letters(self, letters: Sequence[DeadLetter]) -> int:
@@ -314,23 +315,32 @@ class Eraser:
             if each.reason in OF_RECORDS and each.op == "delete" and each.since_ms >= self._begun_ms
         ]
         older = [each for each in letters if each not in refused]
-        for each in older:
-            owner, contact = (each.owner or "").encode(), (each.contact or "").encode()
-            self._say_unknown(partition_of(owner, self._count), [pair_of(owner, contact)])
+        self._say_unknown(pair_of((each.owner or "").encode(), (each.contact or "").encode()) for each in older)
         self._count_up(letters=self._letters.purge(older, self._wait))
         return len(refused)
 
-    def _say_unknown(self, p: int, pairs: Iterable[bytes]) -> None:
-        """Says deletes for those of these pairs of which nothing else is kept, where they would be said for."""
+    def _say_unknown(self, pairs: Iterable[bytes]) -> None:
+        """Says deletes for those of these pairs of which nothing else is kept, where they would be said for.
+
+        Entries and letters may lie in a partition other than their owner's.
+        """
+        homes: defaultdict[int, list[bytes]] = defaultdict(list)
+        for pair in dict.fromkeys(pairs):
+            homes[partition_of(split_pair(pair)[0], self._count)].append(pair)
         k = self._keys
-        places = (*k.pending_classes(p), k.parked(p), k.ledger_new(p), k.ledger_old(p))
-        self._say(p, self._not_in(places, list(dict.fromkeys(pairs))))
+        for p, several in homes.items():
+            places = (*k.pending_classes(p), k.parked(p), k.ledger_new(p), k.ledger_old(p))
+            self._say(p, self._not_in(places, several))
 
     def _renew(self, lease: Lease) -> None:
-        if not lease.outlives(self._monotonic() + _RENEW_SECONDS):
+        if self._monotonic() >= self._renews:
             [end] = self._partitions.settle([lease], [Settlement()], [True])
             if end != "settled":
                 raise LeaseLost
+            self._plan_renewal(lease)
+
+    def _plan_renewal(self, lease: Lease) -> None:
+        self._renews = (self._monotonic() + lease.until) / 2
 
     def _not_in(self, places: Iterable[str], pairs: list[bytes]) -> list[bytes]:
         """Those of these pairs that none of these hashes has."""
