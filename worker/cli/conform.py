@@ -57,8 +57,8 @@ def conform(
     Workers remove entries from the log, so test a producer while no worker runs. Exit status 0 if all entries conform;
     1 if one does not, or if there are none.
 
-    With --map it says which changes each of MESSAGES becomes, one on a line, or why it does not fit. MESSAGES is a
-    file; - or nothing is standard input. It asks no Redis.
+    With --map it shows which changes each of MESSAGES becomes, one on a line, or why it does not fit. MESSAGES is a
+    file; - or nothing is standard input. It needs no Redis.
     """
     settings = load_worker_settings(require_credentials=False)
     if map_path is not None:

@@ -125,7 +125,7 @@ def _show_receipt(said: Mapping[str, Any]) -> None:
     click.echo(f"{ended}; begun at {said['begun_at']}; suppressed until {said['suppressed_until']}")
     click.echo(f"user hash  {said['user_hash']}")
     pairs = f"{said['as_owner']:,} as owner, {said['as_contact']:,} as contact"
-    click.echo(f"deletes    {said['deletes']:,} said ({pairs}); {many(said['dead_letters'], 'dead letter')} removed")
+    click.echo(f"deletes    {said['deletes']:,} sent ({pairs}); {many(said['dead_letters'], 'dead letter')} removed")
     for what in ("certain", "uncertain"):
         for line in said[what]:
             click.echo(f"{what:<10} {line}")
