@@ -33,9 +33,11 @@ from worker.reconcile.database import QuerySource
 from worker.reconcile.files import FORMATS, FileSource
 from worker.reconcile.history import drift, past_runs, record
 from worker.reconcile.lock import LEASE_SECONDS, ReconcileLock
+from worker.reconcile.reassert import Share, missing
+from worker.reconcile.run import nothing_read, reassert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import redis
 
@@ -48,6 +50,7 @@ Example:
   contact-sync reconcile contacts.csv.gz --dry-run --diff diff.jsonl
   contact-sync reconcile contacts.csv.gz --as-of 2026-11-24T03:00:00Z --rejects rejects.jsonl
   contact-sync reconcile "$DATABASE_URL" --query 'select user_id as owner, friend_id as contact from friends'
+  contact-sync reconcile --reassert 10%
 """
 
 _HISTORY_EPILOG = """\b
@@ -56,6 +59,10 @@ Example:
   contact-sync reconcile history --json | head
 """
 
+_LEDGER: Final = "the ledger"
+"""The name of the source of a run that has none."""
+
+_REASSERT_WAIT_SECONDS: Final = 300
 _SHOWN_REJECTS: Final = 20
 _POLL_SECONDS: Final = 1.0
 
@@ -71,6 +78,18 @@ def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> 
     if found < AT_MIN_MS:
         raise click.BadParameter("must be a time such as 2026-11-24T03:00:00Z, or Unix milliseconds")
     return found
+
+
+def _percent(_ctx: click.Context, _param: click.Parameter, given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        percent = float(given.removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not 0.001 <= percent <= 100:  # NaN is neither
+        raise click.BadParameter("must be a share from 0.001% to 100%, such as 10%")
+    return percent
 
 
 class _SourceOrCommand(click.Group):
@@ -97,7 +116,7 @@ def reconcile_command() -> None:
 
 
 @reconcile_command.command("run", epilog=_EPILOG)
-@click.argument("source")
+@click.argument("source", required=False)
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Format of SOURCE.  [default: by its name]")
 @click.option("--query", help="Read SOURCE, a database URL for SQLAlchemy, with this query.")
 @click.option(
@@ -140,10 +159,18 @@ def reconcile_command() -> None:
     help=f"Send nothing if more than this percentage is deleted.  [default: {Limits().share:g}]",
 )
 @click.option(
+    "--reassert",
+    "percent",
+    callback=_percent,
+    metavar="SHARE",
+    help="Say again a share, such as 10%, of what is believed confirmed; each run another.  [default: none]",
+)
+@click.option(
     "--wait",
     type=Number(min=0),
     metavar="SECONDS",
-    help="Wait so many seconds for delivery, then show the drift.  [default: do not wait]",
+    help="Wait so many seconds for delivery, then show the drift.  "
+    f"[default: do not wait; {_REASSERT_WAIT_SECONDS} with --reassert]",
 )
 @click.option(
     "--every",
@@ -154,11 +181,12 @@ def reconcile_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run(  # noqa: PLR0913 - click passes each option by its name
     *,
-    source: str,
+    source: str | None,
     format_: Format | None,
     query: str | None,
     diff_path: Path | None,
     rejects_path: Path | None,
+    percent: float | None,
     max_deletes: int,
     max_delete_share: float | None,
     wait: float | None,
@@ -175,11 +203,18 @@ def run(  # noqa: PLR0913 - click passes each option by its name
 
     With CONTACT_SYNC_LEDGER_SECONDS=forever it sends only differences, and deletes what SOURCE no longer has.
     Otherwise it sends every row again, and deletes only rows with op delete. Exit status 1 if there were rejects.
+
+    People change contacts in the app, too. --reassert upserts a share of what is believed confirmed once more, with or
+    without SOURCE, and tells how many of these contacts the endpoint had lost, as far as its counts can say.
     """
+    if source is None and (percent is None or query or format_ or rejects_path or options["resume"]):
+        raise click.UsageError("SOURCE is missing" if percent is None else "without SOURCE, only --reassert is done")
     settings = load_worker_settings(require_credentials=False)
     limits = Limits(max_deletes) if max_delete_share is None else Limits(max_deletes, max_delete_share, floor=0)
     how = Options(name="", differences=settings.ledger_forever, limits=limits, **options)
-    asked = _Asked(source, format_, query, diff_path, rejects_path, wait, trim, as_json)
+    if percent is not None and wait is None:
+        wait = _REASSERT_WAIT_SECONDS
+    asked = _Asked(source, format_, query, diff_path, rejects_path, wait, trim, as_json, percent)
     if every is None:
         if _once(settings, asked, how)["rejects"]:
             raise click.exceptions.Exit(EXIT_FAILED)
@@ -201,7 +236,7 @@ class _NotRead(Failure):
 class _Asked(NamedTuple):
     """What to read, and what to report."""
 
-    source: str
+    source: str | None
     format_: Format | None
     query: str | None
     diff_path: Path | None
@@ -209,6 +244,7 @@ class _Asked(NamedTuple):
     wait: float | None
     trim: bool
     as_json: bool
+    percent: float | None = None
 
 
 def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | None = None) -> dict[str, Any]:
@@ -226,23 +262,28 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         try:
             if not how.dry_run:
                 _take_turn(undo.enter_context(ReconcileLock(namespace)), client, keys.reconcile, asked, every)
-            # Opened only now: a newer file may have replaced it during the wait.
-            file = undo.enter_context(_source(asked))
-            how = replace(how, name=file.name)
             before = read_status(namespace)
-            with _progress() as (reading, sent):
-                rows = reading(file)
-                done = reconcile(
-                    rows,
-                    client,
-                    settings,
-                    partitions,
-                    how,
-                    on_reject=rejects.take,
-                    on_sent=sent,
-                    on_wait=lambda line: click.echo(f"contact-sync: {line}", err=True),
-                    diff=diff,
-                )
+            if asked.source is None:
+                done = nothing_read(_LEDGER, before.gate.now_ms, dry_run=how.dry_run)
+            else:
+                # Opened only now: a newer file may have replaced it during the wait.
+                file = undo.enter_context(_source(asked, asked.source))
+                how = replace(how, name=file.name)
+                with _progress() as (reading, sent):
+                    done = reconcile(
+                        reading(file),
+                        client,
+                        settings,
+                        partitions,
+                        how,
+                        on_reject=rejects.take,
+                        on_sent=sent,
+                        on_wait=_tell_of_wait,
+                        diff=diff,
+                    )
+            if asked.percent is not None:
+                share = Share.of(asked.percent, past_runs(namespace), before.gate.now_ms)
+                done |= reassert(namespace, settings, share, how, on_wait=_tell_of_wait, diff=diff)
         except SourceBroken as error:
             raise _NotRead(str(error)) from None
         except TooManyDeletes as error:
@@ -250,30 +291,33 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         except NotResumable as error:
             raise Failure(str(error), EXIT_USAGE) from None
         except NotAccepted as error:
-            failure = redis_failure(settings.redis_url, error.cause)
-            raise Failure(f"{failure}; not all changes were sent: continue with --resume") from None
+            raise _cut_short(redis_failure(settings.redis_url, error.cause), asked) from None
         except InvalidChange as error:
             raise Failure(f"--as-of is invalid: {error.rule}", EXIT_USAGE) from None
         if not how.dry_run:
-            done["drift"] = (
-                None if asked.wait is None else _drift(lambda: read_status(namespace), before, asked.wait, done["sent"])
-            )
+            _measure(done, lambda: read_status(namespace), before, asked.wait)
             record(namespace, done)
     _tell(done, as_json=asked.as_json)
     return done
 
 
-def _source(asked: _Asked) -> Any:
+def _cut_short(failure: str, asked: _Asked) -> Failure:
+    if asked.source is None:
+        return Failure(f"{failure}; not all changes were sent: run it again")
+    return Failure(f"{failure}; not all changes were sent: continue with --resume")
+
+
+def _source(asked: _Asked, source: str) -> Any:
     if asked.query is None:
-        return FileSource(asked.source, asked.format_, trim=asked.trim)
-    return QuerySource(asked.source, asked.query, trim=asked.trim)
+        return FileSource(source, asked.format_, trim=asked.trim)
+    return QuerySource(source, asked.query, trim=asked.trim)
 
 
 def _check_outputs(asked: _Asked) -> None:
     """Refuses an output that would replace the source, or the other output."""
-    source = _source(asked)
+    source = None if asked.source is None else _source(asked, asked.source)
     for option, path in (("--diff", asked.diff_path), ("--rejects", asked.rejects_path)):
-        if path is not None and source.is_file(path):
+        if path is not None and source is not None and source.is_file(path):
             raise Failure(f"{option} is SOURCE itself, which would be lost: name another file", EXIT_USAGE)
     diff, rejects = asked.diff_path, asked.rejects_path
     if diff is not None and rejects is not None and diff.resolve() == rejects.resolve() and _is_ordinary(diff):
@@ -290,8 +334,10 @@ def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked
         if not turn.acquire(LEASE_SECONDS + 2):
             raise Failure("another reconciliation of this namespace is running")
         return
-    with _source(asked) as file:
-        field = f"every {file.name}"
+    field = f"every {_LEDGER}"
+    if asked.source is not None:
+        with _source(asked, asked.source) as file:
+            field = f"every {file.name}"
     while True:
         clock: Any = client.time()
         last: Any = client.hget(key, field)
@@ -303,9 +349,21 @@ def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked
         time.sleep(_POLL_SECONDS)
 
 
-def _drift(read: Callable[[], Status], before: Status, wait: float, sent: int) -> dict[str, Any]:
+def _measure(done: dict[str, Any], read: Callable[[], Status], before: Status, wait: float | None) -> None:
+    """Waits for delivery, and adds what the endpoint counted."""
+    done["drift"] = None
+    if wait is None:
+        return
     _, after = drain(read, lambda _: None, timeout_seconds=wait, monotonic=time.monotonic, sleep=time.sleep)
-    return drift(before, after, sent)
+    reasserted = done.get("reasserted", 0)
+    sent = done["sent"] + reasserted
+    done["drift"] = drift(before, after, sent)
+    if "reasserted" in done:
+        done["missing"] = missing(before, after, sent=sent, upserts=done["upserts"], reasserted=reasserted)
+
+
+def _tell_of_wait(line: str) -> None:
+    click.echo(f"contact-sync: {line}", err=True)
 
 
 @reconcile_command.command(epilog=_HISTORY_EPILOG)
@@ -342,6 +400,23 @@ def _tell(done: dict[str, Any], *, as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):<14}{done[name]:>12,}")
     for name, number in (done.get("drift") or {}).items():
         click.echo(f"{name:<14}{number:>12}")
+    if "reasserted" in done:
+        click.echo(
+            f"{'reasserted':<14}{done['reasserted']:>12,}  of {done['reassert']['share_known']:,} in this run's share"
+        )
+    if "missing" in done:
+        click.echo(f"{'missing':<14}{_bounds(done['missing'], done['reasserted'])}")
+
+
+def _bounds(missing_: Mapping[str, int], reasserted: int) -> str:
+    """How many were missing, and why that is not certain."""
+    least, most = missing_["at_least"], missing_["at_most"]
+    if least == most:
+        return f"{least:>12,}  of {reasserted:,}: the endpoint had lost them"
+    return (
+        f"{f'{least:,} to {most:,}':>12}  of {reasserted:,}: the endpoint counts whole requests, and other changes, "
+        "repeated requests or what still waits may be among them"
+    )
 
 
 class _Rejects:

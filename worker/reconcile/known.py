@@ -24,10 +24,19 @@ def ledger_entries(namespace: Namespace) -> Iterator[tuple[bytes, bytes]]:
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    client, keys, partitions = namespace
-    for p in range(partitions):
-        for key in (keys.ledger_old(p), keys.ledger_new(p)):
-            yield from client.hscan_iter(key, count=_PAGE)
+    for p in range(namespace.partitions):
+        yield from ledger_of(namespace, p)
+
+
+def ledger_of(namespace: Namespace, partition: int) -> Iterator[tuple[bytes, bytes]]:
+    """The same of one partition.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    client, keys, _ = namespace
+    for key in (keys.ledger_old(partition), keys.ledger_new(partition)):
+        yield from client.hscan_iter(key, count=_PAGE)
 
 
 def dead_letter_pairs(namespace: Namespace) -> Iterator[bytes]:
@@ -36,10 +45,18 @@ def dead_letter_pairs(namespace: Namespace) -> Iterator[bytes]:
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    client, keys, partitions = namespace
-    for p in range(partitions):
-        found: Any = client.hscan_iter(keys.dead_pairs(p), count=_PAGE)
-        yield from (pair for pair, _ in found)
+    for p in range(namespace.partitions):
+        yield from dead_pairs_of(namespace, p)
+
+
+def dead_pairs_of(namespace: Namespace, partition: int) -> Iterator[bytes]:
+    """The same of one partition.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    found: Any = namespace.client.hscan_iter(namespace.keys.dead_pairs(partition), count=_PAGE)
+    yield from (pair for pair, _ in found)
 
 
 def waiting_pairs(namespace: Namespace) -> Iterator[bytes]:

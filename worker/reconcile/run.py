@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from producers import ContactChange, ContactProducer, NotAccepted
+from producers.contract.change import partition_of
 from producers.contract.errors import ContactSyncError
 from producers.send.pressure import BulkPacer
-from worker.reconcile.known import dead_letter_pairs, ledger_entries, waiting_pairs
+from worker.core.entry import split_pair
+from worker.reconcile.known import dead_letter_pairs, dead_pairs_of, ledger_entries, ledger_of, waiting_pairs
 from worker.reconcile.plan import Limits, Plan
+from worker.reconcile.reassert import again, batched, each_change
 from worker.reconcile.rows import Reject, Row, limited, row_of
 from worker.store.client import command
 from worker.store.namespace import Namespace
@@ -23,8 +27,10 @@ if TYPE_CHECKING:
     import redis
 
     from worker.config.settings import WorkerSettings
+    from worker.reconcile.reassert import Share
 
 _CHUNK: Final = 1_000
+_NUMBERS: Final = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back", "dead")
 
 
 class NotResumable(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
@@ -107,8 +113,7 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
         for op, who, contact in plan.changes() if diff is not None else ():
             print(json.dumps({"owner": who, "contact": contact, "op": op, "at": as_of_ms}), file=diff)
         sent = 0 if options.dry_run else _send(plan, settings, options, checkpoint, on_sent, on_wait)
-    names = ("rows", "rejects", "duplicates", "known", "unchanged", "newer", "unstamped", "held_back", "dead")
-    found = {name: counts[name] for name in names}
+    found = {name: counts[name] for name in _NUMBERS}
     return {
         "source": options.name,
         "as_of": as_of_ms,
@@ -119,6 +124,65 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
         "deletes": counts["delete"],
         "sent": sent,
     }
+
+
+def reassert(  # noqa: PLR0913 - target, options and callbacks
+    namespace: Namespace,
+    settings: WorkerSettings,
+    share: Share,
+    options: Options,
+    *,
+    on_wait: Callable[[str], None] = lambda _: None,
+    diff: IO[str] | None = None,
+) -> dict[str, Any]:
+    """Says again a share of what is believed confirmed, in the bulk lane; returns the numbers of what was done.
+
+    Args:
+        namespace: where the ledger is.
+        settings: the settings of the namespace.
+        share: the pairs of this run.
+        options: its owner, rate and dry run count.
+        on_wait: called with one line when it waits because Redis is filling up, and when it goes on.
+        diff: file for the changes, as JSON lines; None writes none.
+
+    Raises:
+        NotAccepted: Redis did not accept all changes; the next run takes the same share.
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    now_ms = time_ms(command(namespace.client, "TIME"))
+    owner = None if options.owner is None else options.owner.encode()
+    counts, began = Counter[str](), time.monotonic()
+    size = _CHUNK if options.rate is None else max(1, min(_CHUNK, int(options.rate / 10)))
+    with ContactProducer(settings=settings.model_copy(update={"id_max_characters": None})) as producer:
+        pacer = BulkPacer(producer.load, on_wait)
+        for p in range(namespace.partitions) if owner is None else [partition_of(owner, namespace.partitions)]:
+            entries = (each for each in ledger_of(namespace, p) if owner is None or split_pair(each[0])[0] == owner)
+            found = again(entries, dead_pairs_of(namespace, p), share, now_ms)
+            counts.update(share_known=found.known, unstamped=found.unstamped, dead=found.dead)
+            for chunk in batched(each_change(found.changes), size):
+                for each in chunk if diff is not None else ():
+                    print(each.model_dump_json(include={"owner", "contact", "op", "at"}), file=diff)
+                counts["reasserted"] += len(chunk)
+                if options.dry_run:
+                    continue
+                pacer.wait()
+                producer.send(chunk, lane="bulk")
+                if options.rate is not None:
+                    time.sleep(max(0.0, began + counts["reasserted"] / options.rate - time.monotonic()))
+    return {
+        "reasserted": counts["reasserted"],
+        "reassert": {
+            **{name: counts[name] for name in ("share_known", "unstamped", "dead")},
+            "begin": share.begin,
+            "end": share.end,
+        },
+    }
+
+
+def nothing_read(name: str, now_ms: int, *, dry_run: bool) -> dict[str, Any]:
+    """The numbers of a run without a source."""
+    numbers = dict.fromkeys((*_NUMBERS, "upserts", "deletes", "sent"), 0)
+    return {"source": name, "as_of": now_ms, "mode": "reassert", "dry_run": dry_run, **numbers}
 
 
 def _send(  # noqa: PLR0913, PLR0917 - input, target, options and callbacks
