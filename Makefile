@@ -15,7 +15,7 @@ MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate model mutants mutation soak bench figures lock clean
+.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation soak bench figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,8 +74,12 @@ audit: $(INSTALLED) ## Ask for known holes in what the lock pins (needs a networ
 
 check: lint types imports test ## All four checks
 
-simulate: $(INSTALLED) ## Live SEEDS (10000) simulated worlds from FIRST (0) on, and judge each
-	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0)
+simulate: $(INSTALLED) ## Live SEEDS (10000) simulated worlds from FIRST (0) on, judge each, and write a piece of the report
+	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0) \
+	    --report build/simulation/$(or $(FIRST),0)-$(or $(SEEDS),10000).json
+
+simulated: $(INSTALLED) ## Sum the pieces of make simulate, of one commit and of any machines, in build/simulation
+	$(BIN)/python -m tests.simulation.report build/simulation/*.json
 
 model: $(INSTALLED) ## Try everything that can happen to one pair in a small world, and find what is planted there
 	$(BIN)/python -m tests.model.run

@@ -39,6 +39,7 @@ class Chronicle:
         jumps_us: when Redis' clock jumped (monotonic).
         erasing: who is being erased.
         erased: who was suppressed, from the moment at which the gate was told.
+        replies: what scripts said, each with the digest of the script.
     """
 
     def __init__(self, model: RedisModel, now_ms: Callable[[], int], mono_us: Callable[[], int]) -> None:
@@ -50,6 +51,7 @@ class Chronicle:
         self.jumps_us: list[int] = []
         self.erasing = ""
         self.erased: frozenset[str] = frozenset()
+        self.replies: set[tuple[str, bytes]] = set()
         self._leases: dict[int, tuple[bytes, int]] = {}  # token of each holder, and when it ends (Unix ms)
         self._model = model
         self._now_ms = now_ms
@@ -63,6 +65,9 @@ class Chronicle:
         for (name, args), reply in zip(ops, replies, strict=True):
             if name == "EVALSHA" and not isinstance(reply, Exception):
                 _WATCHED.get(args[0], _nothing)(self, actor, args[2:], reply)
+                word = reply[0] if type(reply) is list else reply
+                if type(word) is bytes and not word.isdigit():
+                    self.replies.add((args[0], word))
                 if world.story is not None:
                     world.tell("{} {} -> {}", _NAMES[args[0]], args[2:], reply)
             elif name == "XADD":
@@ -77,6 +82,10 @@ class Chronicle:
                 actor.read_from[p] = (settled, bulk_from) if live else (actor.read_from[p][0], settled)
             elif name == "HMGET" and args[0] == _KEYS.gate:
                 actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
+
+    def outcomes(self) -> set[str]:
+        """What scripts said, each with the name of the script."""
+        return {f"{_NAMES[sha]}: {word.decode()}" for sha, word in self.replies}
 
     @staticmethod
     def name_of(op: Op) -> str:

@@ -11,13 +11,15 @@ import sys
 import time
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from tests.simulation.chance import Chance, Retold
+from tests.simulation.report import CameUp, commit
 from tests.simulation.shrink import shrink
 from tests.simulation.simulation import simulate
 
@@ -43,6 +45,7 @@ class Lived(NamedTuple):
         seconds: processor time.
         failing: seed and what it broke, one line each.
         fingerprint: of all draws; equal seeds give equal ones, whatever the process.
+        worlds: in how many each fault, each pair of faults and each outcome came up.
     """
 
     first: int
@@ -52,6 +55,7 @@ class Lived(NamedTuple):
     seconds: float
     failing: list[tuple[int, list[str]]]
     fingerprint: str
+    worlds: CameUp
 
 
 def chance_of(seed: int) -> Chance:
@@ -66,13 +70,15 @@ def live(chunk: tuple[int, int]) -> Lived:
     steps = requests = 0
     failing = []
     drawn = hashlib.sha256()
+    worlds = CameUp()
     for seed in range(first, first + seeds):
         told = simulate(chance_of(seed))
         steps, requests = steps + told.steps, requests + told.sent
         drawn.update(repr(told.taken).encode())
+        worlds.count(told.faults, told.outcomes)
         if told.violations:
             failing.append((seed, [f"{each.kind}: {each.says}" for each in told.violations]))
-    return Lived(first, seeds, steps, requests, time.process_time() - began, failing, drawn.hexdigest())
+    return Lived(first, seeds, steps, requests, time.process_time() - began, failing, drawn.hexdigest(), worlds)
 
 
 @dataclass(slots=True)
@@ -96,7 +102,7 @@ class Summary:
     def as_json(self) -> dict[str, object]:
         """For machines."""
         steps, seconds = sum(each.steps for each in self.chunks), sum(each.seconds for each in self.chunks)
-        fingerprints = "".join(each.fingerprint for each in sorted(self.chunks))
+        fingerprints = "".join(each.fingerprint for each in sorted(self.chunks, key=lambda each: each.first))
         return {
             "first": self.first,
             "seeds": self.seeds,
@@ -108,6 +114,14 @@ class Summary:
             "fingerprint": hashlib.sha256(fingerprints.encode()).hexdigest(),
             "interrupted": self.interrupted,
         }
+
+    def piece(self) -> dict[str, Any]:
+        """For :mod:`tests.simulation.report`: what was lived, of which commit, and what came up in it."""
+        worlds = CameUp()
+        for each in self.chunks:
+            worlds.add(each.worlds)
+        seconds = round(sum(each.seconds for each in self.chunks), 1)
+        return {"commit": commit(), **self.as_json(), "processor_seconds": seconds, **worlds.as_json()}
 
     def line(self) -> str:
         """For people."""
@@ -170,9 +184,23 @@ def _tell_shortest(seed: int, seconds: float) -> None:
 @click.option("--all", "all_of_them", is_flag=True, help="Go on after a seed that fails.")
 @click.option("--seed", type=click.IntRange(min=0), help="Tell the whole story of one seed.")
 @click.option("--shrink-seconds", type=click.FloatRange(min=0), default=30, show_default=True, help="For the story.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where a piece for tests.simulation.report goes.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The summary, for machines.")
 def main(  # noqa: PLR0913 - one parameter an option
-    *, seeds: int, first: int, jobs: int, all_of_them: bool, seed: int | None, shrink_seconds: float, as_json: bool
+    *,
+    seeds: int,
+    first: int,
+    jobs: int,
+    all_of_them: bool,
+    seed: int | None,
+    shrink_seconds: float,
+    report: Path | None,
+    as_json: bool,
 ) -> None:
     """Lives worlds by seeds: the real code on a model of Redis and endpoint, with all that can go wrong.
 
@@ -183,6 +211,9 @@ def main(  # noqa: PLR0913 - one parameter an option
         sys.exit(_tell_seed(seed))
     summary = _live_all(first, seeds, jobs, all_of_them=all_of_them)
     click.echo(json.dumps(summary.as_json()) if as_json else summary.line())
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(summary.piece(), indent=2) + "\n", encoding="utf-8")
     for failed, violations in islice(summary.failing, _SHOWN_AT_MOST):
         click.echo(f"seed {failed}: {'; '.join(violations)}", err=True)
     if summary.interrupted:

@@ -20,7 +20,7 @@ from tests.simulation.world import World
 from worker.core.entry import split_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from tests.proof.history import Pair
     from tests.simulation.chance import Chance
@@ -48,6 +48,8 @@ class Told(NamedTuple):
         sent: how many requests went out.
         taken: every draw, from which it can be told again.
         story: what happened, if it was asked for.
+        faults: what went wrong, by name.
+        outcomes: what came of it: answers of the endpoint, replies of scripts, ends of changes, losses.
     """
 
     violations: list[Violation]
@@ -55,6 +57,8 @@ class Told(NamedTuple):
     sent: int
     taken: list[int]
     story: list[str]
+    faults: frozenset[str] = frozenset()
+    outcomes: frozenset[str] = frozenset()
 
 
 def simulate(chance: Chance, *, told: bool = False) -> Told:
@@ -76,7 +80,9 @@ def simulate(chance: Chance, *, told: bool = False) -> Told:
     finally:
         for actor in world.actors:
             actor.die()
-    return Told(violations, world.steps, len(world.chronicle.sent), chance.taken, world.story or [])
+    sent = len(world.chronicle.sent)
+    outcomes = frozenset(life.outcomes())
+    return Told(violations, world.steps, sent, chance.taken, world.story or [], frozenset(world.faults), outcomes)
 
 
 class _Life:
@@ -135,9 +141,14 @@ class _Life:
                 self._fleet.waiting_hints += chance.below(2)  # its ticker was quick
             else:
                 mishaps = _MISHAPS if world.cluster is None or chance.one_in(2) else _NODE_MISHAPS
-                chance.one_of(mishaps)(self)
+                self._strike(chance.one_of(mishaps))
             if chance.erases and chance.one_in(50):
-                self._erase()
+                self._strike(_Life._erase)
+
+    def _strike(self, mishap: Callable[[_Life], None]) -> None:
+        if mishap is not _Life._clock or self._jumps:
+            self._world.faults.add(mishap.__name__.strip("_").replace("_", " "))
+            mishap(self)
 
     def heal(self) -> None:
         """Everything is mended; the world comes to rest."""
@@ -230,6 +241,20 @@ class _Life:
         if due_ms > model.now_ms:
             world.tell("time passes until something is due")
             world.pass_time((due_ms - model.now_ms) * 1000)
+
+    def outcomes(self) -> Iterator[str]:
+        """What came of it all, by name."""
+        world = self._world
+        yield "Redis: a cluster" if world.cluster is not None else "Redis: one server"
+        yield from (f"answer: {each}" for each in world.weathers)
+        yield from world.chronicle.outcomes()
+        for p in range(PARTITIONS):
+            names = map(bytes.decode, world.model.hash_of(KEYS.totals(p)))
+            yield from (f"counted: {name}" for name in names if not name.startswith("took:"))
+        if world.lost:
+            yield "a tail was lost"
+        if world.losses_noticed.alarms:
+            yield "a loss was noticed"
 
     def judge(self) -> list[Violation]:
         """What is broken; of pairs that a lost tail speaks of, nothing is promised."""
@@ -381,8 +406,6 @@ class _Life:
         self._fleet.redrive()
 
     def _clock(self) -> None:
-        if not self._jumps:
-            return
         us = 500_000 * self._chance.one_of((1, 4, 60, -1, -4, -60))
         self._went_back = self._went_back or us < 0
         self._world.jump(us)

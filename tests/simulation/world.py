@@ -38,6 +38,7 @@ START_US: Final = 1_795_460_000_000_000
 LATE_US: Final = 2_000_000
 """CONTACT_SYNC_LATE_SECONDS of every world."""
 
+_FATES: Final = {REQUEST_LOST: "request lost", REPLY_LOST: "reply lost"}
 _DAWDLES: Final = 3  # beside the fates of a round trip: it comes to nothing for a while
 _FAR_US: Final = 10_000_000  # longer than a lease and a request
 _PACE_US: Final = (100, 300, 1_000, 6_000)
@@ -50,6 +51,8 @@ class World:
         chance: what decides.
         model: Redis.
         cluster: the nodes that hold its keys; None while one server has them all.
+        faults: those that struck, by name.
+        weathers: what requests met, by name.
         losses_noticed: who must notice what failovers lost.
         lost: what they lost.
         endpoint: theirs.
@@ -71,6 +74,8 @@ class World:
         self.model = RedisModel(lambda: self.now_us)
         self.endpoint = EndpointModel()
         self.chronicle = Chronicle(self.model, self.history_ms, lambda: self.mono_us)
+        self.faults: set[str] = set()
+        self.weathers: set[str] = set()
         self.cluster: ClusterModel | None = None
         self.losses_noticed = Noticed(lambda: self.mono_us)
         self.lost: list[Loss] = []
@@ -153,6 +158,7 @@ class World:
             drawn = chance.below(self.losses)
             fate = drawn if drawn in {REQUEST_LOST, REPLY_LOST} else NORMAL
             if drawn == _DAWDLES:
+                self.faults.add("dawdles")
                 actor.ready_us = self.mono_us + 100_000 * (1 + chance.below(16))
                 return
         self.current = actor
@@ -196,6 +202,8 @@ class World:
         """
         fate = self.hand_over()
         actor = self._acting
+        if fate != NORMAL:
+            self.faults.add(_FATES[fate])
         if self.redis_away_us > self.mono_us or fate == REQUEST_LOST:
             self.tell("cannot reach Redis")
             raise redis.ConnectionError("away")
@@ -242,6 +250,8 @@ class World:
         fate = self.hand_over()
         actor = self._acting
         struck = self.chance.one_of(sorted(parcels)) if fate != NORMAL else None
+        if fate != NORMAL:
+            self.faults.add(_FATES[fate])
         answers: dict[Address, Answer] = {}
         hung = False
         for address, lines in parcels.items():
@@ -373,6 +383,7 @@ class World:
         self.chronicle.check_leases(actor, deadline_us)
         request = self._begin(actor, body)
         weather = self.endpoint.meet(request, self.chance, self.mono_us)
+        self.weathers.add(weather.name)
         left_us = deadline_us - self.mono_us
         answered_us = self.mono_us + (0, left_us // 3, left_us)[weather.patience]
         self._let_act(request, weather.acts, answered_us, deadline_us)
