@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.mutants.answers import ANSWERS
 from tests.mutants.backup import BACKUP
+from tests.mutants.capture import CAPTURE
 from tests.mutants.erasing import ERASING
 from tests.mutants.nodes import NODES
 from tests.mutants.pace import PACE
@@ -31,4 +32,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *BACKUP,
     *NODES,
     *ERASING,
+    *CAPTURE,
 )

@@ -90,6 +90,17 @@ def test_columns_that_stand_in_old_are_those_that_changed() -> None:
     ]
 
 
+def test_a_tombstone_says_nothing_whatever_its_key() -> None:
+    by = mapping("debezium-server-compact")
+    tombstones = [each for each in recorded("debezium-server-compact") if each[1] == b"default"]
+    assert len(tombstones) == 2
+    assert {says(each, by) for each in tombstones} == {()}
+    back = message("c", source={"ts_ms": T + 2})
+    order = [message("c"), message("d", source={"ts_ms": T + 1}), None, back, None]
+    said = (value(b"default" if each is None else each) for each in order)
+    assert end_of(change for each in said for change in says(each, DEBEZIUM)) == {("ann", "bob")}
+
+
 def test_without_the_old_row_an_update_or_a_delete_is_refused() -> None:
     found = [read_row_changes(each, NOW, DEBEZIUM) for each in recorded("debezium-replica-identity")]
     snapshot, update, delete, tombstone = found
