@@ -49,7 +49,7 @@ TOTALS: Final = (
 _ENDS: Final = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "forgotten", "suppressed")
 """Each accepted entry ends in exactly one of these, or is waiting."""
 
-_HEADS: Final = 100
+HEADS: Final = 100
 """Number of entries of each log that are read to find the oldest delete."""
 
 _AT_ONCE: Final = 64  # partitions read in one transaction, which blocks Redis for its time
@@ -599,7 +599,7 @@ def _commands(keys: Keys, p: int) -> list[tuple[Any, ...]]:
     return [
         ("XLEN", keys.events(p)),
         ("XLEN", keys.bulk(p)),
-        ("XRANGE", keys.events(p), "-", "+", "COUNT", _HEADS),
+        ("XRANGE", keys.events(p), "-", "+", "COUNT", HEADS),
         ("HLEN", keys.late(p)),
         ("XRANGE", keys.bulk(p), "-", "+", "COUNT", 1),
         *(("HLEN", key) for key in reversed(keys.pending_classes(p))),  # a pair moves from bulk to live, never back

@@ -15,9 +15,10 @@ from producers.nodes.trip import WAIT_SECONDS
 from producers.relay.forward import BATCH as RELAY_BATCH
 from producers.relay.lane import LANES
 from producers.send.chunk import CHUNK_SIZE
-from producers.send.pressure import PRESSURE_GOES_ON, PRESSURE_WAITS
+from producers.send.pressure import BULK_WAITING_MAX, MEMORY_EASY, MEMORY_FULL, PRESSURE_GOES_ON, PRESSURE_WAITS
 from producers.spool.store import SPOOL_BYTES
 from worker.admin.health import WATCH_SECONDS, default_bound_seconds
+from worker.admin.status import HEADS as STATUS_HEADS
 from worker.cli.reconcile import run as reconcile_run
 from worker.config.settings import WorkerSettings
 from worker.core import concurrency, rate
@@ -30,6 +31,7 @@ from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_LEASE_SECONDS
 from worker.delivery.request import DOUBT_REJECTIONS_MAX, DOUBT_SECONDS, HOLD_SECONDS
 from worker.delivery.tracing import LINKS_MAX
 from worker.demo.run import CHANGES as DEMO_CHANGES
+from worker.process.bootsteps import EX_TEMPFAIL
 from worker.process.pipeline import REST_SECONDS, RUNS_MAX, STALLED_SECONDS
 from worker.process.ticker import UNTAKEN_SECONDS
 from worker.process.watchdog import EXIT_STALLED
@@ -159,6 +161,16 @@ FIGURES = [
     Figure("docs/explanation/flow-control.md", "At {} times the least latency", "1.5", concurrency.SLOWER, 1.5),
     Figure("docs/explanation/flow-control.md", "never lowers the limit below {}.", "4", concurrency.START, 4.0),
     Figure("README.md", "a worker, {} changes", "20,000", DEMO_CHANGES, 20_000),
+    Figure("docs/reference/contract.md", "has {} dead letters already", "10,000", DEAD_CAP, 10_000),
+    Figure("docs/reference/contract.md", "{} refusals of single records in a row", "Twenty", SINGLE_REJECTIONS_MAX, 20),
+    Figure("docs/reference/contract.md", "({} unless configured otherwise)", "30", LONGEST_WAIT_SECONDS, 30.0),
+    Figure("docs/reference/contract.md", "while the pressure is {} or more", "0.9", PRESSURE_WAITS, 0.9),
+    Figure("docs/reference/contract.md", "the bulk lane of {} changes", "two million", BULK_WAITING_MAX, 2_000_000),
+    Figure("docs/reference/contract.md", "what is left up to {} %)", "90", MEMORY_FULL, 0.9),
+    Figure("docs/reference/contract.md", "in use above {} of it", "half", MEMORY_EASY, 0.5),
+    Figure("docs/reference/contract.md", "the first {} entries of each log", "100", STATUS_HEADS, 100),
+    Figure("docs/reference/exit-statuses.md", "| `{}` | worker | it stopped consuming", "70", EXIT_STALLED, 70),
+    Figure("docs/reference/exit-statuses.md", "| `{}` | worker | the number of partitions", "75", EX_TEMPFAIL, 75),
 ]
 
 
