@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -75,6 +76,7 @@ class Pipeline:
         self._sender = sender
         self._stopping = stopping
         self._monotonic = monotonic
+        self._threads = ThreadPoolExecutor(RUNS_MAX, thread_name_prefix="flush")
         self._of_thread = threading.local()
         self._changed = threading.Condition()
         self._flush: Callable[[float], int] = _nothing
@@ -214,14 +216,9 @@ class Pipeline:
         return max(self._request_seconds, oldest)
 
     def _add(self) -> None:
-        try:
-            threading.Thread(target=self._work, name="flush").start()
-        except RuntimeError:  # the process may have no more threads: it goes on with those it has
-            if not self._threads_busy:
-                raise
-            return
         self._runs += 1
         self._threads_busy += 1
+        self._threads.submit(self._work)
 
     def _dismiss(self, run: _Run) -> None:
         run.dismissed = True

@@ -208,23 +208,3 @@ def test_a_call_from_elsewhere_goes_through() -> None:
     assert pipeline.send(b"", "") is ANSWER
     pipeline.wait(0.0)
     assert not pipeline.stopping()
-
-
-def test_a_process_that_may_have_no_more_threads_goes_on_with_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container limits them. What was not added must not be awaited: no later task would ever begin."""
-    sender, start = Sender(SLOW_SECONDS), threading.Thread.start
-    others, most = threading.active_count(), 0
-
-    def started(thread: threading.Thread) -> None:
-        if threading.active_count() - others >= most:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", started)
-    pipeline = piped(sender)
-    with pytest.raises(RuntimeError, match="thread"):
-        pipeline.run(flushing(pipeline, lambda: True), 0.5)
-    for most in (1, 3):
-        sender.most = 0
-        assert pipeline.run(flushing(pipeline, lambda: True), 1.0) > 0
-        assert sender.most == most
