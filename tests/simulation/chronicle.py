@@ -38,7 +38,8 @@ class Chronicle:
         unsent: how many requests never left, because their deadline had passed.
         jumps_us: when Redis' clock jumped (monotonic).
         erasing: who is being erased.
-        erased: who was suppressed, from the moment at which the gate was told.
+        listed: who was suppressed, from the moment at which a process that begins may know.
+        erased: the same, from the moment at which the gate was told.
         replies: what scripts said, each with the digest of the script.
     """
 
@@ -50,6 +51,7 @@ class Chronicle:
         self.unsent = 0
         self.jumps_us: list[int] = []
         self.erasing = ""
+        self.listed: frozenset[str] = frozenset()
         self.erased: frozenset[str] = frozenset()
         self.replies: set[tuple[str, bytes]] = set()
         self._leases: dict[int, tuple[bytes, int]] = {}  # token of each holder, and when it ends (Unix ms)
@@ -133,7 +135,9 @@ class Chronicle:
         actor.suppressed = self.erased
 
     def _noted(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:
-        if args[1] == "suppression":
+        if args[0] == _KEYS.suppressed:
+            self.listed |= {self.erasing}
+        elif args[1] == "suppression":
             self.erased |= {self.erasing}
 
     def _said(self, args: Sequence[Any], reply: bytes) -> None:

@@ -181,7 +181,7 @@ class _Life:
         """An erasure that was begun is called again until it has found an end, and the endpoint takes all by then."""
         world, fleet = self._world, self._fleet
         for _ in range(_ERASURES_MOST):
-            if fleet.erased or not world.chronicle.erased:
+            if fleet.erased or not world.chronicle.listed:
                 return
             world.endpoint.poison.clear()
             world.endpoint.unknown.clear()
@@ -314,13 +314,13 @@ class _Life:
             unsent=chronicle.unsent,
             peak_pending=chronicle.peak_pending,
             paced=self._paced(),
-            erased=chronicle.erased,
+            erased=chronicle.listed,
             mentions=self._mentions(),
         )
 
     def _mentions(self) -> list[str]:
         """The keys in which somebody who was erased still stands; a delete that the endpoint refused since may."""
-        model, erased = self._world.model, {each.encode() for each in self._world.chronicle.erased}
+        model, erased = self._world.model, {each.encode() for each in self._world.chronicle.listed}
         keys = [
             key
             for p in range(PARTITIONS)

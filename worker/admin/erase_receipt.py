@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.admin.eraser import Erased
+    from worker.core.inbox_map import InboxMap
     from worker.store.namespace import Namespace
 
 _SEALED: Final = b"receipt\x1f"
@@ -88,7 +89,7 @@ class Verified(NamedTuple):
     suppressed: bool
 
 
-def verify(namespace: Namespace, receipt: Mapping[str, Any]) -> Verified:
+def verify(namespace: Namespace, receipt: Mapping[str, Any], inbox_map: InboxMap | None = None) -> Verified:
     """Checks a receipt, and looks for the user again, by the hash alone.
 
     Raises:
@@ -103,7 +104,7 @@ def verify(namespace: Namespace, receipt: Mapping[str, Any]) -> Verified:
     return Verified(
         genuine=True,
         complete=said["complete"] is True,
-        stored=Traces(namespace, lambda each: keyed_hash(known.key, each) == hashed).exist(),
+        stored=Traces(namespace, lambda each: keyed_hash(known.key, each) == hashed, inbox_map=inbox_map).exist(),
         suppressed=known.until_ms.get(hashed, 0) > now_ms,
     )
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from producers.nodes.trip import Replicas
     from worker.core.dead_letter import DeadLetter
+    from worker.core.inbox_map import InboxMap
     from worker.core.lease import Lease
     from worker.store.partitions import Partitions
 
@@ -127,6 +128,7 @@ class Eraser:
         monotonic: a clock, in seconds.
         sleep: how to wait.
         wait: how many replicas must have what it writes.
+        inbox_map: how the inbox reads messages of change data capture; None if it does not.
         show: told how many partitions of how many were looked at, and what is left in them.
     """
 
@@ -138,6 +140,7 @@ class Eraser:
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
         wait: Replicas = 0,
+        inbox_map: InboxMap | None = None,
         show: Callable[[int, int, Left], None] = lambda _done, _of, _left: None,
     ) -> None:
         self._partitions = partitions
@@ -147,10 +150,11 @@ class Eraser:
         self._monotonic = monotonic
         self._sleep = sleep
         self._wait = wait
+        self._inbox_map = inbox_map
         self._show = show
         self._letters = DeadLetters(self._namespace)
         self._hash = b""
-        self._begun_ms = 0
+        self._begun_ms = self._called_ms = 0
         self._said = 0
         self._renews = 0.0
 
@@ -186,8 +190,9 @@ class Eraser:
                 "upgrade first"
             )
         known, now_ms = read_suppression(self._namespace), self._partitions.now_ms()
-        if not known.holds(self._id, now_ms) and not Traces(self._namespace, self._id.__eq__).exist():
+        if not known.holds(self._id, now_ms) and not self._traces().exist():
             raise NotErasable("nothing is stored about this user: nothing was erased, and nobody is suppressed")
+        self._called_ms = now_ms
         self._hash = suppress(self._namespace, self._user, now_ms + suppress_ms, now_ms, self._wait)
         name = self._field("at")
         scripts.run_one(self._client, scripts.Call(scripts.RECORD, [self._keys.suppressed], [name, now_ms]))
@@ -226,6 +231,9 @@ class Eraser:
             latest = max(latest, int(vouched if vouched is not None else rotated or 0))
         return latest
 
+    def _traces(self, before_page: Callable[[], None] = lambda: None) -> Traces:
+        return Traces(self._namespace, self._id.__eq__, before_page, inbox_map=self._inbox_map)
+
     def _field(self, name: str) -> bytes:
         return self._hash + b":" + name.encode()
 
@@ -257,14 +265,13 @@ class Eraser:
 
     def _inbox(self) -> int:
         """Entries of the inbox that were there when it began; later ones are refused, or go by themselves."""
-        traces = Traces(self._namespace, self._id.__eq__)
-        return sum(1 for entry_id, _ in traces.inbox() if entry_time_ms(entry_id) <= self._begun_ms)
+        return sum(1 for entry_id, _ in self._traces().inbox() if entry_time_ms(entry_id) <= self._begun_ms)
 
     def _look_at(self, p: int, lease: Lease) -> Left:
         """Looks at one partition, and says the deletes that nobody has said yet."""
         k, left = self._keys, Left()
         self._plan_renewal(lease)
-        traces = Traces(self._namespace, self._id.__eq__, partial(self._renew, lease))
+        traces = self._traces(partial(self._renew, lease))
         if self._look_at_logs(p, traces, left):
             return left  # nobody has read yet what was said
         for letters in traces.letters(p):
@@ -308,11 +315,14 @@ class Eraser:
         return waits > 0
 
     def _look_at_letters(self, letters: Sequence[DeadLetter]) -> int:
-        """Removes dead letters, and says deletes for their pairs; returns how many the endpoint refused of these."""
+        """Removes dead letters, and says deletes for their pairs; returns how many the endpoint has refused since.
+
+        What it refused before this call is said again: a redrive would take it for outdated by what was confirmed.
+        """
         refused = [
             each
             for each in letters
-            if each.reason in OF_RECORDS and each.op == "delete" and each.since_ms >= self._begun_ms
+            if each.reason in OF_RECORDS and each.op == "delete" and each.since_ms >= self._called_ms
         ]
         older = [each for each in letters if each not in refused]
         self._say_unknown(pair_of((each.owner or "").encode(), (each.contact or "").encode()) for each in older)

@@ -10,12 +10,13 @@ from producers.contract.change import ID_MAX_BYTES, partition_of
 from worker.core.codec import decode_dead_pair, decode_mark, decode_parked, decode_remembered, decode_state
 from worker.core.entry import Malformed, entry_time_ms, pair_of, read_entry
 from worker.core.lane import LIVE
-from worker.core.pair import join, join_remembered, state_of, verdict
+from worker.core.pair import join, join_remembered, state_of, suppressed_verdict, verdict
 from worker.store.client import command, read_together
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.gate import Gate
 from worker.store.inbox import entries_of
 from worker.store.replies import all_checked
+from worker.store.suppressions import read_suppression
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,6 +71,7 @@ class Explanation:
         leased: whether a worker holds its partition now.
         next: what will be sent, None if nothing is waiting.
         gate: the state of the endpoint, and the time by Redis' clock.
+        suppressed: whether somebody in it was erased, so that its upserts are refused.
     """
 
     partition: int
@@ -85,6 +87,7 @@ class Explanation:
     gate: GateSnapshot
     lane: Lane | None = None
     parked: Parked | None = None
+    suppressed: bool = False
 
 
 def explain(  # noqa: PLR0913 - the pair, and the settings that decide its end
@@ -134,6 +137,11 @@ def explain(  # noqa: PLR0913 - the pair, and the settings that decide its end
     )
     waiting = decode_state(pending) if pending else None
     state = _joined(parked.state if parked else waiting, [*inbox, *entries])
+    gate = Gate(namespace).snapshot()
+    suppressed = bool(read_suppression(namespace).among([pair], gate.now_ms))
+    reached = None
+    if state is not None:
+        reached = suppressed_verdict(state) if suppressed else verdict(state, known, readd)
     return Explanation(
         partition=p,
         entries=entries,
@@ -146,8 +154,9 @@ def explain(  # noqa: PLR0913 - the pair, and the settings that decide its end
         # In all partitions: an entry in the wrong partition becomes a dead letter there.
         letters=list(DeadLetters(namespace).find(Wanted(owner=owner, contact=contact))),
         leased=bool(leased),
-        next=verdict(state, known, readd) if state is not None else None,
-        gate=Gate(namespace).snapshot(),
+        next=reached,
+        gate=gate,
+        suppressed=suppressed,
         lane=None if state is None else "live" if comes_live else "bulk",
     )
 

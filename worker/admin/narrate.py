@@ -73,6 +73,8 @@ def fate(found: Explanation, entry: Entry) -> str:
 def next_steps(found: Explanation) -> Iterator[str]:
     """What happens to the pair next, and why."""
     reached = found.next
+    if found.suppressed:
+        yield "upserts of this pair are refused: somebody in it was erased"
     if reached is None:
         known = bool(found.known or found.letters or found.inbox or found.entries or found.mark)
         yield "nothing: no change of this pair waits" if known else "nothing: this pair is unknown"
@@ -187,6 +189,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
             "stale": reached.stale,
         },
         "why": list(next_steps(found)),
+        "suppressed": found.suppressed,
         "endpoint": {"state": gate.state, "reason": gate.reason or None, "last_error": gate.error or None},
     }
 

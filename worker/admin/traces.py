@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from worker.core.dead_letter import DeadLetter
+    from worker.core.inbox_map import InboxMap
     from worker.store.namespace import Namespace
 
 PAGE: Final = 1_000
@@ -29,6 +30,7 @@ class Traces:
         namespace: where it is stored.
         matches: whether an id is the one that is looked for.
         before_page: called before each page, so that a lease does not expire.
+        inbox_map: how the inbox reads messages of change data capture; None if it does not.
     """
 
     def __init__(
@@ -36,11 +38,14 @@ class Traces:
         namespace: Namespace,
         matches: Callable[[bytes], bool],
         before_page: Callable[[], None] = lambda: None,
+        *,
+        inbox_map: InboxMap | None = None,
     ) -> None:
         self._namespace = namespace
         self._client = namespace.client
         self._matches = matches
         self._before_page = before_page
+        self._inbox_map = inbox_map
 
     def exist(self) -> bool:
         """Whether anything is kept. What moves meanwhile is looked for where it goes after where it was.
@@ -63,7 +68,7 @@ class Traces:
 
     def inbox(self) -> Iterator[Entry]:
         """The inbox's entries, as they will be in the log."""
-        for entry_id, fields in every_entry(self._namespace):
+        for entry_id, fields in every_entry(self._namespace, self._inbox_map):
             said = dict(zip(fields[::2], fields[1::2], strict=True))
             if self._said(said):
                 yield entry_id, said

@@ -17,6 +17,7 @@ from worker.cli.session import Failure, echo_json, session
 from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many
+from worker.store.inbox import load_map
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from worker.admin.eraser import Erased, Left
     from worker.config.settings import WorkerSettings
+    from worker.core.inbox_map import InboxMap
     from worker.store.namespace import Namespace
 
 _DAY_MS = 86_400_000
@@ -84,7 +86,7 @@ def erase(
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as namespace:
         if receipt_file is not None:
-            _verify(namespace, receipt_file, as_json=as_json)
+            _verify(namespace, receipt_file, load_map(settings.inbox_map), as_json=as_json)
         elif user is not None:
             _erase(namespace, settings, user, suppress_days, wait_seconds, as_json=as_json)
 
@@ -105,8 +107,17 @@ def _erase(  # noqa: PLR0913 - what it was asked for
         late_seconds=settings.late_seconds,
         ledger_seconds=settings.ledger_seconds,
     )
+    inbox_map = load_map(settings.inbox_map)
     with _progress() as show:
-        eraser = Eraser(every, user, monotonic=time.monotonic, sleep=time.sleep, wait=settings.wait_replicas, show=show)
+        eraser = Eraser(
+            every,
+            user,
+            monotonic=time.monotonic,
+            sleep=time.sleep,
+            wait=settings.wait_replicas,
+            inbox_map=inbox_map,
+            show=show,
+        )
         try:
             erased = eraser.erase(int(suppress_days * _DAY_MS), wait_seconds, 2 * settings.lease_seconds)
         except NotErasable as error:
@@ -138,7 +149,7 @@ def _why(erased: Erased) -> str:
     if left.parked_pairs:
         parts.append("the endpoint refuses some with an unknown code (contact-sync parked list)")
     if left.dead_letters:
-        parts.append("the endpoint refuses some for good: mend that and contact-sync dead-letters redrive, or purge")
+        parts.append("the endpoint refuses some for good (contact-sync dead-letters list): mend that first")
     if left.late_marks:
         parts.append("unanswered requests may still act (contact-sync status)")
     return f"not erased yet: {'; '.join(parts)}; the user stays suppressed: call it again, it goes on"
@@ -168,7 +179,7 @@ def _progress() -> Iterator[Callable[[int, int, Left], None]]:
         )
 
 
-def _verify(namespace: Namespace, file: IO[bytes], *, as_json: bool) -> None:
+def _verify(namespace: Namespace, file: IO[bytes], inbox_map: InboxMap | None, *, as_json: bool) -> None:
     name = getattr(file, "name", "-")
     try:
         said = orjson.loads(file.read())
@@ -176,7 +187,7 @@ def _verify(namespace: Namespace, file: IO[bytes], *, as_json: bool) -> None:
         said = None
     if not isinstance(said, dict) or not {"user_hash", "complete", "seal"} <= said.keys():
         raise Failure(f"--verify: {name} is no receipt: it has no user_hash, complete and seal in JSON")
-    found = verify(namespace, said)
+    found = verify(namespace, said, inbox_map)
     if as_json:
         echo_json(found._asdict())
     fault = _fault(found, str(name), namespace.keys.namespace)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -217,9 +218,8 @@ def test_a_delete_that_the_endpoint_refuses_is_not_called_erased(fleet: Fleet) -
         ran = erase(fleet, USER, "--wait", "3", "--json")
         receipt = json.loads(ran.stdout)
         assert (ran.returncode, receipt["left"]["dead_letters"], receipt["as_owner"]) == (1, 1, 1)
-        assert "dead-letters redrive" in ran.stderr
+        assert "dead-letters list" in ran.stderr
         fleet.stand_in.settings(poisoned=[])
-        run(fleet, "dead-letters", "redrive")
         assert erased(fleet, USER)["complete"]
     assert mentions(fleet) == []
     assert fleet.stand_in.contacts() == set()
@@ -279,6 +279,33 @@ def test_the_receipt_says_what_a_ledger_may_have_forgotten(fleet: Fleet) -> None
     assert USER not in said
 
 
+def test_its_memory_is_that_of_a_page_whatever_the_number_of_pairs(fleet: Fleet) -> None:
+    def peak(user: str, pairs: int) -> int:
+        """Bytes that one look takes at most, which says a delete for each pair."""
+        ledger = fleet.keys.ledger_new(fleet.partition(user))
+        for first in range(0, pairs, 1_000):
+            found = {f"{user}\x1f{n}": f"u,{T}" for n in range(first, first + 1_000)}
+            fleet.client.hset(ledger, mapping=dict(found))
+        settings = fleet.settings()
+        every = Partitions(
+            fleet.first.namespace,
+            time.monotonic,
+            lease_seconds=30.0,
+            late_seconds=settings.late_seconds,
+            ledger_seconds=settings.ledger_seconds,
+        )
+        tracemalloc.start()
+        erased = Eraser(every, user, monotonic=time.monotonic, sleep=time.sleep).erase(86_400_000, 0.0, 5.0)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert erased.as_owner == pairs
+        return most
+
+    few = peak("few", 3_000)
+    many = peak("many", 30_000)
+    assert many < 1.5 * few, (few, many)
+
+
 def test_old_workers_that_know_nothing_of_it_must_be_gone(fleet: Fleet) -> None:
     fleet.append(USER, "2", "upsert", T)
     fleet.deliver()
@@ -286,3 +313,15 @@ def test_old_workers_that_know_nothing_of_it_must_be_gone(fleet: Fleet) -> None:
     ran = erase(fleet, USER)
     assert (ran.returncode, "upgrade" in ran.stderr) == (1, True)
     assert not fleet.client.exists(fleet.keys.suppressed)
+
+
+def test_explain_says_why_upserts_of_a_pair_are_refused(fleet: Fleet) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    with working(fleet):
+        assert erased(fleet, USER)["complete"]
+    fleet.append("3", USER, "upsert")
+    found = told(fleet, "explain", "3", USER)
+    assert (found["suppressed"], found["next"]["op"]) == (True, None)
+    assert found["why"] == ["upserts of this pair are refused: somebody in it was erased", "nothing is sent"]
+    assert told(fleet, "explain", "3", "4")["suppressed"] is False

@@ -64,6 +64,23 @@ def test_repartition_moves_what_is_remembered_across_nodes(cluster: EmbeddedClus
         assert sum(client.hlen(fleet.keys.ledger_new(p)) for p in range(4)) == 1_000
 
 
+def test_somebody_is_erased_on_every_node(fleet: Fleet) -> None:
+    for n in range(200):
+        fleet.append(str(n), "somebody", "upsert")
+        fleet.append("somebody", str(n), "upsert")
+        fleet.append(str(n), "else", "upsert")
+    fleet.deliver()
+    ran = run(fleet, "erase", "somebody", "--wait", "0", "--json")
+    assert (ran.exit_code, "call it again" in ran.stderr) == (1, True)
+    fleet.deliver()
+    receipt = told(fleet, "erase", "somebody", "--wait", "0")
+    assert (receipt["complete"], receipt["as_owner"], receipt["as_contact"]) == (True, 200, 200)
+    fleet.append("1", "somebody", "upsert")
+    fleet.deliver()
+    assert {contact for _, contact in fleet.stand_in.contacts()} == {"else"}
+    assert {contact for _, contact in fleet.remembered()} == {"else"}
+
+
 @pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "log")])
 def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedCluster, fleet: Fleet, lost: str) -> None:
     how, _, which = lost.partition(" ")

@@ -12,7 +12,7 @@ import redis
 
 from producers import AsyncContactProducer, ContactProducer, NotAccepted
 from producers.settings import ProducerSettings
-from tests.support.commands import told
+from tests.support.commands import run, told
 from tests.support.fleet import Fleet, T
 from tests.support.sentinels import MASTER, SentinelSetup, address_of, connected, one_sentinel
 from tests.support.waiting import wait_until
@@ -194,6 +194,38 @@ def test_workers_go_on_after_a_failover(setup: SentinelSetup, namespace: str, st
         setup.server_at(old).__exit__()
         seconds_until_accepted(producer, "3")
         wait_until(delivered, seconds=PATIENCE_SECONDS, what="the change after the failover is delivered")
+
+
+def test_somebody_is_erased_and_stays_so_after_a_failover(
+    setup: SentinelSetup, namespace: str, stand_in: StandInClient
+) -> None:
+    with (
+        Fleet(setup.url, namespace, stand_in, wait_replicas=1) as fleet,
+        ContactProducer(settings=fleet.settings()) as producer,
+    ):
+        producer.upsert("1", "2")
+        producer.upsert("2", "3")
+        fleet.first.flusher.run(5.0)
+        ran = run(fleet, "erase", "2", "--wait", "0")
+        assert (ran.exit_code, "call it again" in ran.stderr) == (1, True)
+        old = setup.master()
+        assert old is not None
+        setup.server_at(old).__exit__()
+        producer.close()
+        with ContactProducer(settings=fleet.settings(wait_replicas=0)) as after:
+            seconds_until_accepted(after, "2")
+        worker = fleet.worker()
+        wait_until(
+            lambda: (
+                run(fleet, "erase", "2", "--wait", "0", wait_replicas=0).exit_code in {0, 1}
+                and worker.flusher.run(1.0) >= 0
+                and stand_in.contacts() == set()
+            ),
+            seconds=PATIENCE_SECONDS,
+            what="the deletes are confirmed",
+        )
+        assert run(fleet, "erase", "2", "--wait", "0", wait_replicas=0).exit_code == 0
+        assert stand_in.contacts() == set()
 
 
 @pytest.mark.timeout(180)

@@ -1,4 +1,4 @@
-"""`pause`, `forget` and `repartition` wait until replicas have what they wrote, or say that they have not."""
+"""`pause`, `forget`, `erase` and `repartition` wait until replicas have what they wrote, or say that they have not."""
 
 from __future__ import annotations
 
@@ -85,6 +85,19 @@ def test_who_is_forgotten_is_forgotten_by_replicas(replicated: Replicated) -> No
         is_refused(fleet, "forget", "7", "--yes")
         is_refused(fleet, "forget", "7", "--yes")  # also if nothing is left here
     assert run(fleet, "forget", "7", "--yes").exit_code == 0
+    assert set(fleet.remembered()) == PAIRS - {("7", "9")}
+
+
+def test_who_is_erased_is_suppressed_on_replicas_first(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    for key in (fleet.keys.suppressed, fleet.keys.gate, fleet.keys.events(partition_of("7", PARTITIONS))):
+        with replicated.without_replica(key):
+            is_refused(fleet, "erase", "7", "--wait", "0")
+            if key != fleet.keys.events(partition_of("7", PARTITIONS)):
+                is_refused(fleet, "erase", "7", "--wait", "0")  # also if it is suppressed here already
+    assert run(fleet, "erase", "7", "--wait", "0").exit_code == 1  # what it says now has to be confirmed
+    fleet.deliver()
+    assert run(fleet, "erase", "7", "--wait", "0").exit_code == 0
     assert set(fleet.remembered()) == PAIRS - {("7", "9")}
 
 
