@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import trustme
 
 from tests.support.tcp_server import TcpServer
+from tests.support.tls_nodes import Certificates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,14 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._made.issue_cert(*hosts).configure_cert(context)
         return context
+
+    def files(self, directory: Path, *hosts: str) -> Certificates:
+        """What a real Redis needs that is one of these hosts."""
+        issued = self._made.issue_cert(*hosts)
+        found = Certificates(self.path, directory / "server.pem", directory / "server.key")
+        issued.cert_chain_pems[0].write_to_path(str(found.certificate))
+        issued.private_key_pem.write_to_path(str(found.key))
+        return found
 
     def trusting(self) -> ssl.SSLContext:
         """What a client needs that trusts this authority and nobody else."""
