@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,6 +110,28 @@ def test_a_slot_left_open_waits_and_is_delivered_after(
         move_keys(cluster, slot, source, to)
         end_move(cluster, slot, to)
         wait_until(lambda: stand_in.counts()["contacts"] == 1_000, seconds=30, what="its own are delivered after")
+
+
+def test_a_settle_waits_while_its_slot_is_on_its_way(
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient
+) -> None:
+    worker = fleet.worker(linger_seconds=0.0, request_timeout_seconds=5.0, lease_seconds=20.0)
+    slot = key_slot(b"%d" % fleet.partition("1"))
+    to = (node_of(cluster, slot) + 1) % 3
+    fleet.producer().upsert("1", "2")
+    stand_in.settings(latency_seconds=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        ran = pool.submit(worker.flusher.run, 3.0)
+        wait_until(lambda: stand_in.counts()["requests"] == 1, what="the request is out")
+        source = begin_move(cluster, slot, to)
+        move_keys(cluster, slot, source, to, most=1)
+        time.sleep(2.0)  # the answer came a second ago
+        assert not ran.done()
+        move_keys(cluster, slot, source, to)
+        end_move(cluster, slot, to)
+        assert ran.result(10)
+    assert fleet.totals()["records_confirmed"] == stand_in.counts()["requests"] == 1
+    assert not fleet.waits()
 
 
 def test_a_killed_master_with_a_replica_loses_nothing_that_was_replicated(
