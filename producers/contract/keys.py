@@ -91,7 +91,7 @@ class Keys:
 
     @property
     def suppressed(self) -> str:
-        """Hash of the people who were erased: keyed hash of the id -> until when their upserts are refused; the key."""
+        """Hash of the people who were erased: keyed hash of the id -> until when upserts are refused, and a tag."""
         return f"{self.namespace}:suppressed"
 
     @property

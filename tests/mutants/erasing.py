@@ -34,8 +34,8 @@ ERASING: Final = (
         (
             Patch(
                 _SLICE,
-                "suppression.among({*log.each_pair(), *self.pending, *self.marks}, now_ms)",
-                "suppression.among({*log.each_pair(), *self.marks}, now_ms)",
+                "suppression.among(chain(log.each_pair(), self.pending, self.marks), now_ms)",
+                "suppression.among(chain(log.each_pair(), self.marks), now_ms)",
             ),
         ),
         unit=_UNIT,

@@ -24,6 +24,7 @@ from worker.core.codec import decode_parked, decode_state
 from worker.core.entry import entry_time_ms, pair_of, split_pair
 from worker.core.reasons import OF_RECORDS
 from worker.core.settlement import Settlement
+from worker.core.suppression import decode_until
 from worker.store import scripts
 from worker.store.client import round_trip
 from worker.store.dead_letters import DeadLetters
@@ -209,7 +210,8 @@ class Eraser:
         found: Any = self._client.hmget(
             self._keys.suppressed, [self._hash.decode(), *(self._field(name).decode() for name in names)]
         )
-        until_ms, begun_ms, ended_ms, as_owner, as_contact, letters = (int(each or 0) for each in found)
+        until_ms = decode_until(found[0])
+        begun_ms, ended_ms, as_owner, as_contact, letters = (int(each or 0) for each in found[1:])
         return Erased(
             self._hash,
             begun_ms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -303,7 +304,7 @@ class PartitionSlice:
     def _suppress(self, suppression: Suppression, now_ms: int) -> None:
         """Finds the pairs that are suppressed, and takes them off the fast path."""
         log = self.log
-        self.suppressed = suppression.among({*log.each_pair(), *self.pending, *self.marks}, now_ms)
+        self.suppressed = suppression.among(chain(log.each_pair(), self.pending, self.marks), now_ms)
         for pair in log.fast_path.among(self.suppressed):
             log.states[pair] = log.fast_path.take_out(pair)
 

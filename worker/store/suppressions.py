@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 from producers.nodes.trip import NodeAwayError
-from worker.core.suppression import NOBODY, Suppression, keyed_hash
+from worker.core.suppression import NOBODY, Suppression, decode_suppression, decode_until, encode_suppressed, keyed_hash
 from worker.store import scripts
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read_suppression(namespace: Namespace) -> Suppression:
     found: Any = namespace.client.hgetall(namespace.keys.suppressed)
     fields: dict[bytes, bytes] = dict(found)
     key = fields.pop(KEY_FIELD, b"")
-    return Suppression(key, {name: int(value) for name, value in fields.items() if b":" not in name})
+    return decode_suppression(key, {name: value for name, value in fields.items() if b":" not in name})
 
 
 def hash_key(namespace: Namespace, wait: Replicas = 0) -> bytes:
@@ -101,13 +101,16 @@ def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int, wait: 
         redis.RedisError: Redis does not answer, or refuses; it is not certain that anything changed.
     """
     client, keys, _ = namespace
-    hashed = keyed_hash(hash_key(namespace, wait), user.encode())
+    key = hash_key(namespace, wait)
+    hashed = keyed_hash(key, user.encode())
     over = [name for name, until in read_suppression(namespace).until_ms.items() if until <= now_ms and name != hashed]
     if over:
         found: Any = client.hgetall(keys.suppressed)
         client.hdel(keys.suppressed, *(name for name in found if name.partition(b":")[0] in {*over}))
     before: Any = client.hget(keys.suppressed, hashed.decode())
-    note = scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, max(until_ms, int(before or 0))])
+    until_ms = max(until_ms, decode_until(before) if before else 0)
+    value = encode_suppressed(key, user.encode(), until_ms)
+    note = scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, value])
     scripts.run_one(client, note, wait)
     # The list comes first: whoever sees the gate's new state finds the user on it.
     scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", token_hex(6)]), wait)

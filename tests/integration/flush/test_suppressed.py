@@ -137,4 +137,4 @@ def test_whoever_is_suppressed_no_longer_leaves_the_list(fleet: Fleet) -> None:
 def test_the_longer_of_two_suppressions_counts(fleet: Fleet) -> None:
     hashed = erased(fleet, "u", for_ms=DAY_MS)
     erased(fleet, "u", for_ms=1)
-    assert int(fleet.client.hget(fleet.keys.suppressed, hashed) or 0) > fleet.now_ms() + DAY_MS // 2
+    assert Suppressions(fleet.namespace).under("").until_ms[hashed] > fleet.now_ms() + DAY_MS // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from zlib import crc32
 
 import pytest
 
@@ -13,7 +14,7 @@ from worker.core.lane import class_of
 from worker.core.pair import PairState, Remembered, Side, join, state_of
 from worker.core.settlement import BatchResult, Settlement, settlement
 from worker.core.slice import PartitionSlice, coalesce_prefix
-from worker.core.suppression import NOBODY, Suppression, keyed_hash
+from worker.core.suppression import NOBODY, Suppression, decode_suppression, encode_suppressed, keyed_hash
 
 T = 1_795_460_847_757
 KEY = b"a random key"
@@ -21,7 +22,14 @@ PAIR = pair_of(b"1", b"2")
 
 
 def suppressed(*users: bytes, until_ms: int = T + 1_000) -> Suppression:
-    return Suppression(KEY, {keyed_hash(KEY, user): until_ms for user in users})
+    return decode_suppression(KEY, {keyed_hash(KEY, user): encode_suppressed(KEY, user, until_ms) for user in users})
+
+
+def test_a_tag_alone_suppresses_nobody() -> None:
+    first = suppressed(b"1")
+    same = next(each for each in (b"%d" % n for n in range(2, 10**7)) if crc32(each, first.seed) & 0xFFFF in first.tags)
+    assert (first.holds(b"1", T), first.holds(same, T)) == (True, False)
+    assert suppressed(b"1")._replace(seed=0, tags=frozenset()).holds(b"1", T) is False
 
 
 def slice_of(*said: tuple[bytes, bytes, bytes], **known: object) -> PartitionSlice:
