@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.core.dead_letter import read_letter
-from worker.core.entry import split_pair
+from worker.core.dead_letter import read_letter, values_of
+from worker.core.entry import UNMAPPED, split_pair
 from worker.store.client import command
 from worker.store.inbox import every_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from worker.core.dead_letter import DeadLetter
     from worker.core.inbox_map import InboxMap
@@ -104,11 +104,13 @@ class Traces:
             reply: Any = self._client.hscan(self._namespace.keys.dead(partition), max(cursor, 0), count=PAGE)
             cursor, page = reply
             every = (read_letter(partition, letter_id, value) for letter_id, value in page.items())
-            if found := [letter for letter in every if self._matches_either(letter.owner, letter.contact)]:
+            if found := [letter for letter in every if self._matches_any(letter.ids)]:
                 yield found
 
-    def _matches_either(self, *ids: str | None) -> bool:
-        return any(each is not None and self._matches(each.encode()) for each in ids)
+    def _matches_any(self, ids: Iterable[str]) -> bool:
+        return any(self._matches(each.encode()) for each in ids)
 
     def _said(self, fields: dict[bytes, bytes]) -> bool:
+        if UNMAPPED in fields:  # soon a dead letter, which holds a message of the inbox
+            return self._matches_any(values_of([fields[UNMAPPED].decode("utf-8", "replace")]))
         return any(name in fields and self._matches(fields[name]) for name in (b"owner", b"contact"))

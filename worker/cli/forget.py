@@ -12,6 +12,7 @@ from worker.cli.session import EXIT_USAGE, Failure, echo_json, printable, sessio
 from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.core.times import iso_utc
+from worker.store.inbox import move_messages
 from worker.store.partitions import Partitions
 
 _EPILOG = """\b
@@ -45,6 +46,7 @@ def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as
             late_seconds=settings.late_seconds,
             ledger_seconds=settings.ledger_seconds,
         )
+        move_messages(namespace, settings.inbox_map)
         erasure = Erasure(every, owner, contact, time.monotonic, time.sleep)
         stored = erasure.find()
         if stored.waiting and not also_waiting:

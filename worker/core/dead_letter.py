@@ -14,7 +14,7 @@ from worker.core.reasons import OF_RECORDS, READABLE
 from worker.core.times import iso_utc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from producers.contract.change import Lane, Op
     from worker.core.pair import Remembered
@@ -87,6 +87,12 @@ class DeadLetter:
         return pair_of(self.owner.encode(), self.contact.encode())
 
     @property
+    def ids(self) -> Iterator[str]:
+        """Whatever in it may be an id: owner, contact, and every value of a message that did not fit the mapping."""
+        yield from (each for each in (self.owner, self.contact) if each is not None)
+        yield from values_of(self.said or ())
+
+    @property
     def redrivable(self) -> RedrivableChange | None:
         """The change to put back into the log, None if there is none: the entry broke a rule, and would again."""
         at = self.at or self.entry_ms or 0
@@ -143,3 +149,26 @@ def read_letter(partition: int, letter_id: bytes, value: bytes) -> DeadLetter:
         lane=found.get("lane", "live"),
         said=found.get("said"),
     )
+
+
+def values_of(texts: Iterable[str]) -> Iterator[str]:
+    """Yields the texts, and every text and number in those of them that are JSON."""
+    left: list[Any] = list(texts)
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, str | int) and not isinstance(value, bool):
+            yield str(value)
+            found = _as_json(value) if isinstance(value, str) else None
+            if isinstance(found, dict | list):
+                left.append(found)
+
+
+def _as_json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None

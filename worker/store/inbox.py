@@ -66,6 +66,17 @@ def load_map(path: Path | None, name: str = variable_of("inbox_map")) -> InboxMa
     raise SettingsError(f"{name}, {path}: {fault}")
 
 
+def move_messages(namespace: Namespace, path: Path | None) -> None:
+    """Moves the inbox's entries if there is a mapping, so that what its messages say is found in the log.
+
+    Raises:
+        SettingsError: the mapping is invalid.
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    if path is not None:
+        Inbox(namespace, load_map(path)).move()
+
+
 class Inbox:
     """The inbox of one namespace.
 

@@ -148,6 +148,29 @@ def test_a_message_older_than_what_is_remembered_is_not_redriven(fleet: Fleet) -
     assert len(fleet.dead_letters()) == 1
 
 
+def test_erase_finds_a_person_in_a_message_that_did_not_fit(fleet: Fleet) -> None:
+    say(fleet, "t", None, ("person-to-erase", "bob"))
+    say(fleet, "t", None, ("somebody", "bob"))
+    inbox_of(fleet).move()
+    fleet.deliver()
+    assert [each["owner"] for each in fleet.dead_letters()] == [None, None]
+    ran = run(fleet, "erase", "person-to-erase", "--wait", "5")
+    assert ran.exit_code == 0, ran.output
+    (left,) = fleet.dead_letters()
+    assert "somebody" in left["said"][3]
+
+
+def test_forget_and_erase_find_what_a_message_in_the_inbox_says(fleet: Fleet) -> None:
+    path = str(MAPS / f"{DEBEZIUM}.toml")
+    say(fleet, "u", ("1", "8"), ("2", "8"))
+    ran = run(fleet, "forget", "1", "--yes", inbox_map=path)
+    assert ran.exit_code == 1
+    assert "1 entry" in ran.stderr
+    assert told(fleet, "forget", "1", "--also-waiting", "--yes", inbox_map=path)["removed"]["waiting_entries"] == 1
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("2", "8")}
+
+
 def test_explain_knows_what_a_message_says(fleet: Fleet) -> None:
     say(fleet, "u", ("1", "8"), ("1", "9"))
     path = str(MAPS / f"{DEBEZIUM}.toml")

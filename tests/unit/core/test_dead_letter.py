@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from producers.contract.change import AT_MIN_MS
-from worker.core.dead_letter import DeadLetter, RedrivableChange, read_letter
+from worker.core.dead_letter import DeadLetter, RedrivableChange, read_letter, values_of
 from worker.core.entry import pair_of
 from worker.core.pair import Remembered
 from worker.core.reasons import OF_RECORDS, READABLE, REASONS
@@ -129,3 +129,9 @@ def test_a_letter_reads_back_as_it_was_written(lane: str | None) -> None:
     assert {name: said[name] for name in stored if name not in {"since", "lane"}} == {
         name: value for name, value in stored.items() if name not in {"since", "lane"}
     }
+
+
+def test_whatever_may_be_an_id_in_it_is_told() -> None:
+    texts = ['{"id": 3}', "value", '{"after": {"user_id": "ann", "n": [7, true, null]}, "deep": "{\\"a\\": \\"b\\"}"}']
+    assert set(values_of(texts)) == {*texts, "3", "ann", "7", '{"a": "b"}', "b"}
+    assert list(values_of(["[" * 5000])) == ["[" * 5000]
