@@ -223,7 +223,7 @@ class WorkerSettings(ProducerSettings):
     )
     retry_after_max_seconds: float = _seconds(
         3600.0,
-        description="Longest wait that a Retry-After of the endpoint is heeded for.",
+        description="Longest Retry-After of the endpoint that is obeyed.",
         rule=f"0 to {LONGEST_SECONDS}",
         ge=0,
         le=LONGEST_SECONDS,
