@@ -171,6 +171,13 @@ RULES: Final = (
         simulated=False,
     ),
     Mutant(
+        "deletes_behind_what_waits",
+        "a live delete is not read while what was read before fills the requests",
+        (Patch("worker/core/round.py", " or (full and lease.waiting > 0)", " or (not full and lease.waiting < 0)"),),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
         "bulk_starves",
         "bulk gets nothing while anything live waits",
         (Patch(BATCH, "(min(bulk, bulk_share) if each in LIVE else 0)", "0"),),

@@ -138,6 +138,7 @@ class Process:
             server_key=lambda _generation: "key",
             monotonic=world.monotonic,
             draw=world.chance.fraction,
+            wait=world.wait,
         )
         scanner = scanner_of(namespace, world.monotonic, world.wait)
         flusher = Flusher(

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.values import bytes_of, entry_id
-from worker.core.flow import FlowLimits, Left, read_flow, write_flow
+from worker.core.flow import Denied, FlowLimits, Left, read_flow, write_flow
 from worker.core.rate import LONG_WAIT_MS
 from worker.store import scripts
 
@@ -278,16 +278,20 @@ def gate_ask(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any
         fields[12:15] = [bytes_of(each) for each in kept.values()]
         return [what, now_ms, wait_ms, fields]
 
+    start_ms = 0
     if fields[11] is not None:
         return answer(b"closed", 0)
     if (fields[0] or b"ok") != b"ok":
         wait_ms = max(int(fields[3] or 0), int(fields[4] or 0)) - now_ms
         if wait_ms > 0 and int(fields[5] or 0) <= now_ms + clock_back_ms:
             return answer(b"closed", wait_ms)
-    elif (denied := flow.ask(now_ms, limits)) is not None:
-        return answer(denied.why.encode(), denied.wait_ms)
+    else:
+        asked = flow.ask(now_ms, limits)
+        if isinstance(asked, Denied):
+            return answer(asked.why.encode(), asked.wait_ms)
+        start_ms = int(asked.start_ms)
     flow.begin(bytes_of(argv[0]).decode(), now_ms + int(argv[1]))
-    return answer(b"go", 0)
+    return answer(b"go", start_ms)
 
 
 def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

@@ -34,8 +34,9 @@ while ARGV[at] do
   if op == 'ask' then
     said = -1
     if flight_ask(flight, now, under_way) then
-      said = pace_ask(pace, now, most)
-      if said == 0 then
+      local denied_ms, start_ms = pace_ask(pace, now, most)
+      said = denied_ms > 0 and -2 - denied_ms or start_ms
+      if denied_ms == 0 then
         requests = requests .. token .. string.format('%013.0f', now + value)
       end
     end
@@ -107,10 +108,11 @@ def _done(flow: Flow, step: Step, now: int) -> float:  # noqa: PLR0911 - one cla
         case "ask":
             if not flow.concurrency.ask(now, under_way):
                 return -1
-            if wait_ms := flow.pace.ask(now, step.most):
-                return wait_ms
+            slot = flow.pace.ask(now, step.most)
+            if slot.denied_ms:
+                return -2 - slot.denied_ms
             flow.begin(step.token, now + int(_value(step)))
-            return 0
+            return slot.start_ms
         case "limited":
             return float(flow.pace.lower(now, step.most, step.value))
         case "state":

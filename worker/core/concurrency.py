@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 FIRST: Final = 2.0
-FIRST_MS: Final = 400.0
-"""So few may be under way in the very first moments, unless the endpoint is slow: if it limits its rate, so few meet
-the first 429."""
+FIRST_MS: Final = 1_000.0
+SLOW_MS: Final = 100.0
+"""So few may be under way in the first second, unless no answer has come for so long: the endpoint is slow, then, and
+will not be flooded. If it limits its rate, so few meet the first 429."""
 
 START: Final = 4.0
 """Requests that may be under way then. Latency alone never lowers the limit below: so few slow nobody down."""
@@ -123,8 +124,8 @@ class Concurrency:
         if self.limit <= 0:
             self.limit = FIRST
             self.began = now
-        elif self.limit < START and self.settled <= 0 and self.done <= 0 and now - self.began >= ROUND_MS:
-            self._begin(now, START)  # the endpoint is slow: it will not be flooded
+        elif self.limit < START and self.settled <= 0 and self.done <= 0 and now - self.began >= SLOW_MS:
+            self._begin(now, START)
         self.peak = max(self.peak, under_way + 1)
         return under_way < self.limit
 

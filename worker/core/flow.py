@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from worker.core.concurrency import Concurrency
-from worker.core.rate import Pace
+from worker.core.rate import Pace, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,7 +99,7 @@ class Flow:
         """How many requests are under way."""
         return len(self.requests) // _ENTRY
 
-    def ask(self, now: int, limits: FlowLimits) -> Denied | None:
+    def ask(self, now: int, limits: FlowLimits) -> Denied | Slot:
         """Takes a place in the pace, or says when to ask again; `begin` must follow if it was taken."""
         under_way = self.under_way()
         if limits.in_flight > 0:
@@ -111,8 +111,8 @@ class Flow:
             # Those who ask in vain are told to come back one after another: about two for each place that gets free.
             self.pace.turn = min(max(self.pace.turn, now) + latency / places / 2, now + latency / 2)
             return Denied("in_flight", math.ceil(self.pace.turn - now))
-        wait_ms = self.pace.ask(now, limits.rate)
-        return Denied("rate", int(wait_ms)) if wait_ms > 0 else None
+        slot = self.pace.ask(now, limits.rate)
+        return Denied("rate", int(slot.denied_ms)) if slot.denied_ms > 0 else slot
 
     def leave(self, now: int, limits: FlowLimits, left: Left, *, limited: bool, open_and_current: bool) -> bool:
         """Frees a request's place and learns from what it tells; whether a 429 of it lowered the rate.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-BURST_MS: Final = 100.0
-BURST_LEAST_MS: Final = 10.0
-"""Requests may go out half an interval ahead of the pace, within these bounds, so that a sleeper who wakes late costs
-no throughput."""
+LEAD_MS: Final = 100.0
+LEAD_LEAST_MS: Final = 20.0
+"""A place is given two intervals before its time, within these bounds: the request is prepared meanwhile, and goes out
+at its time. Otherwise requests would arrive as unevenly as they take to prepare."""
 
 WINDOW_MS: Final = 1_000.0
 """What is confirmed is counted in windows of this length, or of two requests if these take longer."""
@@ -21,45 +21,70 @@ ASK_MS: Final = 1_000.0
 """Longest that somebody who asked in vain is told to wait beyond the next free moment."""
 
 USED_SHARE: Final = 0.8
-"""A window binds if somebody asked in vain in it, and this share of what the rate allows was confirmed, but for one."""
+"""A window binds if somebody had to wait in it, and this share of what the rate allows was confirmed, but for one."""
 
-FIRST_SHARE: Final = 0.5
-"""Share of what was confirmed in the last second that a first 429 leaves."""
-
-LEAST_SHARE: Final = 0.65
-"""No single 429 lowers the rate below this share of itself, unless the endpoint asks for a long wait with it."""
+MOST_SHARE: Final = 0.96
+"""After a 429 the rate is this share of what the endpoint is thought to allow. The rest is for requests that arrive
+unevenly: so many may be 40 ms early before an endpoint that counts by the second sees one too many."""
 
 LEAST_RATE: Final = 0.1
 """No estimate leaves less than this, in requests a second: a limit below it is met by the ordinary backoff."""
 
+FEW: Final = 4.0
+"""If a first 429 comes after at most so many confirmations, they say nothing about the rate: it is searched for."""
+
+MANY: Final = 10.0
+"""If it comes after so many, they are a second's worth: an endpoint that counts by windows of a second, or has a bucket
+of as much, lets as many through. After fewer, the endpoint may have a smaller bucket: more is tried sooner."""
+
+SEARCH_SHARE: Final = 0.5
+"""While no estimate is known each clean window adds this share of the rate."""
+
+HOLD_WINDOWS: Final = 18
+"""Clean windows for which the rate stays as it is, before it tries for more."""
+
+FIRST_HOLD_WINDOWS: Final = 4
+"""And so many if the estimate comes from few confirmations."""
+
+STEP_SHARE: Final = 0.05
+"""After the hold each clean window adds this share of the estimate, then twice, then three times as much: it takes six
+windows until the rate has doubled, and little is lost if the endpoint allows no more than before."""
+
+SAVED_MS: Final = 1_000.0
+"""An endpoint may let through at once what it did not in so long a time."""
+
+SHORT_SHARE: Final = 0.8
+"""What a 429 leaves of the rate if it comes within a second after another one."""
+
+LEAST_SHARE: Final = 0.65
+LONG_MS: Final = 5_000.0
+LONG_SHARE: Final = 0.94
+"""No single 429 lowers the estimate below this share of the rate, unless the endpoint asks for a long wait with it; and
+not below the other share if the rate went well for so long."""
+
+LATELY_SHARE: Final = 0.95
+"""Once more was confirmed than an endpoint can have saved up, it allows this share of what it let through lately."""
+
+RAISED_SHARE: Final = 0.05
+"""If a step upwards fails, the estimate is right or a little too low: so much is added, if it went well before."""
+
 LONG_WAIT_MS: Final = 2_000.0
 """A wait as long as this belongs to a limit by long windows: what was confirmed until its end is what it allows."""
 
-LATELY_SHARE: Final = 0.95
-KEPT_MS: Final = 4_000.0
-"""A 429 after so long without one leaves at least this share of what was confirmed in the last second, unless the
-endpoint asks for a long wait: it may count by windows, and what it lets through in one is what it allows."""
-
-MOST_SHARE: Final = 0.95
-"""After a 429 the rate starts at this share of what the endpoint is thought to allow."""
-
-SEARCH_SHARE: Final = 0.2
-"""While no estimate is known each clean window adds this share of the rate."""
-
-HOLD_WINDOWS: Final = 14
-"""Clean windows for which the rate stays just below what the endpoint is known to allow, before it tries for more."""
-
-HOLD_SHARE: Final = 0.98
-"""How near to what the endpoint is known to allow."""
-
-RECOVERY_SHARE: Final = 0.25
-"""Share of what is missing to that which is added after each clean window."""
-
-STEP_SHARE: Final = 0.1
-"""After the hold each clean window adds this share of the known limit, always the same amount: it doubles in 11 s."""
-
 STATED_MS: Final = 60_000.0
 """How long a limit that the endpoint stated in a header bounds the rate."""
+
+
+class Slot(NamedTuple):
+    """The answer to who asks for a place in the pace.
+
+    Attributes:
+        denied_ms: how long to wait before asking again, in ms; 0 if a place was taken.
+        start_ms: how long until the request may go out, in ms.
+    """
+
+    denied_ms: float = 0.0
+    start_ms: float = 0.0
 
 
 @dataclass(slots=True)
@@ -74,13 +99,16 @@ class Pace:
         stated: what the endpoint said last that it allows, in requests a second; 0 if it never did.
         stated_at: when it said so.
         window: when the present window began.
-        bound: how often somebody asked in vain in this window.
+        bound: how often somebody asked in this window who had to wait.
         bound_at: since when every window has bound; 0 if the last one did not.
         confirmed: requests confirmed in this window.
         before: and in the one before.
-        clean: windows since the rate was lowered in which it bound and nothing went wrong.
-        since: since when the rate has bound without a pause; or when it was lowered last.
-        total: requests confirmed since then, but for those that a rest may have saved up.
+        clean: windows in which the rate bound and nothing went wrong, since it was lowered; fewer than none until the
+            first 429's rest is over, more if the rate is to be raised sooner.
+        since: since when the endpoint has saved up what it then let through: when the rate was lowered last, or has
+            bound without a pause since.
+        total: requests confirmed since then, but for those that a pause may have saved up.
+        excess: how many of them were more than the estimate allows, each window by itself.
     """
 
     rate: float = 0.0
@@ -97,6 +125,7 @@ class Pace:
     clean: float = 0.0
     since: float = 0.0
     total: float = 0.0
+    excess: float = 0.0
 
     def limit(self, most: float) -> float:
         """Requests a second that may go out; 0 if there is no limit.
@@ -111,33 +140,36 @@ class Pace:
         return self.rate
 
     def wait_ms(self, now: float, most: float) -> float:
-        """How long until the next request may go out, in ms; 0 if one may now."""
+        """How long until the next place is given, in ms; 0 if one is now."""
         rate = self.limit(most)
-        return max(0.0, self.tat - _burst_ms(1000 / rate) - now) if rate > 0 else 0.0
+        return max(0.0, self.tat - _lead_ms(1000 / rate) - now) if rate > 0 else 0.0
 
     def bound_since(self, now: float) -> int:
         """Since when the rate has bound without a pause (Unix ms), 0 if it does not."""
         return int(self.bound_at) if now - self.window < 2 * self._length() else 0
 
-    def ask(self, now: float, most: float) -> float:
-        """Takes the next place in the pace and returns 0, or returns how many ms to wait before asking again.
+    def ask(self, now: float, most: float) -> Slot:
+        """Takes the next place in the pace, or says how long to wait before asking again.
 
         Those who ask in vain are told to come back one after another, twice as often as there are places: all at once
         they would cost the fleet a herd of questions for every request.
         """
         rate = self.limit(most)
         if rate <= 0:
-            return 0.0
+            return Slot()
         interval = 1000 / rate
-        free = self.tat - _burst_ms(interval)
+        if self.tat > now:
+            self.bound += 1
+            self.bound_at = self.bound_at or now
+        free = self.tat - _lead_ms(interval)
         if now >= free:
-            self.tat = max(self.tat, now) + interval
-            return 0.0
-        self.bound += 1
-        if self.bound_at <= 0:
-            self.bound_at = now
+            start = max(self.tat, now)
+            self.tat = start + interval
+            if self.total == 0:
+                self.since = max(self.since, start - SAVED_MS)  # a longer rest saves up no more
+            return Slot(start_ms=math.ceil(start - now))
         self.turn = min(max(self.turn + interval / 2, free), free + ASK_MS)
-        return math.ceil(self.turn - now)
+        return Slot(denied_ms=math.ceil(self.turn - now))
 
     def give_back(self, most: float) -> None:
         """Returns a place that was taken and not used."""
@@ -150,6 +182,9 @@ class Pace:
         self._roll(now, most)
         self.confirmed += 1
         self.total += 1
+        if self.clean < 0 and now < self.window:  # it was under way as the first 429 came
+            self.ceiling += 1
+            self.rate += MOST_SHARE
 
     def state(self, now: float, rate: float) -> None:
         """Takes over what the endpoint says it allows, in requests a second, unless it has said so already."""
@@ -163,7 +198,7 @@ class Pace:
         rate = self.limit(most)
         if rate > 0:
             interval = 1000 / rate
-            self.tat = max(self.tat, now + max(wait, interval) + _burst_ms(interval))
+            self.tat = max(self.tat, now + max(wait, interval))
 
     def lower(self, now: float, most: float, wait: float) -> bool:
         """Lowers the rate after a 429, once for each generation of the gate.
@@ -179,25 +214,47 @@ class Pace:
         if most < 0 or self.confirmed + self.before <= 0:
             return False
         base = self.limit(most)
-        self.ceiling = 0.0
         if base <= 0:
-            self.rate = max(self._lately(now), 1.0) * FIRST_SHARE
-        elif now - self.since >= WINDOW_MS:
-            lately = self._lately(now) * LATELY_SHARE if now - self.since >= KEPT_MS else 0.0
-            least = max(base * LEAST_SHARE, lately) if wait <= LONG_WAIT_MS else 0.0
-            self.ceiling = min(max(self.total * 1000 / (now - self.since), least), base)
-            self.rate = max(self.ceiling * MOST_SHARE, LEAST_RATE)
+            lately = self._lately(now)
+            self._estimate_first(min(lately, self.before) if self.before > 0 else lately)
         else:
-            self.rate = base * FIRST_SHARE
+            self._estimate(now, base, wait)
         self.rest(now, most, wait)
-        self.turn = self.before = self.confirmed = self.bound = self.clean = self.total = 0
+        self.turn = self.before = self.confirmed = self.bound = self.total = self.excess = 0
         self.since, self.window = now, now + wait
         return True
 
     def clock_went_back(self, now: float) -> None:
         """Forgets every time that it knows: none of them means anything any more."""
-        self.tat = self.turn = self.bound = self.bound_at = self.confirmed = self.before = self.total = 0
+        self.tat = self.turn = self.bound = self.bound_at = self.confirmed = self.before = self.total = self.excess = 0
         self.window = self.since = self.stated_at = now
+
+    def _estimate_first(self, lately: float) -> None:
+        self.ceiling = lately if lately > FEW else 0.0
+        self.rate = max(lately, 1.0) * MOST_SHARE
+        self.clean = -1 if lately >= MANY else HOLD_WINDOWS - FIRST_HOLD_WINDOWS
+
+    def _estimate(self, now: float, base: float, wait: float) -> None:
+        """What the endpoint allows, by what it has let through at the rate `base`.
+
+        It may count by windows, or save up what was not asked for; what is confirmed tells the two apart only later.
+        """
+        passed = max(now - self.since, 1.0)
+        excess = self.excess + max(0.0, self.confirmed - self.ceiling * (now - self.window) / 1000)
+        average = self.total * 1000 / passed
+        if wait > LONG_WAIT_MS:
+            self.ceiling = min(average, base)
+        elif self.ceiling <= 0 or excess > max(self.ceiling, 2):  # more than a second saves up
+            self.ceiling = min(max(average, self._lately(now) * LATELY_SHARE, base * LEAST_SHARE), base)
+        elif self.clean > HOLD_WINDOWS:
+            raised = min(self.ceiling * (1 + RAISED_SHARE), self.before * LATELY_SHARE)
+            self.ceiling = min(max(self.ceiling, raised), base)
+        elif passed >= WINDOW_MS:
+            self.ceiling = min(max(average, base * (LONG_SHARE if passed >= LONG_MS else LEAST_SHARE)), base)
+        else:
+            self.ceiling = base * SHORT_SHARE
+        self.rate = max(self.ceiling * MOST_SHARE, LEAST_RATE)
+        self.clean = 0
 
     def _lately(self, now: float) -> float:
         """Requests confirmed in the last second."""
@@ -214,12 +271,14 @@ class Pace:
         due = self.limit(most) * passed / 1000
         binds = self.bound > 0 and self.confirmed > 0 and self.confirmed + 1 >= due * USED_SHARE
         if binds:
+            self.excess += max(0.0, self.confirmed - self.ceiling * passed / 1000)
             self._raise(now, most)
         if self.bound <= 0 or passed >= 2 * length:
             self.bound_at = 0
         if not binds or passed >= 2 * length:
             self.since = now
-            self.total = 0 - self.rate  # an endpoint that had little to do may allow a second's worth at once
+            self.total = 0 - self.rate  # it may have saved up a second's worth
+            self.excess = 0
         self.before = self.confirmed if passed < 2 * length else 0
         self.window = now
         self.bound = self.confirmed = 0
@@ -228,18 +287,15 @@ class Pace:
         self.clean += 1
         if self.rate <= 0:
             return
-        near = self.ceiling * HOLD_SHARE
         if self.ceiling <= 0:
             self.rate += self.rate * SEARCH_SHARE
         elif self.clean > HOLD_WINDOWS:
-            self.rate += self.ceiling * STEP_SHARE
-        elif self.rate < near:
-            self.rate += (near - self.rate) * RECOVERY_SHARE
+            self.rate += self.ceiling * STEP_SHARE * (self.clean - HOLD_WINDOWS)
         if self.stated > 0 and now - self.stated_at <= STATED_MS:
             self.rate = min(self.rate, self.stated)
         if most > 0:
             self.rate = min(self.rate, most)
 
 
-def _burst_ms(interval: float) -> float:
-    return min(max(interval / 2, BURST_LEAST_MS), BURST_MS)
+def _lead_ms(interval: float) -> float:
+    return min(max(2 * interval, LEAD_LEAST_MS), LEAD_MS)

@@ -34,7 +34,8 @@ class Round:
         leases: of the partitions in the round.
         limit: most records that its request may have.
         token: names the place that was taken for its request, empty if none was.
-        next_ms: time until the fleet's next request may go out after this one.
+        next_ms: time until the fleet's next place is given after this one.
+        start: when its request may go out (monotonic, seconds).
     """
 
     gate: GateSnapshot
@@ -44,6 +45,7 @@ class Round:
     limit: int
     token: str = ""
     next_ms: int = 0
+    start: float = 0.0
 
     def at_ms(self, monotonic: float) -> int:
         """Redis' clock (Unix ms) at a time of this process' monotonic clock (seconds): exact, or up to a look later."""
@@ -74,7 +76,11 @@ class Round:
         So a retry is built from the newest state of its pairs, and what goes next is known of all that waits.
         """
         slow = self.next_ms >= SLOW_MS or lease.crowded or lease.hurries
-        return self._reads_first(lease) or (slow and max(lease.waiting, lease.bulk_waiting) > self.limit)
+        if slow and max(lease.waiting, lease.bulk_waiting) > self.limit:
+            return True
+        # Without room for what is unread, a delete in the log would wait until the last waiting pair is sent.
+        full = sum(each.pending for each in self.leases) >= self.limit
+        return self._reads_first(lease) or (full and lease.waiting > 0)
 
     def _reads_first(self, lease: Lease) -> bool:
         """Whether nothing is sent before the logs were read to their ends."""

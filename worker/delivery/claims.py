@@ -160,7 +160,7 @@ class Claims:
             redis.RedisError: Redis does not answer, or refuses; leases that were claimed expire.
         """
         asked = self._monotonic()
-        gate, token, next_ms, absorbs = self._gate.ask(self._lease_seconds)
+        gate, token, next_ms, start_ms, absorbs = self._gate.ask(self._lease_seconds)
         answered = self._monotonic()
         waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
@@ -176,7 +176,7 @@ class Claims:
         found = bool(run.leases)
         self._release_short(run)
         if run.leases:
-            return Round(gate, asked, answered, run.leases, limit, token, next_ms)
+            return Round(gate, asked, answered, run.leases, limit, token, next_ms, answered + start_ms / 1000)
         if token:
             self._gate.report(gate.generation, "unused", left=Left(token, unused=True))
         if found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -103,6 +104,7 @@ class RequestSender:
         server_key: Callable[[int], str],
         monotonic: Callable[[], float],
         draw: Callable[[], float],
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._gate = gate
@@ -110,9 +112,10 @@ class RequestSender:
         self._server_key = server_key
         self._monotonic = monotonic
         self._draw = draw
+        self._wait = wait
 
     def send(self, this: Round, batch: Batch) -> Sent:
-        """Sends the batch if the gate lets it through and every lease outlives its deadline.
+        """Sends the batch at its time if the gate lets it through and every lease outlives its deadline.
 
         Args:
             this: the round, with the leases of the partitions in the batch.
@@ -123,6 +126,9 @@ class RequestSender:
         nothing = Sent(batch, this.at_least_ms(self._monotonic()), generation=gate.generation, left=unused)
         if not batch.records or not token:
             return nothing
+        early = this.start - self._monotonic()
+        if early > 0:
+            self._wait(early)
         unmoved = gate.generation if gate.state == "ok" else None
         permit = self._gate.enter(token, self._settings.lease_seconds, unmoved, gate.suppression)
         if not permit.go:

@@ -162,6 +162,13 @@ class Pipeline:
                     self._waiting -= 1
                     self._moved[id(run)] = now
 
+    def rest(self, seconds: float) -> None:
+        """Waits until the request that a run has made ready may go out; that is no work."""
+        time.sleep(seconds)
+        run = self._current()
+        if run is not None:
+            run.since += seconds
+
     def stopping(self) -> bool:
         """Whether a run begins no further round: the process is ending, or there are more runs than it takes."""
         run = self._current()

@@ -155,6 +155,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         server_key=ServerKeyHeader(settings),
         monotonic=monotonic,
         draw=draw,
+        wait=pipeline.rest,
     )
     scanner = scanner_of(namespace)
     flusher = Flusher(

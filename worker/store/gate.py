@@ -80,16 +80,15 @@ class Gate:
             answer, now_ms, wait_ms, found = self._run(scripts.GATE_ASK, args)
         except NodeAwayError:
             if (last := self._last_open()) is not None:
-                return Place(last, token, 0)
+                return Place(last, token)
             raise
         view = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
         if answer == b"go":
-            return Place(view._replace(wait_ms=0), token, view.wait_ms)
+            return Place(view._replace(wait_ms=0), token, view.wait_ms, wait_ms)
         return Place(
             view._replace(wait_ms=max(1, wait_ms, view.wait_ms if answer == b"closed" else 0)),
             "",
-            0,
-            answer != b"in_flight",
+            absorbs=answer != b"in_flight",
         )
 
     def enter(self, token: str, probe_seconds: float, generation: int | None = None, suppression: str = "") -> Permit:

@@ -129,6 +129,15 @@ def test_an_owner_with_many_pairs_that_wait_does_not_keep_another_waiting(fleet:
     assert max(first_request_of(fleet, owner) for owner in ("news", *(f"light{i}" for i in range(12)))) <= begun + 6
 
 
+@pytest.mark.parametrize("waiting", [20, 200])
+def test_a_live_delete_is_in_the_next_request_although_enough_waits_to_fill_it(fleet: Fleet, waiting: int) -> None:
+    fleet.change(batch_size=20, partitions=1)
+    fleet.absorb(*((f"o{i}", "c", "upsert", T, "live") for i in range(waiting)))
+    fleet.append("news", "c", "delete", T)
+    fleet.deliver()
+    assert first_request_of(fleet, "news") == 0
+
+
 def test_an_owner_with_many_pairs_has_its_turn_while_others_keep_coming(fleet: Fleet) -> None:
     fleet.change(batch_size=10, partitions=1)
     fleet.absorb(*(("heavy", f"c{i}", "upsert", T, "live") for i in range(200)))

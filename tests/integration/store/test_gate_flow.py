@@ -61,6 +61,14 @@ def test_the_place_of_a_process_that_died_is_free_after_its_time(fleet: Fleet) -
     wait_until(lambda: bool(other.ask(LIFE_SECONDS).token), what="its place is free")
 
 
+def test_a_place_is_given_before_its_time_and_says_when_that_is(fleet: Fleet) -> None:
+    gate, other = gates(fleet, rate=20)
+    places = [gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS), gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS)]
+    assert [bool(each.token) for each in places] == [True, True, True, False]
+    assert places[0].start_ms == 0
+    assert 40 < places[1].start_ms <= 50 < places[2].start_ms <= 100
+
+
 def test_the_429s_of_one_generation_lower_the_rate_once_and_close_nothing(fleet: Fleet) -> None:
     gate, _ = gates(fleet)
     for _ in range(20):
@@ -71,7 +79,8 @@ def test_the_429s_of_one_generation_lower_the_rate_once_and_close_nothing(fleet:
         gate.report(0, "limited", delay_seconds=60, left=Left(wait_ms=100))
         gate.report(0, "confirmed", left=Left(place.token, latency_ms=1.0))  # it was let out before
     view = gate.snapshot()
-    assert (view.state, view.generation, view.rate) == ("ok", 1, 10.0)
+    assert (view.state, view.generation) == ("ok", 1)
+    assert view.rate == pytest.approx(0.96 * 22)  # two had a place as the first 429 came, and were let through
 
 
 def test_a_429_with_nothing_confirmed_before_it_is_an_outage(fleet: Fleet) -> None:
@@ -103,4 +112,4 @@ def test_places_that_were_taken_before_the_rate_was_learned_shorten_no_rest(flee
     gate.report(0, "limited", left=Left(wait_ms=1_500))
     for place in others:
         gate.report(0, "unused", left=Left(place.token, unused=True))
-    assert 1_400 <= gate.snapshot().wait_ms <= 2_000
+    assert 1_300 <= gate.snapshot().wait_ms <= 2_000  # a place is given at most 0.1 s before its time

@@ -5,7 +5,8 @@
 -- ARGV  1 token of who asks, 8 characters  2 life_ms: when the request is over, or its process is dead
 --       3 rate: most requests a second, 0 learned alone, negative no limit  4 in_flight: most under way, 0 learned
 --       5 clock_back_ms: the clock went back, if it was seen so far ahead of now, and no time is known any more
--- Returns { 'go' | 'rate' | 'in_flight' | 'closed', now_ms, wait_ms until it is worth asking again, the fields }
+-- Returns { 'go' | 'rate' | 'in_flight' | 'closed', now_ms, wait_ms, the fields }: until the request may go out, or until
+-- it is worth asking again
 local gate, token = KEYS[1], ARGV[1]
 local most, most_under_way, clock_back_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local fields = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'not_before', 'probe_until', 'moved', 'limit',
@@ -27,6 +28,7 @@ end
 if fields[12] then
   return answer('closed', 0)
 end
+local start_ms = 0
 local ok = not fields[1] or fields[1] == 'ok'
 if not ok then
   local wait_ms = math.max(tonumber(fields[4] or '0'), tonumber(fields[5] or '0')) - now
@@ -47,10 +49,11 @@ else
     pace.turn = math.min(math.max(pace.turn, now) + each, now + math.max(flight.mean, 20) / 2)
     return answer('in_flight', math.ceil(pace.turn - now))
   end
-  local wait_ms = pace_ask(pace, now, most)
-  if wait_ms > 0 then
-    return answer('rate', wait_ms)
+  local denied_ms
+  denied_ms, start_ms = pace_ask(pace, now, most)
+  if denied_ms > 0 then
+    return answer('rate', denied_ms)
   end
 end
 requests = requests .. token .. string.format('%013.0f', now + ARGV[2])
-return answer('go', 0)
+return answer('go', start_ms)

@@ -32,12 +32,12 @@ local function written(state, names)
 end
 
 local PACE = { 'rate', 'tat', 'turn', 'ceiling', 'stated', 'stated_at', 'window', 'bound', 'bound_at',
-  'confirmed', 'before', 'clean', 'since', 'total' }
+  'confirmed', 'before', 'clean', 'since', 'total', 'excess' }
 local FLIGHT = { 'limit', 'settled', 'peak', 'bad', 'began', 'count', 'sum', 'done', 'level', 'mean', 'variance',
   'least', 'best', 'best_limit', 'refused', 'refused_at', 'high', 'raised', 'trial', 'speed' }
 
-local function burst_ms(interval)
-  return math.min(math.max(interval / 2, 10), 100)
+local function lead_ms(interval)
+  return math.min(math.max(2 * interval, 20), 100)
 end
 
 local function rate_limit(pace, most)
@@ -50,23 +50,30 @@ local function rate_limit(pace, most)
   return pace.rate
 end
 
+-- Returns how long to wait before asking again, 0 if a place was taken; and how long until the request may go out.
 local function pace_ask(pace, now, most)
   local rate = rate_limit(pace, most)
   if rate <= 0 then
-    return 0
+    return 0, 0
   end
   local interval = 1000 / rate
-  local free = pace.tat - burst_ms(interval)
-  if now >= free then
-    pace.tat = math.max(pace.tat, now) + interval
-    return 0
+  if pace.tat > now then
+    pace.bound = pace.bound + 1
+    if pace.bound_at == 0 then
+      pace.bound_at = now
+    end
   end
-  pace.bound = pace.bound + 1
-  if pace.bound_at <= 0 then
-    pace.bound_at = now
+  local free = pace.tat - lead_ms(interval)
+  if now >= free then
+    local start = math.max(pace.tat, now)
+    pace.tat = start + interval
+    if pace.total == 0 then
+      pace.since = math.max(pace.since, start - 1000)
+    end
+    return 0, math.ceil(start - now)
   end
   pace.turn = math.min(math.max(pace.turn + interval / 2, free), free + 1000)
-  return math.ceil(pace.turn - now)
+  return math.ceil(pace.turn - now), 0
 end
 
 local function pace_give_back(pace, most)
@@ -81,13 +88,10 @@ local function pace_raise(pace, now, most)
   if pace.rate <= 0 then
     return
   end
-  local near = pace.ceiling * 0.98
   if pace.ceiling <= 0 then
-    pace.rate = pace.rate + pace.rate * 0.2
-  elseif pace.clean > 14 then
-    pace.rate = pace.rate + pace.ceiling * 0.1
-  elseif pace.rate < near then
-    pace.rate = pace.rate + (near - pace.rate) * 0.25
+    pace.rate = pace.rate + pace.rate * 0.5
+  elseif pace.clean > 18 then
+    pace.rate = pace.rate + pace.ceiling * 0.05 * (pace.clean - 18)
   end
   if pace.stated > 0 and now - pace.stated_at <= 60000 then
     pace.rate = math.min(pace.rate, pace.stated)
@@ -109,13 +113,14 @@ local function pace_roll(pace, now, most)
   local due = rate_limit(pace, most) * passed / 1000
   local binds = pace.bound > 0 and pace.confirmed > 0 and pace.confirmed + 1 >= due * 0.8
   if binds then
+    pace.excess = pace.excess + math.max(0, pace.confirmed - pace.ceiling * passed / 1000)
     pace_raise(pace, now, most)
   end
   if pace.bound <= 0 or passed >= 2 * length then
     pace.bound_at = 0
   end
   if not binds or passed >= 2 * length then
-    pace.since, pace.total = now, 0 - pace.rate
+    pace.since, pace.total, pace.excess = now, 0 - pace.rate, 0
   end
   pace.before = passed < 2 * length and pace.confirmed or 0
   pace.window, pace.bound, pace.confirmed = now, 0, 0
@@ -125,6 +130,10 @@ local function pace_confirm(pace, now, most)
   pace_roll(pace, now, most)
   pace.confirmed = pace.confirmed + 1
   pace.total = pace.total + 1
+  if pace.clean < 0 and now < pace.window then
+    pace.ceiling = pace.ceiling + 1
+    pace.rate = pace.rate + 0.96
+  end
 end
 
 local function pace_state(pace, now, rate)
@@ -138,8 +147,38 @@ local function pace_rest(pace, now, wait, most)
   local rate = rate_limit(pace, most)
   if rate > 0 then
     local interval = 1000 / rate
-    pace.tat = math.max(pace.tat, now + math.max(wait, interval) + burst_ms(interval))
+    pace.tat = math.max(pace.tat, now + math.max(wait, interval))
   end
+end
+
+local function pace_lately(pace, now)
+  return pace.confirmed + pace.before * math.max(0, 1 - (now - pace.window) / 1000)
+end
+
+local function pace_estimate_first(pace, lately)
+  pace.ceiling = lately > 4 and lately or 0
+  pace.rate = math.max(lately, 1) * 0.96
+  pace.clean = lately >= 10 and -1 or 14
+end
+
+local function pace_estimate(pace, now, base, wait)
+  local passed = math.max(now - pace.since, 1)
+  local excess = pace.excess + math.max(0, pace.confirmed - pace.ceiling * (now - pace.window) / 1000)
+  local average = pace.total * 1000 / passed
+  if wait > 2000 then
+    pace.ceiling = math.min(average, base)
+  elseif pace.ceiling <= 0 or excess > math.max(pace.ceiling, 2) then
+    pace.ceiling = math.min(math.max(average, pace_lately(pace, now) * 0.95, base * 0.65), base)
+  elseif pace.clean > 18 then
+    local raised = math.min(pace.ceiling * (1 + 0.05), pace.before * 0.95)
+    pace.ceiling = math.min(math.max(pace.ceiling, raised), base)
+  elseif passed >= 1000 then
+    pace.ceiling = math.min(math.max(average, base * (passed >= 5000 and 0.94 or 0.65)), base)
+  else
+    pace.ceiling = base * 0.8
+  end
+  pace.rate = math.max(pace.ceiling * 0.96, 0.1)
+  pace.clean = 0
 end
 
 local function pace_lower(pace, now, most, wait)
@@ -147,20 +186,14 @@ local function pace_lower(pace, now, most, wait)
     return false
   end
   local base = rate_limit(pace, most)
-  local lately = pace.confirmed + pace.before * math.max(0, 1 - (now - pace.window) / 1000)
-  pace.ceiling = 0
   if base <= 0 then
-    pace.rate = math.max(lately, 1) * 0.5
-  elseif now - pace.since >= 1000 then
-    lately = now - pace.since >= 4000 and lately * 0.95 or 0
-    local least = wait <= 2000 and math.max(base * 0.65, lately) or 0
-    pace.ceiling = math.min(math.max(pace.total * 1000 / (now - pace.since), least), base)
-    pace.rate = math.max(pace.ceiling * 0.95, 0.1)
+    local lately = pace_lately(pace, now)
+    pace_estimate_first(pace, pace.before > 0 and math.min(lately, pace.before) or lately)
   else
-    pace.rate = base * 0.5
+    pace_estimate(pace, now, base, wait)
   end
   pace_rest(pace, now, wait, most)
-  pace.turn, pace.before, pace.confirmed, pace.bound, pace.clean, pace.total = 0, 0, 0, 0, 0, 0
+  pace.turn, pace.before, pace.confirmed, pace.bound, pace.total, pace.excess = 0, 0, 0, 0, 0, 0
   pace.since, pace.window = now, now + wait
   return true
 end
@@ -173,7 +206,7 @@ end
 local function flight_ask(flight, now, under_way)
   if flight.limit <= 0 then
     flight.limit, flight.began = 2, now
-  elseif flight.limit < 4 and flight.settled <= 0 and flight.done <= 0 and now - flight.began >= 50 then
+  elseif flight.limit < 4 and flight.settled <= 0 and flight.done <= 0 and now - flight.began >= 100 then
     flight_begin(flight, now, 4)
   end
   flight.peak = math.max(flight.peak, under_way + 1)
@@ -285,7 +318,7 @@ local function flight_end_round(flight, now)
     return
   end
   if flight.limit < 4 and flight.settled <= 0 and flight.bad <= 0 then
-    if passed >= 400 then
+    if passed >= 1000 then
       flight_begin(flight, now, 4)
     end
     return
@@ -345,7 +378,7 @@ end
 local function known_flow(pace, flight, requests, seen, now, clock_back_ms)
   local p, f, r = read(pace, PACE), read(flight, FLIGHT), requests or ''
   if tonumber(seen or '0') > now + clock_back_ms then
-    p.tat, p.turn, p.bound, p.bound_at, p.confirmed, p.before, p.total = 0, 0, 0, 0, 0, 0, 0
+    p.tat, p.turn, p.bound, p.bound_at, p.confirmed, p.before, p.total, p.excess = 0, 0, 0, 0, 0, 0, 0, 0
     p.window, p.since, p.stated_at = now, now, now
     f.began, f.refused_at = now, now
     f.count, f.sum, f.done, f.level = 0, 0, 0, 0
