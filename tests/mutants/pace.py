@@ -19,12 +19,29 @@ PACE: Final = (
         (
             Patch(
                 RATE,
-                "        if binds:\n            self._raise",
-                "        if self.confirmed > 0:\n            self._raise",
+                "        if binds:\n            self.excess",
+                "        if self.confirmed > 0:\n            self.excess",
             ),
             Patch(LUA, "  if binds then\n", "  if pace.confirmed > 0 then\n"),
         ),
         unit=("tests/unit/core/test_rate.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "first_429_halves",
+        "the first 429 leaves half of what was confirmed before it",
+        (
+            Patch(RATE, "self.rate = max(lately, 1.0) * MOST_SHARE", "self.rate = max(lately, 1.0) * 0.5"),
+            Patch(LUA, "pace.rate = math.max(lately, 1) * 0.96", "pace.rate = math.max(lately, 1) * 0.5"),
+        ),
+        unit=("tests/unit/core/test_rate.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "places_without_a_time",
+        "a request goes out as soon as it is prepared, and not at its time",
+        (Patch("worker/store/lua/gate_ask.lua", "return answer('go', start_ms)", "return answer('go', 0)"),),
+        integration=("tests/integration/store/test_gate_flow.py",),
         simulated=False,
     ),
     Mutant(

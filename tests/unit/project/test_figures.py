@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 DEFAULTS = {name: field.default for name, field in WorkerSettings.model_fields.items()}
 LONGEST_WAIT_SECONDS = default_bound_seconds(WorkerSettings.model_construct())
-BURST = (rate.BURST_LEAST_MS, rate.BURST_MS)
+LEAD = (rate.LEAD_LEAST_MS, rate.LEAD_MS)
 PARKED = (60, 600, 3_600, 21_600, 86_400)
 PARKED_IN_WORDS = "1 minute, 10 minutes, 1 hour, 6 hours, then every 24 hours"
 
@@ -145,17 +145,23 @@ FIGURES = [
     Figure("docs/explanation/design.md", "consumed nothing for {} seconds", "30", CONSUMER_STALLED_SECONDS, 30.0),
     Figure("docs/explanation/design.md", "at least {} of the pairs that a settle keeps", "50", HEAVY_PAIRS, 50),
     Figure("docs/explanation/design.md", "a quarter of the first {} pairs", "64", SAMPLED_PAIRS, 64),
-    Figure("docs/explanation/flow-control.md", "Half an interval ({} ms)", "10 to 100", BURST, (10.0, 100.0)),
-    Figure("docs/explanation/flow-control.md", "never below {} %", "65", rate.LEAST_SHARE, 0.65),
-    Figure("docs/explanation/flow-control.md", "goes to {} % of the estimate", "95", rate.MOST_SHARE, 0.95),
-    Figure("docs/explanation/flow-control.md", "drifts to {} % of the estimate", "98", rate.HOLD_SHARE, 0.98),
-    Figure("docs/explanation/flow-control.md", "stays there for {} seconds", "fourteen", rate.HOLD_WINDOWS, 14),
-    Figure("docs/explanation/flow-control.md", "then grows by {} % of it", "10", rate.STEP_SHARE, 0.1),
+    Figure("docs/explanation/flow-control.md", "two intervals ({} ms)", "20 to 100", LEAD, (20.0, 100.0)),
+    Figure("docs/explanation/flow-control.md", "the rate is {} % of it", "96", rate.MOST_SHARE, 0.96),
+    Figure("docs/explanation/flow-control.md", "If only {} requests or fewer", "4", rate.FEW, 4.0),
+    Figure("docs/explanation/flow-control.md", "grows by {} of itself", "half", rate.SEARCH_SHARE, 0.5),
+    Figure("docs/explanation/flow-control.md", "never falls below {} %", "65", rate.LEAST_SHARE, 0.65),
+    Figure("docs/explanation/flow-control.md", "or below {} % if the rate", "94", rate.LONG_SHARE, 0.94),
+    Figure("docs/explanation/flow-control.md", "went well for {} seconds", "five", rate.LONG_MS, 5_000.0),
+    Figure("docs/explanation/flow-control.md", "wait for more than {} seconds", "two", rate.LONG_WAIT_MS, 2_000.0),
+    Figure("docs/explanation/flow-control.md", "is tried** after {} seconds", "18", rate.HOLD_WINDOWS, 18),
+    Figure("docs/explanation/flow-control.md", "or after {} if the estimate", "4", rate.FIRST_HOLD_WINDOWS, 4),
+    Figure("docs/explanation/flow-control.md", "from fewer than {} confirmations", "10", rate.MANY, 10.0),
+    Figure("docs/explanation/flow-control.md", "Each second adds {} % of", "5", rate.STEP_SHARE, 0.05),
+    Figure("docs/explanation/flow-control.md", "then the estimate is {} % of what", "95", rate.LATELY_SHARE, 0.95),
     Figure("docs/explanation/flow-control.md", "at least {} % of the rate was confirmed", "80", rate.USED_SHARE, 0.8),
     Figure("docs/explanation/flow-control.md", "asks for more than {} seconds", "two", rate.LONG_WAIT_MS, 2000.0),
-    Figure("docs/explanation/flow-control.md", "after {} seconds without a 429", "four", rate.KEPT_MS, 4000.0),
-    Figure("docs/explanation/flow-control.md", "2 in the first {} s", "0.4", concurrency.FIRST_MS, 400.0),
-    Figure("docs/explanation/flow-control.md", "came for {} ms", "50", concurrency.ROUND_MS, 50.0),
+    Figure("docs/explanation/flow-control.md", "2 in the first {},", "second", concurrency.FIRST_MS, 1_000.0),
+    Figure("docs/explanation/flow-control.md", "came for {} ms", "100", concurrency.SLOW_MS, 100.0),
     Figure("docs/explanation/flow-control.md", "a latency {} deviations above", "2.5", concurrency.DEVIATIONS, 2.5),
     Figure("docs/explanation/flow-control.md", "is not tried again for {} s", "5", concurrency.HOLD_MS, 5000.0),
     Figure("docs/explanation/flow-control.md", "At {} times the least latency", "1.5", concurrency.SLOWER, 1.5),
