@@ -83,13 +83,13 @@ _FILES = {each.name: each.read_text(encoding="utf-8") for each in files("worker.
 _really = _pipelined
 
 
-def _pipelined(client, calls):
+def _pipelined(client, calls, *more):
     with open(%r, "a", encoding="utf-8") as out:
         for call in calls:
             for name, text in _FILES.items():
                 if text in call.script.text:
                     out.write(name + " " + _environ.get("PYTEST_CURRENT_TEST", "") + "\\n")
-    return _really(client, calls)
+    return _really(client, calls, *more)
 """
 """Added to a copy of ``worker/store/scripts.py``, it writes which scripts a test runs."""
 _TOOK: Final = re.compile(r"^([0-9.]+)s call +(\S+::.*)$", re.MULTILINE)
@@ -187,33 +187,50 @@ def _mutate(node: ast.expr) -> None:
             node.operand = ast.UnaryOp(ast.Not(), operand)
 
 
-def prepared(tree: Tree, what: str) -> dict[str, list[str]]:
-    """Makes the copy ready; returns which tests run each script, the quick ones first.
+class Known(NamedTuple):
+    """What is known of the tests, without any change.
+
+    Attributes:
+        reached: which of them run each script, the quick ones first.
+        green: those that were seen to be green, without their parameters; it grows.
+    """
+
+    reached: dict[str, list[str]]
+    green: set[str]
+
+
+def prepared(tree: Tree, what: str) -> Known:
+    """Makes the copy ready, and runs most of the tests in it.
 
     Raises:
-        CheckFailed: a test that runs the scripts is red without any change.
+        CheckFailed: one is red without any change.
     """
+    record = tree.root / "reached"
     if what == "core":  # as its changes are written: without comments, and with other lines
         for path in sorted(CORE.glob("*.py")):
             (tree.root / _name(path)).write_text(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) + "\n")
-        return {}
-    return _reached(tree)
-
-
-def _reached(tree: Tree) -> dict[str, list[str]]:
-    file, record = tree.root / "worker" / "store" / "scripts.py", tree.root / "reached"
-    before = file.read_text(encoding="utf-8")
-    file.write_text(before + _RECORDER % str(record), encoding="utf-8")
-    red, out = run_timed(tree, _RUNNING, 3 * _SECONDS)
-    file.write_text(before, encoding="utf-8")
-    if red:
-        raise CheckFailed(f"without any change this is red already: {red}")
-    took = {test: float(seconds) for seconds, test in _TOOK.findall(out)}
+        took = _times(tree, "-m", "not slow", _UNIT)
+        record.touch()
+    else:
+        file = tree.root / "worker" / "store" / "scripts.py"
+        before = file.read_text(encoding="utf-8")
+        file.write_text(before + _RECORDER % str(record), encoding="utf-8")
+        took = _times(tree, *_RUNNING)
+        file.write_text(before, encoding="utf-8")
     found: dict[str, set[str]] = {}
     for line in record.read_text(encoding="utf-8").splitlines():
         script, _, test = line.partition(" ")
         found.setdefault(script, set()).add(test.rpartition(" (")[0])
-    return {name: sorted(tests & took.keys(), key=lambda test: (took[test], test)) for name, tests in found.items()}
+    reached = {name: sorted(tests & took.keys(), key=lambda test: (took[test], test)) for name, tests in found.items()}
+    return Known(reached, {test.partition("[")[0] for test in took})
+
+
+def _times(tree: Tree, *tests: str) -> dict[str, float]:
+    """What each test takes (seconds)."""
+    red, out = run_timed(tree, tests, 3 * _SECONDS)
+    if red:
+        raise CheckFailed(f"without any change this is red already: {red}")
+    return {test: float(seconds) for seconds, test in _TOOK.findall(out)}
 
 
 def _naming(tree: Tree, stem: str) -> list[str]:
@@ -238,14 +255,13 @@ def _seen_in_core(tree: Tree, stem: str) -> str:
     )
 
 
-def seen_by(tree: Tree, change: Change, reached: dict[str, list[str]], green: set[str]) -> str:
+def seen_by(tree: Tree, change: Change, known: Known) -> str:
     """The check that sees a change in the copy, empty if none does; the copy is as before afterwards.
 
     Args:
         tree: the copy.
         change: the change.
-        reached: the tests that run each script, as :func:`prepared` returned them.
-        green: tests that were seen to be green without any change; it grows.
+        known: as :func:`prepared` returned it.
 
     Raises:
         CheckFailed: the checks could not be run, or are red without the change too.
@@ -255,7 +271,7 @@ def seen_by(tree: Tree, change: Change, reached: dict[str, list[str]], green: se
     file.write_text(change.text, encoding="utf-8")
     try:
         # A script that only processes of their own run is found beside no test's name.
-        lua = run_tests(tree, reached.get(file.name) or _RUNNING, _SECONDS).by if file.suffix == ".lua" else None
+        lua = run_tests(tree, known.reached.get(file.name) or _RUNNING, _SECONDS).by if file.suffix == ".lua" else None
         by = _seen_in_core(tree, file.stem) if lua is None else lua
     except CheckFailed as error:
         if file.suffix == ".py" and any(each in str(error) for each in ("status 2", "status 4", "simulation ended")):
@@ -263,10 +279,10 @@ def seen_by(tree: Tree, change: Change, reached: dict[str, list[str]], green: se
         raise
     finally:
         file.write_text(before, encoding="utf-8")
-    if by.startswith("tests/") and by not in green:
+    if by.startswith("tests/") and by not in known.green:
         if red := run_tests(tree, (by,), _SECONDS).by:
             raise CheckFailed(f"red without the change too: {red}")
-        green.add(by)
+        known.green.add(by)
     return by
 
 
@@ -292,17 +308,16 @@ def main(*, what: str, number: int, seed: int, seconds: float) -> None:
     """Changes the code in one place at a time, and lists what no test sees. Exit status 1 if anything survived."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copy goes, and what runs in it
     began, survived, tried, killed, unclear = time.monotonic(), [], 0, 0, 0
-    green: set[str] = set()
     every = sample(what, 0, seed)
     with Tree() as tree:
-        reached = prepared(tree, what)
+        known = prepared(tree, what)
         for change in every[: number or None]:
             if time.monotonic() - began > seconds:
                 break
             tried += 1
             place, says = f"{change.path}:{change.line}", f"{change.says[:100]!r}"
             try:
-                by = seen_by(tree, change, reached, green)
+                by = seen_by(tree, change, known)
             except CheckFailed as error:
                 unclear += 1
                 click.echo(f"unclear  {place}  {says}  {str(error)[:80]!r}", err=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.checks import CheckFailed
-from tests.mutants.mutation import changes_of_core, changes_of_scripts, sample, seen_by
+from tests.mutants.mutation import Known, changes_of_core, changes_of_scripts, sample, seen_by
 from tests.mutants.tree import PROJECT, Tree
 
 
@@ -34,7 +34,7 @@ def test_a_change_that_no_test_can_see_survives(tmp_path: Path) -> None:
     green.write_text("def test_green() -> None: pass\n", encoding="utf-8")
     with Tree() as tree:
         change = sample("scripts", 1, seed=0)[0]
-        assert seen_by(tree, change, {Path(change.path).name: [str(green)]}, set()) == ""
+        assert seen_by(tree, change, Known({Path(change.path).name: [str(green)]}, set())) == ""
 
 
 def test_a_test_that_is_red_without_the_change_too_sees_nothing() -> None:
@@ -42,4 +42,4 @@ def test_a_test_that_is_red_without_the_change_too_sees_nothing() -> None:
         change = sample("scripts", 1, seed=0)[0]
         (tree.root / "tests" / "test_red.py").write_text("def test_red() -> None: assert False\n")
         with pytest.raises(CheckFailed, match="red without the change too"):
-            seen_by(tree, change, {Path(change.path).name: ["tests/test_red.py"]}, set())
+            seen_by(tree, change, Known({Path(change.path).name: ["tests/test_red.py"]}, set()))
