@@ -94,7 +94,7 @@ class BacklogScanner:
         commands += [("HLEN", self._dead[p]) for p in letters]
         commands += [("HLEN", key) for each in classes for key in self._classes[each]]
         commands += [("HGET", self._keys.partition(p), name) for name in times for p in self._all]
-        replies = iter(round_trip(self._client, commands))  # where a key is strange, an error among them
+        replies = iter(round_trip(self._client, commands))  # an error for each key of the wrong type
         for each, head in live:
             each.oldest_ms, each.entries = head, number(next(replies))
         for each, head in bulk:

@@ -40,6 +40,10 @@ ARGUMENTS_MAX: Final = 3_999
 """Most words of one request, its command included: hosted services refuse longer ones."""
 
 
+CONNECTIONS_MAX: Final = 1_000
+"""Most connections to one server, well above the runs of a process. By default the 101st is refused, as if Redis were
+away: when a Redis that stood still goes on, all runs of a process ask it at once."""
+
 _READ_BYTES: Final = 1 << 20
 """Most bytes read from the socket at once: after each read a thread waits for its turn among the others."""
 
@@ -226,6 +230,7 @@ def connect(
         "protocol": 2,  # replies have one form, whatever the server prefers
         "client_name": "contact-sync",
         "socket_read_size": _READ_BYTES,
+        "max_connections": CONNECTIONS_MAX,
         **credentials_options(credentials),
     }
     client: LogClient | ClusterClient

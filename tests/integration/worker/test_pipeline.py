@@ -13,6 +13,7 @@ import pytest
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 from worker.process import runtime
+from worker.process.pipeline import RUNS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,3 +107,11 @@ def test_in_any_pool_celerys_concurrency_does_not_decide_how_many_are_under_way(
         wait_until(lambda: not slow.waits(), seconds=60, what="all is delivered")
         assert worker.end() == 0
     assert slow.holders() == []
+
+
+def test_all_runs_of_a_process_may_ask_redis_at_once(slow: Fleet) -> None:
+    pool = runtime.build(slow.settings(), stopping=lambda: False).namespace.client.connection_pool
+    asking = [pool.get_connection() for _ in range(2 * RUNS_MAX)]
+    for each in asking:
+        pool.release(each)
+    pool.disconnect()
