@@ -16,12 +16,15 @@ from producers import ContactProducer
 from producers.contract.partitions import agree_partitions
 from tests.support.clusters import away, changes, connected, move_slot, node_of
 from tests.support.commands import COMMAND, run, running, told
-from tests.support.fleet import PARTITIONS, Fleet
+from tests.support.fleet import PARTITIONS, Fleet, T
+from tests.support.recorded_messages import mapping
+from tests.support.waiting import wait_until
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 from worker.store.gate import Gate
+from worker.store.inbox import Inbox
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
 
@@ -79,6 +82,27 @@ def test_somebody_is_erased_on_every_node(fleet: Fleet) -> None:
     fleet.deliver()
     assert {contact for _, contact in fleet.stand_in.contacts()} == {"else"}
     assert {contact for _, contact in fleet.remembered()} == {"else"}
+
+
+def test_a_message_that_says_two_changes_waits_for_both_nodes_and_for_no_other(
+    cluster: EmbeddedCluster, fleet: Fleet
+) -> None:
+    def node(owner: str) -> int:
+        return node_of(cluster, key_slot(b"%d" % fleet.partition(owner)))
+
+    inbox = Inbox(fleet.first.namespace, mapping("debezium-server"))
+    home = node_of(cluster, key_slot(fleet.keys.inbox.encode()))
+    gone, *others = sorted({node(str(n)): str(n) for n in range(99)}.items(), key=lambda each: each[0] == home)
+    for before, after in (((gone[1], "9"), (others[0][1], "9")), ((others[0][1], "8"), (others[1][1], "8"))):
+        rows = [{"user_id": owner, "friend_id": contact} for owner, contact in (before, after)]
+        said = {"op": "u", "before": rows[0], "after": rows[1], "source": {"ts_ms": T}}
+        fleet.client.xadd(fleet.keys.inbox, {"value": json.dumps(said)})
+    with away(cluster, gone[0], "hung"):
+        assert inbox.move() == 1
+    wait_until(lambda: inbox.move() == 1, what="the node answers again")
+    assert sum(len(fleet.client.xrange(fleet.keys.events(p))) for p in range(PARTITIONS)) == 4
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {(others[0][1], "9"), (others[1][1], "8")}
 
 
 @pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "log")])
