@@ -17,6 +17,8 @@ PROJECT = Path(__file__).parents[2]
 SEEDS = 600
 LATELY = (216, 2037, 28888, 41467, 48168, 80654, 126696, 453522, 724997, 864982)
 """Seeds that once told of a fault, of the code or of the simulation itself."""
+ERASED_LATELY = (349, 100363, 100534, 100608, 100618)
+"""The same of worlds in which somebody is erased."""
 
 
 def run(*arguments: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
@@ -39,6 +41,8 @@ def test_every_invariant_holds_in_the_slice_of_every_run() -> None:
 
 def test_what_once_failed_holds() -> None:
     assert [simulate(Chance(seed)).violations for seed in LATELY] == [[] for _ in LATELY]
+    erased = [simulate(Chance(seed, erases=True)).violations for seed in ERASED_LATELY]
+    assert erased == [[] for _ in ERASED_LATELY]
 
 
 def test_a_seed_decides_everything_in_whatever_process() -> None:

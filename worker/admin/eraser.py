@@ -46,6 +46,9 @@ _LOOK_SECONDS: Final = 0.2
 
 _LOOK_MAX_SECONDS: Final = 5.0
 
+_AT_LEAST_MS: Final = 60_000
+"""A suppression lasts so much longer than the patience: one that ended sooner would let the user back meanwhile."""
+
 _CLOCK_MS: Final = 60_000
 """Clocks of the nodes of a cluster differ by less."""
 
@@ -163,7 +166,7 @@ class Eraser:
         """Suppresses the user, and looks again and again until nothing is left, or the patience ends.
 
         Args:
-            suppress_ms: for how long the user is suppressed from now on.
+            suppress_ms: for how long the user is suppressed from now on; at least until this has ended.
             patience_seconds: how long to wait. All partitions are looked at once, however long that takes.
             lease_patience_seconds: how long to try to get the lease of a partition.
 
@@ -173,7 +176,7 @@ class Eraser:
             redis.RedisError: Redis does not answer, or refuses. It goes on where it was when it is called again.
         """
         ends = self._monotonic() + patience_seconds
-        self._begin(suppress_ms)
+        self._begin(max(suppress_ms, int(patience_seconds * 1000) + _AT_LEAST_MS))
         while True:
             began = self._monotonic()
             left = self._look(lease_patience_seconds)

@@ -103,7 +103,7 @@ def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int, wait: 
     client, keys, _ = namespace
     key = hash_key(namespace, wait)
     hashed = keyed_hash(key, user.encode())
-    over = [name for name, until in read_suppression(namespace).until_ms.items() if until <= now_ms and name != hashed]
+    over = [name for name, until in read_suppression(namespace).until_ms.items() if until <= now_ms]
     if over:
         found: Any = client.hgetall(keys.suppressed)
         client.hdel(keys.suppressed, *(name for name in found if name.partition(b":")[0] in {*over}))

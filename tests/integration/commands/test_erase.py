@@ -306,6 +306,23 @@ def test_its_memory_is_that_of_a_page_whatever_the_number_of_pairs(fleet: Fleet)
     assert many < 1.5 * few, (few, many)
 
 
+def test_an_erasure_after_the_last_one_is_over_begins_anew(fleet: Fleet) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    with working(fleet):
+        first = erased(fleet, USER)
+        value: Any = fleet.client.hget(fleet.keys.suppressed, first["user_hash"])
+        fleet.client.hset(fleet.keys.suppressed, first["user_hash"], b"1," + value.partition(b",")[2])
+        fleet.client.hset(fleet.keys.gate, "suppression", "over")
+        fleet.append(USER, "3", "upsert")
+        wait_until(lambda: (USER, "3") in fleet.stand_in.contacts(), what="the person is back")
+        again = erased(fleet, USER)
+    assert again["begun_at"] > first["erased_at"]
+    assert (again["user_hash"], again["as_owner"]) == (first["user_hash"], 1)
+    assert fleet.stand_in.contacts() == set()
+    assert mentions(fleet) == []
+
+
 def test_old_workers_that_know_nothing_of_it_must_be_gone(fleet: Fleet) -> None:
     fleet.append(USER, "2", "upsert", T)
     fleet.deliver()

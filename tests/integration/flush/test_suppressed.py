@@ -48,6 +48,17 @@ def test_upserts_are_refused_on_both_sides_and_counted_and_deletes_go_through(fl
     assert nothing_lost(fleet)
 
 
+def test_what_is_confirmed_of_somebody_is_forgotten_by_both_ledgers(fleet: Fleet) -> None:
+    p = fleet.partition("u")
+    for key in (fleet.keys.ledger_old(p), fleet.keys.ledger_new(p)):
+        fleet.client.hset(key, mapping={"u\x1f2": f"u,{T}", "u2\x1f2": f"u,{T}"})
+    erased(fleet, "u")
+    fleet.append("u", "2", "delete", T + 1)
+    fleet.deliver()
+    found = [fleet.client.hkeys(key) for key in (fleet.keys.ledger_old(p), fleet.keys.ledger_new(p))]
+    assert found == [[b"u2\x1f2"]] * 2
+
+
 def test_what_waits_of_an_outage_is_refused(fleet: Fleet) -> None:
     fleet.absorb(("u", "2", "upsert", T, "live"), ("3", "u", "upsert", T, "bulk"))
     erased(fleet, "u")
