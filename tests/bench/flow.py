@@ -32,6 +32,9 @@ DELETES_A_SECOND: Final = 4
 KNEE: Final = 8
 """So many requests under way at once cost nothing; more double the latency of all."""
 
+FOLLOWED_SECONDS: Final = 30.0
+"""So long after the limit has changed, the fleet has to have followed."""
+
 _LONGEST_SECONDS: Final = 400.0
 _BLOCK: Final = 50_000
 
@@ -45,12 +48,22 @@ def flow(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
         found[f"{workers} workers, {RATE:g} a second"] = plain
         found[f"{workers} workers, with live deletes"] = paced(at, pairs, workers, deletes=True)
         found[f"{workers} workers, live deletes behind bulk"] = paced(at, pairs, workers, deletes=True, lane="bulk")
-        found[f"{workers} workers, 20, then 40, then 10"] = paced(
-            at, pairs, workers, changes=((8.0, 40.0), (8.0, 10.0))
-        )
+        found[f"{workers} workers, 20, then 40, then 10"] = followed(at, workers)
     found["no limit, with live deletes"] = paced(at, 5 * pairs, 1, rate=0.0, deletes=True)
     found["knee"] = knee(at)
     return found
+
+
+def followed(at: Endpoint, workers: int) -> dict[str, Any]:
+    """How much of a limit that changed is used half a minute later."""
+    changes = ((40.0, 40.0), (40.0, 10.0))
+    run = paced(at, 135_000, workers, changes=changes, batch=50)
+    used, begun = {}, 0.0
+    for seconds, limit in changes:
+        begun += seconds
+        later = run["a_second"][int(begun + FOLLOWED_SECONDS) :][:8]
+        used[f"{limit:g} a second"] = statistics.mean(later) / limit
+    return run | {"used": used}
 
 
 def paced(  # noqa: PLR0913 - what one run is made of, by name
@@ -62,6 +75,7 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
     deletes: bool = False,
     lane: Lane = "live",
     changes: Sequence[tuple[float, float]] = (),
+    batch: int = BATCH,
 ) -> dict[str, Any]:
     """Lets workers deliver so many pairs to an endpoint that allows so many requests a second.
 
@@ -73,8 +87,9 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
         deletes: whether live deletes are said meanwhile.
         lane: where the pairs wait.
         changes: other limits, each after so many seconds.
+        batch: records in a request.
     """
-    system = replace(ours(), processes=workers)
+    system = replace(ours(CONTACT_SYNC_BATCH_SIZE=str(batch)), processes=workers)
     limits = [(0.0, rate), *changes]
     with EmbeddedRedis(tcp=True) as server, redis.Redis.from_url(server.url) as client, ExitStack() as stack:
         for block in _blocks(pairs):
@@ -104,7 +119,7 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
     return {
         "pairs": pairs,
         "seconds": seconds,
-        "ideal": _ideal(pairs, limits) if rate else None,
+        "ideal": _ideal(pairs / batch, limits) if rate else None,
         "requests": counted["requests"],
         "limited": counted["limited"],
         "a_second": counted["a_second"],
@@ -114,9 +129,9 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
     }
 
 
-def _ideal(pairs: int, limits: Sequence[tuple[float, float]]) -> float:
+def _ideal(requests: float, limits: Sequence[tuple[float, float]]) -> float:
     """Seconds that the limits allow it to take at least; each but the last ends when the next one begins."""
-    left, seconds = pairs / BATCH, 0.0
+    left, seconds = requests, 0.0
     for (_, rate), (lasts, _) in zip(limits, [*limits[1:], (float("inf"), 0.0)], strict=True):
         now = min(lasts, left / rate)
         seconds, left = seconds + now, left - now * rate

@@ -198,16 +198,23 @@ def _workers(of: dict[str, Any]) -> str:
     return "### Drain by workers\n\n" + _table(head, rows)
 
 
+def _in_time(run: dict[str, Any]) -> str:
+    """How long a run took, or how much it used of limits that had changed half a minute before."""
+    if "used" in run:
+        return "uses " + ", ".join(f"{share:.0%} of {limit}" for limit, share in run["used"].items())
+    return "none" if run["ideal"] is None else f"{run['seconds'] / run['ideal']:.3f} (goal 1.1)"
+
+
 def _flow(of: dict[str, Any]) -> str:
     rows = []
     for name, each in of.items():
         if name == "knee":
             continue
-        ideal, p95 = each["ideal"], each["p95"]
+        p95 = each["p95"]
         rows.append(
             (
                 *(name, f"{each['pairs']:,}", f"{each['seconds']:.1f}"),
-                "none" if ideal is None else f"{each['seconds'] / ideal:.3f} (goal 1.1)",
+                _in_time(each),
                 f"{each['limited']:,} of {each['requests']:,} (goal 1 %)",
                 "none" if p95 is None else f"{each['p50']:.2f}, {p95:.2f}",
             )
