@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.commands import run, told
+from tests.support.commands import run, running, told
 from tests.support.fleet import Fleet, T
 from tests.support.sync_request import client_of, delete, sync
 from tests.support.worker_process import WorkerProcess, wait_until_delivered
@@ -14,6 +15,8 @@ from worker.reconcile.history import past_runs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.waiting import WaitUntil
 
 
 def confirmed(fleet: Fleet, contacts: int = 60) -> None:
@@ -82,6 +85,17 @@ def test_it_goes_with_a_source_and_for_one_owner(fleet: Fleet, tmp_path: Path) -
     source.write_text("owner,contact\n1,0\n1,new\n")
     done = told(fleet, "reconcile", str(source), "--reassert", "100%", "--wait", "0")
     assert (done["rows"], done["sent"], done["reasserted"]) == (2, 2, 5)
+
+
+def test_again_and_again_each_run_takes_the_next_share(fleet: Fleet, wait_until: WaitUntil) -> None:
+    confirmed(fleet)
+    line = ("reconcile", "--reassert", "50%", "--every", "1s", "--wait", "0")
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    with running(fleet.environment(), *line, **quiet):
+        wait_until(lambda: len(past_runs(fleet.namespace)) >= 2, seconds=40, what="it was run twice")
+    second, first = past_runs(fleet.namespace)[-2:]
+    assert second["reassert"]["begin"] == first["reassert"]["end"]
+    assert first["reasserted"] + second["reasserted"] == 60
 
 
 @pytest.mark.parametrize(
