@@ -241,6 +241,7 @@ class ClusterClient(redis.Redis):
     def _ask(self, node: Address, command: bytes, seconds: float) -> Any:
         """Asks a node on a new connection, so that no replies are mixed up."""
         options = {**self._options, **dict.fromkeys(_TIMEOUTS, seconds)}
+        options.pop("max_connections", None)  # of a pool, which this connection is not of
         connection: Any = options.pop("connection_class")(host=node.host, port=node.port, **options)
         try:
             connection.connect()
@@ -357,6 +358,7 @@ class AsyncClusterClient:
 
     async def _ask(self, node: Address, command: bytes, seconds: float) -> Any:
         options = {**self._options, **dict.fromkeys(_TIMEOUTS, seconds)}
+        options.pop("max_connections", None)  # of a pool, which this connection is not of
         connection: Any = options.pop("connection_class")(host=node.host, port=node.port, **options)
         try:
             await connection.connect()
