@@ -395,7 +395,6 @@ class World:
             bulk=_ROOM,
             pairs=[_ROOM] * CLASSES,
             marks=_ROOM if lease.late else 0,
-            now_ms=worker.now_ms,
             parked=lease.retries(worker.now_ms),
         )
         (read,) = self._partitions.read([lease], [wanted])

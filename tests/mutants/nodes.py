@@ -128,4 +128,28 @@ NODES: Final[tuple[Mutant, ...]] = (
         integration=("tests/integration/redis/test_wait_replicas.py",),
         simulated=False,
     ),
+    Mutant(
+        "loss_noticed_on_one_node",
+        "a cluster's node that comes back with less is not noticed, unless it has the configuration",
+        (
+            Patch(
+                "worker/store/loss_detector.py",
+                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]\n",
+                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values())[:0])]\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "one_clock_for_all_marks",
+        "what is due in a partition is told by the clock of whichever node is asked",
+        (
+            Patch(
+                "worker/store/partitions.py",
+                "time_ms(next(replies)), bool(next(replies))\n",
+                "next(replies) and self.now_ms(), bool(next(replies))\n",
+            ),
+        ),
+        unit=("tests/simulation/test_nodes.py",),
+        simulated=False,
+    ),
 )

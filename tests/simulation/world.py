@@ -319,6 +319,7 @@ class World:
     def _move_some(self, key: str) -> None:
         assert self.cluster is not None
         self.cluster.move_some(key, 1 + self.chance.below(8))
+        self._clocks_differ()
 
     def _end_move(self, key: str) -> None:
         assert self.cluster is not None

@@ -185,7 +185,7 @@ class ParkedPairs:
             if lease is None:
                 raise NotMoved(f"partition {p} stays leased to a worker: {_moved(moved)}; try again")
             for first in range(0, len(every), _PAGE):
-                into, count = change(self._read(lease, every[first : first + _PAGE]), self._partitions.now_ms())
+                into, count = change(self._read(lease, every[first : first + _PAGE]), self._partitions.clock_of(p))
                 [end] = self._partitions.settle([lease], [into], [first + _PAGE < len(every)])
                 if end == "full":
                     self._partitions.release([lease])
@@ -200,7 +200,7 @@ class ParkedPairs:
 
     def _read(self, lease: Lease, pairs: Sequence[bytes]) -> PartitionSlice:
         """What is known of these pairs now."""
-        nothing = ReadResult((), True, {}, {}, (), {}, {})
+        nothing = ReadResult((), True, {}, {}, (), {}, {}, now_ms=0)
         [recalled] = self._partitions.recall([lease], [nothing], [pairs])
         return assemble(lease, LogPrefix(b"", 0, {}, [], more=False), nothing, recalled)
 

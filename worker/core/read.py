@@ -20,7 +20,6 @@ class ReadRequest(NamedTuple):
         bulk: most entries of the bulk lane's log; 0 reads none.
         pairs: pairs that wait to read at least, by class; 0 reads none of a class.
         marks: most late marks that are due; 0 reads none.
-        now_ms: the time by which marks and parked pairs are due (Unix ms, Redis' clock).
         parked: whether a parked pair that is due is read.
     """
 
@@ -28,7 +27,6 @@ class ReadRequest(NamedTuple):
     bulk: int
     pairs: Sequence[int]
     marks: int
-    now_ms: int
     parked: bool = False
 
 
@@ -43,6 +41,7 @@ class ReadResult(NamedTuple):
         bulk: entries of the bulk lane's log, from the settled position on.
         marks: late marks that are due, as stored and as decoded.
         parked: a parked pair that is due, as stored: that which waited longest, since each is tried alone.
+        now_ms: the time by the clock of the server that has it, which all times of its state are of (Unix ms).
     """
 
     entries: RawEntries
@@ -52,6 +51,7 @@ class ReadResult(NamedTuple):
     bulk: RawEntries
     marks: Mapping[bytes, tuple[bytes, Mark]]
     parked: Mapping[bytes, bytes]
+    now_ms: int
 
 
 class Recalled(NamedTuple):

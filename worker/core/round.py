@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from worker.core.backlog import ABSORB_READ
@@ -28,14 +28,16 @@ class Round:
     """The partitions of one round, and when it began.
 
     Attributes:
-        gate: the gate as this round found it, with the time by Redis' clock.
-        asked: when the gate was asked for (monotonic, seconds).
+        gate: the gate as this round found it.
+        asked: when the time was asked for (monotonic, seconds).
         answered: when the answer came; Redis read its clock at some moment between the two.
         leases: of the partitions in the round.
         limit: most records that its request may have.
         token: names the place that was taken for its request, empty if none was.
         next_ms: time until the fleet's next place is given after this one.
         start: when its request may go out (monotonic, seconds).
+        clock_ms: the time by the clock of the server that has the partitions (Unix ms); None while it is not known:
+            then that of the gate, which another server of a cluster may have.
     """
 
     gate: GateSnapshot
@@ -46,14 +48,24 @@ class Round:
     token: str = ""
     next_ms: int = 0
     start: float = 0.0
+    clock_ms: int | None = None
+
+    @property
+    def now_ms(self) -> int:
+        """The time by Redis' clock (Unix ms)."""
+        return self.gate.now_ms if self.clock_ms is None else self.clock_ms
+
+    def by_clock(self, clock_ms: int, asked: float, answered: float) -> Round:
+        """The same round by the clock of the server that has its partitions."""
+        return replace(self, clock_ms=clock_ms, asked=asked, answered=answered)
 
     def at_ms(self, monotonic: float) -> int:
         """Redis' clock (Unix ms) at a time of this process' monotonic clock (seconds): exact, or up to a look later."""
-        return self.gate.now_ms + math.ceil((monotonic - self.asked) * 1000) + 1
+        return self.now_ms + math.ceil((monotonic - self.asked) * 1000) + 1
 
     def at_least_ms(self, monotonic: float) -> int:
         """The same, but exact or up to a look earlier."""
-        return self.gate.now_ms + int((monotonic - self.answered) * 1000)
+        return self.now_ms + int((monotonic - self.answered) * 1000)
 
     @property
     def bulk_share(self) -> int:
@@ -104,7 +116,6 @@ class Round:
                 bulk=entries if lease.bulk_waiting or self.gate.state != "ok" else 0,
                 pairs=some,
                 marks=self.limit if lease.late and lease.late_due_ms <= self.gate.now_ms and sends else 0,
-                now_ms=self.gate.now_ms,
                 parked=retries and lease.retries(self.gate.now_ms),
             )
             for lease, entries, some in zip(self.leases, most, pairs, strict=True)

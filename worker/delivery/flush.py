@@ -84,7 +84,9 @@ class Flusher:
 
     def _flush(self, run: FlushRun, this: Round) -> None:
         """Flushes one batch, from the log to its outcome."""
+        asked = self._monotonic()
         reads = self._read(run, this)
+        this = this.by_clock(reads[0].now_ms, asked, self._monotonic())
         slices = self._coalesce(run, this, reads)
         batch = self._fill(this, slices)
         sent = self._requests.send(this, batch)
@@ -107,7 +109,7 @@ class Flusher:
         slices = [assemble(*each) for each in zip(this.leases, prefixes, reads, recalled, strict=True)]
         suppression = self._suppressed(this.gate.suppression)
         for part in slices:
-            part.judge(self._readd, this.gate.now_ms, suppression)
+            part.judge(self._readd, this.now_ms, suppression)
         return slices
 
     @staticmethod

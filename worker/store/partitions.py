@@ -85,8 +85,13 @@ class Partitions:
         self._form_read = float("-inf")
 
     def now_ms(self) -> int:
-        """Redis' clock, which all times in the stored state are of (Unix ms)."""
+        """Redis' clock (Unix ms); in a cluster that of any node."""
         return time_ms(command(self._client, "TIME"))
+
+    def clock_of(self, partition: int) -> int:
+        """The clock of the server that has a partition, which all times in its stored state are of (Unix ms)."""
+        _, time = all_checked(round_trip(self._client, [("EXISTS", self._keys.lease(partition)), ("TIME",)]))
+        return time_ms(time)
 
     def claim(self, partitions: Sequence[int]) -> list[Lease]:
         """Takes the leases that nobody holds; passes over a partition with a key of the wrong type.
@@ -148,6 +153,7 @@ class Partitions:
         for lease, request in zip(leases, requests, strict=True):
             p = lease.partition
             commands.append(("XRANGE", self._keys.events(p), b"(" + lease.position, "+", "COUNT", request.entries))
+            commands.append(("TIME",))  # of the node that has the partition: no other's clock tells what is due in it
             commands.append(("EXISTS", self._keys.ledger_old(p)))
             if request.bulk:
                 commands.append(("XRANGE", self._keys.bulk(p), b"(" + lease.bulk_position, "+", "COUNT", request.bulk))
@@ -161,7 +167,7 @@ class Partitions:
         return [self._result(lease, request, replies) for lease, request in zip(leases, requests, strict=True)]
 
     def _result(self, lease: Lease, request: ReadRequest, replies: Iterator[Any]) -> ReadResult:
-        entries, has_old_ledger = next(replies) or [], bool(next(replies))
+        entries, now_ms, has_old_ledger = next(replies) or [], time_ms(next(replies)), bool(next(replies))
         bulk = (next(replies) or []) if request.bulk else []
         pending: dict[bytes, bytes] = {}
         classes: dict[bytes, int] = {}
@@ -175,7 +181,7 @@ class Partitions:
 
             def due(value: bytes) -> tuple[bytes, Mark] | None:
                 mark = decode_mark(value)
-                return (value, mark) if mark.until_ms <= request.now_ms else None
+                return (value, mark) if mark.until_ms <= now_ms else None
 
             key, begun = self._keys.late(lease.partition), lease.late_cursor
             marks, lease.late_cursor = self._scan_on(key, begun, next(replies), request.marks, due)
@@ -184,11 +190,11 @@ class Partitions:
 
             def tried(value: bytes) -> tuple[int, bytes] | None:
                 due_ms = decode_parked(value).due_ms
-                return (due_ms, value) if due_ms <= request.now_ms else None
+                return (due_ms, value) if due_ms <= now_ms else None
 
             found_due, _ = self._scan_on(self._keys.parked(lease.partition), 0, next(replies), _PARKED_PAGE, tried)
             parked = {pair: value for pair, (_, value) in sorted(found_due.items(), key=itemgetter(1))[:1]}
-        return ReadResult(entries, has_old_ledger, pending, classes, bulk, marks, parked)
+        return ReadResult(entries, has_old_ledger, pending, classes, bulk, marks, parked, now_ms)
 
     def _classes(self, lease: Lease, request: ReadRequest) -> list[tuple[int, str]]:
         """The classes of waiting pairs to read, with their keys."""
