@@ -173,7 +173,7 @@ RULES: Final = (
     Mutant(
         "deletes_behind_what_waits",
         "a live delete is not read while what was read before fills the requests",
-        (Patch("worker/core/round.py", " or (full and lease.waiting > 0)", " or (not full and lease.waiting < 0)"),),
+        (Patch("worker/core/round.py", "(full and 0 < lease", "(full and 0 > lease"),),
         integration=("tests/integration/flush/test_lanes.py",),
         simulated=False,
     ),
