@@ -12,11 +12,14 @@ import pytest
 import redis
 
 from producers import NotAccepted
+from producers.contract.change import partition_of
 from tests.support.commands import run, told
 from tests.support.fleet import Fleet, T
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from worker.local.redis import EmbeddedRedis
+from worker.store.ledger_rotation import LedgerRotation
+from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,3 +133,16 @@ def test_what_an_operator_asks_is_answered_by_a_full_redis(namespace: str, stand
         assert [each["op"] for each in told(fleet, "explain", "1", "2")["waiting"]] == ["upsert"]
         assert told(fleet, "health")["reason"] == "progress"
         assert "100 entries and 0 pairs are waiting" in run(fleet, "drain", "--timeout", "0").stderr
+
+
+def test_a_log_that_somebody_emptied_is_noticed_on_a_full_redis(namespace: str, stand_in: StandInClient) -> None:
+    with EmbeddedRedis() as server, Fleet(server.url, namespace, stand_in, partitions=8) as fleet:
+        fleet.append("1", "2", "upsert", T)
+        events = fleet.keys.events(partition_of("1", 8))
+        fleet.client.xtrim(events, maxlen=0)
+        fleet.client.config_set("maxmemory", int(fleet.client.info("memory")["used_memory"]) - 100_000)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            fleet.append("1", "2", "upsert", T)
+        clock = iter((0.0, 1e6, 1e6))
+        LedgerRotation(Namespace(fleet.client, fleet.keys, 8), lambda: next(clock), 60.0).rotate_due()
+        assert fleet.client.hget(fleet.keys.partition(partition_of("1", 8)), "trimmed") == b"1"
