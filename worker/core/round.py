@@ -90,8 +90,8 @@ class Round:
         slow = self.next_ms >= SLOW_MS or lease.crowded or lease.hurries
         if slow and max(lease.waiting, lease.bulk_waiting) > self.limit:
             return True
-        # Without room for what is unread, a delete in the log would wait until the last waiting pair is sent. A long log
-        # is searched for deletes, and would itself become pairs that wait.
+        # Without room for what is unread, a delete in the log would wait until the last waiting pair is sent. A long
+        # log is searched for deletes, and would itself become pairs that wait.
         full = sum(each.pending for each in self.leases) >= self.limit
         return self._reads_first(lease) or (full and 0 < lease.waiting <= self.limit)
 
