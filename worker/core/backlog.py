@@ -24,6 +24,9 @@ ABSORB_READ: Final = 5_000
 """Entries read at once from each log while the endpoint is away, or while more pairs wait than a batch holds."""
 
 
+CLOCKS_AGREE_MS: Final = 50
+"""Two clocks that differ by no more than a round trip may take are taken for one."""
+
 LONG_BATCHES: Final = 4
 """A log is long if it holds more than so many requests' worth of entries."""
 
@@ -95,6 +98,17 @@ class PartitionBacklog:
     def hurries(self, batch_size: int) -> bool:
         """Whether a delete was found deep in its log."""
         return bool(self.delete_ms) and self.is_long(batch_size)
+
+    def shift(self, by_ms: int) -> None:
+        """Tells its times by another clock; what is 0 is no time."""
+        if abs(by_ms) <= CLOCKS_AGREE_MS:
+            return
+        self.oldest_ms = self.oldest_ms and max(1, self.oldest_ms + by_ms)
+        self.bulk_ms = self.bulk_ms and max(1, self.bulk_ms + by_ms)
+        self.delete_ms = self.delete_ms and max(1, self.delete_ms + by_ms)
+        self.late_due_ms = self.late_due_ms and max(1, self.late_due_ms + by_ms)
+        self.parked_due_ms = self.parked_due_ms and max(1, self.parked_due_ms + by_ms)
+        self.full_until_ms = self.full_until_ms and max(1, self.full_until_ms + by_ms)
 
     def note_clock(self, now_ms: int) -> None:
         """Notes that how long an entry of the future has waited is not known: the clock went back."""

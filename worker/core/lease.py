@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import BULK, CLASSES, LIVE_DELETES
+
+
+class ClockReading(NamedTuple):
+    """A server's clock, read at some moment between two of this process' own.
+
+    Attributes:
+        now_ms: what it said (Unix ms).
+        asked: before it was read (monotonic, seconds).
+        answered: after it was read.
+    """
+
+    now_ms: int
+    asked: float
+    answered: float
 
 
 @dataclass(slots=True)
@@ -37,6 +52,7 @@ class Lease:
         late_cursor: where to continue the scan for late marks.
         crowded: whether an owner crowds one of the logs.
         hurries: whether a live delete lies deep in the log.
+        clock: that of its node of a cluster, as the lease was taken; None for one server, which has the gate's.
     """
 
     partition: int
@@ -61,6 +77,7 @@ class Lease:
     late_cursor: int = 0
     crowded: bool = False
     hurries: bool = False
+    clock: ClockReading | None = None
 
     @property
     def pending(self) -> int:

@@ -116,8 +116,8 @@ class Round:
                 # A retry is built from the newest state, so it looks for entries that came since the claim.
                 bulk=entries if lease.bulk_waiting or self.gate.state != "ok" else 0,
                 pairs=some,
-                marks=self.limit if lease.late and lease.late_due_ms <= self.gate.now_ms and sends else 0,
-                parked=retries and lease.retries(self.gate.now_ms),
+                marks=self.limit if lease.late and lease.late_due_ms <= self.now_ms and sends else 0,
+                parked=retries and lease.retries(self.now_ms),
             )
             for lease, entries, some in zip(self.leases, most, pairs, strict=True)
         ]

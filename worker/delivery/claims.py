@@ -176,7 +176,9 @@ class Claims:
         found = bool(run.leases)
         self._release_short(run)
         if run.leases:
-            return Round(gate, asked, answered, run.leases, limit, token, next_ms, answered + start_ms / 1000)
+            this = Round(gate, asked, answered, run.leases, limit, token, next_ms, answered + start_ms / 1000)
+            clock = run.leases[0].clock  # until it is read again: what is due decides what is read
+            return this if clock is None else this.by_clock(*clock)
         if token:
             self._gate.report(gate.generation, "unused", left=Left(token, unused=True))
         if found:

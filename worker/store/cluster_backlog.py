@@ -71,8 +71,8 @@ class ClusterScanner(BacklogScanner):
         waiting = waiting_among(found, deletes)
         if not waiting:
             return Survey(0, [], list(self._wrong_type), inbox and number(entries) > 0)
-        self._measure_logs(waiting)
         now_ms = time_ms(self._client.time() if isinstance(clock, Exception) else clock)
+        self._measure_logs(waiting, now_ms)
         for each in waiting:
             each.note_clock(now_ms)
         return Survey(now_ms, waiting, list(self._wrong_type), inbox and number(entries) > 0)
@@ -93,7 +93,8 @@ class ClusterScanner(BacklogScanner):
             full_until_ms=number(full),
         )
 
-    def _measure_logs(self, waiting: Sequence[PartitionBacklog]) -> None:
+    def _measure_logs(self, waiting: Sequence[PartitionBacklog], now_ms: int) -> None:
+        """Measures their logs, and tells their times by one clock, which says that it is `now_ms`."""
         keys = self._keys
         commands: list[tuple[Any, ...]] = []
         for each in waiting:
@@ -103,6 +104,7 @@ class ClusterScanner(BacklogScanner):
                 ("XLEN", keys.events(p)),
                 ("XLEN", keys.bulk(p)),
                 ("HLEN", keys.dead(p)),
+                ("TIME",),  # goes where the command before it goes
             ]
         replies = iter(round_trip(self._client, commands))
         for each in waiting:
@@ -110,6 +112,9 @@ class ClusterScanner(BacklogScanner):
             each.entries, each.bulk_entries, each.dead = (number(next(replies)) for _ in range(3))
             if each.dead < DEAD_CAP:
                 each.full_until_ms = 0  # there is room again
+            clock = next(replies)
+            if not isinstance(clock, Exception):
+                each.shift(now_ms - time_ms(clock))
 
 
 def _head_ms(reply: Any) -> int:

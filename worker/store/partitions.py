@@ -14,11 +14,12 @@ from redis.exceptions import ClusterDownError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producers.nodes.cluster import ClusterClient
 from producers.nodes.trip import NodeAwayError
 from worker.core.codec import decode_mark, decode_parked
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES, class_of
-from worker.core.lease import Lease
+from worker.core.lease import ClockReading, Lease
 from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
 from worker.store.client import command, in_parts, node_of, round_trip
@@ -101,17 +102,22 @@ class Partitions:
         """
         if self.one_pending:
             self._read_form()
-        until = self._monotonic() + self._lease_seconds  # taken before asking: never later than Redis' own
+        asked = self._monotonic()
+        until = asked + self._lease_seconds  # taken before asking: never later than Redis' own
         args = [int(self._lease_seconds * 1000), self._late_ms]
         calls = [scripts.Call(scripts.CLAIM, self._keys_for_claim(p), args) for p in partitions]
         leases = []
         trimmed = {}
-        for partition, reply in zip(partitions, scripts.run(self._client, calls), strict=True):
+        replies = scripts.run(self._client, calls)
+        answered = self._monotonic()
+        for partition, reply in zip(partitions, replies, strict=True):
             if reply is None or is_wrong_type(reply) or isinstance(reply, _PASSED_OVER):
                 continue
-            token, _now, seq, *rest, trimmed[partition] = checked(reply)
+            token, now_ms, seq, *rest, trimmed[partition] = checked(reply)
             lease = Lease(partition, token, int(seq), until, *rest[:-CLASSES])
             lease.classes = list(rest[-CLASSES:])
+            if isinstance(self._client, ClusterClient):
+                lease.clock = ClockReading(int(now_ms), asked, answered)
             leases.append(lease)
             if lease.replaced:
                 _LOG.error("log_replaced", partition=partition, reads="from the start of the log that is there")
