@@ -81,7 +81,7 @@ class Chronicle:
                 p, settled = _partition(args[0]), args[1][1:].decode()
                 live = args[0] == _KEYS.events(p)
                 bulk_from = actor.bulk_from.get(p, "0-0")
-                actor.read_from[p] = (settled, bulk_from) if live else (actor.read_from[p][0], settled)
+                actor.read_from[p] = (settled, bulk_from) if live else (actor.read_from.get(p, ("0-0", ""))[0], settled)
             elif name == "HMGET" and args[0] == _KEYS.gate:
                 actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
 

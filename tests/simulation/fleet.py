@@ -15,6 +15,7 @@ from worker.delivery.claims import Claims
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
 from worker.delivery.settle import Settler
+from worker.store.client import node_of
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
 from worker.store.loss_detector import LossDetector
@@ -96,9 +97,17 @@ class Watch(LossDetector):
         """Checks if it is time to."""
         due = self._monotonic() >= self._next
         self._world.losses_noticed.begin(self._name)
+        if not self._knows_the_nodes():
+            self._world.losses_noticed.trouble(self._name)
         super().check()
         if due:
             self._world.losses_noticed.checked(self._name)
+
+    def _knows_the_nodes(self) -> bool:
+        """Whether it knows where each partition is: else it does not reach every node that has one."""
+        cluster = self._world.cluster
+        assert cluster is not None
+        return all(node_of(self._client, p) == cluster.node_of(KEYS.lease(p)).address for p in range(PARTITIONS))
 
     def info(self, event: str, **fields: Any) -> None: ...
     def warning(self, event: str, **fields: Any) -> None: ...

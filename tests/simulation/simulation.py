@@ -157,7 +157,7 @@ class _Life:
         world.endpoint.climate, world.endpoint.most, world.endpoint.rate = CLIMATES[0], 1 << 30, 0.0
         fleet.broker_away = False
         if world.cluster is not None:
-            world.cluster.end_all_moves()
+            world.end_all_moves()
             for node in world.cluster.nodes:
                 node.refuses_until_us = node.hangs_until_us = 0
                 node.replica = None

@@ -327,6 +327,12 @@ class World:
             self._clocks_differ()
             self.tell("the slot of {} has arrived", key)
 
+    def end_all_moves(self) -> None:
+        """Every moving slot has arrived."""
+        assert self.cluster is not None
+        self.cluster.end_all_moves()
+        self._clocks_differ()
+
     def fail_over(self, node: Node, skew_us: int, partitions: Collection[int], alive: Collection[str]) -> None:
         """A node's replica takes over, perhaps without what the node accepted last."""
         assert self.cluster is not None
