@@ -85,10 +85,7 @@ class Noticed:
             for each in self._expected:
                 each.others += 1
             return
-        if process in self._checks:
-            self._checks[process].append(self.mono_us())
-        else:
-            self._checks[process] = []  # nobody had asked for the nodes before: it reached that of one key alone
+        self._checks.setdefault(process, []).append(self.mono_us())
         for each in self._expected:
             if each.process == process and each.others < each.checks:
                 raise Broken(f"{process} does not notice that changes are lost")
