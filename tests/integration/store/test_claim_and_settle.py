@@ -109,7 +109,7 @@ def test_a_settle_renews_the_lease(fleet: Fleet, client: redis.Redis) -> None:
 
 
 def test_a_lease_counts_for_its_holder_from_before_it_was_asked_for(fleet: Fleet, client: redis.Redis) -> None:
-    moments = iter([100.0])
+    moments = iter([100.0, 110.0])  # before it is asked for, and when the answer has come
     partitions = Partitions(
         Namespace(client, fleet.keys, PARTITIONS),
         lambda: next(moments),
