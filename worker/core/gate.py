@@ -103,7 +103,7 @@ class Place(NamedTuple):
     Attributes:
         view: the gate; closed if there is no place for a request now.
         token: names the place that was taken for the round's request, empty if none was.
-        next_ms: time until the next place is given after this one.
+        next_ms: time until the next request may go out after this one; 0 if there is no rate.
         start_ms: time until the round's request may go out.
         absorbs: whether logs are to be absorbed meanwhile: if the rate binds. A place among those under way is free
             again before that would pay.

@@ -34,7 +34,7 @@ class Round:
         leases: of the partitions in the round.
         limit: most records that its request may have.
         token: names the place that was taken for its request, empty if none was.
-        next_ms: time until the fleet's next place is given after this one.
+        next_ms: time until the fleet's next request may go out after this one; 0 if there is no rate.
         start: when its request may go out (monotonic, seconds).
         clock_ms: the time by the clock of the server that has the partitions (Unix ms); None while it is not known:
             then that of the gate, which another server of a cluster may have.

@@ -84,7 +84,8 @@ class Gate:
             raise
         view = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
         if answer == b"go":
-            return Place(view._replace(wait_ms=0), token, view.wait_ms, wait_ms)
+            interval_ms = int(1000 / view.rate) if view.rate else 0
+            return Place(view._replace(wait_ms=0), token, wait_ms + interval_ms, wait_ms)
         return Place(
             view._replace(wait_ms=max(1, wait_ms, view.wait_ms if answer == b"closed" else 0)),
             "",

@@ -68,6 +68,7 @@ def test_a_place_is_given_before_its_time_and_says_when_that_is(fleet: Fleet) ->
     assert places[0].start_ms == 0
     first, *others = [each.view.now_ms + each.start_ms for each in places[:3]]
     assert [each - first for each in others] == pytest.approx([50, 100], abs=2)
+    assert [each.next_ms - each.start_ms for each in places[:3]] == [50, 50, 50]
 
 
 def test_the_429s_of_one_generation_lower_the_rate_once_and_close_nothing(fleet: Fleet) -> None:
