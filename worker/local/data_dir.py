@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
@@ -34,12 +35,15 @@ def short_enough(directory: Path) -> bool:
     return len(os.fsencode(directory / "redis.sock")) <= SOCKET_PATH_BYTES
 
 
-def free_port() -> int:
-    """Finds a port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(most: int = 65_535) -> int:
+    """Finds a port of 127.0.0.1 that is free now, and no higher than `most`."""
+    with ExitStack() as tried:
+        while True:  # one that is too high stays taken meanwhile, so another is found
+            probe = tried.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            if port <= most:
+                return port
 
 
 def noted_port(data_dir: Path) -> int:

@@ -111,6 +111,11 @@ class EmbeddedRedis:
             return self._private / "redis.sock"
         return self._data_dir / "redis.sock"
 
+    @property
+    def _highest_port(self) -> int:
+        """A node of a cluster has a second port, 10,000 above the first."""
+        return 55_535 if self._config.get("cluster-enabled") == "yes" else 65_535
+
     def __enter__(self) -> Self:
         """Starts the server and returns when it answers.
 
@@ -122,7 +127,7 @@ class EmbeddedRedis:
         noted = noted_port(self._data_dir) if self._tcp and self._data_dir is not None else 0
         for attempts_left in reversed(range(PORT_ATTEMPTS if self._tcp and not noted else 1)):
             self._private = private_directory()
-            self._port = (noted or free_port()) if self._tcp else 0
+            self._port = (noted or free_port(self._highest_port)) if self._tcp else 0
             try:
                 self._start()
             except EmbeddedRedisError as error:
