@@ -101,7 +101,7 @@ def test_it_takes_another_port_than_a_redis_that_is_there(monkeypatch: pytest.Mo
     with EmbeddedRedis(tcp=True) as theirs, client_of(theirs) as client:
         taken, free = urlsplit(theirs.url).port, free_port()
         ports = [taken, free]  # as if the other had taken the port after we found it free
-        monkeypatch.setattr("worker.local.redis.free_port", lambda: ports.pop(0))
+        monkeypatch.setattr("worker.local.redis.free_port", lambda _most: ports.pop(0))
         connections = client.info("stats")["total_connections_received"]
         with EmbeddedRedis(tcp=True) as server:
             assert urlsplit(server.url).port == free
