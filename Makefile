@@ -27,7 +27,7 @@ unit: $(INSTALLED) ## Run the quick unit tests, in half a minute at most
 	$(BIN)/pytest tests/unit -n 2 --dist loadscope -m "not slow"
 
 test: $(INSTALLED) ## Run the whole test suite
-	$(BIN)/pytest -n 4 --dist loadscope --ignore tests/soak
+	$(BIN)/pytest -n 6 --dist loadscope --ignore tests/soak
 	$(BIN)/pytest tests/soak  # alone: it takes the whole machine
 
 fix: $(INSTALLED) ## Format the code, and mend what the linter can mend safely
@@ -91,6 +91,7 @@ simulated: $(INSTALLED) ## Sum the pieces of make simulate, of one commit and of
 
 model: $(INSTALLED) ## Try everything that can happen to one pair in a small world, and find what is planted there
 	$(BIN)/python -m tests.model.run
+	$(BIN)/pytest tests/unit -n 2 -m thorough
 
 mutants: $(INSTALLED) ## Plant bugs in copies of the tree, and see that a check catches each; ONLY (all) names one
 	$(BIN)/python -m tests.mutants.run $(if $(ONLY),--only $(ONLY))

@@ -15,9 +15,9 @@ from tests.support.previous import previous_commit
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPTIONS = Options(seconds=90.0, seed=2, workers=3, rate=300.0)
+OPTIONS = Options(seconds=60.0, seed=2, workers=3, rate=300.0)
 
-UPGRADES = Options(seconds=35.0, seed=1, workers=2, rate=200.0, only=(*PREVIOUS, "worker killed"))
+UPGRADES = Options(seconds=30.0, seed=1, workers=2, rate=200.0, only=(*PREVIOUS, "worker killed"))
 
 
 class Quiet:
@@ -25,17 +25,17 @@ class Quiet:
         """Nobody watches."""
 
 
-@pytest.mark.timeout(600)  # the strikes take 90 seconds, and what follows takes what it takes
+@pytest.mark.timeout(600)  # the strikes take 60 seconds, and what follows takes what it takes
 def test_a_system_that_faults_strike_loses_nothing_and_ends_as_the_contract_says(tmp_path: Path) -> None:
     ran = run(OPTIONS, tmp_path, Quiet())
     verdict = verdict_of(ran)
     report = write_report(tmp_path / "report", ran, verdict)
     assert [str(each.says) for each in verdict.wrong] == [], report.read_text("utf-8")
     # It proves nothing unless there was something to prove.
-    assert verdict.counts["accepted"] > 2_000
-    assert verdict.counts["applied"] > 1_000
-    assert verdict.counts["dead letters"] > 10
-    assert len(verdict.recoveries) > 10
+    assert verdict.counts["accepted"] > 1_500
+    assert verdict.counts["applied"] > 700
+    assert verdict.counts["dead letters"] > 5
+    assert len(verdict.recoveries) > 7
     assert verdict.counts["refused to producers"] + verdict.counts["uncertain to producers"] > 0
 
 
@@ -48,6 +48,6 @@ def test_the_previous_release_works_beside_this_one_until_it_is_barred(tmp_path:
     report = write_report(tmp_path / "report", ran, verdict)
     assert [str(each.says) for each in verdict.wrong] == [], report.read_text("utf-8")
     assert set(PREVIOUS) <= verdict.recoveries.keys()
-    assert verdict.counts["accepted"] > 2_000
-    assert verdict.counts["applied"] > 1_000
+    assert verdict.counts["accepted"] > 1_500
+    assert verdict.counts["applied"] > 700
     assert ran.upgraded

@@ -77,6 +77,7 @@ class Explorer:
 
 
 SLOW = pytest.mark.slow
+MOST = (SLOW, pytest.mark.thorough)
 
 
 @pytest.fixture(autouse=True)
@@ -91,9 +92,9 @@ def _forget_rounds() -> Iterator[None]:
         pytest.param(4, 0, EVERY, "resend", 300_000, id="all-splits-of-four", marks=SLOW),
         pytest.param(4, 0, EVERY, "absorb", 300_000, id="all-splits-of-four-absorb", marks=SLOW),
         pytest.param(3, 1, EVERY, "resend", 3_000_000, id="three-and-a-fault", marks=SLOW),
-        pytest.param(3, 1, EVERY, "absorb", 3_000_000, id="three-and-a-fault-absorb", marks=SLOW),
+        pytest.param(3, 1, EVERY, "absorb", 3_000_000, id="three-and-a-fault-absorb", marks=MOST),
         pytest.param(2, 2, EVERY, "resend", 3_000_000, id="two-and-two-faults", marks=SLOW),
-        pytest.param(4, 1, letters(MEANWHILE, AHEAD), "resend", 1_000_000, id="four-stamped-and-a-fault", marks=SLOW),
+        pytest.param(4, 1, letters(MEANWHILE, AHEAD), "resend", 1_000_000, id="four-stamped-and-a-fault", marks=MOST),
         pytest.param(4, 1, letters(MEANWHILE, None), "resend", 1_000_000, id="four-mixed-and-a-fault", marks=SLOW),
         pytest.param(5, 0, letters(BEFORE, MEANWHILE), "resend", 10_000, id="all-splits-of-five-stamped"),
         pytest.param(5, 0, letters(BEFORE, None), "resend", 10_000, id="all-splits-of-five-mixed"),
