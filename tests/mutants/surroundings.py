@@ -195,6 +195,13 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
+        "children_wait_to_be_read",
+        "a child of the pool waits half a minute for a parent that stops to read its last result",
+        (Patch(APP, "    signals.worker_process_init.connect(leave_results_unread)\n", ""),),
+        unit=("tests/unit/process/test_signals.py",),
+        simulated=False,
+    ),
+    Mutant(
         "settings_of_a_django_app",
         "a worker loads the Django settings that its environment names for another app",
         (Patch(APP, ", fixups=[])", ")"),),

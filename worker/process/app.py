@@ -25,7 +25,13 @@ from worker.process import runtime
 from worker.process.bootsteps import QUICK, TickerStep
 from worker.process.hint import FLUSH_TASK
 from worker.process.logs import set_up_logging
-from worker.process.signals import SignalStep, end_before_start, end_without_pause, leave_hangup_to_parent
+from worker.process.signals import (
+    SignalStep,
+    end_before_start,
+    end_without_pause,
+    leave_hangup_to_parent,
+    leave_results_unread,
+)
 from worker.process.stopping import sigterm_waits
 from worker.process.watchdog import ConsumerWatchdog
 from worker.store.client import LEASE_PATH_SECONDS
@@ -72,6 +78,7 @@ def create_app() -> Celery:
     signals.worker_init.connect(_leave_out_gossip)
     signals.worker_init.connect(_keep_what_is_loaded)
     signals.worker_process_init.connect(leave_hangup_to_parent)
+    signals.worker_process_init.connect(leave_results_unread)
     signals.worker_process_shutdown.connect(end_without_pause)
     return app
 

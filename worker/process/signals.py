@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from billiard import pool as billiard_pool
 from billiard.process import active_children
 from celery import bootsteps
 from celery.apps import worker as celery_worker
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 SAME_SECONDS: Final = 0.5
 """Two signals that come within this time count as one. Ctrl-C reaches all processes of a terminal, and the process that
 started the worker often passes it on."""
+
+UNREAD_SECONDS: Final = 0.5
+"""Longest time that a child of the pool waits at its end for its parent to read its last result. Ours say nothing. A
+parent that stops may never read it, and billiard would let the child wait for half a minute."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
@@ -46,6 +51,12 @@ def leave_hangup_to_parent(**_: Any) -> None:
     A terminal that closes sends SIGHUP to all its processes. Celery's children would die of it in mid-request.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def leave_results_unread(**_: Any) -> None:
+    """Lets a child of the pool end although nobody has read its last result."""
+    interval = billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
+    billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(UNREAD_SECONDS / interval)
 
 
 def end_without_pause(exitcode: int, **_: Any) -> None:

@@ -37,6 +37,21 @@ process_destructor(os.getpid(), 3)
 print("it stays")
 """
 
+UNREAD = """
+from types import SimpleNamespace
+import billiard.pool
+from celery.signals import worker_process_init
+from worker.process.app import create_app
+
+app = create_app()
+worker_process_init.send(sender=None)
+waited = []
+billiard.pool.time.sleep = waited.append
+nobody_read = SimpleNamespace(on_ready_counter=SimpleNamespace(value=0))
+billiard.pool.Worker._ensure_messages_consumed(nobody_read, completed=1)
+print(round(sum(waited), 1))
+"""
+
 
 def run(code: str) -> tuple[int, list[str]]:
     done = subprocess.run(
@@ -61,3 +76,7 @@ def test_a_signal_ends_the_wait_for_the_broker_once() -> None:
 
 def test_a_child_whose_worker_stops_ends_as_soon_as_it_has_nothing_left_to_do() -> None:
     assert run(CHILD_ENDS) == (3, ["it stays while the worker does"])
+
+
+def test_a_child_does_not_wait_long_for_its_last_result_to_be_read() -> None:
+    assert run(UNREAD) == (0, ["0.5"])
