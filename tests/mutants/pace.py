@@ -45,6 +45,13 @@ PACE: Final = (
         simulated=False,
     ),
     Mutant(
+        "requests_before_their_time",
+        "a worker sends a request as soon as it is prepared",
+        (Patch("worker/delivery/request.py", "        if early > 0:\n", "        if early > 60:\n"),),
+        integration=("tests/integration/delivery/test_request.py",),
+        simulated=False,
+    ),
+    Mutant(
         "rate_of_each_process",
         "each process keeps a pace and places of its own",
         (

@@ -229,12 +229,9 @@ class Eraser:
 
     def _vouched_ms(self) -> int:
         """Since when all ledgers remember all that was confirmed; 0 if they always did."""
-        latest = 0
-        for p in range(self._count):
-            found: Any = self._client.hmget(self._keys.partition(p), ["vouched", "rotated"])
-            vouched, rotated = found
-            latest = max(latest, int(vouched if vouched is not None else rotated or 0))
-        return latest
+        asked = [("HMGET", self._keys.partition(p), "vouched", "rotated") for p in range(self._count)]
+        found = all_checked(round_trip(self._client, asked))
+        return max(int(vouched if vouched is not None else rotated or 0) for vouched, rotated in found)
 
     def _traces(self, before_page: Callable[[], None] = lambda: None) -> Traces:
         return Traces(self._namespace, self._id.__eq__, before_page, inbox_map=self._inbox_map)

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 _DAY_MS = 86_400_000
 
+_ONE_OF = {
+    "inbox_entries": "inbox entry",
+    "waiting_entries": "waiting entry",
+    "pending_pairs": "pending pair",
+    "parked_pairs": "parked pair",
+    "late_marks": "late mark",
+    "remembered_pairs": "remembered pair",
+    "dead_letters": "dead letter",
+    "busy_partitions": "busy partition",
+}
+
 _EPILOG = """\b
 Example:
   contact-sync erase 1
@@ -100,13 +111,7 @@ def _erase(  # noqa: PLR0913 - what it was asked for
     *,
     as_json: bool,
 ) -> None:
-    every = Partitions(
-        namespace,
-        time.monotonic,
-        lease_seconds=settings.lease_seconds,
-        late_seconds=settings.late_seconds,
-        ledger_seconds=settings.ledger_seconds,
-    )
+    every = Partitions.of(namespace, settings)
     inbox_map = load_map(settings.inbox_map)
     with _progress() as show:
         eraser = Eraser(
@@ -156,12 +161,7 @@ def _why(erased: Erased) -> str:
 
 
 def _left_words(left: Left) -> str:
-    names = {"inbox_entries": "inbox entry"}
-    counts = {name: number for name, number in left.counts().items() if number}
-    words = [
-        many(number, names.get(name, name.removesuffix("s").replace("_", " ").replace("entrie", "entry")))
-        for name, number in counts.items()
-    ]
+    words = [many(number, _ONE_OF[name]) for name, number in left.counts().items() if number]
     return f"{', '.join(words)} left"
 
 

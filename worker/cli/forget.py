@@ -39,13 +39,7 @@ def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as
         raise Failure("forget asks first, but standard input is not a terminal: add --yes", EXIT_USAGE)
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as namespace:
-        every = Partitions(
-            namespace,
-            time.monotonic,
-            lease_seconds=settings.lease_seconds,
-            late_seconds=settings.late_seconds,
-            ledger_seconds=settings.ledger_seconds,
-        )
+        every = Partitions.of(namespace, settings)
         move_messages(namespace, settings.inbox_map)
         erasure = Erasure(every, owner, contact, time.monotonic, time.sleep)
         stored = erasure.find()

@@ -46,13 +46,7 @@ _selecting = selecting("pairs", "Only pairs refused with this code, such as 4040
 
 
 def _opened(namespace: Namespace, settings: WorkerSettings) -> ParkedPairs:
-    every = Partitions(
-        namespace,
-        time.monotonic,
-        lease_seconds=settings.lease_seconds,
-        late_seconds=settings.late_seconds,
-        ledger_seconds=settings.ledger_seconds,
-    )
+    every = Partitions.of(namespace, settings)
     return ParkedPairs(every, 2 * settings.lease_seconds, time.monotonic, time.sleep)
 
 

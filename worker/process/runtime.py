@@ -131,13 +131,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
     monotonic, draw, log = time.monotonic, random.random, structlog.get_logger("contact_sync")
     namespace = Namespace(client, settings.keys, count)
     gate = Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight))
-    partitions = Partitions(
-        namespace,
-        monotonic,
-        lease_seconds=settings.lease_seconds,
-        late_seconds=settings.late_seconds,
-        ledger_seconds=settings.ledger_seconds,
-    )
+    partitions = Partitions.of(namespace, settings)
     partitions.one_pending = agree_form(namespace).one_pending
     endpoint = Endpoint(
         settings.endpoint_url,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import structlog
 from redis.exceptions import ClusterDownError, TryAgainError
@@ -30,6 +30,7 @@ from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from worker.config.settings import WorkerSettings
     from worker.core.codec import Mark
     from worker.core.read import ReadRequest
     from worker.core.settlement import Settlement
@@ -84,6 +85,17 @@ class Partitions:
         self._ledger_ms = int(ledger_seconds * 1000)
         self.one_pending = False
         self._form_read = float("-inf")
+
+    @classmethod
+    def of(cls, namespace: Namespace, settings: WorkerSettings) -> Self:
+        """All partitions of a namespace, with the times that are configured."""
+        return cls(
+            namespace,
+            time.monotonic,
+            lease_seconds=settings.lease_seconds,
+            late_seconds=settings.late_seconds,
+            ledger_seconds=settings.ledger_seconds,
+        )
 
     def now_ms(self) -> int:
         """Redis' clock (Unix ms); in a cluster that of any node."""

@@ -11,7 +11,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 from producers.nodes.trip import NodeAwayError
-from worker.core.suppression import NOBODY, Suppression, decode_suppression, decode_until, encode_suppressed, keyed_hash
+from worker.core.suppression import NOBODY, Suppression, decode_suppression, encode_suppressed, keyed_hash
 from worker.store import scripts
 
 if TYPE_CHECKING:
@@ -103,13 +103,12 @@ def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int, wait: 
     client, keys, _ = namespace
     key = hash_key(namespace, wait)
     hashed = keyed_hash(key, user.encode())
-    over = [name for name, until in read_suppression(namespace).until_ms.items() if until <= now_ms]
+    known = read_suppression(namespace).until_ms
+    over = [name for name, until in known.items() if until <= now_ms]
     if over:
         found: Any = client.hgetall(keys.suppressed)
         client.hdel(keys.suppressed, *(name for name in found if name.partition(b":")[0] in {*over}))
-    before: Any = client.hget(keys.suppressed, hashed.decode())
-    until_ms = max(until_ms, decode_until(before) if before else 0)
-    value = encode_suppressed(key, user.encode(), until_ms)
+    value = encode_suppressed(key, user.encode(), max(until_ms, known.get(hashed, 0)))
     note = scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, value])
     scripts.run_one(client, note, wait)
     # The list comes first: whoever sees the gate's new state finds the user on it.

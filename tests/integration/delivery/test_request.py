@@ -69,3 +69,27 @@ def test_by_redis_clock_a_moment_lies_between_its_two_bounds(fleet: Fleet) -> No
     now, now_ms = time.monotonic(), fleet.now_ms()
     assert this.at_least_ms(now) <= now_ms - slow * 1000 + 50
     assert this.at_ms(now) >= now_ms + slow * 1000 - 50
+
+
+def test_a_request_goes_out_at_its_time_and_not_before(fleet: Fleet) -> None:
+    settings, gate = fleet.settings(), fleet.first.gate
+    place = gate.ask(settings.lease_seconds)
+    (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
+    now = time.monotonic()
+    this = Round(place.view, now, now, [lease], 500, place.token, start=now + STALL_SECONDS)
+    went: list[float] = []
+
+    def key_when_sent(_generation: int) -> str:
+        went.append(time.monotonic())
+        return key()["Server-Key"]
+
+    requests = RequestSender(
+        settings,
+        gate=gate,
+        endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, time.monotonic),
+        server_key=key_when_sent,
+        monotonic=time.monotonic,
+        draw=lambda: 0.5,
+    )
+    assert isinstance(requests.send(this, ONE).outcome, Confirmed)
+    assert went[0] >= now + STALL_SECONDS
