@@ -11,9 +11,10 @@ from typing import Final
 
 FIRST: Final = 2.0
 FIRST_MS: Final = 1_000.0
+FIRST_REQUESTS: Final = 50.0
 SLOW_MS: Final = 100.0
-"""So few may be under way in the first second, unless no answer has come for so long: the endpoint is slow, then, and
-will not be flooded. If it limits its rate, so few meet the first 429."""
+"""So few may be under way in the first second, so that few meet the first 429 of an endpoint that limits its rate; or
+until so many requests have succeeded, or no answer has come for so long: it does not limit, or is slow, then."""
 
 START: Final = 4.0
 """Requests that may be under way then. Latency alone never lowers the limit below: so few slow nobody down."""
@@ -163,7 +164,7 @@ class Concurrency:
         if self.count <= 0 and self.bad <= 0:
             return
         if self.limit < START and self.settled <= 0 and self.bad <= 0:
-            if passed >= FIRST_MS:
+            if passed >= FIRST_MS or self.done >= FIRST_REQUESTS:
                 self._begin(now, START)
             return
         if self.bad <= 0 and self.count * 2 < self.limit and passed < max(self.mean, ROUND_MS) * ROUND_LATENCIES:

@@ -161,6 +161,7 @@ FIGURES = [
     Figure("docs/explanation/flow-control.md", "at least {} % of the rate was confirmed", "80", rate.USED_SHARE, 0.8),
     Figure("docs/explanation/flow-control.md", "asks for more than {} seconds", "two", rate.LONG_WAIT_MS, 2000.0),
     Figure("docs/explanation/flow-control.md", "2 in the first {},", "second", concurrency.FIRST_MS, 1_000.0),
+    Figure("docs/explanation/flow-control.md", "or until {} requests", "50", concurrency.FIRST_REQUESTS, 50.0),
     Figure("docs/explanation/flow-control.md", "came for {} ms", "100", concurrency.SLOW_MS, 100.0),
     Figure("docs/explanation/flow-control.md", "a latency {} deviations above", "2.5", concurrency.DEVIATIONS, 2.5),
     Figure("docs/explanation/flow-control.md", "is not tried again for {} s", "5", concurrency.HOLD_MS, 5000.0),

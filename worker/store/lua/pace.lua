@@ -318,7 +318,7 @@ local function flight_end_round(flight, now)
     return
   end
   if flight.limit < 4 and flight.settled <= 0 and flight.bad <= 0 then
-    if passed >= 1000 then
+    if passed >= 1000 or flight.done >= 50 then
       flight_begin(flight, now, 4)
     end
     return
