@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,7 +13,7 @@ from producers.contract.change import ID_MAX_BYTES
 from producers.contract.errors import SettingsError
 from producers.contract.keys import Keys
 from producers.contract.partitions import MAX_PARTITIONS
-from producers.contract.redis_url import read_options
+from producers.contract.redis_url import read_options, split_url
 from producers.nodes.url import parse_redis_url
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def check_verifies(url: str, name: str) -> None:
     Raises:
         SettingsError: the URL switches the verification of certificates or host names off.
     """
-    for option, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+    for option, value in parse_qsl(split_url(url).query, keep_blank_values=True):
         reqs_off = option == "ssl_cert_reqs" and value not in {"required", "CERT_REQUIRED"}
         if reqs_off or (option == "ssl_check_hostname" and value.lower() not in {"true", "1"}):
             raise SettingsError(
@@ -202,7 +202,7 @@ class ProducerSettings(CheckedSettings):
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:
-        if self.redis_credentials is not None and "@" in urlsplit(self.redis_url).netloc:
+        if self.redis_credentials is not None and "@" in split_url(self.redis_url).netloc:
             name = variable_of("redis_credentials")
             raise SettingsError(f"{variable_of('redis_url')} must have no user or password if {name} is set")
         return self

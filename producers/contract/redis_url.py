@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from producers.contract.errors import SettingsError
 
@@ -81,6 +81,22 @@ OPTIONS: Final[Mapping[str, UrlOption]] = {
 """Every option that a Redis URL may have."""
 
 
+_LISTED: Final = re.compile(r"([a-z+]+)://([^/?#]*,[^/?#]*)(.*)", re.DOTALL)
+
+
+def split_url(url: str) -> SplitResult:
+    """Splits a URL that may name several hosts, which `urlsplit` takes for one, and refuses if one of them is IPv6.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    listed = _LISTED.fullmatch(url)
+    if listed is None:
+        return urlsplit(url)
+    scheme, hosts, rest = listed.groups()
+    return urlsplit(f"{scheme}://{rest}")._replace(netloc=hosts)
+
+
 def read_options(url: str, name: str) -> dict[str, Any]:
     """Returns the options behind a Redis URL's ``?``, each as redis-py's argument of that name.
 
@@ -91,7 +107,7 @@ def read_options(url: str, name: str) -> dict[str, Any]:
     Raises:
         SettingsError: an option is unknown or given twice, or its value is invalid. The line never shows a value.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     options: dict[str, Any] = {}
     for option, value in parse_qsl(parts.query, keep_blank_values=True):
         if option not in OPTIONS:

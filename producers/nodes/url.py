@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from typing import Final, Literal, NamedTuple
-from urllib.parse import urlsplit
+
+from producers.contract.redis_url import split_url
 
 SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 """Every scheme that a URL of Redis may have."""
@@ -55,7 +56,7 @@ def parse_redis_url(url: str) -> RedisURL:
     Raises:
         ValueError: it is no URL of Redis. The error repeats nothing of it.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     scheme, _, kind = parts.scheme.partition("+")
     # redis-py takes schemes in lower case only; what follows a # it drops in silence, be it half a password.
     if not url.startswith(tuple(f"{each}://" for each in SCHEMES)) or "#" in url:

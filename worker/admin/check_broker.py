@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import redis
 
 from producers.contract.errors import SettingsError
+from producers.contract.redis_url import split_url
 from producers.nodes.url import SCHEMES
 from worker.admin.finding import Finding
 from worker.store.client import connect
@@ -40,7 +40,7 @@ def check_broker(
         yield Finding("broker", "ok", "none: each worker process looks for work by itself")
         return
     url = settings.broker_url or settings.redis_url
-    if urlsplit(url).scheme in SCHEMES and ";" not in url:
+    if split_url(url).scheme in SCHEMES and ";" not in url:
         credentials = settings.redis_credentials if settings.broker_url is None else None
         yield _redis(url, credentials, log_info, shown)
     else:

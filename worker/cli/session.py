@@ -6,12 +6,12 @@ import os
 import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import click
 import orjson
 import redis
 
+from producers.contract.redis_url import split_url
 from producers.nodes.trip import NotReplicatedError
 from producers.settings import variable_of
 from worker.store.agreed import agreed_partitions
@@ -75,7 +75,7 @@ def redis_failure(url: str, error: Exception) -> str:
 
 def shown_url(url: str) -> str:
     """The URL without parts that may be secret: user, password and options."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
 

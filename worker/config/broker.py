@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from producers.contract.redis_url import split_url
 from producers.nodes.connect import pool_options
 from producers.nodes.credentials import FunctionCredentials
 from producers.nodes.sentinel import SENTINEL_SECONDS
@@ -41,7 +42,7 @@ def with_credentials(kombu_url: str) -> str:
 
 def is_sentinel_url(url: str) -> bool:
     """Whether it is a URL of ours that names sentinels."""
-    return urlsplit(url).scheme in {"redis+sentinel", "rediss+sentinel"}
+    return split_url(url).scheme in {"redis+sentinel", "rediss+sentinel"}
 
 
 def kombu_sentinel_url(url: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from producers.contract.errors import SettingsError
-from producers.contract.redis_url import read_options
+from producers.contract.redis_url import read_options, split_url
 from producers.nodes.connect import is_cluster
 from producers.nodes.url import parse_redis_url
 from producers.settings import ProducerSettings, check_redis_url, check_verifies, load_settings, setting, variable_of
@@ -72,7 +72,7 @@ def _check_broker_url(value: str) -> str:
     from kombu.transport import TRANSPORT_ALIASES  # noqa: PLC0415 - slow to load, and usually the broker is the log's Redis
 
     for url in value.split(";"):  # Celery separates the URLs of a broker that fails over like this
-        scheme = urlsplit(url).scheme
+        scheme = split_url(url).scheme
         if "://" not in url or (scheme != "unix" and scheme.partition("+")[0] not in TRANSPORT_ALIASES):
             raise ValueError
         if not is_sentinel_url(url):
@@ -280,7 +280,7 @@ class WorkerSettings(ProducerSettings):
                 f"{variable_of('endpoint_url')} must be https:// for another machine, "
                 f"or set {variable_of('endpoint_insecure')}=allow"
             )
-        if (self.broker_master is None) is urlsplit(self.broker_url or "").scheme.startswith("sentinel"):
+        if (self.broker_master is None) is split_url(self.broker_url or "").scheme.startswith("sentinel"):
             raise SettingsError(
                 f"{variable_of('broker_master')} must name the master, for the sentinels in {variable_of('broker_url')}"
                 if self.broker_master is None
@@ -312,7 +312,7 @@ class WorkerSettings(ProducerSettings):
             ([self.redis_url], "redis_url") if self.broker_url is None else (self.broker_url.split(";"), "broker_url")
         )
         for url in urls:
-            if urlsplit(url).scheme in _REDIS_SCHEMES or is_sentinel_url(url):
+            if split_url(url).scheme in _REDIS_SCHEMES or is_sentinel_url(url):
                 seconds: int | None = read_options(url, variable_of(field)).get("health_check_interval")
                 if seconds is not None:
                     return seconds
@@ -362,7 +362,7 @@ def _kombu_url(url: str, field: str) -> str:
     """Returns a broker's URL as kombu takes it: the options of a Redis URL are its own, and kombu refuses most."""
     if is_sentinel_url(url):
         return kombu_sentinel_url(url)
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in _REDIS_SCHEMES:
         return url
     options = read_options(url, variable_of(field))

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 
 from producers import SettingsError
 from producers.settings import variable_of
+from worker.cli.session import shown_url
 from worker.config.serve import ServeSettings
 from worker.config.settings import WorkerSettings, load_worker_settings, read_server_key
 
@@ -257,3 +258,12 @@ def test_the_example_lists_nothing_else_and_loads_as_the_defaults() -> None:
 
 def _spelled(default: object) -> str:
     return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_ipv6_addresses_may_stand_among_the_hosts_of_a_url() -> None:
+    """Newer Pythons refuse them in `urlsplit`, wherever they do not come first."""
+    url = "redis+sentinel://me:p@one,[::1]:5/main/3"
+    given = {"CONTACT_SYNC_REDIS_URL": url, "CONTACT_SYNC_BROKER_URL": url}
+    settings = load_worker_settings(given, None, require_credentials=False)
+    assert settings.celery_broker_url == "sentinel://me:p@one:26379/3;sentinel://[::1]:5"
+    assert shown_url(url) == "redis+sentinel://one,[::1]:5/main/3"
