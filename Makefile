@@ -100,8 +100,9 @@ mutation: $(INSTALLED) ## Change the core and the scripts in SAMPLE (100) places
 	$(BIN)/python -m tests.mutants.mutation --of core --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
 	$(BIN)/python -m tests.mutants.mutation --of scripts --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
 
-soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0) decides them
-	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0)
+soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0), ON (redis, sentinel, cluster), WAIT (0)
+	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0) --on $(or $(ON),redis) \
+		--wait-replicas $(or $(WAIT),0)
 
 bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (5), CHANGES (100000), PARTS
 	$(BIN)/python -m tests.bench.run --rounds $(or $(ROUNDS),5) --changes $(or $(CHANGES),100000) $(if $(PARTS),--parts $(PARTS))

@@ -146,6 +146,8 @@ class Explainer:
                 then |= self._moved(origin, says, delivery)
         if self._overlaps(delivery) and self._was_true_once(delivery):
             then |= now  # its worker had lost the lease: it moves nothing, and its act is repaired
+        if sent.adrift and not delivery.settled:
+            then |= now
         if not then:
             raise Unexplained(delivery, self._ahead(now, sent.reads_until_ms))
         return then

@@ -92,6 +92,7 @@ class Sent(NamedTuple):
         suppressed: users who had been erased when the gate let it out: it may upsert no pair with one of them.
         placed_ms: when the gate gave it a place in the fleet's rate, by a clock that never jumps; later if only its
             arrival was seen (`Paced.in_hand`); None where neither is known.
+        adrift: whether it may have been built on what a failover lost: then it may say what only that explains.
     """
 
     number: int
@@ -109,6 +110,7 @@ class Sent(NamedTuple):
     settled_to: Mapping[int, Places] | None = None
     placed_ms: int | None = None
     suppressed: frozenset[str] = frozenset()
+    adrift: bool = False
 
     @property
     def reads_until_ms(self) -> int:

@@ -156,6 +156,12 @@ class _Case:
             return []
         return [self._violation("wrong_end", f"it holds {held}, the contract allows {' or '.join(sorted(allowed))}")]
 
+    def _adrift(self) -> Op | None:
+        """What took effect last, if its outcome is perhaps lost with what it was built on: nobody need know of it."""
+        acted = [each for each in self.past.deliveries if each.sent.applied is not None]
+        last = max(acted, key=lambda each: each.sent.applied or 0, default=None)
+        return last.op if last is not None and last.sent.adrift and not last.settled else None
+
     def _allowed(self, rested: list[Possible]) -> set[Op]:
         """The ends that the readings allow; twice told, where the changes alone decide."""
         past, history = self.past, self.history
@@ -168,6 +174,9 @@ class _Case:
             # confirmed nor repaired where the endpoint refuses the pair since.
             acted = [each for each in past.deliveries if each.sent.applied is not None]
             return ends | {each.op for each in acted if each.sent.outcome != "confirmed" or not each.settled}
+        adrift = self._adrift()
+        if adrift is not None:
+            return ends | {adrift}
         if past.letters or past.perhaps or not past.changes:
             return ends
         if past.changes[-1].order[0] - past.changes[0].order[0] > history.ledger_seconds * 1000:

@@ -11,15 +11,18 @@ import orjson
 
 from producers.contract.change import partition_of
 from tests.proof.history import Change, DeadLetter, History, Left, Paced, Sent, Violation
+from tests.soak.lineage import lineage_of, name_of
 from tests.soak.log_file import Entry, Gone, Settle, milliseconds_of
+from tests.soak.system import CONFIG
 from tests.soak.traffic import EXPECTED
 from tests.soak.workers import POOLS
 from worker.core.dead_letter import read_letter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from tests.proof.history import Outcome, Record
+    from tests.soak.lineage import Lineage, Tail
     from tests.soak.log_file import Done
     from tests.soak.recorder import Request
     from tests.soak.soak import Ran
@@ -64,26 +67,35 @@ class Evidence:
     Attributes:
         history: the run.
         false: settles of what was never answered, which no rule allows.
+        lineage: what was done and is not lost, and what failovers lost.
     """
 
     history: History
     false: list[Violation]
+    lineage: Lineage
 
 
 def evidence_of(ran: Ran) -> Evidence:
     """All that was seen, as a history."""
-    entries = [each for each in ran.seen.done if isinstance(each, Entry)]
-    settles = [each for each in ran.seen.done if isinstance(each, Settle)]
+    lineage = _lineage(ran)
+    entries = [each for each in lineage.done if isinstance(each, Entry)]
+    settles = [each for each in lineage.done if isinstance(each, Settle)]
     parts = _parts(ran)
-    settled, false = _match(parts, settles, ran)
+    settled, false = _match(parts, settles, ran, lineage.latest)
+    lost = [each for tail in lineage.tails for each in tail.entries]
     applied = {
         number: place for place, number in enumerate(dict.fromkeys(each["request"] for each in ran.seen.applied))
     }
     status = ran.status
     history = History(
-        changes=[_change(each) for each in entries],
-        sent=[_sent(each, settled.get((each.request.number, each.partition)), applied, ran) for each in parts],
-        letters=_letters(ran.seen.done),
+        changes=[*map(_change, entries), *map(_lost_change, lost)],
+        sent=[
+            _sent(each, settled.get((each.request.number, each.partition)), applied, ran)._replace(
+                adrift=_is_adrift(each, lineage.tails)
+            )
+            for each in parts
+        ],
+        letters=_letters(lineage.done),
         contacts=frozenset(ran.contacts),
         left=Left(status.backlog_events, status.pending_pairs, ran.marks, status.in_flight, status.parked)
         if status
@@ -96,11 +108,23 @@ def evidence_of(ran: Ran) -> Evidence:
         healed=True,
         paced=_paced(ran),
     )
-    return Evidence(history, false)
+    return Evidence(history, false, lineage)
+
+
+def _lineage(ran: Ran) -> Lineage:
+    counted = {key: name for name, key in ran.keys.items() if name == CONFIG or name >= 0}
+    return lineage_of(ran.seen.deeds, ran.seen.reigns, ran.moves, counted)
+
+
+def _is_adrift(part: Part, tails: Sequence[Tail]) -> bool:
+    """Whether it may have been built on what a failover lost."""
+    return any(
+        part.partition in each.partitions and each.adrift[0] <= part.received_ms <= each.adrift[1] for each in tails
+    )
 
 
 def _paced(ran: Ran) -> list[Paced]:
-    """The configured limit holds but while the previous release, which knows none, works too.
+    """The configured limit holds but while the previous release, which knows none, works too, or nobody can be asked.
 
     Each thread may hold one request up.
     """
@@ -109,9 +133,9 @@ def _paced(ran: Ran) -> list[Paced]:
         return []
     in_hand = fleet * (max(POOLS.values()) + 1)
     spans, since = [], 0
-    for begun, ended in ran.beside:
+    for begun, ended in sorted([*ran.beside, *ran.unpaced]):
         spans.append(Paced(since, int(begun * 1000 + ran.unix_ms), rate, in_hand))
-        since = int(min(_FOREVER, (ended + HELD_BACK_SECONDS) * 1000 + ran.unix_ms))
+        since = max(since, int(min(_FOREVER, (ended + HELD_BACK_SECONDS) * 1000 + ran.unix_ms)))
     return [*spans, Paced(since, _FOREVER, rate, in_hand)]
 
 
@@ -128,6 +152,11 @@ def _change(entry: Entry) -> Change:
         malformed=malformed,
         lane=entry.lane,
     )
+
+
+def _lost_change(entry: Entry) -> Change:
+    """It may have been read, and it need not have been."""
+    return _change(entry)._replace(entry_id="", perhaps_since_ms=entry.ms, perhaps=1)
 
 
 # Requests, and what became of them
@@ -147,7 +176,7 @@ def _parts(ran: Ran) -> list[Part]:
 
 
 def _match(
-    parts: Sequence[Part], settles: Sequence[Settle], ran: Ran
+    parts: Sequence[Part], settles: Sequence[Settle], ran: Ran, latest_ms: Mapping[Hashable, int]
 ) -> tuple[dict[tuple[int, int], Settle], list[Violation]]:
     """Which settle was of which part: the last one that it can be of and that says just what it wrote."""
     of: defaultdict[int, list[Part]] = defaultdict(list)
@@ -155,13 +184,12 @@ def _match(
         of[part.partition].append(part)
     matched: dict[tuple[int, int], Settle] = {}
     false = []
-    latest_ms = _latest_times(ran.seen.done)
     longest_ms = int((ran.settings["request_timeout_seconds"] + HELD_BACK_SECONDS) * 1000)
     for settle in settles:
         wrote = set(settle.confirmed) | {_record_of(letter) for _, letter in settle.buried} - {None}
         if not wrote:
             continue
-        every, until_ms = of[settle.partition], latest_ms[id(settle)] + CLOCK_MS
+        every, until_ms = of[settle.partition], latest_ms[name_of(settle)] + CLOCK_MS
         first = bisect_left(every, settle.ms - longest_ms, key=lambda part: part.received_ms)
         last = bisect_right(every, until_ms, key=lambda part: part.received_ms)
         fitting = [
@@ -178,18 +206,6 @@ def _match(
             what = f"partition {settle.partition} settled {len(wrote)} records at {settle.ms} that were not answered so"
             false.append(Violation("order", None, f"{what}: {sorted(map(str, wrote))[:3]}"))
     return matched, false
-
-
-def _latest_times(done: Sequence[Done]) -> dict[int, int]:
-    """Until when each settle can have been at the latest: the next time that the file speaks of after it."""
-    latest: dict[int, int] = {}
-    open_ones: list[Settle] = []
-    for each in done:
-        while open_ones and open_ones[-1].ms < each.ms:
-            latest[id(open_ones.pop())] = each.ms
-        if isinstance(each, Settle):
-            open_ones.append(each)
-    return latest | {id(each): _FOREVER for each in open_ones}
 
 
 def _record_of(letter: bytes) -> Record | None:

@@ -10,9 +10,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import redis
-
 from tests.soak.nemesis import PREVIOUS
+from tests.soak.node_faults import LOST, LOST_TIMES, NodeFaults, insist
 from tests.soak.previous import PreviousProducer
 from tests.soak.traffic import POISONABLE
 from worker.local.data_dir import free_port
@@ -26,16 +25,7 @@ if TYPE_CHECKING:
     from tests.soak.traffic import Traffic
     from tests.soak.workers import Fleet, Worker
 
-HEAL_SECONDS: Final = 30.0
-"""Longest that Redis may take to be set right again."""
-
-LOST: Final = (b"records_confirmed", b"EVALSHA", b"XRANGE", b"XADD", b"HMGET")
-"""What requests hold whose replies are lost: a settle, any script, a read, an append, a look at what is remembered."""
-
 LOST_BY_BROKER: Final = (b"BRPOP", b"LPUSH", b"ZADD", b"LLEN", b"ZREM")
-
-LOST_TIMES: Final = 3
-"""How many replies are lost: more than one, as a settle whose reply was lost asks again."""
 
 PRODUCERS: Final = 2
 """How many producers of the previous release say things at once."""
@@ -91,6 +81,7 @@ class Faults:
         self._traffic = traffic
         self._import_size = import_size
         self._secrets = 0
+        self._nodes = NodeFaults(system)
 
     def strike(self, fault: Fault) -> Callable[[], None]:
         """Lets it begin; what comes back ends it."""
@@ -105,18 +96,19 @@ class Faults:
                 return self._strike_workers(name, draw)
             case "redis":
                 return self._strike_redis(name)
-            case "import" | "operator":
-                return self._do_at_once(name, draw)
-        return self._strike_endpoint(name, draw)
+            case "nodes":
+                return self._nodes.strike(name, draw)
+        at_once = sort in {"import", "operator"}
+        return self._do_at_once(name, draw) if at_once else self._strike_endpoint(name, draw)
 
     def _do_at_once(self, name: str, draw: random.Random) -> Callable[[], None]:
         match name:
             case "bulk import":
                 self._traffic.bring_in(self._import_size, draw)
             case "all parked pairs retried":
-                _insist(self.system.retry_parked)
+                insist(self.system.retry_parked)
             case _:
-                _insist(self.system.redrive)
+                insist(self.system.redrive)
         return _nothing
 
     # Workers
@@ -193,28 +185,30 @@ class Faults:
                 os.kill(server.pid, signal.SIGSTOP)
                 return lambda: os.kill(server.pid, signal.SIGCONT)
             case "redis read-only":
-                _insist(lambda: command(client, "REPLICAOF", "127.0.0.1", free_port()))
-                return lambda: _insist(lambda: command(client, "REPLICAOF", "NO", "ONE"))
+                insist(lambda: command(client, "REPLICAOF", "127.0.0.1", free_port()))
+                return lambda: insist(lambda: command(client, "REPLICAOF", "NO", "ONE"))
             case "redis without replicas":
                 return self._configure("min-replicas-to-write", 1, 0)
             case "redis full":
                 return self._configure("maxmemory", "1mb", 0)
             case "scripts flushed":
-                _insist(client.script_flush)
+                for each in self.system.servers():
+                    insist(each.script_flush)
             case "broker flushed":
-                with self.system.broker_client() as broker:
-                    _insist(broker.flushdb)
+                insist(self.system.home.flush_broker)
         return _nothing
 
     def _configure(self, directive: str, value: str | int, before: str | int) -> Callable[[], None]:
         client = self.system.client
-        _insist(lambda: client.config_set(directive, value))
-        return lambda: _insist(lambda: client.config_set(directive, before))
+        insist(lambda: client.config_set(directive, value))
+        return lambda: insist(lambda: client.config_set(directive, before))
 
     # Connections
 
     def _strike_connections(self, which: str, what: str, draw: random.Random) -> Callable[[], None]:
-        proxy = {"log": self.system.log, "broker": self.system.broker, "endpoint": self.system.endpoint}[which]
+        home = self.system.home
+        proxy = {"log": home.log, "broker": home.broker, "endpoint": self.system.endpoint}[which]
+        assert proxy is not None
         match what:
             case "paused":
                 proxy.pause()
@@ -337,17 +331,3 @@ def _within(seconds: float, condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def _insist(action: Callable[[], object]) -> None:
-    """Does it, and again if Redis is away or busy just now: another fault may be striking it."""
-    ends = time.monotonic() + HEAL_SECONDS
-    while True:
-        try:
-            action()
-        except (redis.ConnectionError, redis.TimeoutError):
-            if time.monotonic() > ends:
-                raise
-            time.sleep(0.05)
-        else:
-            return

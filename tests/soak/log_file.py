@@ -58,10 +58,11 @@ class Settle(NamedTuple):
     Attributes:
         partition: which.
         ms: about when (Unix ms): the last time that the file speaks of before it.
-        position: ids of the last entries that are settled by then, of its log and of the bulk lane's; empty where none
-            ever was.
+        position: ids of the last entries that it settled, of its log and of the bulk lane's; empty where it settled
+            none.
         confirmed: the records that were written into the ledger.
         buried: the dead letters that were written: id and JSON.
+        seq: how many settles of the partition there were by then.
     """
 
     partition: int
@@ -69,6 +70,7 @@ class Settle(NamedTuple):
     position: Places
     confirmed: tuple[Record, ...]
     buried: tuple[tuple[bytes, bytes], ...]
+    seq: int = 0
 
 
 class Gone(NamedTuple):
@@ -78,8 +80,37 @@ class Gone(NamedTuple):
     ms: int
 
 
-Done = Entry | Settle | Gone
+class Beat(NamedTuple):
+    """A process checked that nothing is lost.
+
+    Attributes:
+        key: in which it counts.
+        number: the count that it was given.
+        ms: when (Unix ms).
+    """
+
+    key: str
+    number: int
+    ms: int
+
+
+Done = Entry | Settle | Gone | Beat
 """What Redis did."""
+
+
+class _Settled:
+    """What the commands of one transaction wrote; a settle is one that counts itself."""
+
+    def __init__(self) -> None:
+        self.partition = 0
+        self.confirmed: list[Record] = []
+        self.buried: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, str] = {}
+
+    def at(self, ms: int) -> Iterator[Settle]:
+        if (seq := self.fields.get(b"seq")) is not None:
+            position = self.fields.get(b"position", ""), self.fields.get(b"bulk_position", "")
+            yield Settle(self.partition, ms, position, tuple(self.confirmed), tuple(self.buried), int(seq))
 
 
 class LogFile:
@@ -88,6 +119,10 @@ class LogFile:
     Args:
         data: the directory that Redis keeps its data in; its files must never be rewritten.
         lease_ms: how long a lease lasts; from when one is to end follows when it was renewed.
+
+    Attributes:
+        starts: from when on each of its files tells what was done (Unix ms): a server that follows another begins a new
+            one whenever it takes over the other's data.
     """
 
     def __init__(self, data: Path, lease_ms: int) -> None:
@@ -95,12 +130,18 @@ class LogFile:
         self._offsets: dict[str, int] = {}
         self._lease_ms = lease_ms
         self._now_ms = 0
-        self._positions: dict[tuple[int, bytes], str] = {}
+        self._file = ""
+        self._begun: dict[str, int] = {}
+
+    @property
+    def starts(self) -> list[int]:
+        return list(self._begun.values())
 
     def read_on(self) -> Iterator[Done]:
         """What was done since the last look, in order."""
         for path in sorted(self._files.glob("*.incr.aof"), key=lambda path: int(path.name.split(".")[-3])):
             with path.open("rb") as file:
+                self._file = path.name
                 whole = True
                 while whole:
                     begin = self._offsets.get(path.name, 0)
@@ -113,45 +154,51 @@ class LogFile:
 
     def _done(self, together: Sequence[list[bytes]]) -> Iterator[Done]:
         """What the commands of one transaction did."""
-        confirmed: list[Record] = []
-        buried: list[tuple[bytes, bytes]] = []
-        settled: int | None = None
+        settled = _Settled()
+        yield from self._beats(together)
         for words in together:
-            matched = _KEY.search(words[1]) if len(words) > 1 else None
-            if matched is None:
+            if len(words) == 1 or (matched := _KEY.search(words[1])) is None:
                 continue
             partition = int(matched[1])
             match words[0].upper(), matched[2], words[2:]:
                 case b"XADD", b"events" | b"bulk" as log, [entry_id, *flat]:
                     yield self._entry(partition, entry_id, flat, "live" if log == b"events" else "bulk")
-                case b"HSET", b"partition", [b"seq", _]:
-                    settled = partition
                 case b"HSET", b"ledger:new", flat:
-                    confirmed += map(_record, flat[::2], flat[1::2])
+                    settled.confirmed += map(_record, flat[::2], flat[1::2])
                 case b"HSET", b"dead", [letter_id, letter]:
-                    buried.append((letter_id, letter))
+                    settled.buried.append((letter_id, letter))
+                case b"HSET", b"partition", [name, value]:
+                    settled.partition, settled.fields[name] = partition, value.decode()
                 case b"HDEL", b"dead", letter_ids:
                     yield from (Gone(letter_id.decode(), self._now_ms) for letter_id in letter_ids)
                 case name, kind, rest:
-                    self._note(partition, (name, kind), rest)
-        if settled is not None:
-            live, bulk = (self._positions.get((settled, name), "") for name in (b"position", b"bulk_position"))
-            yield Settle(settled, self._now_ms, (live, bulk), tuple(confirmed), tuple(buried))
+                    self._note((name, kind), rest)
+        yield from settled.at(self._now_ms)
 
-    def _note(self, partition: int, what: tuple[bytes, bytes], rest: Sequence[bytes]) -> None:
-        """What says how far a log was read, or what time it is."""
+    def _beats(self, together: Sequence[list[bytes]]) -> Iterator[Beat]:
+        for words in together:
+            match words:
+                case [b"HSET", key, b"beat", number, b"beat_at", ms, *_]:
+                    self._tell(int(ms))
+                    yield Beat(key.decode(), int(number), int(ms))
+
+    def _note(self, what: tuple[bytes, bytes], rest: Sequence[bytes]) -> None:
+        """What says what time it is."""
         match what, rest:
-            case (b"HSET", b"partition"), [b"position" | b"bulk_position" as name, position]:
-                self._positions[partition, name] = position.decode()
             case (b"SET", b"lease"), [token, *_]:
-                self._now_ms = max(self._now_ms, int(token) // 1000)
+                self._tell(int(token) // 1000)
             case (b"PEXPIREAT", b"lease"), [ends_ms, *_]:
-                self._now_ms = max(self._now_ms, int(ends_ms) - self._lease_ms)
+                self._tell(int(ends_ms) - self._lease_ms)
 
     def _entry(self, partition: int, entry_id: bytes, flat: Sequence[bytes], lane: Lane) -> Entry:
         entry = Entry(partition, entry_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)), lane)
-        self._now_ms = max(self._now_ms, entry.ms)
+        self._tell(entry.ms)
         return entry
+
+    def _tell(self, ms: int) -> None:
+        """The file speaks of a time."""
+        self._now_ms = max(self._now_ms, ms)
+        self._begun.setdefault(self._file, ms if self._begun else 0)
 
 
 def milliseconds_of(entry_id: str) -> int:

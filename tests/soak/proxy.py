@@ -47,13 +47,11 @@ class Proxy:
     One thread serves all of its connections; its methods may be called from any other.
 
     Args:
-        target: where to forward to: a `unix://` URL, or any with host and port.
+        target: where to forward to: a `unix://` URL, or any with host and port; empty until `point_at` tells.
     """
 
     def __init__(self, target: str) -> None:
-        parts = urlsplit(target)
-        self._path = unquote(parts.path) if parts.scheme == "unix" else ""
-        self._address = (parts.hostname or "127.0.0.1", parts.port or 0)
+        self.point_at(target)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._links: set[Link] = set()
@@ -63,6 +61,12 @@ class Proxy:
         self._losing: tuple[tuple[bytes, ...], int] = ((), 0)
         self.port = 0
         self.replies_lost = 0
+
+    def point_at(self, target: str) -> None:
+        """New connections go there."""
+        parts = urlsplit(target)
+        self._path = unquote(parts.path) if parts.scheme == "unix" else ""
+        self._address = (parts.hostname or "127.0.0.1", parts.port or 0)
 
     # What it does to connections
 

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import httpx
 import redis
 
+from tests.soak.lineage import Deeds, Reign
 from tests.soak.log_file import LogFile
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from tests.proof.history import Record
-    from tests.soak.log_file import Done
     from tests.soak.system import System
     from worker.standin.views import AppliedView
+
+REIGN_SECONDS: Final = 0.2
+"""Time between two looks at who serves what."""
 
 LOOK_SECONDS: Final = 1.0
 """Time between two looks; the stand-in remembers its last 100,000 records, and far fewer are made in that time."""
@@ -53,7 +56,7 @@ class Peaks:
     """The most memory that was seen, in bytes.
 
     Attributes:
-        redis: of the server, as it counts itself.
+        redis: of the server that has most, as it counts itself.
         worker: of one worker with its children.
         workers: of all workers together.
         backlog: entries that waited in the streams.
@@ -72,14 +75,16 @@ class Seen:
     """All that was seen.
 
     Attributes:
-        done: what the log was given and what was settled, in order.
+        deeds: what each server of the log was given and what was settled there, in order.
+        reigns: which of them served what, by the name that :attr:`System.keys` gives it.
         applied: records that took effect, in order.
         requests: by number.
         peaks: of memory, and of what waited.
         gaps: what was forgotten before it was looked at, in words: then the soak proves nothing.
     """
 
-    done: list[Done] = field(default_factory=list)
+    deeds: list[Deeds] = field(default_factory=list)
+    reigns: dict[int, list[Reign]] = field(default_factory=dict)
     applied: list[AppliedView] = field(default_factory=list)
     requests: dict[int, Request] = field(default_factory=dict)
     peaks: Peaks = field(default_factory=Peaks)
@@ -99,20 +104,28 @@ class Recorder:
     def __init__(self, system: System) -> None:
         self.seen = Seen()
         self._system = system
-        self._log_file = LogFile(system.data, int(system.settings.lease_seconds * 1000))
+        lease_ms = int(system.settings.lease_seconds * 1000)
+        self._log_files = [LogFile(each.data, lease_ms) for each in system.home.nodes]
+        self.seen.deeds = [Deeds() for _ in self._log_files]
         self._since = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name="recorder", daemon=True),
+            threading.Thread(target=self._watch_reigns, name="reigns", daemon=True),
+        ]
 
     def __enter__(self) -> Seen:
-        self._thread.start()
+        self._look_at_reigns()
+        for thread in self._threads:
+            thread.start()
         return self.seen
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if kind is None:
             self._look()
 
@@ -120,8 +133,23 @@ class Recorder:
         while not self._stop.wait(LOOK_SECONDS):
             self._look()
 
+    def _watch_reigns(self) -> None:
+        while not self._stop.wait(REIGN_SECONDS):
+            self._look_at_reigns()
+
+    def _look_at_reigns(self) -> None:
+        system, reigns = self._system, self.seen.reigns
+        for name, node in system.home.serving(system.keys).items():
+            those = reigns.setdefault(name, [])
+            if not those:
+                those.append(Reign(0, node))
+            elif those[-1].node != node:
+                those.append(Reign(int(time.time() * 1000), node))
+
     def _look(self) -> None:
-        self.seen.done.extend(self._log_file.read_on())
+        for deeds, log_file in zip(self.seen.deeds, self._log_files, strict=True):
+            deeds.done.extend(log_file.read_on())
+            deeds.starts = log_file.starts or (0,)
         try:
             self._look_at_endpoint()
         except httpx.HTTPError as error:
@@ -153,7 +181,7 @@ class Recorder:
         peaks.worker = max(peaks.worker, *workers, 0)
         peaks.workers = max(peaks.workers, sum(workers))
         try:
-            peaks.redis = max(peaks.redis, int(self._system.client.info("memory")["used_memory"]))
+            peaks.redis = max(peaks.redis, self._system.redis_memory())
             status = self._system.status()
         except redis.RedisError:
             return  # away, as it is at times; the next look is soon

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 WRONG_SHOWN: Final = 50
 """Most of what is wrong that is told in full."""
 
+_OPTIONS: Final = ("seconds", "seed", "workers", "rate", "only", "on", "wait_replicas")
+
+_ON: Final = {
+    "redis": "one Redis",
+    "sentinel": "a master and two replicas with sentinels",
+    "cluster": "a cluster of six",
+}
+
 _MEBIBYTE: Final = 1 << 20
 
 
@@ -35,9 +43,9 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
     """All of it."""
     peaks = ran.seen.peaks
     return {
-        "options": {name: getattr(ran.options, name) for name in ("seconds", "seed", "workers", "rate", "only")},
+        "options": {name: getattr(ran.options, name) for name in _OPTIONS},
         "settings": ran.settings,
-        "appendfsync": "always",
+        "appendfsync": ran.appendfsync,
         "previous_release": ran.previous,
         "seconds": ran.ended - ran.began,
         "wrong": [each._asdict() for each in verdict.wrong],
@@ -76,7 +84,8 @@ def as_markdown(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield (
         f"{options.workers} workers, {counts['accepted']:,} changes of {counts['pairs']:,} pairs,"
         f" {counts['requests']:,} requests, {sum(each.times for each in verdict.recoveries.values())} faults of"
-        f" {len(verdict.recoveries)} kinds. Redis syncs every write (appendfsync always)."
+        f" {len(verdict.recoveries)} kinds. On {_ON[options.on]}, CONTACT_SYNC_WAIT_REPLICAS={options.wait_replicas};"
+        f" appendfsync {ran.appendfsync}."
     )
     yield from _wrong(verdict)
     yield from _counts(verdict)

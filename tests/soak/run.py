@@ -20,6 +20,8 @@ from worker.local.process import ProcessStartError
 from worker.local.redis import EmbeddedRedisError
 
 if TYPE_CHECKING:
+    from producers.nodes.trip import Replicas
+    from tests.soak.homes import On
     from worker.core.pair import Readd
 
 EXIT_WRONG: Final = 1
@@ -28,6 +30,7 @@ EXIT_INTERRUPTED: Final = 130
 _EPILOG = """\b
 Example:
   python -m tests.soak.run --minutes 5 --seed 7
+  python -m tests.soak.run --minutes 5 --on cluster --wait-replicas 1
   python -m tests.soak.run --minutes 2 --only "redis killed" --only "worker paused"
 """
 
@@ -50,6 +53,14 @@ Example:
     help="A kind of fault that may strike; may be given again.  [default: all]",
 )
 @click.option(
+    "--on",
+    type=click.Choice(["redis", "sentinel", "cluster"]),
+    default="redis",
+    show_default=True,
+    help="One Redis; a master and two replicas that three sentinels watch; or a cluster of six nodes.",
+)
+@click.option("--wait-replicas", default="0", show_default=True, metavar="N|all", help="CONTACT_SYNC_WAIT_REPLICAS.")
+@click.option(
     "--import-size", type=click.IntRange(min=1), default=20_000, show_default=True, help="Changes of one bulk import."
 )
 @click.option(
@@ -69,13 +80,16 @@ def soak(  # noqa: PLR0913 - each is an option of the command
     only: tuple[str, ...],
     readd: Readd,
     import_size: int,
+    on: On,
+    wait_replicas: str,
     report: Path,
 ) -> None:
     """Run the whole system on this machine, let faults strike it, and judge what it did.
 
     Exit status 0: nothing is wrong; 1: something is, or the soak could not be carried out.
     """
-    options = Options(minutes * 60, seed, workers, rate, only, readd, import_size)
+    replicas: Replicas = "all" if wait_replicas == "all" else int(wait_replicas)
+    options = Options(minutes * 60, seed, workers, rate, only, readd, import_size, on, replicas)
     try:
         with exiting_on_sigterm(), tempfile.TemporaryDirectory(prefix="contact-sync-soak-") as directory:
             sys.exit(_soak(options, Path(directory), report))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import redis
 
 from tests.soak.faults import Faults
-from tests.soak.nemesis import KINDS, PREVIOUS, plan
+from tests.soak.nemesis import KINDS, OF_NODES, PREVIOUS, plan
 from tests.soak.recorder import Recorder
 from tests.soak.system import PARTITIONS, System
 from tests.soak.traffic import Traffic
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from producers.nodes.trip import Replicas
+    from tests.soak.homes import On
+    from tests.soak.lineage import Moved
     from tests.soak.nemesis import Step
     from tests.soak.recorder import Seen
     from tests.soak.traffic import Acknowledged
-    from tests.soak.workers import Exits
+    from tests.soak.workers import Alarm, Exits
     from worker.admin.status import Status
     from worker.core.pair import Readd
 
@@ -33,6 +36,9 @@ RECOVERY_SECONDS: Final = 120.0
 
 DRAIN_SECONDS: Final = 180.0
 """Longest that it may take at the end until nothing waits; more is a violation."""
+
+WHOLE_SECONDS: Final = 60.0
+"""Longest that the servers may take after a fault until all of them are there and follow whom they should."""
 
 READY_SECONDS: Final = 60.0
 """Longest until the workers are there."""
@@ -59,6 +65,8 @@ class Options:
         only: names of the kinds of faults that may strike; all if empty.
         readd: CONTACT_SYNC_READD.
         import_size: changes of one bulk import.
+        on: where the log lives.
+        wait_replicas: CONTACT_SYNC_WAIT_REPLICAS.
     """
 
     seconds: float
@@ -68,6 +76,8 @@ class Options:
     only: tuple[str, ...] = ()
     readd: Readd = "resend"
     import_size: int = 20_000
+    on: On = "redis"
+    wait_replicas: Replicas = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,11 @@ class Ran:
         previous: the commit of the previous release that began and came back at times; None if its tree is not here.
         beside: spans in which its workers ran (monotonic seconds).
         upgraded: whether it was barred in the end.
+        appendfsync: of the servers.
+        keys: a key of each place that a server may serve.
+        moves: the partitions that moved from server to server.
+        unpaced: spans in which the server with the limit of the rate was perhaps away (monotonic seconds).
+        alarms: what workers said of losses.
     """
 
     options: Options
@@ -134,6 +149,11 @@ class Ran:
     previous: str | None = None
     beside: list[tuple[float, float]] = field(default_factory=list)
     upgraded: bool = False
+    appendfsync: str = "always"
+    keys: dict[int, str] = field(default_factory=dict)
+    moves: list[Moved] = field(default_factory=list)
+    unpaced: list[tuple[float, float]] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
 
 
 class Progress(Protocol):
@@ -154,9 +174,10 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
     Raises:
         SoakFailedError: it could not be carried out, which says nothing of the system.
     """
-    only, previous = _kinds(options.only)
+    only, previous = _kinds(options.only, options.on)
     tree = unpack(previous, directory / "previous") if previous else None
-    with System(directory, options.workers, options.readd, tree) as system:
+    wait: Replicas = options.wait_replicas
+    with System(directory, options.workers, options.readd, tree, on=options.on, wait_replicas=wait) as system:
         recorder = Recorder(system)
         traffic = Traffic(system.settings, PARTITIONS, options.seed, options.rate)
         ran = Ran(
@@ -169,6 +190,9 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
             told=traffic.acknowledged,
             previous=previous,
             beside=system.fleet.beside,
+            appendfsync=system.home.appendfsync,
+            keys=system.keys,
+            moves=system.home.moves,
         )
         with recorder:
             system.fleet.start()
@@ -180,13 +204,14 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
                 ran.unsent = traffic.stop(DRAIN_SECONDS)
             _Peace(system, ran, progress).conclude()
         ran.said = system.fleet.said()
+        ran.alarms = system.fleet.alarms()
         ran.ended = time.monotonic()
     return ran
 
 
-def _kinds(only: Sequence[str]) -> tuple[list[str], str | None]:
+def _kinds(only: Sequence[str], on: On) -> tuple[list[str], str | None]:
     """The kinds that may strike, and the previous release if any of them needs it."""
-    wanted = [kind.name for kind in KINDS if not only or kind.name in only]
+    wanted = [kind.name for kind in KINDS if on in kind.on and (not only or kind.name in only)]
     previous = previous_commit() if set(wanted) & set(PREVIOUS) else None
     return (wanted if previous else [name for name in wanted if name not in PREVIOUS]), previous
 
@@ -214,7 +239,7 @@ class _Soak:
             self._begin()
         self._ends = time.monotonic() + self._ran.options.seconds
         upgrade_at = time.monotonic() + UPGRADED_AT * self._ran.options.seconds
-        for step in plan(self._ran.options.seed, only):
+        for step in plan(self._ran.options.seed, only, self._ran.options.on):
             if self._system.previous and not self._ran.upgraded and time.monotonic() >= upgrade_at:
                 self._upgrade()
             if time.monotonic() >= self._ends:
@@ -260,11 +285,19 @@ class _Soak:
         self._say(f"{' + '.join(kinds)}: recovery")
         took = _wait_until(lambda: self._recovered(healed_ms), RECOVERY_SECONDS)
         self._ran.struck.append(Struck(kinds, begun, healed, took))
+        if self._ran.options.on != "redis" and set(kinds) & set(OF_NODES):
+            self._say(f"{' + '.join(kinds)}: the servers find each other")
+            whole = _wait_until(self._system.home.whole, WHOLE_SECONDS)
+            if whole is None:
+                self._ran.seen.gaps.append(f"the servers did not find each other after: {' + '.join(kinds)}")
+            self._ran.unpaced.append((begun, time.monotonic()))
 
     def _recovered(self, healed_ms: float) -> bool:
         """Whether all that was accepted live by then is confirmed, dead, or superseded: nobody waits for an import."""
         status = self._look()
         if status is None:
+            return False
+        if status.away_partitions or status.gate_away:
             return False
         oldest_ms = status.lanes["live"].oldest_ms
         return oldest_ms is None or oldest_ms > healed_ms
@@ -319,7 +352,8 @@ class _Peace:
 
     def _quiet(self) -> bool:
         try:
-            quiet = self._system.status().idle and not self._system.marks()
+            status = self._system.status()
+            quiet = status.idle and not status.away_partitions and not self._system.marks()
         except redis.RedisError:
             return False
         return quiet and not self._system.stand_in.counts()["late"]

@@ -1,4 +1,4 @@
-"""All that runs in a soak: a Redis, the stand-in endpoint, the proxies before them, and worker processes."""
+"""All that runs in a soak: a home for the log, the stand-in endpoint, the proxies before them, and workers."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import redis
 from pydantic import SecretStr
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from producers.nodes.cluster import ClusterClient
+from tests.soak.homes import HOMES
 from tests.soak.proxy import Proxy
 from tests.soak.workers import Fleet
 from worker.admin.parked import NotMoved, ParkedPairs
 from worker.admin.status import read_status
 from worker.admin.upgrade import upgrade
 from worker.config.settings import WorkerSettings
-from worker.local.redis import EmbeddedRedis
 from worker.local.stand_in import SupervisedStandIn
 from worker.standin.client import StandInClient
-from worker.store.client import connect
+from worker.store.client import connect, round_trip
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.log_form import NEWEST
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
+from worker.store.replies import all_checked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from producers.nodes.trip import Replicas
+    from tests.soak.homes import On
     from worker.admin.status import Status
     from worker.core.pair import Readd
+    from worker.local.redis import EmbeddedRedis
     from worker.store.dead_letters import Redriven
 
 NAMESPACE: Final = "soak"
@@ -56,8 +58,8 @@ RATE: Final = 20.0
 LATENCY_SECONDS: Final = 0.1
 """How long the endpoint takes for a request, so that most of the time one is under way when a fault strikes."""
 
-REDIS: Final = {"appendfsync": "always", "auto-aof-rewrite-percentage": "0"}
-"""Every accepted change is on disk before it is acknowledged; the file is never rewritten, as it is read."""
+CONFIG, GATE, SUPPRESSED = -1, -2, -3
+"""What has a place of its own, beside the partitions."""
 
 
 class System:
@@ -65,27 +67,39 @@ class System:
 
     Args:
         directory: where data, keys and the workers' logs go.
-        workers: how many worker processes; every other one has a prefork pool.
+        workers: how many worker processes; their pools take turns.
         readd: CONTACT_SYNC_READD.
         previous: the tree of the previous release, whose workers begin; None to begin with this one's.
+        on: where the log lives.
+        wait_replicas: CONTACT_SYNC_WAIT_REPLICAS.
 
     Attributes:
         previous: the same.
-        redis: the one server, which is event log and broker.
-        client: what looks at it and sets it up, past the proxies.
-        log, broker, endpoint: the proxies that workers and producers reach it through, and the endpoint.
+        home: where the log lives.
+        client: what looks at it and sets it up; past the proxies if it is one server.
+        endpoint: the proxy that workers reach the endpoint through.
         stand_in: control of the endpoint.
         settings: what workers and producers work with.
         fleet: the workers.
     """
 
-    def __init__(self, directory: Path, workers: int, readd: Readd = "resend", previous: Path | None = None) -> None:
+    def __init__(  # noqa: PLR0913 - what a soak may be, by name
+        self,
+        directory: Path,
+        workers: int,
+        readd: Readd = "resend",
+        previous: Path | None = None,
+        *,
+        on: On = "redis",
+        wait_replicas: Replicas = 0,
+    ) -> None:
         self.previous = previous
-        self.data = directory / "redis"
+        self.home = HOMES[on](directory)
         self.secret_file = directory / "secret"
         self._directory = directory
         self._count = workers
         self._readd: Readd = readd
+        self._wait: Replicas = wait_replicas
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -96,14 +110,12 @@ class System:
             EmbeddedRedisError, ProcessStartError: one of them does not start.
         """
         with ExitStack() as undo:
-            self.redis = undo.enter_context(EmbeddedRedis(self.data, config=REDIS))
+            undo.enter_context(self.home)
             process = undo.enter_context(SupervisedStandIn())
             self.stand_in = undo.enter_context(StandInClient(process.url))
             self.stand_in.settings(latency_seconds=LATENCY_SECONDS)
-            self.log = undo.enter_context(Proxy(self.redis.url))
-            self.broker = undo.enter_context(Proxy(self.redis.url))
             self.endpoint = undo.enter_context(Proxy(process.url))
-            self.client = connect(self.redis.url, timeout_seconds=10.0)
+            self.client = connect(self.home.observer_url, timeout_seconds=10.0)
             undo.callback(self.client.close)
             self.write_secret(process.key_secret)
             self.settings = self._settings(process.key_id)
@@ -117,6 +129,27 @@ class System:
     def write_secret(self, secret: str) -> None:
         """What the workers find when they read the secret of the server key anew."""
         self.secret_file.write_text(secret, encoding="utf-8")
+
+    @property
+    def redis(self) -> EmbeddedRedis:
+        """The server, where there is but one."""
+        return self.home.nodes[0].server
+
+    @property
+    def keys(self) -> dict[int, str]:
+        """A key of each partition, and of what has a place of its own."""
+        keys = self.settings.keys
+        others = {CONFIG: keys.config, GATE: keys.gate, SUPPRESSED: keys.suppressed}
+        return {p: keys.partition(p) for p in range(PARTITIONS)} | others
+
+    def redis_memory(self) -> int:
+        """Bytes that the server has that has most, as it counts them.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        found = [each.info("memory") for each in self.servers()]
+        return max((int(each["used_memory"]) for each in found), default=0)
 
     def status(self) -> Status:
         """One look at what waits.
@@ -132,10 +165,8 @@ class System:
         Raises:
             redis.RedisError: Redis does not answer.
         """
-        pipe = self.client.pipeline(transaction=False)
-        for p in range(PARTITIONS):
-            pipe.hlen(self.settings.keys.late(p))
-        return sum(pipe.execute())
+        asked = [("HLEN", self.settings.keys.late(p)) for p in range(PARTITIONS)]
+        return sum(all_checked(round_trip(self.client, asked)))
 
     def upgrade(self) -> bool:
         """`contact-sync upgrade`: whether the previous release is barred now.
@@ -167,29 +198,25 @@ class System:
             redis.RedisError: Redis does not answer, or refuses.
         """
         settings = self.settings
-        partitions = Partitions(
-            Namespace(self.client, settings.keys, PARTITIONS),
-            time.monotonic,
-            lease_seconds=settings.lease_seconds,
-            late_seconds=settings.late_seconds,
-            ledger_seconds=settings.ledger_seconds,
-        )
+        partitions = Partitions.of(Namespace(self.client, settings.keys, PARTITIONS), settings)
         pairs = ParkedPairs(partitions, 2 * settings.lease_seconds, time.monotonic, time.sleep)
         found = list(pairs.find(Wanted()))
         with suppress(NotMoved):  # a partition stays leased: they are tried again at their own time
             pairs.retry(found)
         return len(found)
 
-    def broker_client(self) -> redis.Redis:
-        """A client of the broker's own database."""
-        url = self.redis.url.replace("db=0", "db=1")
-        return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=5.0)
+    def servers(self) -> list[Any]:
+        """A client of each server that serves anything."""
+        if isinstance(self.client, ClusterClient):
+            return [each for _, each in self.client.masters()]
+        return [self.client]
 
     def _settings(self, key_id: str) -> WorkerSettings:
         times: dict[str, Any] = dict(TIMES)
         return WorkerSettings(
-            redis_url=f"redis://127.0.0.1:{self.log.port}/0",
-            broker_url=f"redis://127.0.0.1:{self.broker.port}/1",
+            redis_url=self.home.url,
+            broker_url=self.home.broker_url,
+            wait_replicas=self._wait,
             namespace=NAMESPACE,
             partitions=PARTITIONS,
             endpoint_url=f"http://127.0.0.1:{self.endpoint.port}",

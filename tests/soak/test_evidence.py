@@ -8,6 +8,7 @@ import pytest
 
 from producers.contract.change import partition_of
 from tests.soak.evidence import HELD_BACK_SECONDS, evidence_of
+from tests.soak.lineage import Deeds
 from tests.soak.log_file import Entry, Settle
 from tests.soak.recorder import Request, Seen
 from tests.soak.soak import Options, Ran
@@ -47,7 +48,7 @@ def request(number: int, ms: int, *records: Record, status: int = 200, code: str
 
 
 def ran(done: list[Done], *requests: Request) -> Ran:
-    seen = Seen(done=done, requests={each.number: each for each in requests})
+    seen = Seen(deeds=[Deeds(done)], requests={each.number: each for each in requests})
     return Ran(Options(1.0), dict(SETTINGS), 0.0, 0.0, Exits(), seen, Acknowledged())
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from tests.soak.homes import ONE
 from tests.soak.log_file import Entry, LogFile, Settle
-from tests.soak.system import REDIS
 from tests.support.fleet import Fleet
 from worker.local.redis import EmbeddedRedis
 
@@ -23,7 +23,7 @@ LEASE_MS = 1600
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path / "redis", config=REDIS) as started:
+    with EmbeddedRedis(tmp_path / "redis", config=ONE) as started:
         yield started
 
 

@@ -8,15 +8,16 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from producers import AsyncContactProducer, ContactChange, ContactProducer
 from producers.contract.change import partition_of
 from producers.send.errors import NotAccepted
+from worker.store.client import connect, round_trip
+from worker.store.replies import checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -321,14 +322,15 @@ class Traffic:
     def _append(self, draw: random.Random) -> None:
         source = Raw(draw, self._partitions)
         keys, told = self._settings.keys, self.acknowledged
-        client = redis.Redis.from_url(self._settings.redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=5.0)
+        client = connect(self._settings.redis_url, timeout_seconds=5.0)
         waiting: deque[tuple[int, Fields]] = deque()
         for new in self._turns("raw", draw):
             waiting.extend(source.some() if new and not waiting else ())
             try:
                 while waiting:
                     partition, fields = waiting[0]
-                    entry: Any = client.xadd(keys.events(partition), fields)
+                    words = ("XADD", keys.events(partition), "*", *chain.from_iterable(fields.items()))
+                    entry: Any = checked(round_trip(client, [words], self._settings.wait_replicas)[0])
                     waiting.popleft()
                     with told.lock:
                         told.ids.add((partition, entry.decode()))

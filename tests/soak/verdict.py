@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.proof.oracle import judge, pasts_of
 from tests.soak.evidence import ANSWERED, evidence_of
+from tests.soak.lineage import SLACK_MS
 from tests.soak.log_file import Entry
 from tests.soak.workers import UNMEANT
 
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 
     from tests.proof.explanation import Delivery
     from tests.proof.history import History
+    from tests.soak.evidence import Evidence
+    from tests.soak.lineage import Lineage, Tail
     from tests.soak.soak import Ran, Struck
+    from tests.soak.workers import Alarm
+
+
+NOTICED_MS: Final = 30_000
+"""How long after a failover a loss may be noticed, at most: a worker may just have been killed, or be paused."""
+
+BEATS_OF_EACH: Final = 2
+"""A loss must be noticed if more checks of each worker are lost: then the first to check again sees it."""
 
 
 class Wrong(NamedTuple):
@@ -102,15 +113,31 @@ def verdict_of(ran: Ran) -> Verdict:
         "barred workers": ran.exits.barred,
         "refused to producers": ran.told.refused,
         "uncertain to producers": ran.told.uncertain,
+        **_losses(ran, evidence.lineage),
     }
     wrong = [Wrong(each.kind, str(each)) for each in violations]
-    return Verdict([*wrong, *_wrong(ran, history)], counts, _duplicates(ran, history), _recoveries(ran))
+    return Verdict([*wrong, *_wrong(ran, evidence)], counts, _duplicates(ran, history), _recoveries(ran))
 
 
-def _wrong(ran: Ran, history: History) -> Iterator[Wrong]:
+def _losses(ran: Ran, lineage: Lineage) -> dict[str, int]:
+    """What failovers lost, and what the workers said of it."""
+    tails = [each for each in lineage.tails if each.entries]
+    noticed = [each for each in tails if any(_is_of(alarm, each) for alarm in ran.alarms)]
+    return {
+        "failovers": len(lineage.tails),
+        "failovers that lost changes": len(tails),
+        "changes lost by failovers": sum(len(each.entries) for each in tails),
+        "of these noticed": sum(len(each.entries) for each in noticed),
+        "losses noticed": len(noticed),
+        "losses too short to be noticed": len(tails) - len(noticed),
+    }
+
+
+def _wrong(ran: Ran, evidence: Evidence) -> Iterator[Wrong]:
     """What the oracle is not asked: the soak's own witnesses, and how the processes did."""
     yield from (Wrong("soak", each) for each in ran.seen.gaps)
-    yield from _wrong_accounts(ran, history)
+    yield from _wrong_accounts(ran, evidence)
+    yield from _wrong_losses(ran, evidence.lineage)
     yield from (Wrong("wrong exit", each) for each in ran.exits.wrong)
     yield from (Wrong("worker's error", each) for each in ran.said if UNMEANT in each)
     yield from (Wrong("producer", each) for each in ran.told.died)
@@ -125,10 +152,38 @@ def _wrong(ran: Ran, history: History) -> Iterator[Wrong]:
         yield Wrong("not recovered", f"something waits long after all was healed: {ran.status}")
 
 
-def _wrong_accounts(ran: Ran, history: History) -> Iterator[Wrong]:
+def _wrong_losses(ran: Ran, lineage: Lineage) -> Iterator[Wrong]:
+    """Where what the workers say of losses is not what was lost."""
+    for tail in lineage.tails:
+        where = f"server {tail.nodes[0] + 1} to {tail.nodes[1] + 1} at {tail.took_over_ms}"
+        lost = {(each.partition, each.id) for each in tail.entries}
+        if ran.options.wait_replicas and (told := lost & ran.told.ids):
+            yield Wrong("lost", f"{len(told)} changes that replicas had are lost by the failover from {where}")
+        if lost and _must_be_noticed(tail, ran.options.workers) and not any(_is_of(each, tail) for each in ran.alarms):
+            yield Wrong("loss not noticed", f"{len(lost)} changes are lost by the failover from {where}")
+    for alarm in ran.alarms:
+        if not any(_is_of(alarm, tail) and tail.loses for tail in lineage.tails):
+            yield Wrong("false alarm", f"a worker says that Redis lost changes, and none are lost: {alarm}")
+
+
+def _must_be_noticed(tail: Tail, workers: int) -> bool:
+    """Whether so many checks are lost that those made since cannot have made up for them."""
+    return max(tail.beats.values(), default=0) > BEATS_OF_EACH * workers
+
+
+def _is_of(alarm: Alarm, tail: Tail) -> bool:
+    """Whether an alarm speaks of what this failover lost."""
+    return alarm.after_ms <= tail.since_ms and tail.took_over_ms - SLACK_MS <= alarm.before_ms <= (
+        tail.took_over_ms + NOTICED_MS
+    )
+
+
+def _wrong_accounts(ran: Ran, evidence: Evidence) -> Iterator[Wrong]:
     """Where two accounts of the same differ."""
+    history, lineage = evidence.history, evidence.lineage
+    every = [*lineage.done, *(each for tail in lineage.tails for each in tail.entries)]
     # The two logs of a partition may give the same id.
-    entries = {(each.partition, each.lane, each.id) for each in ran.seen.done if isinstance(each, Entry)}
+    entries = {(each.partition, each.lane, each.id) for each in every if isinstance(each, Entry)}
     if vanished := ran.told.ids - {(partition, entry_id) for partition, _, entry_id in entries}:
         yield Wrong("not in the log", f"{len(vanished)} acknowledged entries never were in the log: {min(vanished)}")
     if ran.told.accepted > len(entries):

@@ -13,14 +13,16 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from tests.support.previous import running_from
 from worker.local.process import SupervisedProcess
 from worker.local.worker import environment_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from worker.config.settings import WorkerSettings
@@ -38,6 +40,9 @@ LAST_WORDS_BYTES: Final = 20_000
 
 START: Final = b"\n---- start "
 """What parts the words of one worker process from those of the next, in a log."""
+
+LOST: Final = "redis_lost_changes"
+"""What a worker says when Redis lost changes."""
 
 UNMEANT: Final = "raised unexpected"
 """In what Celery logs where a task ended by an exception."""
@@ -62,6 +67,18 @@ CELERYS_OWN: Final = (
 Whoever runs workers starts it again, as after any crash; what it had in hand is judged like all else. It is told, and
 not called ours.
 """
+
+
+class Alarm(NamedTuple):
+    """A worker said that Redis lost changes.
+
+    Attributes:
+        after_ms: accepted after this, 0 if Redis came back empty (Unix ms).
+        before_ms: accepted before this, when it was noticed (Unix ms).
+    """
+
+    after_ms: int
+    before_ms: int
 
 
 @dataclass(slots=True)
@@ -201,13 +218,26 @@ class Fleet:
     def said(self) -> Counter[str]:
         """How often the workers logged each event above the level of information; one that nobody meant to is told."""
         counted: Counter[str] = Counter()
+        for said in self._said():
+            if said["level"] not in {"debug", "info"}:
+                counted[_gist(said)] += 1
+        return counted
+
+    def alarms(self) -> list[Alarm]:
+        """Every time that one of them said that Redis lost changes."""
+        return [
+            Alarm(_ms(said["accepted_after"]) if said["accepted_after"] else 0, _ms(said["accepted_before"]))
+            for said in self._said()
+            if said["event"] == LOST
+        ]
+
+    def _said(self) -> Iterator[dict[str, Any]]:
         for each in self._workers:
             for line in Path(each.log.name).read_text("utf-8", "replace").splitlines():
-                with suppress(ValueError, KeyError, TypeError):
+                with suppress(ValueError):
                     said = json.loads(line)
-                    if said["level"] not in {"debug", "info"}:
-                        counted[_gist(said)] += 1
-        return counted
+                    if isinstance(said, dict) and {"level", "event"} <= said.keys():
+                        yield said
 
     def resident_bytes(self) -> list[int]:
         """Memory that each of them holds, with its children."""
@@ -305,6 +335,10 @@ def _last_words(log: IO[bytes]) -> str:
 def _is_ready(log: IO[bytes]) -> bool:
     """Whether the worker has said since its last start that it takes tasks."""
     return b" ready." in Path(log.name).read_bytes().rpartition(START)[2]
+
+
+def _ms(time_iso: str) -> int:
+    return int(datetime.fromisoformat(time_iso).timestamp() * 1000)
 
 
 def _gist(said: dict[str, str]) -> str:

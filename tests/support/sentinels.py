@@ -45,15 +45,16 @@ class SentinelSetup:
         self.servers: list[EmbeddedRedis] = []
         self.sentinels: list[Address] = []
         self._processes: list[SupervisedProcess] = []
+        self._configs: list[Path] = []
         self._stopped: set[int] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             directory = Path(undo.enter_context(tempfile.TemporaryDirectory()))
             config = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
-            for _ in range(1 + REPLICAS):
-                self.servers.append(undo.enter_context(EmbeddedRedis(tcp=True, config=config)))
-            master = address_of(self.servers[0])
+            for i in range(1 + REPLICAS):
+                self.servers.append(self._start_server(undo, i, config))
+            master = self.announced(self.servers[0])
             for each in self.servers[1:]:
                 with connected(address_of(each)) as client:
                     client.replicaof(master.host, str(master.port))
@@ -83,7 +84,11 @@ class SentinelSetup:
         return named.pop() if len(named) == 1 else None
 
     def server_at(self, address: Address) -> EmbeddedRedis:
-        return next(each for each in self.servers if address_of(each) == address)
+        return next(each for each in self.servers if self.announced(each) == address)
+
+    def announced(self, server: EmbeddedRedis) -> Address:
+        """Where others find it."""
+        return address_of(server)
 
     def wait_for_another(self, than: Address) -> Address:
         """Returns the new master once all sentinels that answer name it and it takes writes."""
@@ -113,8 +118,18 @@ class SentinelSetup:
 
         wait_until(accepted, seconds=20, what="a sentinel begins a failover")
 
+    @property
+    def sentinel_pids(self) -> list[int]:
+        """Process ids of the sentinels."""
+        return [each.pid for each in self._processes]
+
     def kill_sentinel(self, index: int) -> None:
         os.kill(self._processes[index].pid, signal.SIGKILL)
+
+    def restart_sentinel(self, index: int) -> None:
+        """Starts one again that was killed, with what it had written down."""
+        self._processes[index].close()
+        self._processes[index] = self._sentinel_process(self._configs[index])
 
     def hang_sentinel(self, index: int) -> None:
         self.hang(self._processes[index].pid)
@@ -141,12 +156,19 @@ class SentinelSetup:
             f"sentinel failover-timeout {MASTER} 5000",
         ]
         config.write_text("\n".join(lines) + "\n", encoding="ascii")
-        process = SupervisedProcess(
-            [str(find_redis_binary()), str(config), "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        undo.callback(process.close)
-        self._processes.append(process)
+        index = len(self._processes)
+        self._configs.append(config)
+        self._processes.append(self._sentinel_process(config))
+        undo.callback(lambda: self._processes[index].close())  # noqa: PLW0108 - it may be another by then
         self.sentinels.append(Address("127.0.0.1", port))
+
+    @staticmethod
+    def _sentinel_process(config: Path) -> SupervisedProcess:
+        command = [str(find_redis_binary()), str(config), "--sentinel"]
+        return SupervisedProcess(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def _start_server(self, undo: ExitStack, index: int, config: dict[str, str]) -> EmbeddedRedis:  # noqa: ARG002 - for servers that differ
+        return undo.enter_context(EmbeddedRedis(tcp=True, config=config))
 
     def _settled(self) -> bool:
         for each in self.sentinels:

@@ -89,8 +89,7 @@ class EmbeddedCluster:
         """
         with ExitStack() as undo:
             for i in range(self._masters * (1 + self._replicas)):
-                directory = None if self._data_dir is None else self._data_dir / f"node-{i}"
-                self.servers.append(undo.enter_context(EmbeddedRedis(directory, tcp=True, config=self._config)))
+                self.servers.append(self._start_server(undo, i))
             if not self._serves():  # else it was made before, and its data are kept
                 self._join()
             _wait(self._serves, "the nodes of the embedded cluster did not find each other")
@@ -100,6 +99,12 @@ class EmbeddedCluster:
     def __exit__(self, *_: object) -> None:
         self._open.close()
         self.servers.clear()
+
+    def _start_server(self, undo: ExitStack, index: int) -> EmbeddedRedis:
+        return undo.enter_context(EmbeddedRedis(self._directory_of(index), tcp=True, config=self._config))
+
+    def _directory_of(self, index: int) -> Path | None:
+        return None if self._data_dir is None else self._data_dir / f"node-{index}"
 
     def _join(self) -> None:
         first, *others = self.addresses
