@@ -9,13 +9,14 @@ INSTALLED := .venv/.installed
 PEERS := .venv/peers
 TOOLS := .venv/release
 SITE := .venv/docs
+FUZZ := .venv/fuzz
 
 # Draws the diagrams of the site: its release on npm, and the SHA-256 of the one file that is taken from it.
 MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation soak bench figures lock clean
+.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation fuzz soak bench figures lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,7 +115,7 @@ lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade
 	uv export --frozen --quiet --no-default-groups --extra mysql --extra postgresql --no-emit-project --output-file requirements.txt
 	uv export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file requirements-dev.txt
-	for at in tests/bench/peers tests/release tests/docs; do \
+	for at in tests/bench/peers tests/release tests/docs tests/fuzz; do \
 	    uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	        $$at/requirements.in --output-file $$at/requirements.txt; done
 
@@ -134,11 +135,12 @@ endif
 	@touch $@
 
 # In environments of their own, because the code needs none of it: arq wants redis before 6, celery-batches Celery
-# before 5.7; a release and a chart have their tools, and so has the site.
+# before 5.7; a release and a chart have their tools, and so have the site and the fuzzing.
 $(PEERS)/.installed: tests/bench/peers/requirements.txt
 $(TOOLS)/.installed: tests/release/requirements.txt
 $(SITE)/.installed: tests/docs/requirements.txt
-$(PEERS)/.installed $(TOOLS)/.installed $(SITE)/.installed: $(INSTALLED)
+$(FUZZ)/.installed: tests/fuzz/requirements.txt
+$(PEERS)/.installed $(TOOLS)/.installed $(SITE)/.installed $(FUZZ)/.installed: $(INSTALLED)
 ifneq ($(UV),)
 	$(UV) venv --quiet --allow-existing $(@D)
 	$(UV) pip install --quiet --python $(@D)/bin/python --require-hashes --requirement $(filter tests/%,$^)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from redis.exceptions import InvalidResponse
+
 if TYPE_CHECKING:
     import redis
     import redis.asyncio
@@ -29,25 +31,36 @@ Asking = Generator[Query, Any, T]
 """I/O-free logic that yields queries, is sent their replies, and returns a ``T``."""
 
 
+def unreadable(error: ValueError) -> InvalidResponse:
+    """The error of a reply that no Redis sends: redis-py takes a redirection apart without a check."""
+    return InvalidResponse(f"a reply cannot be read: {error}")
+
+
 def ask(client: redis.Redis, query: Query) -> list[Any]:
     """Returns the replies to the commands, in order.
 
     Raises:
         redis.RedisError: Redis did not answer, or refused a command.
     """
-    if len(query.commands) == 1:  # a pipeline would put the command's words into the text of an error
-        return [client.execute_command(*query.commands[0])]  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-    pipe = client.pipeline(transaction=False)
-    for command in query.commands:
-        pipe.execute_command(*command)  # type: ignore[no-untyped-call] # as above
-    return pipe.execute()
+    try:
+        if len(query.commands) == 1:  # a pipeline would put the command's words into the text of an error
+            return [client.execute_command(*query.commands[0])]  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+        pipe = client.pipeline(transaction=False)
+        for command in query.commands:
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call] # as above
+        return pipe.execute()
+    except ValueError as error:
+        raise unreadable(error) from None
 
 
 async def ask_async(client: redis.asyncio.Redis, query: Query) -> list[Any]:
     """``ask`` for asyncio."""
-    if len(query.commands) == 1:
-        return [await client.execute_command(*query.commands[0])]  # type: ignore[no-untyped-call] # as above
-    pipe = client.pipeline(transaction=False)
-    for command in query.commands:
-        pipe.execute_command(*command)
-    return await pipe.execute()
+    try:
+        if len(query.commands) == 1:
+            return [await client.execute_command(*query.commands[0])]  # type: ignore[no-untyped-call] # as above
+        pipe = client.pipeline(transaction=False)
+        for command in query.commands:
+            pipe.execute_command(*command)
+        return await pipe.execute()
+    except ValueError as error:
+        raise unreadable(error) from None

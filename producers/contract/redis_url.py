@@ -88,13 +88,16 @@ def split_url(url: str) -> SplitResult:
     """Splits a URL that may name several hosts, which `urlsplit` takes for one, and refuses if one of them is IPv6.
 
     Raises:
-        ValueError: it is no URL.
+        ValueError: it is no URL. The error repeats nothing of it.
     """
     listed = _LISTED.fullmatch(url)
-    if listed is None:
-        return urlsplit(url)
-    scheme, hosts, rest = listed.groups()
-    return urlsplit(f"{scheme}://{rest}")._replace(netloc=hosts)
+    try:
+        if listed is None:
+            return urlsplit(url)
+        scheme, hosts, rest = listed.groups()
+        return urlsplit(f"{scheme}://{rest}")._replace(netloc=hosts)
+    except ValueError:
+        raise ValueError("it is no URL") from None  # urlsplit's own shows user and password
 
 
 def read_options(url: str, name: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import redis
 import redis.asyncio
 import redis.exceptions
 
+from producers.contract.query import unreadable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -97,6 +99,8 @@ def finish(started: Started, count: int) -> Answer:
                 demoted = demoted or is_demoted(refusal)
     except (redis.RedisError, OSError) as error:
         return Answer(replies, error)
+    except ValueError as error:
+        return Answer(replies, unreadable(error))
     finally:
         # Unread replies would be taken for those of the next caller's commands.
         if len(replies) < count:
@@ -126,6 +130,8 @@ async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: in
                 demoted = demoted or is_demoted(refusal)
     except (redis.RedisError, OSError) as error:
         return Answer(replies, error)
+    except ValueError as error:
+        return Answer(replies, unreadable(error))
     finally:
         if len(replies) < count:
             await connection.disconnect(nowait=True)

@@ -37,7 +37,8 @@ running: until the connection leaves it, it accepts changes that are then lost."
 SHUNNED_SECONDS: Final = 5.0
 """How long a sentinel that failed is asked last."""
 
-_FAILURES: Final = (redis.RedisError, OSError)
+# ValueError: redis-py takes a redirection apart without a check, if something else answers there.
+_FAILURES: Final = (redis.RedisError, OSError, ValueError)
 
 
 class UnknownMasterError(redis.ResponseError):
@@ -114,6 +115,7 @@ def read_answer(replies: list[Any]) -> Named | None:
 
     Raises:
         redis.ResponseError: the sentinel refused to answer.
+        redis.InvalidResponse: what answers is no sentinel.
     """
     address, described = replies
     if address is None or (isinstance(described, redis.ResponseError) and "No such master" in str(described)):
@@ -121,9 +123,12 @@ def read_answer(replies: list[Any]) -> Named | None:
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-    known = dict(zip(described[::2], described[1::2], strict=True))
-    host, port = (each.decode() for each in address)
-    return Named(int(known.get(b"config-epoch", 0)), Address(host, int(port)))
+    try:
+        known = dict(zip(described[::2], described[1::2], strict=True))
+        host, port = (each.decode() for each in address)
+        return Named(int(known.get(b"config-epoch", 0)), Address(host, int(port)))
+    except (ValueError, TypeError, AttributeError):
+        raise redis.InvalidResponse("it answers as no sentinel does") from None
 
 
 def _sentinel_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from producers.contract.redis_url import split_url
 
@@ -62,11 +63,11 @@ def parse_redis_url(url: str) -> RedisURL:
     if not url.startswith(tuple(f"{each}://" for each in SCHEMES)) or "#" in url:
         raise ValueError("unknown scheme")
     if not kind:
+        _checked(url)
         if scheme == "unix":
             if not parts.path.strip("/"):
                 raise ValueError("the path of the socket is missing")
             return RedisURL("single", url)
-        _ = parts.port  # raises ValueError if the port is invalid
         if not _DATABASE.fullmatch(parts.path):
             raise ValueError("the path must be the number of a database")  # redis-py would silently use database 0
         return RedisURL("single", url)
@@ -77,12 +78,22 @@ def parse_redis_url(url: str) -> RedisURL:
         if parts.path not in {"", "/"}:
             raise ValueError("a cluster has one database, and the URL no path")
         single = parts._replace(scheme=scheme, netloc=f"{credentials}{at}{addresses[0]}", path="/")
-        return RedisURL("cluster", single.geturl(), addresses)
+        return RedisURL("cluster", _checked(single.geturl()), addresses)
     master, _, database = parts.path.removeprefix("/").partition("/")
     if not master or not re.fullmatch(r"[0-9]*", database):
         raise ValueError("the path must be the name of a master and the number of a database")
     single = parts._replace(scheme=scheme, netloc=f"{credentials}{at}{addresses[0]}", path=f"/{database}")
-    return RedisURL("sentinel", single.geturl(), addresses, master)
+    return RedisURL("sentinel", _checked(single.geturl()), addresses, master)
+
+
+def _checked(url: str) -> str:
+    """The URL of one server: several hosts hide from `split_url` what is refused in a user, a password or a host."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        # The original shows what stands there, which may be the password.
+        raise ValueError("the user, password, host or port is invalid") from None
+    return url
 
 
 def _address(text: str, default_port: int) -> Address:

@@ -108,6 +108,8 @@ def busy(error: sqlite3.Error) -> bool:
 
 def _connect(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    # Text that is not UTF-8 would make its whole page unreadable; so its row is set aside like any other invalid one.
+    connection.text_factory = _text
     try:
         connection.execute("BEGIN IMMEDIATE")
         _prepare(connection, path, namespace)
@@ -123,6 +125,10 @@ def _connect(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection:
     return connection
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
 def _prepare(connection: sqlite3.Connection, path: Path, namespace: str) -> None:
     """Creates the tables of a new file, and checks that an existing one is ours."""
     [(application_id,)] = connection.execute("PRAGMA application_id")
@@ -135,9 +141,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, namespace: str) -> None
         raise SettingsError(f"{path} is not a spool of this version of contact-sync")
     else:
         _add_lane(connection)
-    [(recorded,)] = connection.execute("SELECT namespace FROM log")
-    if recorded != namespace:
-        raise SettingsError(f"the spool {path} is for namespace {recorded!r}, not {namespace!r}")
+    recorded = [name for (name,) in connection.execute("SELECT namespace FROM log")]
+    if len(recorded) != 1:
+        raise SettingsError(f"{path} is damaged: it names {len(recorded)} namespaces and not one")
+    if recorded != [namespace]:
+        raise SettingsError(f"the spool {path} is for namespace {recorded[0]!r}, not {namespace!r}")
 
 
 def _add_lane(connection: sqlite3.Connection) -> None:

@@ -112,18 +112,21 @@ class Spool:
         Raises:
             SpoolError: the file cannot be read.
         """
-        with self._connected() as connection:
-            rows = connection.execute(_AFTER, (seq, limit)).fetchall()
-        changes, invalid = [], []
-        for number, *values in rows:
-            try:
-                changes.append(Spooled(number, ContactChange(**dict(zip(_FIELDS, values, strict=True)))))
-            except (InvalidChange, TypeError):
-                invalid.append((number,))
-        if invalid:
-            self._set_aside(invalid)
-        if rows and not changes:
-            return self.after(rows[-1][0], limit)
+        changes: list[Spooled] = []
+        while not changes:
+            with self._connected() as connection:
+                rows = connection.execute(_AFTER, (seq, limit)).fetchall()
+            if not rows:
+                break
+            invalid = []
+            for number, *values in rows:
+                try:
+                    changes.append(Spooled(number, ContactChange(**dict(zip(_FIELDS, values, strict=True)))))
+                except (InvalidChange, TypeError):
+                    invalid.append((number,))
+            if invalid:
+                self._set_aside(invalid)
+            seq = rows[-1][0]
         return changes
 
     def holds_any(self) -> bool:

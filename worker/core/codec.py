@@ -132,9 +132,16 @@ def encode_remembered(confirmed: Remembered) -> bytes:
 
 
 def decode_remembered(value: bytes) -> Remembered:
-    """Decodes what `encode_remembered` wrote."""
+    """Decodes what `encode_remembered` wrote.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    op = _OPS.get(value[:1])
+    if op is None:
+        raise ValueError("it begins with no op")
     delete_at, _, upsert_at = value[1:].partition(b",")
-    return Remembered(_OPS[value[:1]], int(delete_at or 0), int(upsert_at or 0))
+    return Remembered(op, int(delete_at or 0), int(upsert_at or 0))
 
 
 def decode_mark(value: bytes) -> Mark:

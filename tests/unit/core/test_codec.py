@@ -96,3 +96,9 @@ def test_a_waiting_pair_costs_few_bytes() -> None:
         b"d1795460847757,0\x1fu1795460847759,,0,a,b\x1f?4"
     )
     assert encode_remembered(Remembered("upsert", 0, T)) == b"u,1795460847757"
+
+
+@pytest.mark.parametrize("value", [b"", b"1,2", b"x,1", b"d1;2"])
+def test_what_nobody_of_ours_wrote_is_refused_as_a_value(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"it begins with no op|invalid literal"):
+        decode_remembered(value)

@@ -55,3 +55,19 @@ def test_others_are_refused(url: str) -> None:
         ValueError, match=r"^(unknown scheme|the path .*|a cluster .*|a host must be NAME or NAME:PORT)$"
     ):
         parse_redis_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cr3t?@localhost",
+        "redis://:s3cr3t\u2100@localhost",
+        "redis://one:1,[",
+        "unix://one,[/path",
+        "redis+sentinel://s3cr3t[@one,two/main",
+        "rediss+cluster://s3cr3t\u2100@one:1,two:2",
+    ],
+)
+def test_what_no_client_can_be_made_of_is_refused_and_the_error_repeats_nothing_of_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^(it is no URL|the user, password, host or port is invalid)$"):
+        parse_redis_url(url)

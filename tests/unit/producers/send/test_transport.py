@@ -106,6 +106,16 @@ def test_nothing_is_ever_sent_a_second_time(one_round_trip: RoundTrip, server: O
     assert server.seen == 4
 
 
+@pytest.mark.parametrize("said", [b"-MOVED 1\r\n", b"-ASK 1 host:port\r\n", b"HTTP/1.1 400 Bad Request\r\n"])
+def test_what_no_redis_replies_ends_the_trip(one_round_trip: RoundTrip, tmp_path: Path, said: bytes) -> None:
+    server = OneConnection(tmp_path / "redis.sock", [ANSWERS[0], said])
+    answer = one_round_trip(f"unix://{tmp_path}/redis.sock", COMMANDS, 4)
+    server.close()
+    assert answer.replies == [b"1-1"]
+    assert isinstance(answer.broken, redis.InvalidResponse)
+    assert answer.written
+
+
 def test_without_a_connection_nothing_was_written(one_round_trip: RoundTrip, tmp_path: Path) -> None:
     answer = one_round_trip(f"unix://{tmp_path}/nowhere.sock", COMMANDS, 4)
     assert answer.replies == []

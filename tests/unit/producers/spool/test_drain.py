@@ -354,12 +354,32 @@ def test_a_row_that_no_producer_wrote_is_set_aside_and_blocks_nobody(server: fak
     with sqlite3.connect(path) as file:
         file.execute("UPDATE changes SET op = 'rename' WHERE contact = '0'")
         file.execute("UPDATE changes SET owner = '' WHERE contact = '1'")
+        file.execute("INSERT INTO changes (owner, contact, op, at) VALUES (CAST(x'ff' AS TEXT), '1', 'upsert', 1)")
     file.close()
     with ContactProducer(settings=SETTINGS, client=fakeredis.FakeRedis(server=server), spool=path) as producer:
         assert producer.forward().left == 0
         producer.delete("1", "2", at=T + 1)
     assert [contact for contact, *_ in log_of(server, "1")] == [b"2", b"2"]
-    assert (spool.set_aside(), len(spool)) == (2, 0)
+    assert (spool.set_aside(), len(spool)) == (3, 0)
+
+
+def test_however_many_such_rows_lie_before_a_change_it_is_found(path: Path) -> None:
+    spool = Spool(path, "ns")
+    spool.append([ContactChange(owner="1", contact="2", op="upsert", at=T)] * 3_000)
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE changes SET op = '' WHERE seq < 3000")
+    file.close()
+    assert [each.seq for each in spool.after(0, 1)] == [3_000]
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM log", "INSERT INTO log VALUES ('ns')"])
+def test_a_spool_that_does_not_name_one_namespace_is_refused(path: Path, damage: str) -> None:
+    Spool(path, "ns").close()
+    with sqlite3.connect(path) as file:
+        file.execute(damage)
+    file.close()
+    with pytest.raises(SettingsError, match=r"is damaged: it names [02] namespaces and not one"):
+        Spool(path, "ns")
 
 
 def test_behind_a_dangling_link_it_is_readable_by_its_owner_only(tmp_path: Path) -> None:
