@@ -91,7 +91,9 @@ class AsyncContactProducer:
         self._client = connect_async(chosen.redis_url, chosen.redis_credentials) if client is None else client
         self._owns_client = client is None
         self._appender = Appender(chosen.wait_replicas)
-        self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)
+        self._protocol = ProducerProtocol(
+            chosen, spool, spool_bytes, clock, cluster=isinstance(self._client, AsyncClusterClient)
+        )
         self._waiting: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
 

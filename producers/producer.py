@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from producers.contract.change import ContactChange
 from producers.contract.query import Query, ask
+from producers.nodes.cluster import ClusterClient
 from producers.protocol import ProducerProtocol
 from producers.send.fork import renew_in_children
 from producers.send.intake import Intake
@@ -37,9 +38,10 @@ class ContactProducer:
     used on both sides of a fork. It never sends a change twice by itself: see ``NotAccepted``.
 
     With a spool, a change that Redis did not accept, or may not have accepted, goes into a local file instead of an
-    error, and its receipt is ``spooled``. No later change overtakes it: while the file holds any change, new ones go
-    behind it. It is forwarded with its first stamp by ``forward``, by ``close``, and before the next call sends (for
-    half a second at most, and not if Redis failed just now). Several producers and processes may share one file.
+    error, and its receipt is ``spooled``. No later change overtakes it: while the file holds any change, new ones
+    go behind it; with a cluster, those of owners of whom it holds any. It is forwarded with its first stamp by
+    ``forward``, by ``close``, and before the next call sends (for half a second at most, and not if Redis failed
+    just now). Several producers and processes may share one file.
 
     Args:
         url: Redis, as in CONTACT_SYNC_REDIS_URL; the other settings still come from the environment.
@@ -71,12 +73,22 @@ class ContactProducer:
         self._owns_client = client is None
         self._inherited: list[redis.Redis] = []
         renew_in_children(self)
-        self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock)
+        self._protocol = ProducerProtocol(chosen, spool, spool_bytes, clock, cluster=self.is_cluster)
 
     @property
     def id_max(self) -> int:
         """Most characters that an id may have."""
         return self._protocol.id_max
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether Redis is a cluster, of which some nodes can be away while others answer."""
+        return isinstance(self._client, ClusterClient)
+
+    @property
+    def partitions(self) -> int | None:
+        """The number of partitions of the log; None until it was agreed, at the first use."""
+        return self._protocol.partitions
 
     def _connect(self) -> redis.Redis:
         return connect(self._url, credentials=self._credentials)

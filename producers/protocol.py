@@ -39,6 +39,7 @@ class ProducerProtocol:
         spool: path of the spool, None for no spool.
         spool_bytes: its largest size, None for the default.
         clock: returns the Unix time in seconds, for stamping.
+        cluster: whether Redis is a cluster.
 
     Raises:
         SettingsError: the spool cannot be used.
@@ -50,6 +51,8 @@ class ProducerProtocol:
         spool: str | os.PathLike[str] | None,
         spool_bytes: int | None,
         clock: Callable[[], float],
+        *,
+        cluster: bool,
     ) -> None:
         self._settings = settings
         self.id_max = settings.id_max
@@ -57,7 +60,12 @@ class ProducerProtocol:
         self._throughput = Throughput()
         self._encoder: XaddEncoder | None = None
         self._known: XaddEncoder | None = None
-        self._spool = self._open_spool(spool, spool_bytes)
+        self._spool = self._open_spool(spool, spool_bytes, cluster=cluster)
+
+    @property
+    def partitions(self) -> int | None:
+        """The number of partitions, as it was agreed last; None before."""
+        return None if self._known is None else self._known.partitions
 
     def send_one(self, change: ContactChange) -> Steps[SentReceipt]:
         """Appends one change."""
@@ -187,11 +195,15 @@ class ProducerProtocol:
         if seconds := self.stamper.ahead_seconds():
             yield Sleep(seconds)
 
-    def _open_spool(self, path: str | os.PathLike[str] | None, max_bytes: int | None) -> SpoolSender | None:
+    def _open_spool(
+        self, path: str | os.PathLike[str] | None, max_bytes: int | None, *, cluster: bool
+    ) -> SpoolSender | None:
         if path is None:
             if max_bytes is not None:
                 raise SettingsError("spool_bytes is the size of a spool, but no spool is given")
             return None
         from producers.spool.sender import SpoolSender  # noqa: PLC0415 - a Python without SQLite can still produce
 
-        return SpoolSender(path, self._settings.namespace, max_bytes, agree=self._agree, exchange=self._exchange)
+        return SpoolSender(
+            path, self._settings.namespace, max_bytes, agree=self._agree, exchange=self._exchange, cluster=cluster
+        )

@@ -14,12 +14,15 @@ from django.db.models import Exists, Min, OuterRef
 from producers.cooldown import Cooldown
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
-from producers.relay.forward import BATCH, COLUMNS, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
+from producers.relay.forward import COLUMNS, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
 from producers.relay.lane import LANES
 from producers.send.pressure import BulkPermit
 from producers.send.transport import connect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from producers.relay.forward import Run
     from producers.settings import ProducerSettings
 
 _LOG: Final = logging.getLogger("contact_sync")
@@ -52,7 +55,7 @@ class ForwardLane:
         try:
             producer = _producer_for(read_settings())
             bulk = BulkPermit(producer.load)
-            done = forward_all(producer, lambda passed: None if passed else self._forward(producer, bulk), bulk)
+            done = forward_all(producer, lambda passed, run: None if passed else self._forward(run, bulk), bulk)
             cause = done.cause
         except Exception as error:  # noqa: BLE001 - the transaction is committed: the app must not get an error
             cause = error
@@ -61,9 +64,9 @@ class ForwardLane:
             # Only the type: a database's error text may contain data.
             _LOG.warning("changes wait in the outbox for a relay: %s", type(cause).__name__)
 
-    def _forward(self, producer: ContactProducer, bulk: BulkPermit) -> tuple[int, Relayed] | None:
-        done = forward_one(producer, self.using, [self.lane], bulk)
-        return forward_one(producer, self.using, [self.lane], bulk) if done is None and fill_lanes(self.using) else done
+    def _forward(self, run: Run, bulk: BulkPermit) -> tuple[int, Relayed] | None:
+        done = forward_one(run, self.using, [self.lane], bulk)
+        return forward_one(run, self.using, [self.lane], bulk) if done is None and fill_lanes(self.using) else done
 
 
 def fill_lanes(using: str) -> bool:
@@ -103,8 +106,8 @@ def relay(
     fill_lanes(using)
     permit = BulkPermit(producer.load) if bulk is None else bulk
 
-    def one(passed: set[int]) -> tuple[int, Relayed] | None:
-        return forward_one(producer, using, [lane for lane in range(LANES) if lane not in passed], permit)
+    def one(passed: set[int], run: Run) -> tuple[int, Relayed] | None:
+        return forward_one(run, using, [lane for lane in range(LANES) if lane not in passed], permit)
 
     return forward_all(producer, one, permit, batches)
 
@@ -122,9 +125,7 @@ def waiting(using: str = DEFAULT_DB_ALIAS) -> Waiting:
     return Waiting(waits.count(), waits.aggregate(at=Min("at"))["at"], there.exclude(refused=None).count())
 
 
-def forward_one(
-    producer: ContactProducer, using: str, lanes: list[int], bulk: BulkPermit
-) -> tuple[int, Relayed] | None:
+def forward_one(run: Run, using: str, lanes: list[int], bulk: BulkPermit) -> tuple[int, Relayed] | None:
     """Forwards one batch of one of these lanes; None if none has changes, or other relays hold them all.
 
     Raises:
@@ -139,27 +140,47 @@ def forward_one(
     if connections[using].features.has_select_for_update_skip_locked:
         with transaction.atomic(using, durable=True):
             locked = wanted.select_for_update(skip_locked=True).first()
-            return None if locked is None else (locked.lane, _forward(producer, using, locked.lane, bulk))
+            return None if locked is None else (locked.lane, _forward(run, using, locked.lane, bulk))
     free = wanted.first()
     if free is None:
         return None
     with transaction.atomic(using, durable=True):
         # Begin with a write, which waits for other writers. After a read, SQLite may refuse it.
         Lane.objects.using(using).filter(lane=free.lane).update(lane=free.lane)
-        return free.lane, _forward(producer, using, free.lane, bulk)
+        return free.lane, _forward(run, using, free.lane, bulk)
 
 
-def _forward(producer: ContactProducer, using: str, lane: int, bulk: BulkPermit) -> Relayed:
+class _LaneRows:
+    """The rows of one lane that wait, oldest first: producers/relay/forward.py has what is not said here."""
+
+    def __init__(self, using: str, lane: int) -> None:
+        from producers.django.models import Change  # noqa: PLC0415 - as above
+
+        self.lane = lane
+        self._waits = Change.objects.using(using).filter(lane=lane, refused=None).order_by("id")
+
+    def oldest(self, limit: int, *, live_only: bool) -> Sequence[dict[str, Any]]:
+        """The oldest rows."""
+        return list(self._wanted(live_only=live_only).values("id", *COLUMNS)[:limit])
+
+    def owners(self, limit: int, *, live_only: bool) -> Sequence[tuple[int, str]]:
+        """The ids and owners of the oldest rows."""
+        return list(self._wanted(live_only=live_only).values_list("id", "owner")[:limit])
+
+    def read(self, ids: Sequence[int]) -> Sequence[dict[str, Any]]:
+        """Those of these rows that still wait."""
+        return list(self._waits.filter(id__in=ids).values("id", *COLUMNS))
+
+    def _wanted(self, *, live_only: bool) -> Any:
+        return self._waits.exclude(**_BULK) if live_only else self._waits
+
+
+def _forward(run: Run, using: str, lane: int, bulk: BulkPermit) -> Relayed:
     from producers.django.models import Change  # noqa: PLC0415 - as above
 
     there = Change.objects.using(using)
-    waits = there.filter(lane=lane, refused=None).order_by("id").values("id", *COLUMNS)
-
-    def read(live_only: bool) -> Any:  # noqa: FBT001 - take_rows calls it
-        return list((waits.exclude(**_BULK) if live_only else waits)[:BATCH])
-
-    rows = take_rows(read, bulk)
-    sent = send_rows(producer, ((row["id"], row) for row in rows), time.time())
+    rows = take_rows(_LaneRows(using, lane), run, bulk)
+    sent = send_rows(run, ((row["id"], row) for row in rows), time.time())
     for row_id, rule in sent.refused:
         there.filter(id=row_id).update(refused=rule)
     if sent.ids:

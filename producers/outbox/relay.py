@@ -8,22 +8,23 @@ with, so sending it twice has no effect. Several relays take different lanes, so
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, func, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 
 from producers.contract.errors import ContactSyncError
 from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes, lacks_delivery_lane
-from producers.relay.forward import BATCH, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
+from producers.relay.forward import DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
 from producers.send.pressure import BulkPermit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Engine, RowMapping
+    from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select
 
     from producers.producer import ContactProducer
+    from producers.relay.forward import Run
 
 _SKIPPING: Final = frozenset({"postgresql", "mysql", "mariadb", "oracle"})
 """Databases that can skip a row which another transaction has locked."""
@@ -43,6 +44,34 @@ def _has_changes(dialect: str, *, live_only: bool) -> ColumnElement[bool]:
 
 def _wanted(*, live_only: bool) -> list[ColumnElement[bool]]:
     return [_WAITS, CHANGES.c.delivery_lane != "bulk"] if live_only else [_WAITS]
+
+
+class _LaneRows:
+    """The rows of one lane that wait, oldest first: producers/relay/forward.py has what is not said here."""
+
+    def __init__(self, connection: Connection, lane: int) -> None:
+        self.lane = lane
+        self._connection = connection
+
+    def oldest(self, limit: int, *, live_only: bool) -> Sequence[RowMapping]:
+        """The oldest rows."""
+        return self._rows(select(CHANGES).where(*_wanted(live_only=live_only)).limit(limit))
+
+    def owners(self, limit: int, *, live_only: bool) -> Sequence[tuple[int, str]]:
+        """The ids and owners of the oldest rows."""
+        wanted = select(CHANGES.c.id, CHANGES.c.owner).where(CHANGES.c.lane == self.lane)
+        found = self._connection.execute(
+            wanted.where(*_wanted(live_only=live_only)).order_by(CHANGES.c.id).limit(limit)
+        )
+        return [(int(row_id), owner) for row_id, owner in found]
+
+    def read(self, ids: Sequence[int]) -> Sequence[RowMapping]:
+        """Those of these rows that still wait."""
+        return self._rows(select(CHANGES).where(_WAITS, CHANGES.c.id.in_(ids)))
+
+    def _rows(self, wanted: Select[Any]) -> Sequence[RowMapping]:
+        of_lane = wanted.where(CHANGES.c.lane == self.lane).order_by(CHANGES.c.id)
+        return self._connection.execute(of_lane).mappings().all()
 
 
 class NoOutbox(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
@@ -109,7 +138,7 @@ class Relay:
         except IntegrityError:
             pass  # another relay filled them first
 
-    def _forward_one(self, passed: set[int]) -> tuple[int, Relayed] | None:
+    def _forward_one(self, passed: set[int], run: Run) -> tuple[int, Relayed] | None:
         """Forwards one batch of one other lane; None if no other lane has changes, or other relays hold them all."""
         has_changes = _has_changes(self._engine.dialect.name, live_only=bool(self._bulk.refused))
         wanted = (
@@ -121,7 +150,7 @@ class Relay:
         if self._skips:
             with self._engine.begin() as connection:
                 lane = connection.scalar(wanted.with_for_update(skip_locked=True))
-                return None if lane is None else (lane, self._forward(connection, lane))
+                return None if lane is None else (lane, self._forward(connection, lane, run))
         with self._engine.connect() as connection:
             lane = connection.scalar(wanted)
         if lane is None:
@@ -129,15 +158,11 @@ class Relay:
         with self._engine.begin() as connection:
             # Begin with a write, which waits for other writers. After a read, SQLite may refuse it.
             connection.execute(update(LANE_LOCKS).where(LANE_LOCKS.c.lane == lane).values(lane=lane))
-            return lane, self._forward(connection, lane)
+            return lane, self._forward(connection, lane, run)
 
-    def _forward(self, connection: Connection, lane: int) -> Relayed:
-        def read(live_only: bool) -> Sequence[RowMapping]:  # noqa: FBT001 - take_rows calls it
-            wanted = select(CHANGES).where(CHANGES.c.lane == lane, *_wanted(live_only=live_only))
-            return connection.execute(wanted.order_by(CHANGES.c.id).limit(BATCH)).mappings().all()
-
-        rows = take_rows(read, self._bulk)
-        sent = send_rows(self._producer, ((int(row["id"]), dict(row)) for row in rows), self._clock())
+    def _forward(self, connection: Connection, lane: int, run: Run) -> Relayed:
+        rows = take_rows(_LaneRows(connection, lane), run, self._bulk)
+        sent = send_rows(run, ((int(row["id"]), dict(row)) for row in rows), self._clock())
         for row_id, rule in sent.refused:
             connection.execute(update(CHANGES).where(CHANGES.c.id == row_id).values(refused=rule))
         if sent.ids:

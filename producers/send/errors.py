@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from producers.contract.errors import ContactSyncError
 
@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from producers.contract.change import ContactChange
+
+
+_OF_A_KEY: Final = ("WRONGTYPE", "NOPERM")
+
+
+def others_may_go_on(error: object, *, cluster: bool) -> bool:
+    """Returns whether a refusal says nothing of other partitions: it is of one key, or in a cluster of one node."""
+    return cluster or str(error).startswith(_OF_A_KEY)
 
 
 class NotAccepted(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix

@@ -5,57 +5,71 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from producers.contract.change import partition_of
 from producers.contract.errors import SpoolError
-from producers.nodes.trip import NodeAwayError
 from producers.receipt import SPOOLED
 from producers.send.chunk import CHUNK_SIZE, Chunk
+from producers.send.errors import others_may_go_on
 from producers.send.report import Replies
 
 if TYPE_CHECKING:
     from producers.contract.change import ContactChange
     from producers.spool.store import Spool, Spooled
 
-# Refusals that concern one key, so that changes of other partitions may go on; so may they if one node is away.
-_OF_A_KEY: Final = ("WRONGTYPE", "NOPERM")
+BEHIND: Final = SpoolError("it waits behind older changes of its owner")
+"""In place of a reply to a change that was not sent."""
 
 
 class SpoolDrain:
     """Forwards the spool once, from the oldest change on.
 
-    A refused change stays, and so do all later changes of its pair, so that none overtakes another.
+    A refused change stays, and so do all later changes of its pair, so that none overtakes another; those of its
+    partition are not even tried. Time may run out on the way: it goes on where it was when it gets more.
 
     Args:
-        spool: the spool, claimed.
-        seconds: how long to begin new round trips; None to go on until nothing is left.
+        spool: the spool, claimed whenever this is used.
+        partitions: how many the log has.
+        cluster: whether a refusal says nothing of other partitions.
 
     Attributes:
         accepted: how many changes Redis accepted and the spool no longer holds.
         cause: the first error from Redis or the connection, None if there was none.
+        over: whether all of the spool was tried, or nothing more is to be tried.
+        whole: whether the cause concerns all partitions.
     """
 
-    def __init__(self, spool: Spool, seconds: float | None = None) -> None:
+    def __init__(self, spool: Spool, partitions: int, *, cluster: bool) -> None:
         self.accepted = 0
         self.cause: Exception | None = None
+        self.over = False
+        self.whole = False
+        self.partitions: Final = partitions
         self._spool = spool
-        self._ends = None if seconds is None else time.monotonic() + seconds
-        self._ended = False
+        self._cluster = cluster
+        self._ends: float | None = None
         self._last = 0
         self._batch: list[Spooled] = []
         self._held: set[tuple[str, str]] = set()
+        self._held_partitions: set[int] = set()
+
+    def give(self, seconds: float | None) -> None:
+        """Gives so much time to begin round trips in; None to go on until nothing is left."""
+        self._ends = None if seconds is None else time.monotonic() + seconds
 
     def take(self) -> Chunk:
-        """Returns the changes of the next round trip; an empty chunk at the end.
+        """Returns the changes of the next round trip; an empty chunk at the end, or if the time is over.
 
         Raises:
             SpoolError: the spool cannot be read.
         """
         chunk = Chunk()
-        while not self._ended and not chunk and (self._ends is None or time.monotonic() < self._ends):
+        while not self.over and not chunk and (self._ends is None or time.monotonic() < self._ends):
             spooled = self._spool.after(self._last, CHUNK_SIZE)
             if not spooled:
+                self.over = True
                 break
             self._last = spooled[-1].seq
-            self._batch = [each for each in spooled if pair_of(each.change) not in self._held]
+            self._batch = [each for each in spooled if self._partition_of(each) not in self._held_partitions]
             chunk = chunk_of([each.change for each in self._batch])
         return chunk
 
@@ -70,20 +84,25 @@ class SpoolDrain:
             reply = answer.replies[index] if index < len(answer.replies) else answer.broken
             if isinstance(reply, Exception):
                 self._held.add(pair_of(each.change))
+                self._held_partitions.add(self._partition_of(each))
                 self.cause = self.cause or reply
-                self._ended = self._ended or not (isinstance(reply, NodeAwayError) or str(reply).startswith(_OF_A_KEY))
+                self.whole = self.whole or not others_may_go_on(reply, cluster=self._cluster)
             elif pair_of(each.change) not in self._held:
                 accepted.append(each.seq)
-        self._ended = self._ended or answer.broken is not None
+        self.whole = self.whole or answer.broken is not None
+        self.over = self.over or self.whole
         if accepted:
             self._spool.remove(accepted)
             self.accepted += len(accepted)
+
+    def _partition_of(self, spooled: Spooled) -> int:
+        return partition_of(spooled.change.owner, self.partitions)
 
 
 def spool_unaccepted(spool: Spool, chunk: Chunk, answer: Replies) -> Replies:
     """Puts what Redis did not accept into the spool, and returns the replies with "spooled" for each such change.
 
-    If nothing was sent, because the spool is not empty and nothing may overtake it, the whole chunk is spooled.
+    If nothing was sent, the whole chunk is spooled.
 
     An accepted change is spooled as well if an earlier change of the same pair was not accepted: it is then sent twice,
     which has no effect, and the earlier change does not arrive last.
@@ -106,7 +125,8 @@ def spool_unaccepted(spool: Spool, chunk: Chunk, answer: Replies) -> Replies:
 
 
 def _with_cause(error: SpoolError, answer: Replies) -> SpoolError:
-    cause = next((reply for reply in answer.replies if isinstance(reply, Exception)), answer.broken)
+    refusals = (each for each in answer.replies if isinstance(each, Exception) and each is not BEHIND)
+    cause = next(refusals, answer.broken)
     return error if cause is None else SpoolError(f"{error}; Redis: {str(cause).rstrip('.')}", full=error.full)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from producers.contract.errors import ContactSyncError, Repartitioning, SpoolError
 from producers.cooldown import Cooldown
+from producers.nodes.trip import NodeAwayError
 from producers.send.report import Forwarded, Replies, SendReport
 from producers.send.steps import Block
-from producers.spool.drain import SpoolDrain, spool_unaccepted
+from producers.spool.drain import BEHIND, SpoolDrain, chunk_of, spool_unaccepted
 from producers.spool.store import SPOOL_BYTES, Spool
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ FORWARD_SECONDS: Final = 0.5
 """Longest time a call forwards what is spooled, besides its own changes. `forward` and `close` forward everything."""
 
 
+_SLOW_SECONDS: Final = 0.25
+"""If the nodes of a cluster that are away cost a call more than this, the next ones do not try any for a moment. One
+node that hangs costs a PING now and then, which is less."""
+
+
 class SpoolSender:
     """The spool of one producer, and the way into the log that goes past or through it. I/O-free: yields steps.
 
@@ -34,12 +40,13 @@ class SpoolSender:
         max_bytes: largest size of the file; None for the default.
         agree: returns the encoder for the log; None if Redis is unavailable, with the reason in the report.
         exchange: one round trip that appends a chunk.
+        cluster: whether Redis is a cluster, so that a refusal says nothing of other partitions.
 
     Raises:
         SettingsError: the file cannot be used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has its name
         self,
         path: str | os.PathLike[str],
         namespace: str,
@@ -47,11 +54,16 @@ class SpoolSender:
         *,
         agree: Callable[[SendReport], Steps[XaddEncoder | None]],
         exchange: Callable[[XaddEncoder, Chunk], Steps[Replies]],
+        cluster: bool,
     ) -> None:
         self._spool = Spool(path, namespace, SPOOL_BYTES if max_bytes is None else max_bytes)
         self._agree = agree
         self._exchange = exchange
+        self._cluster = cluster
         self._cooldown = Cooldown()
+        # A cooldown of the spool alone: what it holds is of a node that is away, and the others take new changes.
+        self._pause = Cooldown()
+        self._drain: SpoolDrain | None = None
 
     def begin(self, report: SendReport) -> Steps[XaddEncoder | None]:
         """Returns the encoder if changes may be sent directly; None if they must go into the spool.
@@ -61,12 +73,14 @@ class SpoolSender:
         """
         try:
             waiting: bool = yield Block(self._spool.holds_any)
-            if waiting and self._cooldown.over():
+            if waiting and self._cooldown.over() and self._pause.over():
                 waiting = (yield from self.forward(FORWARD_SECONDS)).left > 0
         except SpoolError as error:
             report.broken = error
             return None
-        return None if waiting or not self._cooldown.over() else (yield from self._encoder(report))
+        if not self._cooldown.over() or (waiting and not self._cluster):
+            return None
+        return (yield from self._encoder(report))
 
     def answer(self, chunk: Chunk, encoder: XaddEncoder | None, broken: Exception | None) -> Steps[Replies]:
         """Sends or spools a chunk; the replies are entry ids, and "spooled" for each change now in the spool.
@@ -80,8 +94,9 @@ class SpoolSender:
         if isinstance(broken, SpoolError):
             return answer._replace(spool=broken)
         try:
-            if encoder is not None and broken is None and not (yield Block(self._spool.holds_any)):
-                answer = yield from self._send(encoder, chunk)
+            if encoder is not None and broken is None:
+                behind: set[str] = yield Block(partial(self._behind, chunk))
+                answer = yield from self._send_all_but(behind, encoder, chunk)
         except SpoolError as error:
             return answer._replace(spool=error)
         if answer.accepted(len(chunk)):
@@ -105,16 +120,26 @@ class SpoolSender:
             stack.push(claim)
             if not claimed:
                 return Forwarded(0, (yield Block(self._spool.__len__)))
-            report, drain = SendReport(), SpoolDrain(self._spool, seconds)
+            report, began = SendReport(), time.monotonic()
             encoder = yield from self._encoder(report)
             if encoder is None:
                 return Forwarded(0, (yield Block(self._spool.__len__)), report.broken)
+            drain, self._drain = self._drain, None
+            if drain is None or seconds is None or drain.partitions != encoder.partitions:
+                drain = SpoolDrain(self._spool, encoder.partitions, cluster=self._cluster)
+            before = drain.accepted
+            drain.give(seconds)
             while chunk := (yield Block(drain.take)):
                 answer = yield from self._send(encoder, chunk)
                 yield Block(partial(drain.record, answer))
-        if drain.cause is not None:
+            accepted = drain.accepted - before
+            if not drain.over:
+                self._drain = drain  # the next call goes on there, so that no one node's changes keep it from the rest
+        if drain.whole:
             self._cooldown.begin(0.0)
-        return Forwarded(drain.accepted, (yield Block(self._spool.__len__)), drain.cause)
+        elif drain.cause is not None and (drain.over or not accepted):
+            self._pause.begin(time.monotonic() - began)
+        return Forwarded(accepted, (yield Block(self._spool.__len__)), drain.cause)
 
     def close(self) -> Steps[None]:
         """Forwards what Redis accepts, and closes the file. The rest waits for the next producer that opens it."""
@@ -130,13 +155,40 @@ class SpoolSender:
             encoder = yield from self._agree(report)
         except Repartitioning as error:
             report.broken = error  # it passes, and until then the changes are safe in the spool
+        took = time.monotonic() - began
         if encoder is None:
-            self._cooldown.begin(time.monotonic() - began)
+            self._cooldown.begin(took)
+        elif self._cluster and took > _SLOW_SECONDS:
+            self._cooldown.begin(0.0)
         return encoder
+
+    def _behind(self, chunk: Chunk) -> set[str]:
+        """The owners whose changes wait behind what is spooled: all, or in a cluster those with any there."""
+        owners = {change.owner for change in chunk.changes}
+        if self._cluster:
+            return self._spool.owners_among(owners)
+        return owners if self._spool.holds_any() else set()
+
+    def _send_all_but(self, behind: set[str], encoder: XaddEncoder, chunk: Chunk) -> Steps[Replies]:
+        """Sends a chunk without the changes of these owners; the reply to each of them is BEHIND."""
+        if not behind:
+            return (yield from self._send(encoder, chunk))
+        free = [index for index, change in enumerate(chunk.changes) if change.owner not in behind]
+        replies: list[Any] = [BEHIND] * len(chunk)
+        if not free:
+            return Replies(replies, written=False)
+        answer = yield from self._send(encoder, chunk_of([chunk.stamped(index) for index in free]))
+        unanswered = NodeAwayError(str(answer.broken).rstrip("."), written=answer.written)
+        for place, index in enumerate(free):
+            replies[index] = answer.replies[place] if place < len(answer.replies) else unanswered
+        return answer._replace(replies=replies)
 
     def _send(self, encoder: XaddEncoder, chunk: Chunk) -> Steps[Replies]:
         began = time.monotonic()
         answer = yield from self._exchange(encoder, chunk)
+        took = time.monotonic() - began
         if answer.broken is not None:
-            self._cooldown.begin(time.monotonic() - began)
+            self._cooldown.begin(took)
+        elif took > _SLOW_SECONDS and all(isinstance(reply, NodeAwayError) for reply in answer.replies):
+            self._cooldown.begin(0.0)
         return answer

@@ -32,6 +32,8 @@ _AFTER: Final = (
     "SELECT seq, owner, contact, op, at, source, traceparent, lane FROM changes WHERE seq > ? ORDER BY seq LIMIT ?"
 )
 
+_ASKED_AT_ONCE: Final = 500  # owners: an SQLite of before 2020 takes 999 in one statement
+
 # A connection inherited through a fork must be neither used nor closed, so it is kept from garbage collection.
 _inherited: list[sqlite3.Connection] = []
 
@@ -137,6 +139,24 @@ class Spool:
         """
         with self._connected() as connection:
             return connection.execute("SELECT 1 FROM changes LIMIT 1").fetchone() is not None
+
+    def owners_among(self, owners: Iterable[str]) -> set[str]:
+        """Returns which of these owners have a change that waits, of any process.
+
+        Raises:
+            SpoolError: the file cannot be read.
+        """
+        if not self.holds_any():
+            return set()
+        asked = list(dict.fromkeys(owners))
+        found: set[str] = set()
+        with self._connected() as connection:
+            for i in range(0, len(asked), _ASKED_AT_ONCE):
+                some = asked[i : i + _ASKED_AT_ONCE]
+                marks = ",".join("?" * len(some))
+                rows = connection.execute(f"SELECT DISTINCT owner FROM changes WHERE owner IN ({marks})", some)  # noqa: S608 - only question marks
+                found.update(owner for (owner,) in rows)
+        return found
 
     def __len__(self) -> int:
         """Returns how many changes wait."""

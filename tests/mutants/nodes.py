@@ -46,6 +46,33 @@ NODES: Final[tuple[Mutant, ...]] = (
         simulated=False,
     ),
     Mutant(
+        "relay_blocked_by_node",
+        "a relay tries the oldest rows of a lane alone, which may all be of a node that is away",
+        (Patch("producers/relay/forward.py", "        run.hold(error)\n", ""),),
+        integration=("tests/outbox/test_outbox_cluster.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "spool_blocked_by_node",
+        "with changes of one node in the spool, those of all nodes go behind them",
+        (Patch("producers/spool/sender.py", "(waiting and not self._cluster)", "waiting"),),
+        integration=("tests/integration/redis/test_cluster.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "spool_begun_anew",
+        "each call looks through the spool from its beginning, and never gets past the changes of a node that is away",
+        (
+            Patch(
+                "producers/spool/sender.py",
+                "            if not drain.over:\n                self._drain = drain",
+                "            if not drain.over:\n                self._drain = None",
+            ),
+        ),
+        integration=("tests/integration/redis/test_cluster.py",),
+        simulated=False,
+    ),
+    Mutant(
         "try_again_fatal",
         "a settle gives up if its slot is on its way to another node",
         (

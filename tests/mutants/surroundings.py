@@ -237,8 +237,8 @@ SURROUNDINGS: Final = (
         (
             Patch(
                 "producers/spool/sender.py",
-                " and broken is None and not (yield Block(self._spool.holds_any)):",
-                " and broken is None:",
+                "self._send_all_but(behind, encoder",
+                "self._send_all_but(set(), encoder",
             ),
         ),
         integration=("tests/integration/producers/test_spool.py",),

@@ -116,6 +116,7 @@ class Forwarding:
         """
         if time.monotonic() < self._not_before:
             return
+        began = time.monotonic()
         try:
             if self._relay is None:
                 self._relay = self._make()
@@ -133,7 +134,7 @@ class Forwarding:
             _LOG.warning("relay_refused", rows=done.refused)
         self._log_bulk(done.bulk_waits)
         if done.cause is not None:
-            self._waits("redis", str(done.cause))
+            self._waits("redis", str(done.cause), began if done.partly else None)
         elif self._failures:
             self._failures = 0
             _LOG.info("relay_goes_on")
@@ -145,11 +146,14 @@ class Forwarding:
             _LOG.info("relay_bulk_goes_on")
         self._bulk_waits = bool(waits)
 
-    def _waits(self, away: str, error: str) -> None:
+    def _waits(self, away: str, error: str, others_since: float | None = None) -> None:
+        """Waits longer with each failure; while others go on, as long as the run took that began then."""
         if not self._failures:
             _LOG.warning("relay_waits", away=away, error=error)
         self._failures += 1
-        self._not_before = time.monotonic() + min(_SLOWEST_SECONDS, self._poll * 2 ** min(self._failures, 16))
+        now = time.monotonic()
+        longer = self._poll * 2 ** min(self._failures, 16) if others_since is None else now - others_since
+        self._not_before = now + min(_SLOWEST_SECONDS, longer)
 
 
 def _tell(relay: Relay, settings: WorkerSettings, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from redis.crc import key_slot
 from producers import AsyncContactProducer, ContactProducer, NotAccepted
 from producers.contract.change import partition_of
 from producers.settings import ProducerSettings
+from producers.spool import sender
 from tests.support.clusters import (
     away,
     begin_move,
@@ -39,6 +40,10 @@ pytestmark = pytest.mark.timeout(120)
 
 def slot_of_owner(owner: str) -> int:
     return key_slot(b"%d" % partition_of(owner, 64))
+
+
+def partitions_of(cluster: EmbeddedCluster, node: int) -> set[int]:
+    return {p for p in range(64) if node_of(cluster, key_slot(b"%d" % p)) == node}
 
 
 def test_a_producer_appends_to_all_nodes(cluster: EmbeddedCluster) -> None:
@@ -140,7 +145,8 @@ def test_a_spool_is_not_blocked_by_one_node(cluster: EmbeddedCluster, tmp_path: 
     with ContactProducer(cluster.url, spool=tmp_path / "spool") as producer:
         producer.send(changes(100))
         lost = node_of(cluster, slot_of_owner("1"))
-        theirs = sum(node_of(cluster, slot_of_owner(str(i))) == lost for i in range(1_000))
+        there = partitions_of(cluster, lost)
+        theirs = sum(partition_of(str(i), 64) in there for i in range(1_000))
         with hung(cluster, lost):
             ids = producer.send(changes(1_000))
             assert ids.count("spooled") == theirs
@@ -149,6 +155,37 @@ def test_a_spool_is_not_blocked_by_one_node(cluster: EmbeddedCluster, tmp_path: 
             assert forwarded.left <= theirs + 1
         wait_until(lambda: producer.forward().left == 0, seconds=20, what="the spool is empty")
     assert entries(cluster) >= 1_101
+
+
+def test_with_changes_of_one_node_in_the_spool_others_go_straight(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+    with ContactProducer(cluster.url, spool=tmp_path / "spool") as producer:
+        producer.send(changes(100))
+        lost = node_of(cluster, slot_of_owner("1"))
+        there = partitions_of(cluster, lost)
+        theirs = {i for i in range(1_000) if partition_of(str(i), 64) in there}
+        with hung(cluster, lost):
+            producer.send(changes(1_000))
+            time.sleep(0.6)  # until the producer tries again what it spooled
+            for contact in ("2", "3"):
+                ids = producer.send(changes(1_000, contact=contact))
+                assert {i for i, entry in enumerate(ids) if entry == "spooled"} == theirs
+        wait_until(lambda: producer.forward().left == 0, seconds=20, what="the spool is empty")
+
+
+def test_what_is_spooled_behind_a_lot_of_one_node_gets_out(
+    cluster: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = node_of(cluster, slot_of_owner("1"))
+    other = next(str(i) for i in range(99) if node_of(cluster, slot_of_owner(str(i))) != lost)
+    with ContactProducer("redis://127.0.0.1:1/0", spool=tmp_path / "spool") as nowhere:
+        nowhere.send({"owner": "1", "contact": str(i), "op": "upsert"} for i in range(5_000))
+        nowhere.send({"owner": other, "contact": str(i), "op": "upsert"} for i in range(10))
+    monkeypatch.setattr(sender, "FORWARD_SECONDS", 0.01)
+    with ContactProducer(cluster.url, spool=tmp_path / "spool") as producer:
+        producer.pressure()  # the number of partitions is agreed, whichever node dies
+        kill(cluster, lost)
+        wait_until(lambda: producer.upsert(other, "last") != "spooled", seconds=30, what="the spool is passed through")
+        assert producer.forward().left == 5_000
 
 
 @pytest.mark.parametrize("wait", [1, "all"])

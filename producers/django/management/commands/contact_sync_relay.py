@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
@@ -64,11 +65,12 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: asked.set())
         failures, bulk_waited, bulk = 0, "", BulkPermit(producer.load)
         while not asked.is_set():
+            began = time.monotonic()
             try:
                 done = relay(producer, database, _BATCHES, bulk)
-                cause, refused, bulk_waits = done.cause, done.refused, done.bulk_waits
+                cause, refused, bulk_waits, partly = done.cause, done.refused, done.bulk_waits, done.partly
             except (DatabaseFailure, Repartitioning) as error:
-                cause, refused, bulk_waits = error, 0, bulk_waited
+                cause, refused, bulk_waits, partly = error, 0, bulk_waited, False
                 connections[database].close()  # so that a broken one is replaced
             if refused:
                 self.stderr.write(
@@ -84,4 +86,6 @@ class Command(BaseCommand):
             elif cause is None and failures:
                 self.stderr.write("goes on")
             failures = 0 if cause is None else failures + 1
-            asked.wait(min(_SLOWEST_SECONDS, poll * 2 ** min(failures, 16)))
+            # While other partitions go on it waits as long as a run takes, to look through what stays.
+            longer = max(poll, time.monotonic() - began) if partly else poll * 2 ** min(failures, 16)
+            asked.wait(min(_SLOWEST_SECONDS, longer))

@@ -334,7 +334,7 @@ def test_whatever_redis_refuses_no_change_is_lost_or_overtaken(
             answer = Replies(replies, ConnectionError() if "lost" in fates else None)
         spool_unaccepted(spool, chunk, answer)
     for taken in [*ways, [True] * 100]:
-        drain = SpoolDrain(spool)
+        drain = SpoolDrain(spool, 64, cluster=False)
         while batch := drain.take():
             fits = [*taken, *[True] * len(batch)][: len(batch)]
             log += [each for each, fit in zip(batch.changes, fits, strict=True) if fit]
