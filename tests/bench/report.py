@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 REDIS_GOAL_US: Final = 6.0
 PENDING_GOALS: Final = {"short ids": 120, "UUIDs": 180}
+OUTAGE_GOAL: Final = 0.90
 LATENCY_GOALS: Final = {50: 0.15, 2_000: 0.30}
 
 
@@ -231,6 +232,21 @@ def _flow(of: dict[str, Any]) -> str:
     )
 
 
+def _outage(of: dict[str, Any]) -> str:
+    rows = [
+        (
+            *(name, f"{each['there']:,.0f}", f"{each['away']:,.0f}"),
+            *(f"{each['ratio']:.2f} (goal {OUTAGE_GOAL:.2f})", f"{each['pause']:.1f}"),
+        )
+        for name, each in of.items()
+    ]
+    head = (
+        *("away", "changes a second, all nodes there", "the same with it away", "ratio"),
+        "s that a change takes in the moment it goes",
+    )
+    return "### A node of a cluster is away: the partitions of the other two\n\n" + _table(head, rows)
+
+
 _TEXTS: Final = {
     "floor": _floor,
     "drain": _drain,
@@ -244,4 +260,5 @@ _TEXTS: Final = {
     "partitions": _partitions,
     "workers": _workers,
     "flow": _flow,
+    "outage": _outage,
 }

@@ -26,6 +26,7 @@ from tests.bench.drain import Drained, drain
 from tests.bench.floor import floor
 from tests.bench.flow import flow
 from tests.bench.latency import idle, latency
+from tests.bench.outage import outage
 from tests.bench.processes import PROJECT, Endpoint, endpoint
 from tests.bench.producing import producing
 from tests.bench.scale import backlog, partitions, pending, workers
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = (
     *("floor", "drain", "peers", "settings", "producing", "latency", "idle"),
-    *("backlog", "pending", "partitions", "workers", "flow"),
+    *("backlog", "pending", "partitions", "workers", "flow", "outage"),
 )
 _PER_RECORD_SHARE: Final = 25
 """A system that makes a message or a request of every change is given so much less of them: it takes as long."""
@@ -207,6 +208,7 @@ _PARTS: Final = {
     "partitions": partitions,
     "workers": workers,
     "flow": flow,
+    "outage": outage,
 }
 
 

@@ -16,6 +16,11 @@ def runs(pid: int) -> bool:
     return not Path("/proc/self").exists() or _status(pid, "State")[:1] not in {"Z", "X", ""}
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the process stands still; Linux only."""
+    return _status(pid, "State").startswith("T")
+
+
 def parent_of(pid: int) -> int:
     """Process id of the parent; Linux only."""
     return int(_status(pid, "PPid"))

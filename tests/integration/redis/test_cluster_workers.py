@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from redis.crc import key_slot
 
 from producers import ContactProducer, NotAccepted
+from producers.contract.change import partition_of
 from tests.support.clusters import away, begin_move, changes, end_move, kill, move_keys, move_slot, node_of
 from tests.support.fleet import PARTITIONS, Fleet
+from tests.support.processes import is_stopped, runs
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.local.cluster import EmbeddedCluster
+    from worker.local.redis import EmbeddedRedis
     from worker.standin.client import StandInClient
 
 pytestmark = pytest.mark.timeout(180)
@@ -55,27 +59,63 @@ def test_worker_processes_without_a_broker_share_the_work(
         assert all(" confirmed" in each.said() or "batch_confirmed" in each.said() for each in (one, other))
 
 
-@pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "config", "log")])
+@pytest.mark.parametrize("lost", [f"{how} {node}" for how in ("dead", "hung") for node in range(3)])
 def test_one_node_away_stops_its_own_partitions_alone(
     cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path, lost: str
 ) -> None:
-    how, _, which = lost.partition(" ")
+    """Each node in turn, so those of gate, configuration and ticker too."""
+    how, _, number = lost.partition(" ")
     producer = fleet.producer()
     with WorkerProcess(fleet.environment(), tmp_path) as worker:
         worker.wait_until_ready()
         producer.upsert("1", "2")
         wait_until(lambda: stand_in.counts()["contacts"] == 1, seconds=20, what="the first is delivered")
-        key = {"gate": fleet.keys.gate, "config": fleet.keys.config, "log": fleet.keys.events(0)}[which]
-        node = node_of(cluster, key_slot(key.encode()))
-        theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node}
-        with away(cluster, node, how):
+        _others_go_on(cluster, producer, stand_in, int(number), how)
+
+
+@pytest.mark.parametrize("lost", ["dead", "hung"])
+def test_the_node_of_the_ticker_is_away_from_workers_with_a_broker(  # noqa: PLR0913, PLR0917 - fixtures
+    cluster: EmbeddedCluster,
+    fleet: Fleet,
+    stand_in: StandInClient,
+    tmp_path: Path,
+    redis_server: EmbeddedRedis,
+    lost: str,
+) -> None:
+    """The tickers cannot agree who leads, and everything is delivered all the same."""
+    fleet.change(broker_url=redis_server.url)
+    producer = fleet.producer()
+    with (
+        WorkerProcess(fleet.environment(), tmp_path) as one,
+        WorkerProcess(fleet.environment(), tmp_path) as other,
+    ):
+        one.wait_until_ready()
+        other.wait_until_ready()
+        producer.upsert("1", "2")
+        wait_until(lambda: stand_in.counts()["contacts"] == 1, seconds=20, what="the first is delivered")
+        _others_go_on(cluster, producer, stand_in, node_of(cluster, key_slot(fleet.keys.ticker.encode())), lost)
+
+
+def _others_go_on(
+    cluster: EmbeddedCluster, producer: ContactProducer, stand_in: StandInClient, node: int, how: str
+) -> None:
+    """Sees wave after wave of changes to the partitions of other nodes delivered, while one node is away."""
+    theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node}
+    assert theirs
+    assert len(theirs) < PARTITIONS
+    pid = cluster.servers[node].pid
+    with away(cluster, node, how):
+        for wave in range(5):
             with pytest.raises(NotAccepted) as caught:
-                producer.send(changes(500))
-            assert {fleet.partition(change.owner) for change in caught.value.changes} == theirs
-            wanted = {(str(i), "1") for i in range(500) if fleet.partition(str(i)) not in theirs}
-            began = time.monotonic()
-            wait_until(lambda: wanted <= stand_in.contacts(), seconds=30, what="the others' are delivered")
-            assert time.monotonic() - began < 10
+                producer.send(changes(500, contact=str(wave)))
+            assert {partition_of(change.owner, PARTITIONS) for change in caught.value.changes} == theirs
+            wanted = {(str(i), str(wave)) for i in range(500) if partition_of(str(i), PARTITIONS) not in theirs}
+            wait_until(partial(_has, stand_in, wanted), seconds=60, what=f"wave {wave} of the others is delivered")
+            assert is_stopped(pid) if how == "hung" else not runs(pid)
+
+
+def _has(stand_in: StandInClient, wanted: set[tuple[str, str]]) -> bool:
+    return wanted <= stand_in.contacts()
 
 
 def test_slots_move_under_load(cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path) -> None:
