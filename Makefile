@@ -101,6 +101,10 @@ mutation: $(INSTALLED) ## Change the core and the scripts in SAMPLE (100) places
 	$(BIN)/python -m tests.mutants.mutation --of core --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
 	$(BIN)/python -m tests.mutants.mutation --of scripts --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
 
+fuzz: $(INSTALLED) $(FUZZ)/.installed ## Give all that comes from outside SECONDS (60) of inputs guided by coverage, each; TARGET, INPUTS
+	PYTHONPATH=.:$$(echo $(FUZZ)/lib/python3.*/site-packages) $(BIN)/python -m tests.fuzz.run \
+	    --seconds $(or $(SECONDS),60) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(TARGET),--target $(TARGET))
+
 soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0), ON (redis, sentinel, cluster), WAIT (0)
 	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0) --on $(or $(ON),redis) \
 		--wait-replicas $(or $(WAIT),0)

@@ -145,9 +145,14 @@ def keep(name: str) -> None:
     kept.write(name, chosen)
 
 
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=PROJECT, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False).stdout.strip()
+    """The commit of the code that is fuzzed, with a mark if it differs from it."""
+    differs = _git("status", "--porcelain", "--", "producers", "worker", "tests/fuzz/*.py")
+    return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if differs else "")
 
 
 def note(name: str, ran: Fuzzed) -> None:
