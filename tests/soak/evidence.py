@@ -21,7 +21,7 @@ from worker.core.dead_letter import read_letter
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from tests.proof.history import Outcome, Record
+    from tests.proof.history import Outcome, Pair, Record
     from tests.soak.lineage import Lineage, Tail
     from tests.soak.log_file import Done
     from tests.soak.recorder import Request
@@ -91,12 +91,12 @@ def evidence_of(ran: Ran) -> Evidence:
         changes=[*map(_change, entries), *map(_lost_change, lost)],
         sent=[
             _sent(each, settled.get((each.request.number, each.partition)), applied, ran)._replace(
-                adrift=_is_adrift(each, lineage.tails)
+                adrift=_is_adrift(each, lineage.tails), suppressed=_suppressed(each, ran)
             )
             for each in parts
         ],
         letters=_letters(lineage.done),
-        contacts=frozenset(ran.contacts),
+        contacts=frozenset(ran.contacts) - _forgotten(parts, ran),
         left=Left(status.backlog_events, status.pending_pairs, ran.marks, status.in_flight, status.parked)
         if status
         else Left(1),
@@ -107,6 +107,8 @@ def evidence_of(ran: Ran) -> Evidence:
         batch_size=ran.settings["batch_size"],
         healed=True,
         paced=_paced(ran),
+        erased=frozenset(each.user for each in ran.erasures if each.ended is not None),
+        mentions=ran.mentions,
     )
     return Evidence(history, false, lineage)
 
@@ -121,6 +123,31 @@ def _is_adrift(part: Part, tails: Sequence[Tail]) -> bool:
     return any(
         part.partition in each.partitions and each.adrift[0] <= part.received_ms <= each.adrift[1] for each in tails
     )
+
+
+def _suppressed(part: Part, ran: Ran) -> frozenset[str]:
+    """Who had certainly been erased when the gate let it out: a fault may hold a request on its way for a while."""
+    return frozenset(
+        each.user
+        for each in ran.erasures
+        if each.ended is not None
+        and part.received_ms >= min(each.ended * 1000 + ran.unix_ms, each.begun_ms + HELD_BACK_SECONDS * 1000)
+    )
+
+
+def _forgotten(parts: Sequence[Part], ran: Ran) -> set[Pair]:
+    """Pairs of somebody who was erased, of which nothing was known any more: the receipt says so."""
+    last: dict[Pair, int] = {}
+    for part in parts:
+        for owner, contact, op in part.records:
+            if op == "upsert":
+                last[owner, contact] = part.received_ms
+    forgotten = {each.user: each.forgotten_ms for each in ran.erasures if each.ended is not None}
+    return {
+        pair
+        for pair, ms in last.items()
+        if any(ms <= forgotten.get(user, 0) + HELD_BACK_SECONDS * 1000 for user in pair)
+    }
 
 
 def _paced(ran: Ran) -> list[Paced]:

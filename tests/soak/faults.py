@@ -98,8 +98,8 @@ class Faults:
                 return self._strike_redis(name)
             case "nodes":
                 return self._nodes.strike(name, draw)
-        at_once = sort in {"import", "operator"}
-        return self._do_at_once(name, draw) if at_once else self._strike_endpoint(name, draw)
+        acts = {"import": self._do_at_once, "operator": self._do_at_once, "erasure": self._erase}
+        return acts.get(sort, self._strike_endpoint)(name, draw)
 
     def _do_at_once(self, name: str, draw: random.Random) -> Callable[[], None]:
         match name:
@@ -109,6 +109,20 @@ class Faults:
                 insist(self.system.retry_parked)
             case _:
                 insist(self.system.redrive)
+        return _nothing
+
+    def _erase(self, name: str, draw: random.Random) -> Callable[[], None]:
+        erasures, fleet = self.system.erasures, self.system.fleet
+        of = {"an owner erased": "owner", "a contact erased": "contact"}
+        erasure = erasures.begin(of.get(name, "either"))
+        match name:
+            case "somebody erased by two at once" if erasure is not None:
+                erasures.call(erasure)
+            case "an erasure killed and called again" if erasure is not None:
+                return lambda: erasures.kill(erasure)
+            case "somebody erased while workers are killed":
+                fleet.kill(draw.choice(fleet.of_pool()), name)
+                return lambda: fleet.kill(draw.choice(fleet.of_pool()), name)
         return _nothing
 
     # Workers

@@ -66,6 +66,10 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
             "wrong_of_previous_release": ran.exits.previous,
         },
         "worker_log": dict(ran.said),
+        "erasures": [
+            {"seconds": None if each.ended is None else each.ended - each.begun, "calls": each.calls}
+            for each in ran.erasures
+        ],
         "slowest_stop_seconds": ran.exits.slowest_seconds,
         "peaks": {name: getattr(peaks, name) for name in ("redis", "worker", "workers", "backlog", "pending")},
         "struck": [
@@ -136,6 +140,7 @@ def _rest(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield from (f"- {cause}: {number:,}" for cause, number in sorted(verdict.duplicates.items()))
     if not verdict.duplicates:
         yield "None."
+    yield from _erasures(ran)
     yield from ("", "## Peaks", "")
     yield f"- Redis: {peaks.redis / _MEBIBYTE:.1f} MiB"
     yield f"- one worker with its children: {peaks.worker / _MEBIBYTE:.0f} MiB"
@@ -150,6 +155,15 @@ def _rest(ran: Ran, verdict: Verdict) -> Iterator[str]:
     yield from (f"- of the previous release: {each}" for each in ran.exits.previous)
     yield from ("", "What they logged above the level of information:", "")
     yield from (f"- {event}: {times:,}" for event, times in sorted(ran.said.items()))
+
+
+def _erasures(ran: Ran) -> Iterator[str]:
+    took = sorted(each.ended - each.begun for each in ran.erasures if each.ended is not None)
+    if took:
+        calls = sum(each.calls for each in ran.erasures)
+        yield from ("", "## Erasures", "")
+        yield f"{len(took)} people were erased in {calls} calls of `contact-sync erase`; the median took"
+        yield f"{_seconds(took[len(took) // 2])}, the longest {_seconds(took[-1])}."
 
 
 def _seconds(value: float | None) -> str:

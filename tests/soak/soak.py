@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from producers.nodes.trip import Replicas
+    from tests.soak.erasures import Erasure
     from tests.soak.homes import On
     from tests.soak.lineage import Moved
     from tests.soak.nemesis import Step
@@ -126,6 +127,8 @@ class Ran:
         moves: the partitions that moved from server to server.
         unpaced: spans in which the server with the limit of the rate was perhaps away (monotonic seconds).
         alarms: what workers said of losses.
+        erasures: the people who were erased.
+        mentions: the keys in which one of them still stands in the end.
     """
 
     options: Options
@@ -154,6 +157,8 @@ class Ran:
     moves: list[Moved] = field(default_factory=list)
     unpaced: list[tuple[float, float]] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
+    erasures: list[Erasure] = field(default_factory=list)
+    mentions: list[str] = field(default_factory=list)
 
 
 class Progress(Protocol):
@@ -193,6 +198,7 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
             appendfsync=system.home.appendfsync,
             keys=system.keys,
             moves=system.home.moves,
+            erasures=system.erasures.every,
         )
         with recorder:
             system.fleet.start()
@@ -328,9 +334,12 @@ class _Peace:
     def conclude(self) -> None:
         """Drains, redrives what lies dead, drains again, and takes stock."""
         system, ran = self._system, self._ran
+        self._progress.at(1.0, "peace: erasures end")
+        system.erasures.finish(DRAIN_SECONDS)
         ran.drained = self._drain("drains") and self._drain_parked()
         ran.redriven = Counter(system.redrive())
         ran.drained = self._drain("drains what was redriven") and ran.drained
+        ran.mentions = system.mentions({each.user for each in system.erasures.every if each.ended is not None})
         ran.left_letters = [letter.id for letter in system.dead_letters.find(Wanted())]
         ran.status, ran.marks = system.status(), system.marks()
         ran.contacts = system.stand_in.contacts()

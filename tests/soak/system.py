@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from pydantic import SecretStr
 
 from producers.nodes.cluster import ClusterClient
+from tests.soak.erasures import Erasures
 from tests.soak.homes import HOMES
 from tests.soak.proxy import Proxy
 from tests.soak.workers import Fleet
@@ -26,6 +28,7 @@ from worker.store.partitions import Partitions
 from worker.store.replies import all_checked
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from producers.nodes.trip import Replicas
@@ -81,6 +84,7 @@ class System:
         stand_in: control of the endpoint.
         settings: what workers and producers work with.
         fleet: the workers.
+        erasures: the people who are erased.
     """
 
     def __init__(  # noqa: PLR0913 - what a soak may be, by name
@@ -120,6 +124,7 @@ class System:
             self.write_secret(process.key_secret)
             self.settings = self._settings(process.key_id)
             self.fleet = undo.enter_context(Fleet(self.settings, self._directory, self._count, self.previous))
+            self.erasures = Erasures(self.settings, self._directory, self.home.on)
             self._open = undo.pop_all()
         return self
 
@@ -211,6 +216,20 @@ class System:
             return [each for _, each in self.client.masters()]
         return [self.client]
 
+    def mentions(self, users: Collection[str]) -> list[str]:
+        """The keys in which any of these people still stands.
+
+        Raises:
+            redis.RedisError: Redis does not answer.
+        """
+        sought = re.compile("|".join(map(re.escape, sorted(users))).encode())
+        return [
+            key.decode()
+            for server in self.servers()
+            for key in server.scan_iter(f"{NAMESPACE}:*", count=1_000)
+            if users and sought.search(repr(_all_of(server, key)).encode())
+        ]
+
     def _settings(self, key_id: str) -> WorkerSettings:
         times: dict[str, Any] = dict(TIMES)
         return WorkerSettings(
@@ -227,3 +246,19 @@ class System:
             rate=RATE,
             **times,
         )
+
+
+def _all_of(server: Any, key: bytes) -> Any:
+    """All that a key holds."""
+    match server.type(key):
+        case b"hash":
+            return server.hgetall(key)
+        case b"stream":
+            return server.xrange(key)
+        case b"string":
+            return server.get(key)
+        case b"list":
+            return server.lrange(key, 0, -1)
+        case b"set":
+            return server.smembers(key)
+    return server.zrange(key, 0, -1)

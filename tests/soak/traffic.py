@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 POISONABLE: Final = tuple(f"p{number}" for number in range(10))
 """Contact ids that the endpoint is told to refuse at times."""
 
+PEOPLE: Final = {
+    kind: tuple(f"{kind}-person-{number:03}" for number in range(40)) for kind in ("owner", "contact", "either")
+}
+"""Ids of people who are erased, by what they are in what is said of them. They are looked for in every key later."""
+
 EXPECTED: Final = b"soak-expects"
 """An unknown field, which is ignored: beside it stands the reason for which the entry is to become a dead letter."""
 
@@ -123,11 +128,21 @@ class Stamped:
             return f"w{draw.randrange(50)}", draw.choice(POISONABLE)
         if kind < 0.02:
             return draw.choice(_ODD), draw.choice(_ODD)
+        if kind < 0.08:
+            return _person(draw)
         if kind < 0.35:
             return f"h{draw.randrange(5)}", f"h{draw.randrange(4)}"
         if kind < 0.65:
             return f"w{draw.randrange(50)}", f"w{draw.randrange(20)}"
         return f"c{draw.randrange(20_000)}", f"c{draw.randrange(10)}"
+
+
+def _person(draw: random.Random) -> tuple[str, str]:
+    """A pair with somebody who is erased one day; the first of them are said most, as they are erased first."""
+    kind = draw.choice(tuple(PEOPLE))
+    person = PEOPLE[kind][min(draw.randrange(40), draw.randrange(40))]
+    as_owner = kind == "owner" or (kind == "either" and draw.random() < 0.5)
+    return (person, f"w{draw.randrange(8)}") if as_owner else (f"w{draw.randrange(8)}", person)
 
 
 class Raw:
@@ -197,7 +212,10 @@ class Import:
         return chunk
 
     def _one(self, number: int, now_ms: int) -> ContactChange:
-        if self._draw.random() < 0.02:
+        kind = self._draw.random()
+        if kind < 0.005:
+            owner, contact = _person(self._draw)
+        elif kind < 0.02:
             owner, contact = f"h{self._draw.randrange(5)}", f"h{self._draw.randrange(4)}"
         else:
             owner, contact = f"i{number % 500}", f"i{number}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.proof.oracle import judge, pasts_of
+from tests.soak.erasures import UNKNOWN
 from tests.soak.evidence import ANSWERED, evidence_of
 from tests.soak.lineage import SLACK_MS
 from tests.soak.log_file import Entry
@@ -107,6 +108,8 @@ def verdict_of(ran: Ran) -> Verdict:
         "wrong dead letters": kinds["dead_letters"],
         "wrong totals": kinds["totals"],
         "left over": kinds["left_over"],
+        "erased and seen again": kinds["erased"],
+        "people erased": sum(each.ended is not None for each in ran.erasures),
         "not recovered": sum(each.recovered_seconds is None for each in ran.struck),
         "wrong exits": len(ran.exits.wrong),
         "stalled workers": ran.exits.stalled,
@@ -141,6 +144,9 @@ def _wrong(ran: Ran, evidence: Evidence) -> Iterator[Wrong]:
     yield from (Wrong("wrong exit", each) for each in ran.exits.wrong)
     yield from (Wrong("worker's error", each) for each in ran.said if UNMEANT in each)
     yield from (Wrong("producer", each) for each in ran.told.died)
+    for erasure in ran.erasures:
+        if erasure.ended is None and UNKNOWN not in erasure.failed:
+            yield Wrong("erased", f"{erasure.user} is not erased after {erasure.calls} calls: {erasure.failed}")
     if ran.unsent:
         yield Wrong("producer", f"{ran.unsent} changes were not accepted long after all was healed")
     for each in ran.struck:
