@@ -9,15 +9,15 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-FIRST: Final = 2.0
-FIRST_MS: Final = 1_000.0
-FIRST_REQUESTS: Final = 50.0
-SLOW_MS: Final = 100.0
-"""So few may be under way in the first second, so that few meet the first 429 of an endpoint that limits its rate; or
-until so many requests have succeeded, or no answer has come for so long: it does not limit, or is slow, then."""
-
 START: Final = 4.0
-"""Requests that may be under way then. Latency alone never lowers the limit below: so few slow nobody down."""
+"""Requests that may be under way at first. Latency alone never lowers the limit below: so few slow nobody down."""
+
+FIRST_REQUESTS: Final = 32.0
+FIRST_MS: Final = 1_000.0
+SLOW_MS: Final = 50.0
+"""The limit doubles once so many requests have succeeded, or after so long, so that few meet the first 429 of an
+endpoint that limits its rate. Where a request takes longer than the last of these, they are few a second, and the limit
+doubles without that; for the first time before anything has been answered."""
 
 MOST: Final = 1024.0
 """Most requests that the limit ever allows."""
@@ -123,10 +123,10 @@ class Concurrency:
             under_way: how many are.
         """
         if self.limit <= 0:
-            self.limit = FIRST
+            self.limit = START
             self.began = now
-        elif self.limit < START and self.settled <= 0 and self.done <= 0 and now - self.began >= SLOW_MS:
-            self._begin(now, START)
+        elif self.limit <= START and self.settled <= 0 and self.done <= 0 and now - self.began >= SLOW_MS:
+            self.limit = 2 * START
         self.peak = max(self.peak, under_way + 1)
         return under_way < self.limit
 
@@ -163,13 +163,12 @@ class Concurrency:
             return
         if self.count <= 0 and self.bad <= 0:
             return
-        if self.limit < START and self.settled <= 0 and self.bad <= 0:
-            if passed >= FIRST_MS or self.done >= FIRST_REQUESTS:
-                self._begin(now, START)
-            return
         if self.bad <= 0 and self.count * 2 < self.limit and passed < max(self.mean, ROUND_MS) * ROUND_LATENCIES:
             return
         latency = self.sum / self.count if self.count > 0 else 0.0
+        first = self.settled <= 0 and self.best <= 0 and self.bad <= 0
+        if first and self.done < FIRST_REQUESTS and passed < FIRST_MS and latency < SLOW_MS:
+            return
         if self.bad > 0:
             self._decrease()
             self.settled, self.trial = 1, 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from worker.core.batch import Turn
     from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
+    from worker.core.reach import Reach
     from worker.core.slice import PartitionSlice
 
 
@@ -99,17 +100,17 @@ class Round:
         """Whether nothing is sent before the logs were read to their ends."""
         return self.gate.state != "ok" or self.gate.closed or lease.pending > self.limit
 
-    def requests(self, reach: float) -> list[ReadRequest]:
+    def requests(self, reach: Reach) -> list[ReadRequest]:
         """How much to read of each of its partitions.
 
         Args:
-            reach: entries to read from each log, in batches.
+            reach: how many entries of a log fill the request.
         """
         sends = not self.gate.closed
         busy = any(lease.waiting or lease.bulk_waiting or lease.pending for lease in self.leases)
         retries = sends and (self.turn == "any" or not busy)
         pairs = self._pairs() if sends else [[0] * CLASSES for _ in self.leases]
-        most = [lease.share(ABSORB_READ) if self.absorbs(lease) else int(self.limit * reach) for lease in self.leases]
+        most = [lease.share(ABSORB_READ) if self.absorbs(lease) else reach.entries(self.limit) for lease in self.leases]
         return [
             ReadRequest(
                 entries=entries,

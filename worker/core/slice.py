@@ -350,9 +350,7 @@ def _rests(parked: Parked, reached: Verdict, now_ms: int) -> bool:
     return reached.op == refused and reached.state.newest_ms <= parked.state.newest_ms
 
 
-def coalesce(
-    this: Round, reads: Sequence[ReadResult], partitions: int, id_max: int = ID_MAX_BYTES
-) -> tuple[list[LogPrefix], int]:
+def coalesce(this: Round, reads: Sequence[ReadResult], partitions: int, id_max: int = ID_MAX_BYTES) -> list[LogPrefix]:
     """Coalesces the logs of a round until its pairs fill a request; a log to be absorbed is coalesced whole.
 
     Args:
@@ -362,7 +360,7 @@ def coalesce(
         id_max: most characters of an id.
 
     Returns:
-        The prefix of each log, and how many more pairs the request has room for.
+        The prefix of each log.
     """
     live = sum(each in LIVE for read in reads for each in read.classes.values())
     bulk = sum(len(read.pending) for read in reads) - live
@@ -397,7 +395,7 @@ def coalesce(
             room -= 0 if absorbs else beside.pairs
             lease.crowded |= lease.bulk_waiting > LONG_BATCHES * this.limit and is_crowded(beside.each_pair())
             prefix.take(beside)
-    return prefixes, room
+    return prefixes
 
 
 def pairs_of(prefix: LogPrefix, read: ReadResult) -> list[bytes]:

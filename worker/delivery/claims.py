@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from worker.core.backlog import Ranked
 from worker.core.flow import Left
 from worker.core.linger import Linger
+from worker.core.reach import Reach
 from worker.core.round import Round
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from worker.core.backlog import PartitionBacklog
     from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
-    from worker.core.slice import LogPrefix
     from worker.store.backlog import BacklogScanner
     from worker.store.gate import Gate
     from worker.store.partitions import Partitions
@@ -33,8 +33,6 @@ many partitions a scan before each batch would cost more than the batch."""
 
 STAY_SECONDS: Final = 0.25
 """Longest time that a flush keeps the same partitions while others may be due."""
-
-_REACH_MAX: Final = 10.0  # if few pairs change often, this many batches' worth of entries are read at once
 
 
 @dataclass(slots=True)
@@ -81,29 +79,12 @@ class FlushRun:
     Attributes:
         leases: of the partitions that it works on.
         ends: when they are released, so that other partitions get their turn (monotonic, seconds).
-        reach: entries to read at once, in batches; more if they join into few pairs.
         absorbs: when logs to absorb are looked for again while no request may go out (monotonic, seconds).
     """
 
     leases: list[Lease] = field(default_factory=list)
     ends: float = 0.0
-    reach: float = 1.0
     absorbs: float = 0.0
-
-    def learn(self, prefixes: Sequence[LogPrefix], room: int) -> None:
-        """Adapts the reach to the last batch.
-
-        Args:
-            prefixes: what was coalesced of each log.
-            room: how many more pairs the batch had room for.
-        """
-        if room > 0 and any(
-            lease.waiting + lease.bulk_waiting > log.read and not log.more
-            for lease, log in zip(self.leases, prefixes, strict=True)
-        ):
-            self.reach = min(_REACH_MAX, self.reach * 2)
-        elif any(log.more for log in prefixes):
-            self.reach = max(1.0, self.reach * 0.75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +104,9 @@ class Claims:
         gate: the endpoint as the fleet sees it.
         monotonic: a clock, in seconds.
         draw: a random number in [0, 1).
+
+    Attributes:
+        reach: how many entries fill a request.
     """
 
     def __init__(  # noqa: PLR0913 - everything that a claim depends on, by name
@@ -144,6 +128,7 @@ class Claims:
         self._gate = gate
         self._monotonic = monotonic
         self._draw = draw
+        self.reach = Reach()
         self._choice: Choice | None = None
         self._lock = threading.Lock()
 
@@ -195,15 +180,16 @@ class Claims:
         self._partitions.release(leases)
 
     def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int) -> None:
-        filled = sum(lease.waiting + lease.bulk_waiting + lease.pending for lease in run.leases)
-        if filled < limit and not (run.leases and gate.closed):
+        entries, a_pair = self.reach.entries(limit), self.reach.entries_a_pair
+        missing = entries - sum(int(each.waiting + each.bulk_waiting + each.pending * a_pair) for each in run.leases)
+        if missing > 0 and not (run.leases and gate.closed):
             held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
             kept = self._kept(gate)
             if kept is not None:
-                run.leases += self._try(kept, limit - filled, held)
+                run.leases += self._try(kept, missing, held)
             if kept is None or not run.leases:
                 self._choice = scanned = self._scan(gate, limit)
-                run.leases += self._try(scanned, limit - filled, held)
+                run.leases += self._try(scanned, missing, held)
 
     def _kept(self, gate: GateSnapshot) -> Choice | None:
         """The choice of an earlier scan, if it still serves: a closed gate has other partitions due.

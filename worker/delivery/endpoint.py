@@ -81,12 +81,14 @@ class Endpoint:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._url = _target(url)
+        if ssl_context is None and self._url.scheme == "https":
+            ssl_context = _trusting()  # reading the authorities takes longer than a request: not for plain http
         self._timeout_seconds = timeout_seconds
         self._monotonic = monotonic
         self._last = threading.local()
         self._transport = _Transport(
             httpcore.ConnectionPool(
-                ssl_context=ssl_context or _trusting(),
+                ssl_context=ssl_context,
                 max_connections=max_connections,
                 max_keepalive_connections=max_connections if reuse else 0,
                 keepalive_expiry=_KEEP_ALIVE_SECONDS,

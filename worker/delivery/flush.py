@@ -85,21 +85,21 @@ class Flusher:
     def _flush(self, run: FlushRun, this: Round) -> None:
         """Flushes one batch, from the log to its outcome."""
         asked = self._monotonic()
-        reads = self._read(run, this)
+        reads = self._read(this)
         this = this.by_clock(reads[0].now_ms, asked, self._monotonic())
-        slices = self._coalesce(run, this, reads)
+        slices = self._coalesce(this, reads)
         batch = self._fill(this, slices)
         sent = self._requests.send(this, batch)
         run.leases = self._settler.settle(this, slices, sent)
 
-    def _read(self, run: FlushRun, this: Round) -> list[ReadResult]:
+    def _read(self, this: Round) -> list[ReadResult]:
         """Reads the logs, and of what waits already as much as fits into the batch."""
-        return self._partitions.read(this.leases, this.requests(run.reach))
+        return self._partitions.read(this.leases, this.requests(self._claims.reach))
 
-    def _coalesce(self, run: FlushRun, this: Round, reads: Sequence[ReadResult]) -> list[PartitionSlice]:
+    def _coalesce(self, this: Round, reads: Sequence[ReadResult]) -> list[PartitionSlice]:
         """Joins what was read, pair by pair, with what is stored about each pair, and reaches the verdicts."""
-        prefixes, room = coalesce(this, reads, self._partitions.namespace.partitions, self._id_max)
-        run.learn(prefixes, room)
+        prefixes = coalesce(this, reads, self._partitions.namespace.partitions, self._id_max)
+        self._claims.reach.learn(this.limit, sum(each.read for each in prefixes), sum(each.pairs for each in prefixes))
         if self._tracing is not None:
             both = list(zip(reads, prefixes, strict=True))
             lanes = [(read.entries, prefix.entries) for read, prefix in both]

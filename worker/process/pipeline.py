@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -76,7 +75,6 @@ class Pipeline:
         self._sender = sender
         self._stopping = stopping
         self._monotonic = monotonic
-        self._threads = ThreadPoolExecutor(RUNS_MAX, thread_name_prefix="flush")
         self._of_thread = threading.local()
         self._changed = threading.Condition()
         self._flush: Callable[[float], int] = _nothing
@@ -101,6 +99,7 @@ class Pipeline:
 
         Raises:
             redis.RedisError: what one of the runs raised; all others ended as well.
+            RuntimeError: no thread can be started for the first run.
         """
         with self._changed:
             if self._at_work():
@@ -223,9 +222,15 @@ class Pipeline:
         return max(self._request_seconds, oldest)
 
     def _add(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="flush").start()  # it begins once the lock is free
+        except RuntimeError:  # the machine, or the container, lets the process have no more threads
+            if not self._at_work():
+                raise
+            self._rests = self._monotonic() + REST_SECONDS
+            return
         self._runs += 1
         self._threads_busy += 1
-        self._threads.submit(self._work)
 
     def _dismiss(self, run: _Run) -> None:
         run.dismissed = True
@@ -233,8 +238,8 @@ class Pipeline:
         del self._moved[id(run)]
 
     def _work(self) -> None:
-        run = self._of_thread.run = _Run(self._monotonic(), time.thread_time())
         with self._changed:
+            run = self._of_thread.run = _Run(self._monotonic(), time.thread_time())
             self._moved[id(run)] = run.since
         rounds, error = 0, None
         try:

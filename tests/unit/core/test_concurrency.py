@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.core.concurrency import FIRST, START, Concurrency
+from worker.core.concurrency import FIRST_REQUESTS, SLOW_MS, START, Concurrency
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,4 +81,23 @@ def test_latency_alone_leaves_four() -> None:
     for now in range(0, 60_000, 50):
         limit.ask(now, 8)
         limit.succeed(now, 40.0 + now / 20, 8)
-        assert limit.limit >= (START if now >= 1_000 else FIRST)
+        assert limit.limit >= START
+
+
+def test_the_limit_doubles_only_once_so_many_quick_requests_have_succeeded() -> None:
+    """An endpoint that allows 20 a second answers the 21st with a 429: few are under way then."""
+    limit = Concurrency()
+    for i in range(1, int(FIRST_REQUESTS) + 1):
+        now = i * 10
+        assert limit.ask(now, 3)
+        assert limit.limit == START
+        limit.succeed(now, 20.0, 4)
+    assert limit.limit == 2 * START
+
+
+def test_where_no_answer_comes_soon_twice_as_many_may_be_under_way() -> None:
+    limit = Concurrency()
+    limit.ask(1_000, 0)
+    assert not limit.ask(1_000 + int(SLOW_MS) - 1, 4)
+    assert limit.ask(1_000 + int(SLOW_MS), 4)
+    assert limit.limit == 2 * START

@@ -208,3 +208,22 @@ def test_a_call_from_elsewhere_goes_through() -> None:
     assert pipeline.send(b"", "") is ANSWER
     pipeline.wait(0.0)
     assert not pipeline.stopping()
+
+
+def test_where_no_more_threads_may_start_the_runs_that_there_are_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    sender, start, allowed = Sender(SLOW_SECONDS), threading.Thread.start, [2]
+
+    def start_some(thread: threading.Thread) -> None:
+        if not allowed[0]:
+            raise RuntimeError("can't start new thread")
+        allowed[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    pipeline = piped(sender)
+    assert pipeline.run(flushing(pipeline, lambda: True), 0.7) >= 2
+    assert sender.most == 2
+    with pytest.raises(RuntimeError):
+        pipeline.run(flushing(pipeline, lambda: True), 0.1)
+    allowed[0] = 1
+    assert pipeline.run(flushing(pipeline, lambda: True), 0.1) == 1

@@ -205,9 +205,9 @@ end
 
 local function flight_ask(flight, now, under_way)
   if flight.limit <= 0 then
-    flight.limit, flight.began = 2, now
-  elseif flight.limit < 4 and flight.settled <= 0 and flight.done <= 0 and now - flight.began >= 100 then
-    flight_begin(flight, now, 4)
+    flight.limit, flight.began = 4, now
+  elseif flight.limit <= 4 and flight.settled <= 0 and flight.done <= 0 and now - flight.began >= 50 then
+    flight.limit = 8
   end
   flight.peak = math.max(flight.peak, under_way + 1)
   return under_way < flight.limit
@@ -317,16 +317,14 @@ local function flight_end_round(flight, now)
   if flight.limit <= 0 or passed < length or (flight.count <= 0 and flight.bad <= 0) then
     return
   end
-  if flight.limit < 4 and flight.settled <= 0 and flight.bad <= 0 then
-    if passed >= 1000 or flight.done >= 50 then
-      flight_begin(flight, now, 4)
-    end
-    return
-  end
   if flight.bad <= 0 and flight.count * 2 < flight.limit and passed < length * 3 then
     return
   end
   local latency = flight.count > 0 and flight.sum / flight.count or 0
+  local first = flight.settled <= 0 and flight.best <= 0 and flight.bad <= 0
+  if first and flight.done < 32 and passed < 1000 and latency < 50 then
+    return
+  end
   if flight.bad > 0 then
     flight_decrease(flight)
     flight.settled, flight.trial = 1, 0

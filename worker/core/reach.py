@@ -1,0 +1,40 @@
+"""How many entries of the logs fill a request: more than it has records if they join into few pairs (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+ENTRIES_A_PAIR_MAX: Final = 10.0
+"""Entries that are read for one record at most, so that a round stays short however often few pairs change."""
+
+_WEIGHT: Final = 0.5
+"""Weight of the newest round that read as many entries as a request has records, or more."""
+
+
+@dataclass(slots=True)
+class Reach:
+    """Learned from what was joined; the runs of a process share it.
+
+    Attributes:
+        entries_a_pair: moving mean of the entries that joined into one pair.
+    """
+
+    entries_a_pair: float = 1.0
+
+    def entries(self, records: int) -> int:
+        """How many entries to read for so many records."""
+        return int(records * self.entries_a_pair)
+
+    def learn(self, records: int, entries: int, pairs: int) -> None:
+        """Takes what a round has joined into account; few entries say little.
+
+        Args:
+            records: most records of its request.
+            entries: how many it joined.
+            pairs: how many pairs they were of.
+        """
+        if pairs <= 0:
+            return
+        newest = min(ENTRIES_A_PAIR_MAX, max(1.0, entries / pairs))
+        self.entries_a_pair += _WEIGHT * min(1.0, entries / records) * (newest - self.entries_a_pair)
