@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from producers.contract.change import ContactChange
 from producers.contract.query import Query, ask_async
 from producers.nodes.cluster import AsyncClusterClient
 from producers.protocol import ProducerProtocol
 from producers.receipt import AsyncSentReceipt
-from producers.send.chunk import CHUNK_SIZE, Chunk
+from producers.send.chunk import CHUNK_SIZE
 from producers.send.errors import NotAccepted
 from producers.send.intake import AsyncIntake, Intake
 from producers.send.report import SendReport
@@ -30,32 +30,54 @@ if TYPE_CHECKING:
 
     from producers.contract.change import ChangeOptions, Lane
     from producers.receipt import DeliveryStatus, Receipt
+    from producers.send.chunk import Chunk
     from producers.send.intake import Item
     from producers.send.report import Forwarded, Replies
     from producers.send.steps import Step
     from producers.settings import ProducerSettings
 
 
-class _Waiting(NamedTuple):
-    """A single change that waits for the next round trip."""
+class _Trip:
+    """Single changes that wait for the same round trip.
 
-    chunk: Chunk  # of one change, so that the same code checks, stamps and reports it
-    entry_id: asyncio.Future[str]
+    Args:
+        chunk: an empty one.
+    """
+
+    def __init__(self, chunk: Chunk) -> None:
+        self.chunk = chunk
+        self._entry_ids: list[asyncio.Future[str]] = []
+
+    def add(self, change: ContactChange, protocol: ProducerProtocol) -> asyncio.Future[str]:
+        """Checks and stamps a change; its entry's id is known after the round trip.
+
+        Raises:
+            InvalidChange: it breaks a rule; nothing was added.
+        """
+        protocol.admit(self.chunk, change)
+        entry_id = asyncio.get_running_loop().create_future()
+        self._entry_ids.append(entry_id)
+        return entry_id
 
     def resolve(self, answer: Replies) -> None:
-        if self.entry_id.done():  # its task was cancelled meanwhile
-            return
-        report = SendReport()
-        report.record(self.chunk, answer)
-        try:
-            self.entry_id.set_result(report.conclude(None)[0])
-        except NotAccepted as error:
-            self.entry_id.set_exception(error)
+        for index, entry_id in enumerate(self._entry_ids):
+            if entry_id.done():  # its task was cancelled meanwhile
+                continue
+            if (accepted := answer.entry_id(index)) is not None:
+                entry_id.set_result(accepted)
+                continue
+            report = SendReport()
+            report.record(self.chunk.only(index), answer.of(index))
+            try:
+                report.conclude(None)
+            except NotAccepted as error:
+                entry_id.set_exception(error)
 
     def fail(self, error: BaseException) -> None:
-        if isinstance(error, Exception) and not self.entry_id.done():
-            self.entry_id.set_exception(error)
-        self.entry_id.cancel()  # has no effect if it is done
+        for entry_id in self._entry_ids:
+            if isinstance(error, Exception) and not entry_id.done():
+                entry_id.set_exception(error)
+            entry_id.cancel()  # has no effect if it is done
 
 
 class AsyncContactProducer:
@@ -94,7 +116,7 @@ class AsyncContactProducer:
         self._protocol = ProducerProtocol(
             chosen, spool, spool_bytes, clock, cluster=isinstance(self._client, AsyncClusterClient)
         )
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Trip] = deque()
         self._sender: asyncio.Task[None] | None = None
 
     async def upsert(self, owner: str, contact: str, **options: Unpack[ChangeOptions]) -> AsyncSentReceipt:
@@ -153,29 +175,32 @@ class AsyncContactProducer:
         await self.aclose()
 
     async def _send_one(self, change: ContactChange) -> AsyncSentReceipt:
-        waiting = _Waiting(self._protocol.chunk_of(change), asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        trip = self._waiting[-1] if self._waiting else None
+        if trip is None or len(trip.chunk) >= CHUNK_SIZE:
+            trip = _Trip(self._protocol.chunk())
+        entry_id = trip.add(change, self._protocol)
+        at = trip.chunk.stamps[-1]
+        if len(trip.chunk) == 1:
+            self._waiting.append(trip)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_waiting())
-        receipt = AsyncSentReceipt.of(await waiting.entry_id, waiting.chunk.stamped(0))
+        receipt = AsyncSentReceipt.of(await entry_id, change, at)
         return receipt.asking(lambda asked: run_async(self._protocol.eta(asked), self._perform))
 
     async def _send_waiting(self) -> None:
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(CHUNK_SIZE, len(self._waiting)))]
+            trip = self._waiting.popleft()
             try:
-                chunk = Chunk.joined([waiting.chunk for waiting in batch])
-                answer = await run_async(self._protocol.deliver(chunk), self._perform)
+                answer = await run_async(self._protocol.deliver(trip.chunk), self._perform)
             except BaseException as error:
                 # No task may wait forever: neither if the configuration is wrong nor if this task is cancelled.
-                for waiting in (*batch, *self._waiting):
-                    waiting.fail(error)
+                for each in (trip, *self._waiting):
+                    each.fail(error)
                 self._waiting.clear()
                 if not isinstance(error, Exception):
                     raise
             else:
-                for index, waiting in enumerate(batch):
-                    waiting.resolve(answer.of(index))
+                trip.resolve(answer)
 
     async def _perform(self, step: Step) -> Any:
         match step:

@@ -69,25 +69,32 @@ class ProducerProtocol:
 
     def send_one(self, change: ContactChange) -> Steps[SentReceipt]:
         """Appends one change."""
-        report = SendReport()
-        encoder = yield from self._begin(report)
-        chunk = self.chunk_of(change)
-        yield from self._send_chunk(chunk, encoder, report)
-        return SentReceipt.of(report.conclude(None)[0], chunk.stamped(0))
+        report, encoder = SendReport(), self._encoder
+        if encoder is None or self._spool is not None:
+            encoder = yield from self._begin(report)
+        chunk = self.chunk()
+        self.admit(chunk, change)
+        if seconds := self.stamper.ahead_seconds():
+            yield Sleep(seconds)
+        report.record(chunk, (yield from self._answer(chunk, encoder, report.broken)))
+        return SentReceipt.of(report.conclude(None)[0], change, chunk.stamps[0])
 
     def send(self, intake: Intake | AsyncIntake) -> Steps[list[str]]:
         """Appends what the intake gives, chunk by chunk."""
         report = SendReport()
         encoder = yield from self._begin(report)
         while chunk := (yield Take(intake)):
-            yield from self._send_chunk(chunk, encoder, report)
+            if seconds := self.stamper.ahead_seconds():
+                yield Sleep(seconds)
+            report.record(chunk, (yield from self._answer(chunk, encoder, report.broken)))
         return report.conclude(intake.failure)
 
     def deliver(self, chunk: Chunk) -> Steps[Replies]:
         """Appends one chunk, and returns the replies instead of raising an error."""
         report = SendReport()
         encoder = yield from self._begin(report)
-        yield from self._wait_for_clock()
+        if seconds := self.stamper.ahead_seconds():
+            yield Sleep(seconds)
         return (yield from self._answer(chunk, encoder, report.broken))
 
     def forward(self) -> Steps[Forwarded]:
@@ -136,15 +143,20 @@ class ProducerProtocol:
         if self._spool is not None:
             yield from self._spool.close()
 
-    def chunk_of(self, change: ContactChange) -> Chunk:
-        """Returns a chunk of one change, checked and stamped now.
+    def chunk(self) -> Chunk:
+        """Returns an empty chunk."""
+        return Chunk(id_max=self.id_max)
+
+    def admit(self, chunk: Chunk, change: ContactChange) -> None:
+        """Adds a change of the current trace to the chunk, checked and stamped now.
 
         Raises:
             InvalidChange: its ``at`` is too far ahead, or an id is longer than the settings allow.
         """
-        chunk = Chunk(current_traceparent(), id_max=self.id_max)
+        trace = current_traceparent()
+        if trace is not None and change.traceparent is None:
+            change = change.model_copy(update={"traceparent": trace})
         chunk.admit(change, self.stamper)
-        return chunk
 
     def _begin(self, report: SendReport) -> Steps[XaddEncoder | None]:
         return self._agree(report) if self._spool is None else self._spool.begin(report)
@@ -174,26 +186,19 @@ class ProducerProtocol:
             raise report.broken or redis.ConnectionError("Redis did not answer")
         return encoder
 
-    def _send_chunk(self, chunk: Chunk, encoder: XaddEncoder | None, report: SendReport) -> Steps[None]:
-        yield from self._wait_for_clock()
-        report.record(chunk, (yield from self._answer(chunk, encoder, report.broken)))
-
     def _answer(self, chunk: Chunk, encoder: XaddEncoder | None, broken: Exception | None) -> Steps[Replies]:
+        # No generator itself: a single change notices each.
         if self._spool is not None:
-            return (yield from self._spool.answer(chunk, encoder, broken))
+            return self._spool.answer(chunk, encoder, broken)
         if encoder is None or broken is not None:
-            return Replies([], broken, written=False)
-        return (yield from self._exchange(encoder, chunk))
+            return _not_sent(broken)
+        return self._exchange(encoder, chunk)
 
     def _exchange(self, encoder: XaddEncoder, chunk: Chunk) -> Steps[Replies]:
         answer: Replies = yield Exchange(encoder, chunk)
         if answer.connection_suspect:
             self._encoder = None  # so that the number of partitions is agreed again
         return answer
-
-    def _wait_for_clock(self) -> Steps[None]:
-        if seconds := self.stamper.ahead_seconds():
-            yield Sleep(seconds)
 
     def _open_spool(
         self, path: str | os.PathLike[str] | None, max_bytes: int | None, *, cluster: bool
@@ -207,3 +212,8 @@ class ProducerProtocol:
         return SpoolSender(
             path, self._settings.namespace, max_bytes, agree=self._agree, exchange=self._exchange, cluster=cluster
         )
+
+
+def _not_sent(broken: Exception | None) -> Steps[Replies]:
+    yield from ()
+    return Replies([], broken, written=False)

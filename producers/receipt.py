@@ -60,10 +60,11 @@ class Receipt(str):
     lane: Lane
 
     @classmethod
-    def of(cls, entry_id: str, change: ContactChange) -> Self:
-        """Returns the receipt of a stamped change."""
+    def of(cls, entry_id: str, change: ContactChange, at: int | None = None) -> Self:
+        """Returns the receipt of a change that was stamped with `at`; None for its own."""
         receipt = cls(entry_id)
-        receipt.owner, receipt.contact, receipt.op, receipt.at = change.owner, change.contact, change.op, change.at or 0
+        receipt.owner, receipt.contact, receipt.op = change.owner, change.contact, change.op
+        receipt.at = at or change.at or 0
         receipt.lane = change.lane or "live"
         return receipt
 

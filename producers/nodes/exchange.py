@@ -6,6 +6,7 @@ themselves: an XADD whose reply was lost would be appended twice. Connections fr
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import redis
@@ -16,6 +17,8 @@ from producers.contract.query import unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_MOVED_AFTER: Final = 0.1  # of the longest wait for a reply
 
 _DEMOTED: Final = ("READONLY", "MASTERDOWN")
 
@@ -120,19 +123,30 @@ async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: in
         return Answer([], error, written=False)
     replies: list[Any] = []
     demoted = False
+    seconds, clock = connection.socket_timeout, asyncio.get_running_loop().time
     try:
         await connection.send_packed_command((commands,), check_health=False)
-        while len(replies) < count:
-            try:
-                replies.append(await connection.read_response(disconnect_on_error=False))
-            except REFUSALS as refusal:
-                replies.append(refusal)
-                demoted = demoted or is_demoted(refusal)
+        # One timer for many replies, moved on now and then: redis-py's own, a new one for each, takes most of the time.
+        connection.socket_timeout = None
+        async with asyncio.timeout(seconds) as limit:
+            moved = clock()
+            while len(replies) < count:
+                try:
+                    replies.append(await connection.read_response(disconnect_on_error=False))
+                except REFUSALS as refusal:
+                    replies.append(refusal)
+                    demoted = demoted or is_demoted(refusal)
+                if seconds is not None and clock() - moved > seconds * _MOVED_AFTER:
+                    moved = clock()
+                    limit.reschedule(moved + seconds)
+    except TimeoutError:
+        return Answer(replies, redis.TimeoutError(f"no reply within {seconds:g} seconds"))
     except (redis.RedisError, OSError) as error:
         return Answer(replies, error)
     except ValueError as error:
         return Answer(replies, unreadable(error))
     finally:
+        connection.socket_timeout = seconds
         if len(replies) < count:
             await connection.disconnect(nowait=True)
         await pool.release(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from producers.contract.change import ContactChange, check_lane
@@ -63,8 +64,11 @@ class Intake(_Taken):
     def take(self) -> Chunk:
         """Returns the next chunk: a full one, or what is left at the end; an empty one after that."""
         with self._next_chunk() as chunk:
-            while not self._ended and len(chunk) < CHUNK_SIZE:
-                chunk.admit(next(self._items), self._stamper)
+            if not self._ended:
+                admit, stamper = chunk.admit, self._stamper
+                for item in islice(self._items, CHUNK_SIZE):
+                    admit(item, stamper)
+                self._ended = len(chunk) < CHUNK_SIZE
         return chunk
 
 

@@ -38,14 +38,19 @@ class Replies(NamedTuple):
         server that is no primary any more has a successor elsewhere.
         """
         return self.broken is not None or any(
-            isinstance(reply, NodeAwayError)
-            or (isinstance(reply, Exception) and ("WRONGTYPE" in str(reply) or is_demoted(reply)))
+            isinstance(reply, NodeAwayError) or "WRONGTYPE" in str(reply) or is_demoted(reply)
             for reply in self.replies
+            if isinstance(reply, Exception)
         )
 
     def accepted(self, count: int) -> bool:
         """Returns whether Redis accepted all of ``count`` changes."""
         return len(self.replies) == count and not any(isinstance(reply, Exception) for reply in self.replies)
+
+    def entry_id(self, index: int) -> str | None:
+        """Returns the id of a change's entry; None if Redis did not accept it, or may not have."""
+        reply = self.replies[index] if index < len(self.replies) else None
+        return reply.decode() if isinstance(reply, bytes) else reply if isinstance(reply, str) else None
 
     def of(self, index: int) -> Replies:
         """Returns the same for one command, as if it had been sent alone."""

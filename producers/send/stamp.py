@@ -63,6 +63,8 @@ class Stamper:
         If the clock went back, the wait covers only the milliseconds taken since, once, and not the whole way: a clock
         that is set back by an hour must not stop producers for an hour.
         """
+        if self._clock() * 1000 >= self._last_ms:  # nearly always, and then nothing is written
+            return 0.0
         with self._lock:
             now_ms = self._clock() * 1000
             if not self._last_ms - AT_AHEAD_MS <= now_ms < self._last_ms:

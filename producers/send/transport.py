@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import redis
 import redis.asyncio
@@ -20,6 +21,7 @@ from producers.nodes.connect import (
 )
 from producers.nodes.credentials import credentials_options
 from producers.nodes.exchange import exchange_async, finish, start
+from producers.nodes.pool import QuickPool
 from producers.nodes.replicas import ReplicaCount, with_wait
 from producers.nodes.trip import wait_command
 from producers.send.report import Replies
@@ -58,7 +60,7 @@ def connect(url: str, timeout_seconds: float | None = None, credentials: str | N
     if is_cluster(url):
         return cluster_client(url, **given)
     options = pool_options(url, **given)
-    return redis.Redis.from_pool(redis.ConnectionPool(**options))
+    return redis.Redis.from_pool(QuickPool(**options))
 
 
 def connect_async(url: str, credentials: str | None = None) -> redis.asyncio.Redis | AsyncClusterClient:
@@ -84,7 +86,7 @@ class Appender:
     def append(self, client: redis.Redis, encoder: XaddEncoder, chunk: Chunk) -> Replies:
         """Appends a chunk, with whichever nodes it takes."""
         try:
-            if isinstance(client, ClusterClient):
+            if _is_of_cluster(client):
                 return Replies(client.exchange(encoder.commands(chunk), encoder.slots(chunk), self._wait))
             if not self._wait:
                 return exchange(client, encoder.pack(chunk), len(chunk))
@@ -114,6 +116,15 @@ class Appender:
     @property
     def _wanted(self) -> int:
         return self._replicas.number if self._wait == "all" else self._wait
+
+
+def _is_of_cluster(client: redis.Redis) -> TypeGuard[ClusterClient]:
+    return _is_cluster_client(type(client))
+
+
+@cache  # for isinstance takes long with redis-py's clients: their base classes are protocols
+def _is_cluster_client(kind: type) -> bool:
+    return issubclass(kind, ClusterClient)
 
 
 def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
