@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.crc import key_slot
@@ -26,9 +27,21 @@ def _bytes(word: object) -> bytes:
     return word if isinstance(word, bytes) else str(word).encode()
 
 
+@lru_cache(maxsize=256)
+def _name(word: object) -> tuple[bytes, bytes]:
+    """A command's name and what follows it in the same word."""
+    name, _, more = _bytes(word).upper().partition(b" ")
+    return name, more
+
+
+@lru_cache(maxsize=1 << 14)
+def _slot_of_key(key: object) -> int:
+    return key_slot(_bytes(key))
+
+
 def slot_of(words: Sequence[Any]) -> int | None:
     """Returns the slot of a command by its first key; None if it has no key."""
-    name, _, more = _bytes(words[0]).upper().partition(b" ")
+    name, more = _name(words[0])
     if name in _KEYLESS:
         return None
     if name in _NUMBERED:
@@ -41,7 +54,7 @@ def slot_of(words: Sequence[Any]) -> int | None:
         at = next(i for i, each in enumerate(words) if _bytes(each).upper() == b"STREAMS") + 1
     else:
         at = 1
-    return key_slot(_bytes(words[at])) if len(words) > at else None
+    return _slot_of_key(words[at]) if len(words) > at else None
 
 
 class SlotMap:

@@ -34,7 +34,8 @@ REPLY_LOST: Final = 2
 _LONG_MS: Final = 10**12
 
 PACE_SECONDS: Final = 0.15
-"""Shortest time between two looks of a ticker: slower than the real one, so that most steps are the workers'."""
+"""Shortest time between two looks of a ticker, or of a worker that waits for a place at the gate: longer than the real
+ones, so that most steps are the workers' at work."""
 
 
 class Actor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from producers.contract.keys import PAIR_SEPARATOR, Keys
 from tests.proof.history import Change, DeadLetter
+from tests.simulation.values import bytes_of
 from worker.core.codec import decode_mark, decode_parked, decode_state
 from worker.store import scripts
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 _ENDS: Final = (b"records_confirmed", b"coalesced", b"superseded", b"stale", b"dead_lettered", b"suppressed")
 _KEYS: Final = Keys("s")
+_GATE: Final = _KEYS.gate
+
+WATCHED: Final = frozenset({"EVALSHA", "XADD", "XRANGE", "HMGET"})
+"""The commands of which the chronicle takes note."""
 
 
 class Broken(Exception):  # noqa: N818 - a name that says what happened needs no suffix
@@ -41,6 +47,7 @@ class Chronicle:
         listed: who was suppressed, from the moment at which a process that begins may know.
         erased: the same, from the moment at which the gate was told.
         replies: what scripts said, each with the digest of the script.
+        held: how many requests in a row have left the endpoint held.
     """
 
     def __init__(self, model: RedisModel, now_ms: Callable[[], int], mono_us: Callable[[], int]) -> None:
@@ -54,6 +61,7 @@ class Chronicle:
         self.listed: frozenset[str] = frozenset()
         self.erased: frozenset[str] = frozenset()
         self.replies: set[tuple[str, bytes]] = set()
+        self.held = 0
         self._leases: dict[int, tuple[bytes, int]] = {}  # token of each holder, and when it ends (Unix ms)
         self._model = model
         self._now_ms = now_ms
@@ -62,28 +70,31 @@ class Chronicle:
         self._went: dict[str, int] = {}
         self._last_settles: dict[int, Sequence[Any]] = {}
 
-    def watch(self, actor: Actor, ops: Sequence[Op], replies: Sequence[Any], world: World) -> None:
-        """Takes note of what an actor's round trip did."""
-        for (name, args), reply in zip(ops, replies, strict=True):
-            if name == "EVALSHA" and not isinstance(reply, Exception):
-                _WATCHED.get(args[0], _nothing)(self, actor, args[2:], reply)
-                word = reply[0] if type(reply) is list else reply
-                if type(word) is bytes and not word.isdigit():
-                    self.replies.add((args[0], word))
-                if world.story is not None:
-                    world.tell("{} {} -> {}", _NAMES[args[0]], args[2:], reply)
-            elif name == "XADD":
-                self._said(args, reply)
-            elif name == "XRANGE" and isinstance(args[1], bytes) and actor.name != "erase":
-                # A scan of a cluster looks from the first entry on.
-                actor.read_ms, actor.probes = self._now_ms(), False
-                # Each read begins with the live log; the bulk lane's is read only if it holds anything.
-                p, settled = _partition(args[0]), args[1][1:].decode()
-                live = args[0] == _KEYS.events(p)
-                bulk_from = actor.bulk_from.get(p, "0-0")
-                actor.read_from[p] = (settled, bulk_from) if live else (actor.read_from.get(p, ("0-0", ""))[0], settled)
-            elif name == "HMGET" and args[0] == _KEYS.gate:
-                actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
+    def note(self, actor: Actor, name: str, args: Sequence[Any], reply: Any, world: World) -> None:
+        """Takes note of what one command of an actor did; of those that `WATCHED` does not name there is nothing."""
+        if name == "EVALSHA":
+            if isinstance(reply, Exception):
+                return
+            watch = _WATCHED.get(args[0])
+            if watch is not None:
+                watch(self, actor, args[2:], reply)
+            word = reply[0] if type(reply) is list else reply
+            if type(word) is bytes and not word.isdigit():
+                self.replies.add((args[0], word))
+            if world.story is not None:
+                world.tell("{} {} -> {}", _NAMES[args[0]], args[2:], reply)
+        elif name == "XADD":
+            self._said(args, reply)
+        elif name == "XRANGE" and isinstance(args[1], bytes) and actor.name != "erase":
+            # A scan of a cluster looks from the first entry on.
+            actor.read_ms, actor.probes = self._now_ms(), False
+            # Each read begins with the live log; the bulk lane's is read only if it holds anything.
+            p, settled = _partition(args[0]), args[1][1:].decode()
+            live = args[0] == _KEYS.events(p)
+            bulk_from = actor.bulk_from.get(p, "0-0")
+            actor.read_from[p] = (settled, bulk_from) if live else (actor.read_from.get(p, ("0-0", ""))[0], settled)
+        elif name == "HMGET" and args[0] == _GATE:
+            actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
 
     def outcomes(self) -> set[str]:
         """What scripts said, each with the name of the script."""
@@ -118,11 +129,13 @@ class Chronicle:
         if in_flight > 0 and len(self._places) > in_flight:
             raise Broken(f"{len(self._places)} requests under way, of at most {in_flight}")
 
-    def _reported(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:
+    def _reported(self, _actor: Actor, args: Sequence[Any], reply: Any) -> None:
         token = args[8]
         self._places.pop(token, None)
         if args[2] == "unused":
             self._went.pop(token, None)
+        else:
+            self.held = self.held + 1 if reply == b"held" else 0
 
     def forget_places(self) -> None:
         """Redis' clock jumped: which places are over by it is not known here."""
@@ -214,9 +227,9 @@ class Chronicle:
         if not reply:
             return
         p = _partition(args[0])
-        token, ends_ms = self._leases.pop(p, (args[2], 0))
+        token, ends_ms = self._leases.pop(p, (b"", 0))
         actor.leases.pop(p, None)
-        if self._model.text(args[2]) != self._model.text(token) and ends_ms > self._model.now_ms:
+        if bytes_of(args[2]) != token and ends_ms > self._model.now_ms:
             raise Broken(f"partition {p}: somebody who lost the lease releases it from its holder")
         self._check(p)
 
@@ -336,12 +349,9 @@ class Chronicle:
             raise Broken(f"partition {p}: pairs with dead letters are {counted}, kept is {kept}")
 
 
+@cache
 def _partition(key: str) -> int:
     return int(key[key.index("{") + 1 : key.index("}")])
-
-
-def _nothing(_chronicle: Chronicle, _actor: Actor, _args: Sequence[Any], _reply: Any) -> None:
-    """Other scripts need no watching."""
 
 
 _WATCHED: Final = {

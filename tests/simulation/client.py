@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 import redis
 
 from producers.nodes.cluster import ClusterClient
+from producers.nodes.slots import SlotMap
 from producers.nodes.trip import _ASKING, AskForSlots, Nodes, Ping, Write
 from tests.simulation.redis_model import digest_of
 
@@ -87,7 +88,7 @@ class ModelClient(_Commands):
 
     def round_trip(self, commands: Sequence[Sequence[Any]], _wait: object = 0) -> list[Any]:
         """Runs commands in one round trip; there is no replica to wait for."""
-        return self._round_trip([(name, tuple(args)) for name, *args in commands]) if commands else []
+        return self._round_trip([(each[0], tuple(each[1:])) for each in commands]) if commands else []
 
     def pipeline(self, *, transaction: bool) -> _Pipeline:
         """A pipeline; the model knows nobody who could come between its commands."""
@@ -166,6 +167,31 @@ _SCAN: Final = redis.Redis.from_pool(redis.ConnectionPool()).response_callbacks[
 _TOKEN: Final = 8
 
 
+class _Slots(SlotMap):
+    """Remembers who the masters are: to look through all slots each time took a tenth of a world."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: list[Address] | None = None
+
+    @property
+    def masters(self) -> list[Address]:
+        """Every master that serves a slot, in a fixed order."""
+        if self._found is None:
+            self._found = super().masters
+        return self._found
+
+    def learn(self, slot: int, address: Address) -> None:
+        """Notes where a slot has moved to."""
+        super().learn(slot, address)
+        self._found = None
+
+    def read(self, reply: Sequence[Any], asked: Address) -> None:
+        """Takes the reply to CLUSTER SLOTS."""
+        super().read(reply, asked)
+        self._found = None
+
+
 class ModelCluster(ClusterClient):
     """The real client of a cluster; the nodes that its trips reach are those of a world.
 
@@ -176,6 +202,7 @@ class ModelCluster(ClusterClient):
 
     def __init__(self, seeds: Sequence[Address], wire: Wire) -> None:  # its base would make connections
         self.nodes = Nodes(seeds, wire.monotonic)
+        self.nodes.slots = _Slots()
         self.connection_pool = _POOL
         self.response_callbacks = {"HSCAN": _SCAN}  # type: ignore[assignment] # the model converts all else
         self._wire = wire
@@ -194,22 +221,25 @@ class ModelCluster(ClusterClient):
     def _pack(self, words: Sequence[Any]) -> bytes:
         """A word that stands for the command: the model takes its arguments as they are."""
         self._ops.append((words[0], tuple(words[1:])))
-        return b"%0*d" % (_TOKEN, len(self._ops) - 1)
+        return b"%08d" % (len(self._ops) - 1)
 
-    def _lines(self, packed: bytes) -> Iterator[Line]:
-        at, asking = 0, False
+    def _lines(self, packed: bytes) -> list[Line]:
+        ops = self._ops
+        if _ASKING not in packed:
+            return [Line(ops[int(packed[at : at + _TOKEN])], False) for at in range(0, len(packed), _TOKEN)]
+        lines, at, asking = [], 0, False
         while at < len(packed):
             if packed.startswith(_ASKING, at):
                 at, asking = at + len(_ASKING), True
             else:
-                yield Line(self._ops[int(packed[at : at + _TOKEN])], asking)
+                lines.append(Line(ops[int(packed[at : at + _TOKEN])], asking))
                 at, asking = at + _TOKEN, False
+        return lines
 
     def _perform(self, step: Step) -> Any:
         match step:
             case Write(parcels):
-                lines = {node: list(self._lines(parcel.commands)) for node, parcel in parcels.items()}
-                return self._wire.write(lines)
+                return self._wire.write({node: self._lines(parcel.commands) for node, parcel in parcels.items()})
             case AskForSlots(node):
                 return self._wire.slots_told_by(node)
             case Ping(node):

@@ -95,12 +95,15 @@ class Watch(LossDetector):
 
     def check(self) -> None:
         """Checks if it is time to."""
-        due = self._monotonic() >= self._next
+        due, seen = self._monotonic() >= self._next, dict(self._seen)
         self._world.losses_noticed.begin(self._name)
         if not self._knows_the_nodes():
             self._world.losses_noticed.trouble(self._name)
         super().check()
         if due:
+            # A count rises with each answer. Its client leaves a node that hung alone, and says so without asking it.
+            if any(self._seen.get(key, 0) <= seen.get(key, 0) for key in self._counted()):
+                self._world.losses_noticed.trouble(self._name)
             self._world.losses_noticed.checked(self._name)
 
     def _knows_the_nodes(self) -> bool:
@@ -149,7 +152,7 @@ class Process:
             draw=world.chance.fraction,
             wait=world.wait,
         )
-        scanner = scanner_of(namespace, world.monotonic, world.wait)
+        scanner = scanner_of(namespace, world.monotonic, world.look_later)
         flusher = Flusher(
             settings,
             partitions=partitions,
@@ -166,12 +169,12 @@ class Process:
             suppressed=Suppressions(namespace).under,
             monotonic=world.monotonic,
             stopping=lambda: False,
-            wait=world.wait,
+            wait=world.look_later,
         )
         ticker = SimulatedTicker(
             settings,
             namespace=namespace,
-            scanner=scanner_of(namespace, world.monotonic, world.wait),
+            scanner=scanner_of(namespace, world.monotonic, world.look_later),
             gate=gate,
             broker=fleet,
             flush=flusher.run,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, TryAgainError
 
-from producers.nodes.slots import SLOTS, slot_of
+from producers.nodes.slots import SLOTS
 from producers.nodes.url import Address
 from tests.simulation.values import Text
 
@@ -123,26 +123,36 @@ class ClusterModel:
 
     def apply(self, node: Node, op: Op, *, asking: bool) -> Any:
         """What a node replies to one command: it carries it out, or says where to go."""
-        self.use(node)
-        slot = slot_of((op[0], *op[1]))
-        if slot is not None and (elsewhere := self._redirection(node, slot, keys := _keys(op), asking=asking)):
+        model = self._model
+        model.skew_us, model.known_scripts = node.skew_us, node.known_scripts
+        name, args = op
+        if name == "TIME":
+            return model.reply_to(op)
+        slot = slot_of_key(args[2 if name in _SCRIPT else 0])
+        if (moving := self._moving.get(slot)) is None:
+            owner = self._owner.get(slot, self.nodes[0])
+            return model.reply_to(op) if node is owner else _moved(slot, owner)
+        keys = _keys(op)
+        if elsewhere := self._redirection(node, slot, keys, moving, asking=asking):
             return elsewhere
-        [reply] = self._model.apply([op])
-        if slot is not None and (moving := self._moving.get(slot)) is not None and node is moving.to:
-            moving.moved.update(key for key in keys if key in self._model.data)
+        reply = model.reply_to(op)
+        if node is moving.to:
+            moving.moved.update(key for key in keys if key in model.data)
         return reply
 
-    def _redirection(self, node: Node, slot: int, keys: Sequence[str], *, asking: bool) -> Exception | None:
-        owner, moving = self._owner.get(slot, self.nodes[0]), self._moving.get(slot)
-        if node is owner and moving is not None:
+    def _redirection(
+        self, node: Node, slot: int, keys: Sequence[str], moving: Moving, *, asking: bool
+    ) -> Exception | None:
+        owner = self._owner.get(slot, self.nodes[0])
+        if node is owner:
             missing = sum(key in moving.moved or not self._model.exists(key) for key in keys)
             if missing == len(keys):
                 return AskError(f"{slot} {moving.to.address.host}:{moving.to.address.port}")
             return TryAgainError("keys are on their way") if missing else None
-        if moving is not None and node is moving.to and asking:
+        if node is moving.to and asking:
             missing = sum(key not in moving.moved or not self._model.exists(key) for key in keys)
             return TryAgainError("keys are on their way") if missing and len(keys) > 1 else None
-        return None if node is owner else MovedError(f"{slot} {owner.address.host}:{owner.address.port}")
+        return _moved(slot, owner)
 
     # What becomes of slots
 
@@ -215,6 +225,10 @@ class ClusterModel:
         # A slot that left meanwhile left its replica too, and one that came was never there.
         self._model.data.update({key: value for key, value in kept.items() if self.node_of(key) is node})
         return since_us
+
+
+def _moved(slot: int, owner: Node) -> MovedError:
+    return MovedError(f"{slot} {owner.address.host}:{owner.address.port}")
 
 
 def _keys(op: Op) -> list[str]:

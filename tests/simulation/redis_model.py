@@ -6,7 +6,7 @@ key by key; what the worker does not use is not there.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,12 @@ def digest_of(text: str) -> str:
     return sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+@lru_cache(maxsize=4096)
+def _encoded(name: str) -> bytes:
+    """The name of a field as it goes over the wire."""
+    return name.encode()
+
+
 class RedisModel:
     """The server.
 
@@ -52,13 +58,14 @@ class RedisModel:
 
     def apply(self, ops: Sequence[Op]) -> list[Any]:
         """Carries commands out, in order; a failed one's exception stands in the place of its reply."""
-        replies: list[Any] = []
-        for name, args in ops:
-            try:
-                replies.append(_COMMANDS[name](self, *args))
-            except ResponseError as error:
-                replies.append(error)
-        return replies
+        return [self.reply_to(op) for op in ops]
+
+    def reply_to(self, op: Op) -> Any:
+        """Carries one command out; returns its reply, or its exception if it fails."""
+        try:
+            return _COMMANDS[op[0]](self, *op[1])
+        except ResponseError as error:
+            return error
 
     def now_us(self) -> int:
         """The clock, in Unix microseconds."""
@@ -67,7 +74,7 @@ class RedisModel:
     @property
     def now_ms(self) -> int:
         """The clock, in Unix milliseconds."""
-        return self.now_us() // 1000
+        return (self._now_us() + self.skew_us) // 1000
 
     # Values
 
@@ -131,9 +138,12 @@ class RedisModel:
 
     def exists(self, *keys: str) -> int:
         """EXISTS."""
-        return sum(
-            (self.text(key) is not None if type(self.data[key]) is Text else True) for key in keys if key in self.data
-        )
+        data, there = self.data, 0
+        for key in keys:
+            value = data.get(key)
+            if value is not None and (type(value) is not Text or self.text(key) is not None):
+                there += 1
+        return there
 
     def type(self, key: str) -> bytes:
         """TYPE."""
@@ -147,12 +157,14 @@ class RedisModel:
 
     def hget(self, key: str, field: Any) -> bytes | None:
         """HGET."""
-        return self.hash_of(key).get(bytes_of(field))
+        return self.hash_of(key).get(field if type(field) is bytes else bytes_of(field))
 
     def hmget(self, key: str, *fields: Any) -> list[bytes | None]:
         """HMGET."""
         found = self.hash_of(key)
-        return [found.get(bytes_of(field)) for field in fields]
+        if not found:
+            return [None] * len(fields)
+        return [found.get(_encoded(field) if type(field) is str else field) for field in fields]
 
     def hgetall(self, key: str) -> Hash:
         """HGETALL."""
@@ -160,7 +172,7 @@ class RedisModel:
 
     def hlen(self, key: str) -> int:
         """HLEN."""
-        return len(self.hash_of(key))
+        return len(self.hash_of(key)) if key in self.data else 0
 
     def hexists(self, key: str, field: Any) -> bool:
         """HEXISTS."""
@@ -170,7 +182,10 @@ class RedisModel:
         """HSET: fields and values in turn."""
         found = self.hash_of(key)
         for i in range(0, len(items), 2):
-            found[bytes_of(items[i])] = bytes_of(items[i + 1])
+            field, value = items[i], items[i + 1]
+            found[_encoded(field) if type(field) is str else bytes_of(field)] = (
+                value if type(value) is bytes else bytes_of(value)
+            )
         if found:
             self.data[key] = found
 
@@ -190,7 +205,10 @@ class RedisModel:
     def hdel(self, key: str, *fields: Any) -> int:
         """HDEL; a hash without fields is no key."""
         found = self.hash_of(key)
-        gone = sum(found.pop(bytes_of(field), None) is not None for field in fields)
+        gone = 0
+        for field in fields if found else ():
+            if found.pop(_encoded(field) if type(field) is str else bytes_of(field), None) is not None:
+                gone += 1
         if gone and not found:
             del self.data[key]
         return gone

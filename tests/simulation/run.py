@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+import structlog
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -207,6 +208,8 @@ def main(  # noqa: PLR0913 - one parameter an option
     Exit status 0 where every invariant holds, 1 where one is broken: the shortest story of the first such seed
     goes to standard error. 130 at Ctrl-C, with what was lived so far.
     """
+    # What the worker logs is no part of the summary.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if seed is not None:
         sys.exit(_tell_seed(seed))
     summary = _live_all(first, seeds, jobs, all_of_them=all_of_them)

@@ -32,7 +32,14 @@ HEALING_STEPS: Final = 4_000
 _RATES: Final[tuple[float | Literal["auto"], ...]] = ("auto", "auto", 5.0)
 _IN_FLIGHT: Final[tuple[int | Literal["auto"], ...]] = ("auto", "auto", 1)
 _SKEWS_US: Final = (0, 0, 0, 250_000, -700_000, 900_000)
+_LENGTHS: Final = (35, 35, 35, 35, 35, 35, 35, 120)
+"""Least events of a world's troubled part: most worlds are short, so that many faults strike in a second of ours."""
+
+_LOOK_SECONDS: Final = 0.4
+"""In a healed world, shortest wait for a place at the gate: where a rate binds, it has a place by then."""
+
 _PATIENCE_STEPS: Final = 1_000
+_PATIENCE_PROBES: Final = 12  # each pair there is has been tried twice by then
 _EVER: Final = 1e9  # what a ledger has forgotten nobody can erase
 _ERASURES_MOST: Final = 5
 _DOZE_US: Final = 200_000
@@ -96,15 +103,17 @@ class _Life:
         self._rate = chance.one_of(_RATES)
         settings = settings_of(
             self._readd,
-            chance.one_of((5, 2, 1, 50)),
+            chance.one_of((5, 2, 50, 5, 1, 50)),
             self._ledger_seconds,
             chance.one_of((0.0, 0.3)),
             self._rate,
             chance.one_of(_IN_FLIGHT),
         )
         self._batch_size = settings.batch_size
-        if not chance.erases and chance.one_in(3):
+        if not chance.erases and chance.one_in(4):
             self._build_cluster()
+        if not chance.one_in(4):
+            world.load_scripts()
         self._fleet = Fleet(world, settings)
         world.hinted = lambda: self._fleet.waiting_hints > 0 and not self._fleet.broker_away
         for _ in range(1 + chance.below(2)):
@@ -113,8 +122,8 @@ class _Life:
         self._user = chance.one_of((*OWNERS, *CONTACTS)) if chance.erases else ""
         self._went_back = False
         self._jumps = chance.one_in(8)
-        world.losses = chance.one_of((0, 300, 80, 40))
-        if chance.one_in(2):
+        world.losses = chance.one_of((0, 150, 40, 20))
+        if chance.below(4):
             world.endpoint.climate = chance.one_of(CLIMATES)
 
     def _build_cluster(self) -> None:
@@ -132,17 +141,20 @@ class _Life:
     def chaos(self) -> None:
         """Changes come in, and everything goes wrong that can."""
         chance, world = self._chance, self._world
-        for _ in range(80 + chance.below(120)):
+        self._fleet.waiting_hints = 1
+        for _ in range(chance.below(4)):
+            self._producers.say()
+        for _ in range(chance.one_of(_LENGTHS) + chance.below(50)):
             drawn = chance.below(64)
-            if drawn < 53:
+            if drawn < 49:
                 world.step()
-            elif drawn < 61:
+            elif drawn < 57:
                 self._producers.say()
                 self._fleet.waiting_hints += chance.below(2)  # its ticker was quick
             else:
                 mishaps = _MISHAPS if world.cluster is None or chance.one_in(2) else _NODE_MISHAPS
                 self._strike(chance.one_of(mishaps))
-            if chance.erases and chance.one_in(50):
+            if chance.erases and chance.one_in(25):
                 self._strike(_Life._erase)
 
     def _strike(self, mishap: Callable[[_Life], None]) -> None:
@@ -155,24 +167,26 @@ class _Life:
         world, fleet = self._world, self._fleet
         world.losses = world.redis_away_us = 0
         world.endpoint.climate, world.endpoint.most, world.endpoint.rate = CLIMATES[0], 1 << 30, 0.0
-        fleet.broker_away = False
+        fleet.broker_away, fleet.waiting_hints = False, min(fleet.waiting_hints, 1)  # the others found nothing to do
+        world.look_seconds = _LOOK_SECONDS
+        world.load_scripts()
         if world.cluster is not None:
             world.end_all_moves()
             for node in world.cluster.nodes:
                 node.refuses_until_us = node.hangs_until_us = 0
                 node.replica = None
         world.tell("healed")
+        world.chronicle.held = 0
         for i in range(HEALING_STEPS):
-            if i % 8 == 0 and self._idle():
+            if self._idle():
                 left = self._left()
                 if not any(left):
                     return
                 if left == Left(parked=left.parked, marks=left.marks):
                     self._until_due()
                 world.pass_time(_DOZE_US)  # nobody is in the middle of anything: leases and marks run out
-            if (
-                i == _PATIENCE_STEPS
-            ):  # where all that is left is poison the endpoint is held for it, until somebody helps
+            # Where all that is left is poison the endpoint is held for it, until somebody helps.
+            if i == _PATIENCE_STEPS or world.chronicle.held == _PATIENCE_PROBES:
                 world.endpoint.poison.clear()
                 world.endpoint.unknown.clear()
             world.step()
@@ -196,9 +210,9 @@ class _Life:
         """Days pass, the endpoint takes what it refused, changes come in, and somebody redrives the dead letters."""
         world, chance = self._world, self._chance
         letters = any(each.gone_ms is None for each in world.chronicle.letters.values())
-        if not letters and not chance.one_in(8):
+        if not chance.one_in(2 if letters else 8):
             return
-        for _ in range(chance.below(4)):
+        for _ in range(chance.below(3)):
             world.pass_time(_DAY_US)
             if chance.one_in(2):
                 world.endpoint.poison.clear()

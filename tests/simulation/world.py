@@ -14,12 +14,13 @@ from redis.exceptions import AskError, MovedError, TryAgainError
 
 from producers.nodes.exchange import Answer
 from producers.nodes.trip import NODE_SECONDS
-from tests.simulation.actors import NORMAL, REPLY_LOST, REQUEST_LOST, Actor
-from tests.simulation.chronicle import Chronicle
+from tests.simulation.actors import NORMAL, PACE_SECONDS, REPLY_LOST, REQUEST_LOST, Actor
+from tests.simulation.chronicle import WATCHED, Chronicle
 from tests.simulation.client import ModelClient, ModelCluster
 from tests.simulation.endpoint_model import EndpointModel, Request, confirmation, records_of
 from tests.simulation.losses import Loss, Noticed
 from tests.simulation.redis_model import RedisModel, digest_of
+from tests.simulation.scripts_model import SCRIPTS
 from worker.core.outcome import Answer as Answered
 from worker.core.outcome import NoAnswer
 
@@ -61,6 +62,7 @@ class World:
         mono_us: the clock of all machines that never jumps.
         redis_away_us: until when no round trip reaches Redis (monotonic).
         losses: one round trip in so many is lost, 0 for none.
+        look_seconds: shortest time between two looks of whoever only looks.
         steps: how many were made.
         story: what happened, in words; None where nobody asks.
         current: who acts now.
@@ -82,6 +84,7 @@ class World:
         self.actors: list[Actor] = []
         self.redis_away_us = 0
         self.losses = 0
+        self.look_seconds = PACE_SECONDS
         self.steps = 0
         self.story: list[str] | None = [] if told else None
         self.current: Actor | None = None
@@ -107,6 +110,9 @@ class World:
     def pass_time(self, us: int) -> None:
         """Lets time pass; what is due on the way happens at its moment."""
         until = self.mono_us + us
+        if not self._due or self._due[0][0] > until:
+            self.mono_us, self.now_us = until, self.now_us + us
+            return
         while self._due and self._due[0][0] <= until:
             at, _, act = heappop(self._due)
             self._shift(max(0, at - self.mono_us))
@@ -115,6 +121,7 @@ class World:
 
     def lose_lease(self, partition: int, key: str) -> None:
         """A lease is gone before its time, as after a failover; what its holder sends from now on nobody knows of."""
+        self.go_by(key)  # by another clock it may be over, and would be gone without anybody knowing
         if self.model.delete(key):
             self.chronicle.forget_lease(partition)
             self._jumped_us = self.mono_us
@@ -148,7 +155,8 @@ class World:
         self.steps += 1
         chance = self.chance
         self.pass_time(_PACE_US[chance.below(4)])
-        ready = [each for each in self.actors if each.ready_us <= self.mono_us and (not each.waits or self.hinted())]
+        now_us, hinted = self.mono_us, self.hinted()
+        ready = [each for each in self.actors if each.ready_us <= now_us and (hinted or not each.waits)]
         if not ready:
             self._sleep()
             return
@@ -168,7 +176,8 @@ class World:
 
     def _sleep(self) -> None:
         """Until somebody wakes or something happens by itself."""
-        wakes = [each.ready_us for each in self.actors if not each.waits or self.hinted()]
+        hinted = self.hinted()
+        wakes = [each.ready_us for each in self.actors if hinted or not each.waits]
         if self._due:
             wakes.append(self._due[0][0])
         self.pass_time(max(0, min(wakes, default=self.mono_us + 1_000_000) - self.mono_us))
@@ -182,6 +191,10 @@ class World:
         """Whoever acts goes on so much later."""
         self._acting.ready_us = self.mono_us + int(seconds * 1_000_000)
         self.hand_over()
+
+    def look_later(self, seconds: float) -> None:
+        """As `wait`, for whoever only looks again afterwards: no sooner than most looks are worth a step."""
+        self.wait(max(seconds, self.look_seconds) if seconds > 0 else seconds)
 
     def forget_the_dead(self) -> None:
         """Those that were killed act no more."""
@@ -221,7 +234,10 @@ class World:
 
     def _apply(self, actor: Actor, ops: Sequence[Op]) -> list[Any]:
         replies = self.model.apply(ops)
-        self.chronicle.watch(actor, ops, replies, self)
+        note = self.chronicle.note
+        for (name, args), reply in zip(ops, replies, strict=True):
+            if name in WATCHED:
+                note(actor, name, args, reply, self)
         return replies
 
     def begin_round(self) -> None:
@@ -239,6 +255,13 @@ class World:
         if self.cluster is None:
             return ModelClient(self.round_trip)
         return ModelCluster([each.address for each in self.cluster.nodes], self)
+
+    def load_scripts(self) -> None:
+        """Redis knows all scripts, as it does soon after a fleet began."""
+        for known in [
+            each.known_scripts for each in (self.cluster.nodes if self.cluster is not None else [self.model])
+        ]:
+            known.update(SCRIPTS)
 
     def go_by(self, key: str) -> None:
         """Redis' clock is from now on that of whoever has this key."""
@@ -272,23 +295,26 @@ class World:
             self.tell("cannot reach {}", address)
             broken = redis.TimeoutError("hung") if hangs and not refused else redis.ConnectionError("away")
             return Answer([], broken, written=not refused)
-        replies = []
+        replies, read, failed = [], [], False
+        cluster, note = self.cluster, self.chronicle.note
         for op, asking in lines:
-            reply = self.cluster.apply(node, op, asking=asking)
+            reply = cluster.apply(node, op, asking=asking)
             replies.append(reply)
-            if not isinstance(reply, Exception):
-                known = ("EVALSHA", (digest_of(op[1][0]), *op[1][1:])) if op[0] == "EVAL" else op
-                self.chronicle.watch(actor, [known], [reply], self)
-        # The answers to ASKING are read before those to the commands.
-        read = [
-            each for (_, asking), reply in zip(lines, replies, strict=True) for each in ([b"OK"] * asking + [reply])
-        ]
+            if isinstance(reply, Exception):
+                failed = True
+            elif op[0] == "EVAL":
+                note(actor, "EVALSHA", (digest_of(op[1][0]), *op[1][1:]), reply, self)
+            elif op[0] in WATCHED:
+                note(actor, *op, reply, self)
+            if asking:  # the answers to ASKING are read before those to the commands
+                read.append(b"OK")
+            read.append(reply)
         if hangs or fate == REPLY_LOST:
             self.losses_noticed.trouble(actor.process.name)
             self.tell("loses replies of {}", address)
             broken = redis.TimeoutError("hung") if hangs else redis.ConnectionError("lost")
             return Answer(read[: self.chance.below(len(read))], broken)
-        for (op, _), reply in zip(lines, replies, strict=True):
+        for (op, _), reply in zip(lines, replies, strict=True) if failed else ():
             if isinstance(reply, MovedError | AskError | TryAgainError):
                 self.losses_noticed.trouble(actor.process.name)
                 self.tell("{} says {} to {}", address, type(reply).__name__, self.chronicle.name_of(op))
