@@ -51,7 +51,8 @@ def headline(found: Mapping[str, Any]) -> str:
 def chart(found: Mapping[str, Any]) -> str:
     """The plot of the README, as SVG."""
     (name, systems), *_ = (each for each in found["drain"]["found"].items() if each[0].startswith("20 ms"))
-    return bars(f"Drain, endpoint at {name}", "changes a second", {each: of["rate"] for each, of in systems.items()})
+    title = f"Drain, endpoint at {name.replace('`', '')}"
+    return bars(title, "changes a second", {each: of["rate"] for each, of in systems.items()})
 
 
 def _measured(run: Mapping[str, Any]) -> str:
