@@ -16,7 +16,7 @@ MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation fuzz soak bench figures lock clean
+.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation fuzz soak bench figures proof lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways 
 
 figures: $(INSTALLED) ## Write the figures of README and docs from the results of the benchmark
 	$(BIN)/python -m tests.bench.figures
+
+proof: $(INSTALLED) ## Write what the proofs found into README and docs, and say which are older than the code they speak of
+	$(BIN)/python -m tests.proof.publish
 
 lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade

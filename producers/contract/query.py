@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from redis.exceptions import InvalidResponse
 
@@ -31,8 +31,12 @@ Asking = Generator[Query, Any, T]
 """I/O-free logic that yields queries, is sent their replies, and returns a ``T``."""
 
 
-def unreadable(error: ValueError) -> InvalidResponse:
-    """The error of a reply that no Redis sends: redis-py takes a redirection apart without a check."""
+UNREADABLE: Final = (ValueError, LookupError, TypeError)
+"""What redis-py raises for a reply that no Redis sends: it takes redirections and pushes apart without a check."""
+
+
+def unreadable(error: Exception) -> InvalidResponse:
+    """The error of such a reply."""
     return InvalidResponse(f"a reply cannot be read: {error}")
 
 
@@ -49,7 +53,7 @@ def ask(client: redis.Redis, query: Query) -> list[Any]:
         for command in query.commands:
             pipe.execute_command(*command)  # type: ignore[no-untyped-call] # as above
         return pipe.execute()
-    except ValueError as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None
 
 
@@ -62,5 +66,5 @@ async def ask_async(client: redis.asyncio.Redis, query: Query) -> list[Any]:
         for command in query.commands:
             pipe.execute_command(*command)
         return await pipe.execute()
-    except ValueError as error:
+    except UNREADABLE as error:
         raise unreadable(error) from None

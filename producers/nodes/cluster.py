@@ -18,7 +18,7 @@ from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
 from redis.connection import Connection, SSLConnection
 from redis.exceptions import AskError, ExecAbortError, MovedError, TryAgainError
 
-from producers.contract.query import unreadable
+from producers.contract.query import UNREADABLE, unreadable
 from producers.nodes.exchange import REFUSALS, Answer, Started, exchange_async, finish, pack, start
 from producers.nodes.slots import slot_of
 from producers.nodes.trip import (
@@ -250,7 +250,7 @@ class ClusterClient(redis.Redis):
             return connection.read_response()
         except (redis.RedisError, OSError) as error:
             return error
-        except ValueError as error:
+        except UNREADABLE as error:
             return unreadable(error)
         finally:
             connection.disconnect()
@@ -369,7 +369,7 @@ class AsyncClusterClient:
             return await connection.read_response()
         except (redis.RedisError, OSError) as error:
             return error
-        except ValueError as error:
+        except UNREADABLE as error:
             return unreadable(error)
         finally:
             await connection.disconnect(nowait=True)

@@ -13,7 +13,7 @@ import redis
 import redis.asyncio
 import redis.exceptions
 
-from producers.contract.query import unreadable
+from producers.contract.query import UNREADABLE, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,7 +102,7 @@ def finish(started: Started, count: int) -> Answer:
                 demoted = demoted or is_demoted(refusal)
     except (redis.RedisError, OSError) as error:
         return Answer(replies, error)
-    except ValueError as error:
+    except UNREADABLE as error:
         return Answer(replies, unreadable(error))
     finally:
         # Unread replies would be taken for those of the next caller's commands.
@@ -143,7 +143,7 @@ async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: in
         return Answer(replies, redis.TimeoutError(f"no reply within {seconds:g} seconds"))
     except (redis.RedisError, OSError) as error:
         return Answer(replies, error)
-    except ValueError as error:
+    except UNREADABLE as error:
         return Answer(replies, unreadable(error))
     finally:
         connection.socket_timeout = seconds

@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
+from producers.contract.query import UNREADABLE
 from producers.nodes.url import Address
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ running: until the connection leaves it, it accepts changes that are then lost."
 SHUNNED_SECONDS: Final = 5.0
 """How long a sentinel that failed is asked last."""
 
-# ValueError: redis-py takes a redirection apart without a check, if something else answers there.
-_FAILURES: Final = (redis.RedisError, OSError, ValueError)
+_FAILURES: Final = (redis.RedisError, OSError, *UNREADABLE)
 
 
 class UnknownMasterError(redis.ResponseError):

@@ -12,19 +12,18 @@ import re
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import click
 
 from tests.fuzz import kept
 from tests.fuzz.catalogue import NAMES, load
+from tests.proof import published
 
 PROJECT: Final = Path(__file__).parents[2]
 WORK: Final = PROJECT / "build" / "fuzz"
-RESULTS: Final = PROJECT / "tests" / "proof" / "results" / "fuzzing.json"
 
 _STATUS: Final = re.compile(r"^#(\d+)\s.* cov: (\d+) ft: (\d+) corp: (\d+)/", re.MULTILINE)
 _DONE: Final = re.compile(r"^Done (\d+) runs in", re.MULTILINE)
@@ -145,21 +144,11 @@ def keep(name: str) -> None:
     kept.write(name, chosen)
 
 
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=PROJECT, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _commit() -> str:
-    """The commit of the code that is fuzzed, with a mark if it differs from it."""
-    differs = _git("status", "--porcelain", "--", "producers", "worker", "tests/fuzz/*.py")
-    return _git("rev-parse", "--short=12", "HEAD") + ("-dirty" if differs else "")
-
-
 def note(name: str, ran: Fuzzed) -> None:
     """Writes what became of a target into the results; the others stay as they are."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    found = published.read("fuzzing") or {"targets": {}}
     target = load(name)
-    found.setdefault("targets", {})[name] = {
+    found["targets"][name] = {
         "what": target.says,
         "inputs": ran.inputs,
         "seconds": ran.seconds,
@@ -168,13 +157,11 @@ def note(name: str, ran: Fuzzed) -> None:
         "kept": len(kept.read(name)),
         "outcomes": len(target.outcomes),
         "findings": int(ran.finding is not None),
-        "commit": _commit(),
-        "date": datetime.now(tz=UTC).date().isoformat(),
+        "made": published.made(),
         "versions": {"python": platform.python_version(), "atheris": metadata.version("atheris")},
     }
     found["targets"] = {each: found["targets"][each] for each in NAMES if each in found["targets"]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    published.write("fuzzing", found)
 
 
 @click.command(epilog=_EPILOG)

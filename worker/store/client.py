@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import ExecAbortError
 from redis.retry import Retry
 
-from producers.contract.query import unreadable
+from producers.contract.query import UNREADABLE, unreadable
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.connect import cluster_client, is_cluster, pool_options
 from producers.nodes.credentials import credentials_options
@@ -95,7 +95,7 @@ class LogClient(redis.Redis):
                 except redis.ResponseError as error:
                     replies.append(error)
                     demoted = demoted or is_demoted(error)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise unreadable(error) from None
         finally:
             if demoted or len(replies) < len(commands):
@@ -110,7 +110,7 @@ class LogClient(redis.Redis):
             if is_demoted(error):
                 self.connection_pool.disconnect(inuse_connections=False)
             raise
-        except ValueError as error:
+        except UNREADABLE as error:
             raise unreadable(error) from None
 
     def script_load(self, script: str) -> Any:  # type: ignore[override] # its stub names more types of scripts

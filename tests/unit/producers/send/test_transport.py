@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -41,7 +42,7 @@ class OneConnection:
         connection, _ = self._listener.accept()
         self._listener.close()
         reader = hiredis.Reader()
-        with connection:
+        with connection, suppress(BrokenPipeError):  # a client that cannot read an answer does not wait for the next
             while data := connection.recv(65536):
                 reader.feed(data)
                 while isinstance(command := reader.gets(), list):
@@ -106,7 +107,7 @@ def test_nothing_is_ever_sent_a_second_time(one_round_trip: RoundTrip, server: O
     assert server.seen == 4
 
 
-@pytest.mark.parametrize("said", [b"-MOVED 1\r\n", b"-ASK 1 host:port\r\n", b"HTTP/1.1 400 Bad Request\r\n"])
+@pytest.mark.parametrize("said", [b"-MOVED 1\r\n", b"-ASK 1 host:port\r\n", b">0\r\n", b"HTTP/1.1 400 Bad Request\r\n"])
 def test_what_no_redis_replies_ends_the_trip(one_round_trip: RoundTrip, tmp_path: Path, said: bytes) -> None:
     server = OneConnection(tmp_path / "redis.sock", [ANSWERS[0], said])
     answer = one_round_trip(f"unix://{tmp_path}/redis.sock", COMMANDS, 4)

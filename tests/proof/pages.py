@@ -1,0 +1,354 @@
+"""The blocks of the documentation that say what the proofs found, each from a result (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from decimal import ROUND_CEILING, Context
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_MONTHS: Final = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+_BLOCK: Final = re.compile(r"(<!-- proof:begin (\w+) -->\n).*?(\n?<!-- proof:end -->)", re.DOTALL)
+_WRONG: Final = (
+    ("lost", ("lost",), ("lost",)),
+    ("resurrected", ("resurrected",), ("resurrected",)),
+    ("wrong final state", ("wrong final state",), ("wrong_end",)),
+    ("order violations, illegal requests", ("order violations", "illegal requests"), ("order", "illegal_request")),
+    (
+        "dead letters wrong, totals wrong, left over",
+        ("wrong dead letters", "wrong totals", "left over"),
+        ("dead_letters", "totals", "left_over"),
+    ),
+)
+"""Rows of the table: how they are called, and under which names the soak and the simulation count them."""
+
+_ON: Final = {
+    "redis": "one Redis",
+    "sentinel": "a master and two replicas with sentinels",
+    "cluster": "a cluster of six nodes",
+}
+
+
+def day(date: str) -> str:
+    """A day as people write it: 24 November 2026."""
+    year, month, of_month = date.split("-")
+    return f"{int(of_month)} {_MONTHS[int(month) - 1]} {year}"
+
+
+def share(value: float) -> str:
+    """A small share as people say it, rounded up: rounded down it would claim too much."""
+    for of, words in ((100, "%"), (100_000, "in 100,000"), (1_000_000, "in a million"), (10**9, "in a billion")):
+        if value * of >= 1:
+            return f"{_rounded_up(value * of):g} {words}"
+    return "0"
+
+
+def _rounded_up(value: float) -> float:
+    return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal_from_float(value))
+
+
+def of_code(made: Mapping[str, Any]) -> str:
+    """When and of which commit: `on 29 November 2026 on commit 775e33e`."""
+    commit = f" on commit {made['commit']}" if made["commit"] else ""
+    return f"on {day(made['date'])}{commit}"
+
+
+def table(rows: Sequence[Sequence[str]], right: str = "") -> str:
+    """A table of Markdown.
+
+    Args:
+        rows: the head, then the others.
+        right: the columns whose numbers stand on the right, by a `r` for each of these and a `-` for the others.
+    """
+    line = ["---:" if each == "r" else "---" for each in right.ljust(len(rows[0]), "-")]
+    return "\n".join(f"| {' | '.join(each)} |" for each in (rows[0], line, *rows[1:]))
+
+
+def _soaked(runs: Sequence[Mapping[str, Any]], name: str) -> int:
+    return sum(int(each["counts"][name]) for each in runs)
+
+
+def _struck(runs: Sequence[Mapping[str, Any]]) -> str:
+    kinds = {kind for each in runs for kind in each["faults"]}
+    times = sum(each["times"] for run in runs for each in run["faults"].values())
+    alone = sum(each["alone"] for run in runs for each in run["faults"].values())
+    return f"{times:,} of {len(kinds)} kinds, {times - alone:,} at the same time as others"
+
+
+def _broken(simulation: Mapping[str, Any]) -> Counter[str]:
+    """In how many worlds each invariant was broken."""
+    found: Counter[str] = Counter()
+    for world in simulation["failing"]:
+        found.update({each.partition(":")[0] for each in world["violations"]})
+    return found
+
+
+def _numbers(results: Mapping[str, Mapping[str, Any]], *, all_rows: bool) -> str:
+    runs, simulation = results["soak"]["runs"], results["simulation"]
+    minutes = sum(each["options"]["seconds"] for each in runs) / 60
+    broken = _broken(simulation)
+    soak = f"a soak of {minutes:.0f} minutes" if len(runs) == 1 else f"{len(runs)} soaks, {minutes:.0f} minutes"
+    rows = [["", soak, f"{simulation['seeds']:,} simulated worlds"]]
+    if all_rows:
+        rows.append(["command", "; ".join(map(_soak_command, runs)), _simulation_command(simulation)])
+        rows.append(
+            [
+                "what is real",
+                "Redis, four Celery workers of both pools, HTTP, producers",
+                "the code; Redis, clock, network are models",
+            ]
+        )
+    pairs = f"{_soaked(runs, 'accepted'):,} of {_soaked(runs, 'pairs'):,}"
+    rows.append(["changes, pairs", pairs, f"{simulation['steps']:,} steps"])
+    rows.append(["requests", f"{_soaked(runs, 'requests'):,}", f"{simulation['requests']:,}"])
+    rows.append(["faults", _struck(runs), "at every step, by chance"])
+    for name, soaked, simulated in _WRONG if all_rows else _WRONG[:3]:
+        cells = (sum(_soaked(runs, each) for each in soaked), sum(broken[each] for each in simulated))
+        rows.append([name, *(f"{each:,}" for each in cells)])
+    return table(rows, "-rr")
+
+
+def _soak_command(run: Mapping[str, Any]) -> str:
+    options = run["options"]
+    on = "" if options["on"] == "redis" else f" ON={options['on']}"
+    wait = f" WAIT={options['wait_replicas']}" if options["wait_replicas"] else ""
+    return f"`make soak MINUTES={options['seconds'] / 60:g} SEED={options['seed']}{on}{wait}`"
+
+
+def _simulation_command(simulation: Mapping[str, Any]) -> str:
+    pieces = simulation["pieces"]
+    return f"`make simulate SEEDS={simulation['seeds'] // pieces}`, {pieces} pieces"
+
+
+def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The soak and the simulation side by side, and what follows from it."""
+    runs, simulation = results["soak"]["runs"], results["simulation"]
+    changes, pairs = (share(3 / _soaked(runs, name)) for name in ("accepted", "pairs"))
+    alone = [each for run in runs for each in run["faults"].values() if each["p50"] is not None]
+    slowest, longest = (max(each[name] for each in alone) for name in ("p50", "longest"))
+    steps = simulation["steps"] / simulation["seeds"]
+    return "\n".join(
+        (
+            _numbers(results, all_rows=True),
+            "",
+            f"If none of n failed, then with 95 % confidence fewer than 3/n do. So fewer than {changes} of the soak's",
+            f"changes are lost, and fewer than {pairs} of its pairs end wrong. After a fault that struck alone, all",
+            f"that had been accepted was confirmed within {slowest:.1f} s or less (median, by kind of fault), and",
+            f"within {_tenths_up(longest)} s at most.",
+            "",
+            f"The soak was run {'; '.join(dict.fromkeys(of_code(each['made']) for each in runs))}, the simulation",
+            f"{of_code(simulation['made'])}. It lives {simulation['worlds_per_second_per_core']:.0f} worlds a second",
+            f"on each core, of {steps:.0f} steps each.",
+        )
+    )
+
+
+def _tenths_up(value: float) -> str:
+    return f"{-(-value * 10 // 1) / 10:.1f}"
+
+
+def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of the README: the rows that matter most."""
+    return _numbers(results, all_rows=False)
+
+
+def fuzzing(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The inputs that each target was given."""
+    targets = results["fuzzing"]["targets"]
+    rows = [["target", "what it takes", "inputs", "seconds", "edges", "outcomes", "kept", "undefined", "commit"]]
+    for name, each in targets.items():
+        counted = [f"{each[key]:,}" for key in ("inputs", "seconds", "edges", "outcomes", "kept", "findings")]
+        rows.append([name, each["what"], *counted, each["made"]["commit"]])
+    inputs, seconds = (sum(each[key] for each in targets.values()) for key in ("inputs", "seconds"))
+    found = sum(each["findings"] for each in targets.values())
+    dates = sorted({each["made"]["date"] for each in targets.values()})
+    versions = sorted(
+        {f"atheris {each['versions']['atheris']}, Python {each['versions']['python']}" for each in targets.values()}
+    )
+    return "\n".join(
+        (
+            f"{inputs:,} inputs in {seconds / 60:,.0f} minutes, {found} without a defined outcome;",
+            f"{', '.join(map(day, dates))}, {'; '.join(versions)}.",
+            "",
+            table(rows, "--rrrrrr-"),
+        )
+    )
+
+
+def model(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The small worlds, and the bugs that are found in them."""
+    every = results["model"]["scenes"]
+    scenes, planted = ([each for each in every if each["planted"] is wanted] for wanted in (False, True))
+    states, moves = (sum(each[name] for each in scenes) for name in ("states", "moves"))
+    held, found = sum(not each["broken"] for each in scenes), sum(bool(each["broken"]) for each in planted)
+    return (
+        f"{states:,} states of {len(scenes)} scenes were tried, by {moves:,} moves: all held in {held} of the scenes.\n"
+        f"{found} of {len(planted)} planted bugs were found. Run {of_code(results['model']['made'])}."
+    )
+
+
+def mutants(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The planted bugs, and what sees each."""
+    result = results["mutants"]
+    rows = [["bug", "what it breaks", "seen by", "seeds", "seconds"]]
+    for each in result["found"]:
+        cells = (each["name"], each["why"], seen_by(each), seeds_of(each), f"{each['seconds']:.1f}")
+        rows.append([str(cell).replace("|", "\\|") for cell in cells])
+    not_asked = result.get("not_asked", ())
+    rows += [[each["name"], each["why"], f"not asked in this run: {each['because']}", "-", "-"] for each in not_asked]
+    seen = sum(bool(each["by"]) and not each["trouble"] for each in result["found"])
+    asked = len(result["found"])
+    return f"{seen} of {asked} that were planted were seen. Run {of_code(result['made'])}.\n\n{table(rows, '---rr')}"
+
+
+def seen_by(caught: Mapping[str, Any]) -> str:
+    """The check that saw a bug: a test by its file and name."""
+    path, _, test = caught["by"].partition("::")
+    if not test:
+        return caught["trouble"] or caught["by"] or "NOTHING SEES IT"
+    return f"`{path.removeprefix('tests/')}`: {test}"
+
+
+def seeds_of(caught: Mapping[str, Any]) -> str:
+    """After how many worlds the simulation saw a bug."""
+    if not caught["asked"]:
+        return "-"
+    return str(caught["seeds"]) if caught["seeds"] else f"none of {caught['asked']:,}"
+
+
+def mutation(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The generated changes, and what follows from those that were tried."""
+    runs = results["mutation"]["runs"]
+    rows = [["of", "commit", "seed", "tried", "seen by a test", "changes nothing", "survived"]]
+    names = {"core": "`worker/core`", "scripts": "the scripts"}
+    for each in runs:
+        numbers = (each[name] for name in ("seed", "tried", "seen", "same", "survived"))
+        rows.append([names[each["of"]], each["made"]["commit"], *map(str, numbers)])
+    seen, survived = (sum(each[name] for each in runs) for name in ("seen", "survived"))
+    asked = seen + survived
+    return "\n".join(
+        (
+            table(rows, "--rrrrr"),
+            "",
+            f"Of {asked} changes that mean something {seen} were seen. From that follows no more than this: with 95 %",
+            f"confidence fewer than {100 * _most_missed(survived, asked):.0f} % of all such changes survive.",
+        )
+    )
+
+
+def _most_missed(missed: int, asked: int) -> float:
+    """The least share of all that is refuted, with 95 % confidence, when so many of so many are missed (binomial)."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        chance, term = 0.0, (1 - middle) ** asked
+        for i in range(missed + 1):
+            chance += term
+            term *= (asked - i) / (i + 1) * middle / (1 - middle) if middle < 1 else 0.0
+        low, high = (middle, high) if chance > 0.05 else (low, middle)
+    return high
+
+
+def soak(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The whole report of each soak."""
+    return "\n\n".join("\n".join(_soak(each)) for each in results["soak"]["runs"])
+
+
+def _soak(run: Mapping[str, Any]) -> Iterator[str]:
+    options, counts, faults = run["options"], run["counts"], run["faults"]
+    yield f"## {options['seconds'] / 60:g} minutes on {_ON[options['on']]}, seed {options['seed']}"
+    yield ""
+    machine = f" {run['machine']}." if "machine" in run else ""
+    yield f"The report of {_soak_command(run)}, run {of_code(run['made'])}.{machine}"
+    yield from run.get("notes", ())
+    yield ""
+    wrong = run["wrong"]
+    yield "Nothing is wrong." if not wrong else f"{len(wrong)} things are wrong."
+    yield f"{options['workers']} workers, {counts['accepted']:,} changes of {counts['pairs']:,} pairs,"
+    struck = sum(each["times"] for each in faults.values())
+    yield f"{counts['requests']:,} requests, {struck:,} faults of {len(faults)} kinds."
+    yield f"appendfsync {run['appendfsync']}."
+    if wrong:
+        yield from (
+            "",
+            "### What is wrong",
+            "",
+            "```",
+            *(f"{each['kind']}: {each['says']}" for each in wrong[:50]),
+            "```",
+        )
+    yield from ("", "### What was checked", "")
+    yield table([["", ""], *([name, f"{number:,}"] for name, number in counts.items())])
+    yield from ("", "If none of n failed, then with 95 % confidence fewer than 3/n do:", "")
+    for name, what in (("accepted", "changes lost"), ("pairs", "pairs with a wrong end"), ("applied", "wrong records")):
+        yield f"- {what}: {_bound(counts[name])}"
+    yield from ("", "### Faults", "")
+    yield "Recovery: from healing until all that had been accepted before was confirmed; of those that struck alone."
+    yield "Requests: those that reached the endpoint while it lasted. Bound: 3/n, as above, for one to do harm."
+    yield ""
+    head = ["fault", "times", "recovery p50", "p99", "max", "lasted, in all", "requests", "bound"]
+    yield table([head, *([kind, *_fault(each)] for kind, each in faults.items())], "-rrrrrrr")
+    yield from ("", "### Records sent again though nothing was said since", "")
+    yield from [f"- {cause}: {number:,}" for cause, number in sorted(run["duplicates"].items())] or ["None."]
+    peaks, exits = run["peaks"], run["worker_exits"]
+    yield from ("", "### Peaks", "")
+    yield f"- Redis: {_mebibytes(peaks, 'redis'):.1f} MiB"
+    yield f"- one worker with its children: {_mebibytes(peaks, 'worker'):.0f} MiB"
+    yield f"- all workers: {_mebibytes(peaks, 'workers'):.0f} MiB"
+    yield f"- waiting entries: {peaks['backlog']:,}; waiting pairs: {peaks['pending']:,}"
+    yield from ("", "### Workers", "")
+    yield from (f"- {why}: {times:,}" for why, times in sorted(exits["by_soak"].items()))
+    yield f"- ended because they stopped consuming: {exits['stalled']}"
+    yield f"- ended by a fault of Celery's own while its broker went away or refused writes: {exits['by_celery']}"
+    if "barred" in exits:
+        release = run.get("previous_release") or "not here"
+        yield f"- ended because they are of the previous release ({release}): {exits['barred']}"
+    yield f"- slowest end after SIGTERM: {_seconds(run['slowest_stop_seconds'])}"
+
+
+def _mebibytes(peaks: Mapping[str, Any], name: str) -> float:
+    """A peak of memory, noted in bytes; the oldest report knows it in mebibytes alone."""
+    return float(peaks[name]) / (1 << 20) if name in peaks else float(peaks[f"{name}_mebibytes"])
+
+
+def _fault(each: Mapping[str, Any]) -> list[str]:
+    times = f"{each['times']}" if each["times"] == each["alone"] else f"{each['times']} ({each['alone']} alone)"
+    took = [_seconds(each[name]) for name in ("p50", "p99", "longest", "outage_seconds")]
+    return [times, *took, f"{each['requests']}", _bound(each["times"])]
+
+
+def _bound(checked: int) -> str:
+    return f"{_rounded_up(min(1.0, 3 / checked)):.2g}" if checked else ""
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"
+
+
+BLOCKS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Mapping[str, Mapping[str, Any]]], str]]]] = {
+    "headline": (("soak", "simulation"), headline),
+    "numbers": (("soak", "simulation"), numbers),
+    "soak": (("soak",), soak),
+    "fuzzing": (("fuzzing",), fuzzing),
+    "model": (("model",), model),
+    "mutants": (("mutants",), mutants),
+    "mutation": (("mutation",), mutation),
+}
+"""Each block by its name: the proofs that it needs, and how it is written."""
+
+
+def written(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """A document with its blocks as they follow from the results."""
+
+    def block(found: re.Match[str]) -> str:
+        needs, render = BLOCKS[found[2]]
+        said = render(results) if all(each in results for each in needs) else "There is no result yet."
+        return f"{found[1]}\n{said}\n\n{found[3].lstrip()}"
+
+    return _BLOCK.sub(block, text)
