@@ -88,18 +88,18 @@ simulate: $(INSTALLED) ## Live SEEDS (10000) simulated worlds from FIRST (0) on,
 	    --report build/simulation/$(or $(FIRST),0)-$(or $(SEEDS),10000).json
 
 simulated: $(INSTALLED) ## Sum the pieces of make simulate, of one commit and of any machines, in build/simulation
-	$(BIN)/python -m tests.simulation.report build/simulation/*.json
+	$(BIN)/python -m tests.simulation.report $(if $(PUBLISH),--publish) build/simulation/*.json
 
 model: $(INSTALLED) ## Try everything that can happen to one pair in a small world, and find what is planted there
-	$(BIN)/python -m tests.model.run
+	$(BIN)/python -m tests.model.run $(if $(PUBLISH),--publish)
 	$(BIN)/pytest tests/unit -n 2 -m thorough
 
 mutants: $(INSTALLED) ## Plant bugs in copies of the tree, and see that a check catches each; ONLY (all) names one
-	$(BIN)/python -m tests.mutants.run $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python -m tests.mutants.run $(if $(ONLY),--only $(ONLY)) $(if $(PUBLISH),--publish)
 
 mutation: $(INSTALLED) ## Change the core and the scripts in SAMPLE (100) places each, drawn by SEED (0), and list what no test sees
-	$(BIN)/python -m tests.mutants.mutation --of core --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
-	$(BIN)/python -m tests.mutants.mutation --of scripts --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0)
+	$(BIN)/python -m tests.mutants.mutation --of core --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(if $(PUBLISH),--publish)
+	$(BIN)/python -m tests.mutants.mutation --of scripts --sample $(or $(SAMPLE),100) --seed $(or $(SEED),0) $(if $(PUBLISH),--publish)
 
 fuzz: $(INSTALLED) $(FUZZ)/.installed ## Give all that comes from outside SECONDS (60) of inputs guided by coverage, each; TARGET, INPUTS
 	PYTHONPATH=.:$$(echo $(FUZZ)/lib/python3.*/site-packages) $(BIN)/python -m tests.fuzz.run \
@@ -115,7 +115,7 @@ bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways 
 figures: $(INSTALLED) ## Write the figures of README and docs from the results of the benchmark
 	$(BIN)/python -m tests.bench.figures
 
-proof: $(INSTALLED) ## Write what the proofs found into README and docs, and say which are older than the code they speak of
+proof: $(INSTALLED) ## Write what the proofs found into README and docs, and say which are old; PUBLISH=1 at a proof writes its result
 	$(BIN)/python -m tests.proof.publish
 
 lock: ## Lock the newest versions that pyproject.toml allows (needs uv)

@@ -17,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from tests.model.bugs import NO_BUG, Bug
 from tests.model.explore import explore
 from tests.model.scenes import PLANTED, SCENES, Scene
+from tests.proof.published import made, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +50,14 @@ def _works(only: tuple[int, ...]) -> Iterator[tuple[str, Scene, Bug]]:
 @click.command(epilog=_EPILOG)
 @click.option("--scene", type=click.IntRange(0, len(SCENES) - 1), multiple=True, help="this scene alone, by its number")
 @click.option("--json", "as_json", is_flag=True, help="say it as JSON")
-def main(*, scene: tuple[int, ...], as_json: bool) -> None:
+@click.option("--publish", is_flag=True, help="write it into tests/proof/results, for `make proof`")
+def main(*, scene: tuple[int, ...], as_json: bool, publish: bool) -> None:
     """Try everything that can happen to one pair: two workers, one Redis, one endpoint, scene by scene.
 
     Exit 1 if something that must hold is broken, or a planted bug is not found.
     """
+    if publish and scene:
+        raise click.UsageError("--publish needs all scenes")
     works = list(_works(scene))
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
@@ -67,6 +71,8 @@ def main(*, scene: tuple[int, ...], as_json: bool) -> None:
                 click.echo(_line(each))
     if as_json:
         click.echo(json.dumps(results))
+    if publish:
+        write("model", {"made": made(), "scenes": [{**each, "story": [*each["story"]]} for each in results]})
     sys.exit(any(bool(each["broken"]) != each["planted"] for each in results))
 
 

@@ -20,6 +20,7 @@ import click
 
 from tests.mutants.checks import CheckFailed, run_simulation, run_tests, run_timed
 from tests.mutants.tree import PROJECT, Tree
+from tests.proof.published import add_run, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -304,7 +305,8 @@ def sample(what: str, number: int, seed: int) -> list[Change]:
 @click.option("--sample", "number", type=click.IntRange(min=0), default=0, help="How many changes; 0 for all.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--seconds", type=float, default=1e9, help="Begin no further change after this time.")
-def main(*, what: str, number: int, seed: int, seconds: float) -> None:
+@click.option("--publish", is_flag=True, help="Add what was found to tests/proof/results, for `make proof`.")
+def main(*, what: str, number: int, seed: int, seconds: float, publish: bool) -> None:
     """Changes the code in one place at a time, and lists what no test sees. Exit status 1 if anything survived."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copy goes, and what runs in it
     began, survived, tried, killed, unclear = time.monotonic(), [], 0, 0, 0
@@ -329,6 +331,9 @@ def main(*, what: str, number: int, seed: int, seconds: float) -> None:
             click.echo(f"{'seen' if by else 'SURVIVED'}  {place}  {says}  {by}", err=True)
     told = {"of": what, "places": len(every), "tried": tried, "seen": killed, "unclear": unclear, "survived": survived}
     click.echo(json.dumps(told))
+    if publish:  # whoever finds that a survivor changes nothing moves it from `survived` to `same`
+        numbers = {"tried": tried, "seen": killed, "same": 0, "survived": len(survived)}
+        add_run("mutation", {"made": made(), "of": what, "seed": seed, **numbers, "places": len(every)})
     sys.exit(1 if survived else 0)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.checks import CheckFailed
 from tests.mutants.hunt import Caught, hunt, without_bug
+from tests.proof.published import made, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,13 +85,18 @@ def _chosen(only: Sequence[str]) -> Iterator[Mutant]:
 @click.option("--unproved", is_flag=True, help="Leave out the proof that without a bug all checks are green.")
 @click.option("--list", "listed", is_flag=True, help="Only say which there are.")
 @click.option("--json", "as_json", is_flag=True, help="What was found, for machines.")
-def main(*, only: tuple[str, ...], seeds: int, unproved: bool, listed: bool, as_json: bool) -> None:
+@click.option("--publish", is_flag=True, help="Write what was found into tests/proof/results, for `make proof`.")
+def main(  # noqa: PLR0913 - one parameter an option
+    *, only: tuple[str, ...], seeds: int, unproved: bool, listed: bool, as_json: bool, publish: bool
+) -> None:
     """Plants bugs, each in a copy of the tree, and runs the checks that must see it, in order of cost.
 
     Exit status 0 where every bug was seen, 1 where one was not, no longer fits the code, or a check is red without any
     bug; 130 at Ctrl-C, with what was found so far.
     """
     mutants = [*_chosen(only)]
+    if publish and only:
+        raise click.UsageError("--publish needs all bugs: a result is of one commit")
     if listed:
         click.echo("\n".join(f"{mutant.name}: {mutant.why}" for mutant in mutants))
         return
@@ -104,6 +110,8 @@ def main(*, only: tuple[str, ...], seeds: int, unproved: bool, listed: bool, as_
         click.echo(str(error), err=True)
         sys.exit(1)
     good = sum(each.good for each in caught)
+    if publish and not status:
+        write("mutants", {"made": made(), "found": [each._asdict() for each in caught]})
     if as_json:
         found = [each._asdict() for each in caught]
         click.echo(json.dumps({"bugs": len(mutants), "seen": good, "interrupted": bool(status), "found": found}))

@@ -144,9 +144,17 @@ def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
             "",
             f"The soak was run {'; '.join(dict.fromkeys(of_code(each['made']) for each in runs))}, the simulation",
             f"{of_code(simulation['made'])}. It lives {simulation['worlds_per_second_per_core']:.0f} worlds a second",
-            f"on each core, of {steps:.0f} steps each.",
+            f"on each core, of {steps:.0f} steps each.{_came_up(simulation)}",
         )
     )
+
+
+def _came_up(simulation: Mapping[str, Any]) -> str:
+    """How many kinds of faults came up, and how many pairs of them in one world; the oldest report does not say."""
+    if "faults" not in simulation:
+        return ""
+    faults, pairs = len(simulation["faults"]), len(simulation["pairs_of_faults"])
+    return f" {faults} kinds of faults came up, {pairs} of their {faults * (faults - 1) // 2} pairs in one world."
 
 
 def _tenths_up(value: float) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tests.proof.pages import written
-from tests.proof.published import CODE, PROJECT, PROOFS, Made, add_run, git, made, parts_of, read, version
+from tests.proof.published import CODE, PROJECT, PROOFS, Made, add_run, git, parts_of, read, version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,7 +99,7 @@ def main(*, only: bool, reports: tuple[Path, ...], machine: str) -> None:
     """
     for report in reports:
         run = json.loads(report.read_text(encoding="utf-8"))
-        add_run("soak", {"made": made(), **({"machine": machine} if machine else {}), **run})
+        add_run("soak", {**({"machine": machine} if machine else {}), **run})
     for line, other in ages(results()):
         click.echo(f"warning: {line}" if other else line, err=other)
     if not only:

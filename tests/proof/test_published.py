@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from tests.model.run import main as explore_all
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.run import main as hunt_all
 from tests.proof import publish, published
 from tests.proof.pages import BLOCKS, day, share, written
 from tests.proof.publish import DOCUMENTS, ages, pages, results
+from tests.simulation.report import result
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import click
 
 
 def test_every_block_is_what_the_results_say() -> None:
@@ -102,6 +108,41 @@ def test_a_run_is_added_to_those_that_are_there(tmp_path: Path) -> None:
     assert [each["seed"] for each in found["runs"]] == [1, 2]
     assert len(published.parts_of("mutation", found)) == 2
     assert published.read("soak", tmp_path) is None
+
+
+def test_the_sum_of_the_simulations_pieces_is_its_result() -> None:
+    piece = {
+        "commit": "abc1234",
+        "seeds": 10,
+        "steps": 100,
+        "requests": 7,
+        "processor_seconds": 2.0,
+        "failing": [{"seed": 3, "violations": ["lost: a", "lost: b"]}],
+        "faults": {"kill": 2},
+        "pairs_of_faults": {},
+        "outcomes": {"settle: settled": 9},
+    }
+    summed = result([piece, piece])
+    assert summed["made"]["commit"] == "abc1234"
+    assert {name: summed[name] for name in ("pieces", "seeds", "steps", "requests", "faults")} == {
+        "pieces": 2,
+        "seeds": 20,
+        "steps": 200,
+        "requests": 14,
+        "faults": {"kill": 4},
+    }
+    assert summed["worlds_per_second_per_core"] == 5
+    shown = written("<!-- proof:begin headline -->\n<!-- proof:end -->", {**results(), "simulation": summed})
+    assert "20 simulated worlds" in shown
+    assert "| lost | 0 | 2 |" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "part"), [(hunt_all, ("--only", MUTANTS[0].name)), (explore_all, ("--scene", "0"))]
+)
+def test_a_part_of_a_proof_is_not_published_as_all_of_it(command: click.Command, part: tuple[str, str]) -> None:
+    ran = CliRunner().invoke(command, ["--publish", *part])
+    assert (ran.exit_code, "--publish needs all" in ran.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

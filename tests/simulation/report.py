@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tests.proof.published import made, write
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
@@ -104,9 +106,29 @@ def _table(title: str, counted: Counter[str], seeds: int) -> Iterator[str]:
     yield from (f"| {name} | {number:,} | {number / seeds:.2%} |" for name, number in counted.most_common())
 
 
+def result(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The sum as it is published."""
+    worlds = CameUp()
+    for piece in pieces:
+        worlds.add(CameUp.of(piece))
+    seeds, steps, requests = (sum(piece[name] for piece in pieces) for name in ("seeds", "steps", "requests"))
+    seconds = sum(piece["processor_seconds"] for piece in pieces)
+    return {
+        "made": made(pieces[0]["commit"]),
+        "pieces": len(pieces),
+        "seeds": seeds,
+        "steps": steps,
+        "requests": requests,
+        "worlds_per_second_per_core": round(seeds / seconds, 1) if seconds else 0,
+        "failing": [each for piece in pieces for each in piece["failing"]],
+        **worlds.as_json(),
+    }
+
+
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(files: Sequence[Path]) -> None:
+@click.option("--publish", is_flag=True, help="Write the sum into tests/proof/results, for `make proof`.")
+def main(files: Sequence[Path], *, publish: bool) -> None:
     """Sums pieces, and says in how many worlds what came up.
 
     Exit status 0 if they are one whole and every invariant held; 1 if one was broken; 2 if they are no whole.
@@ -115,6 +137,8 @@ def main(files: Sequence[Path]) -> None:
     if wrong := wrong_with(pieces):
         raise click.UsageError(wrong)
     click.echo("\n".join(as_markdown(pieces)))
+    if publish:
+        write("simulation", result(pieces))
     if any(piece["failing"] for piece in pieces):
         raise SystemExit(1)
 

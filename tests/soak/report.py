@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from tests.proof.published import made
 from tests.soak.verdict import bound
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def as_json(ran: Ran, verdict: Verdict) -> dict[str, Any]:
     """All of it."""
     peaks = ran.seen.peaks
     return {
+        "made": made(),
         "options": {name: getattr(ran.options, name) for name in _OPTIONS},
         "settings": ran.settings,
         "appendfsync": ran.appendfsync,
