@@ -281,4 +281,31 @@ SURROUNDINGS: Final = (
         unit=("tests/unit/project/test_figures.py",),
         simulated=False,
     ),
+    Mutant(
+        "one_bad_row_blocks_a_spool",
+        "a row of the spool whose text is not UTF-8 makes every other row unreadable",
+        (Patch("producers/spool/file.py", "    connection.text_factory = _text\n", ""),),
+        unit=("tests/unit/producers/spool/test_drain.py", "tests/fuzz/test_fuzz.py"),
+        simulated=False,
+    ),
+    Mutant(
+        "url_that_no_client_takes",
+        "a Redis URL with several hosts is taken although no client can be made of it",
+        (Patch("producers/nodes/url.py", "_ = urlsplit(url).port", "pass"),),
+        unit=("tests/unit/producers/nodes/test_url.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "odd_reply_escapes",
+        "a reply that no Redis sends ends a producer with an error that nobody expects",
+        (
+            Patch(
+                "producers/contract/query.py",
+                "UNREADABLE: Final = (ValueError, LookupError, TypeError)",
+                "UNREADABLE: Final = ()",
+            ),
+        ),
+        unit=("tests/unit/producers/send/test_transport.py",),
+        simulated=False,
+    ),
 )
