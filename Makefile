@@ -7,6 +7,8 @@ UV ?= $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PEERS := .venv/peers
+ARQ := .venv/arq
+BULLMQ := .venv/bullmq
 TOOLS := .venv/release
 SITE := .venv/docs
 FUZZ := .venv/fuzz
@@ -109,7 +111,8 @@ soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and ju
 	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0) --on $(or $(ON),redis) \
 		--wait-replicas $(or $(WAIT),0)
 
-bench: $(INSTALLED) $(PEERS)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (5), CHANGES (100000), PARTS
+bench: $(INSTALLED) $(PEERS)/.installed $(ARQ)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (5), CHANGES (100000), PARTS
+	-$(MAKE) --no-print-directory $(BULLMQ)/.installed
 	$(BIN)/python -m tests.bench.run --rounds $(or $(ROUNDS),5) --changes $(or $(CHANGES),100000) $(if $(PARTS),--parts $(PARTS))
 
 figures: $(INSTALLED) ## Write the figures of README and docs from the results of the benchmark
@@ -122,7 +125,7 @@ lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	uv lock --upgrade
 	uv export --frozen --quiet --no-default-groups --extra mysql --extra postgresql --no-emit-project --output-file requirements.txt
 	uv export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file requirements-dev.txt
-	for at in tests/bench/peers tests/release tests/docs tests/fuzz; do \
+	for at in tests/bench/peers tests/bench/peers/arq tests/release tests/docs tests/fuzz; do \
 	    uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	        $$at/requirements.in --output-file $$at/requirements.txt; done
 
@@ -144,10 +147,11 @@ endif
 # In environments of their own, because the code needs none of it: arq wants redis before 6, celery-batches Celery
 # before 5.7; a release and a chart have their tools, and so have the site and the fuzzing.
 $(PEERS)/.installed: tests/bench/peers/requirements.txt
+$(ARQ)/.installed: tests/bench/peers/arq/requirements.txt
 $(TOOLS)/.installed: tests/release/requirements.txt
 $(SITE)/.installed: tests/docs/requirements.txt
 $(FUZZ)/.installed: tests/fuzz/requirements.txt
-$(PEERS)/.installed $(TOOLS)/.installed $(SITE)/.installed $(FUZZ)/.installed: $(INSTALLED)
+$(PEERS)/.installed $(ARQ)/.installed $(TOOLS)/.installed $(SITE)/.installed $(FUZZ)/.installed: $(INSTALLED)
 ifneq ($(UV),)
 	$(UV) venv --quiet --allow-existing $(@D)
 	$(UV) pip install --quiet --python $(@D)/bin/python --require-hashes --requirement $(filter tests/%,$^)
@@ -155,6 +159,13 @@ else
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $(filter tests/%,$^)
 endif
+	@touch $@
+
+# A peer that needs Node.js; the benchmark leaves it out without.
+$(BULLMQ)/.installed: tests/bench/peers/bullmq/package-lock.json
+	mkdir -p $(@D)
+	cp tests/bench/peers/bullmq/package.json tests/bench/peers/bullmq/package-lock.json $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # The site serves it itself (tests/docs/hooks.py), so that diagrams show without a network.

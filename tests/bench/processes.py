@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PROJECT: Final = Path(__file__).parents[2]
 OURS: Final = PROJECT / ".venv" / "bin"
 PEERS: Final = PROJECT / ".venv" / "peers" / "bin"
+ARQ: Final = PROJECT / ".venv" / "arq" / "bin"
+"""arq wants redis before 6, which would hold back the others."""
+BULLMQ: Final = PROJECT / ".venv" / "bullmq" / "node_modules"
 """The peers' own environment: arq and celery-batches want an older redis and Celery than ours."""
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")

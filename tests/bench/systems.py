@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +12,14 @@ from hiredis import pack_command
 
 from producers.contract.change import partition_of
 from producers.contract.keys import Keys
+from tests.bench.processes import ARQ as ARQ_BIN
+from tests.bench.processes import BULLMQ as BULLMQ_MODULES
 from tests.bench.processes import OURS, PEERS, PROJECT
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from producers.contract.change import Lane
     from tests.bench.changes import Change
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 PARTITIONS: Final = 64
 _CHUNK: Final = 1_000
 _STREAM: Final = "bench:events"
+_PEER_DIRECTORY: Final = str(PROJECT / "tests" / "bench" / "peers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +89,17 @@ def _xadd(key: str, change: Change) -> bytes:
     return packed
 
 
-def _load_by(module: str) -> Callable[[str, Sequence[Change]], None]:
+def _load_by(*command: str, **environment: str) -> Callable[[str, Sequence[Change]], None]:
     def load(url: str, changes: Sequence[Change]) -> None:
         lines = "".join(f"{each.owner} {each.contact} {each.op}\n" for each in changes)
-        subprocess.run(
-            [str(PEERS / "python"), str(PROJECT / "tests" / "bench" / "peers" / f"{module}.py")],
-            input=lines.encode(),
-            env={"BENCH_REDIS_URL": url, "BENCH_ENDPOINT_URL": ""},
-            check=True,
-        )
+        given = {"BENCH_REDIS_URL": url, "BENCH_ENDPOINT_URL": "", **environment}
+        subprocess.run(command, input=lines.encode(), env=given, check=True)
 
     return load
+
+
+def _load_by_module(name: str, at: Path = PEERS) -> Callable[[str, Sequence[Change]], None]:
+    return _load_by(str(at / "python"), f"{_PEER_DIRECTORY}/{name}.py")
 
 
 def log_waiting(client: redis.Redis, partitions: int = PARTITIONS) -> tuple[int, int]:
@@ -125,6 +130,17 @@ def _queue_waiting(client: redis.Redis) -> int:
     return int(queued + unacked)
 
 
+def _taskiq_waiting(client: redis.Redis) -> int:
+    groups: Any = client.xinfo_groups("taskiq")
+    return int(groups[0]["lag"] or 0) + int(groups[0]["pending"])
+
+
+def _bullmq_waiting(client: redis.Redis) -> int:
+    waiting: Any = client.llen("bull:contacts:wait")
+    active: Any = client.llen("bull:contacts:active")
+    return int(waiting + active)
+
+
 def _arq_waiting(client: redis.Redis) -> int:
     jobs: Any = client.zcard("arq:queue")
     return int(jobs)
@@ -145,7 +161,6 @@ def ours(*options: str, processes: int = 1, partitions: int = PARTITIONS, **sett
     )
 
 
-_PEER_DIRECTORY: Final = str(PROJECT / "tests" / "bench" / "peers")
 _CELERY: Final = (str(PEERS / "python"), "-m", "celery", "--workdir", _PEER_DIRECTORY)
 
 SCRIPT: Final = System(
@@ -165,23 +180,45 @@ CELERY_TASK: Final = System(
     "Celery task a change",
     # With threads it takes 32 tasks a second where a task waits at all: its loop hears of their end once a second.
     [*_CELERY, "-A", "celery_task", "worker", "-P", "prefork", "-c", "8", "-l", "WARNING"],
-    _load_by("celery_task"),
+    _load_by_module("celery_task"),
     _queue_waiting,
     per_record=True,
 )
 CELERY_BATCHES: Final = System(
     "celery-batches",
     [*_CELERY, "-A", "celery_batches_app", "worker", "-P", "threads", "-c", "8", "-l", "WARNING"],
-    _load_by("celery_batches_app"),
+    _load_by_module("celery_batches_app"),
     _queue_waiting,
     per_record=True,
 )
 ARQ: Final = System(
     "arq job a change",
-    [str(PEERS / "python"), "-m", "arq", "arq_app.WorkerSettings", "--custom-log-dict", "arq_app.QUIET"],
-    _load_by("arq_app"),
+    [str(ARQ_BIN / "python"), "-m", "arq", "arq_app.WorkerSettings", "--custom-log-dict", "arq_app.QUIET"],
+    _load_by_module("arq_app", ARQ_BIN),
     _arq_waiting,
     per_record=True,
     environment={"PYTHONPATH": _PEER_DIRECTORY},
 )
-PEERS_ALL: Final = (SCRIPT, SCRIPT_TUNED, FASTSTREAM, CELERY_BATCHES, CELERY_TASK, ARQ)
+TASKIQ: Final = System(
+    "taskiq task a change",
+    [str(PEERS / "python"), "-m", "taskiq", "worker", "taskiq_app:broker", "--log-level", "WARNING"],
+    _load_by_module("taskiq_app"),
+    _taskiq_waiting,
+    per_record=True,
+    environment={"PYTHONPATH": _PEER_DIRECTORY},
+)
+_NODE: Final = shutil.which("node") or "node"
+_NODE_PATH: Final = {"NODE_PATH": str(BULLMQ_MODULES)}
+BULLMQ: Final = System(
+    "BullMQ job a change",
+    [_NODE, f"{_PEER_DIRECTORY}/bullmq/app.cjs"],
+    _load_by(_NODE, f"{_PEER_DIRECTORY}/bullmq/app.cjs", "load", **_NODE_PATH),
+    _bullmq_waiting,
+    per_record=True,
+    environment=_NODE_PATH,
+    processes=2,  # recommended before more concurrency: one for each core
+)
+PEERS_ALL: Final = (
+    *(SCRIPT, SCRIPT_TUNED, FASTSTREAM, CELERY_BATCHES, CELERY_TASK, ARQ, TASKIQ),
+    *([BULLMQ] if BULLMQ_MODULES.is_dir() else []),
+)

@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 PACE_SECONDS: Final = 0.05
-"""Shortest time between two ticks while something is due, or is being worked on."""
+"""Shortest time between two ticks while something is due, or is being worked on, in a few partitions."""
+
+LOOKED_AT_PACE: Final = 256
+"""So many partitions in which something waits are looked at every `PACE_SECONDS`; more of them as much more rarely, for
+a look costs as much more."""
 
 SOON_SECONDS: Final = 0.01
 """Shortest wait for what becomes due next."""
@@ -167,7 +171,7 @@ class Ticker:
         wanted, next_ms = self._hints_wanted(survey, gate, batch_size)
         if wanted:
             self._leave_hints(wanted, idle=not any(each.leased for each in survey.waiting))
-            return PACE_SECONDS
+            return _pace(survey)
         self._untaken = math.inf
         if gate.closed:
             next_ms = min(next_ms, survey.now_ms + gate.wait_ms)
@@ -190,15 +194,16 @@ class Ticker:
     def _hints_wanted(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> tuple[int, float]:
         """Returns how many hints there is work for, and when the next partition is due if none (Unix ms)."""
         due, records, next_ms = 0, 0, math.inf
+        pace_ms = 1000 * _pace(survey)
         for each in survey.waiting:
             due_ms = each.due_ms(gate, self._linger, batch_size)
             if due_ms is None:
                 continue
             if each.leased:
-                next_ms = min(next_ms, survey.now_ms + 1000 * PACE_SECONDS)
+                next_ms = min(next_ms, survey.now_ms + pace_ms)
             elif due_ms > survey.now_ms:
                 # Checked again before it is due: once it fills a batch, it is due at once.
-                next_ms = min(next_ms, due_ms, survey.now_ms + 2000 * PACE_SECONDS)
+                next_ms = min(next_ms, due_ms, survey.now_ms + 2 * pace_ms)
             else:
                 due += 1
                 records += each.records
@@ -241,3 +246,8 @@ class Ticker:
         elif not away and what in self._away:
             del self._away[what]
             self._log.info(f"{what}_back")
+
+
+def _pace(survey: Survey) -> float:
+    """How long after this look the next one comes while something is due (seconds)."""
+    return min(TICKER_IDLE_SECONDS, PACE_SECONDS * max(1.0, len(survey.waiting) / LOOKED_AT_PACE))
