@@ -18,7 +18,7 @@ MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation fuzz soak bench figures proof lock clean
+.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation fuzz soak endurance bench figures proof lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ fuzz: $(INSTALLED) $(FUZZ)/.installed ## Give all that comes from outside SECOND
 soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0), ON (redis, sentinel, cluster), WAIT (0)
 	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0) --on $(or $(ON),redis) \
 		--wait-replicas $(or $(WAIT),0)
+
+endurance: $(INSTALLED) ## Let all that runs work for MINUTES (120) under steady load; fails if memory, files or keys grow
+	$(BIN)/python -m tests.endurance.run --minutes $(or $(MINUTES),120) --publish
 
 bench: $(INSTALLED) $(PEERS)/.installed $(ARQ)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (5), CHANGES (100000), PARTS
 	-$(MAKE) --no-print-directory $(BULLMQ)/.installed

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _WIDTH, _LABEL, _ROW = 760, 190, 30
-_COLOURS = ("#1f6feb", "#8b949e", "#d29922", "#3fb950")
+_COLOURS = ("#1f6feb", "#8b949e", "#d29922", "#3fb950", "#a371f7")
 
 
 def _page(height: int, title: str, shapes: Sequence[str]) -> str:
@@ -59,3 +59,27 @@ def lines(title: str, across: str, up: str, series: Mapping[str, Sequence[tuple[
         )
     shapes.append(f'<text x="{left + width}" y="{bottom + 38}" text-anchor="end">{escape(across)}</text>')
     return _page(bottom + 50, title, shapes)
+
+
+def over_time(title: str, up: str, series: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Lines over the minutes of a run, from zero up; each ends with its name and its last value."""
+    points = [point for each in series.values() for point in each]
+    longest, most = max(x for x, _ in points), max(y for _, y in points) * 1.1 or 1.0
+    left, bottom, width, height, minutes = 70, 340, _WIDTH - 300, 280, longest / 60
+    shapes = [f'<path d="M{left} {bottom - height}V{bottom}H{left + width}" fill="none" stroke="#57606a"/>']
+    shapes += [
+        f'<text x="{left + share * width:.0f}" y="{bottom + 18}" text-anchor="middle">{share * minutes:.0f} min</text>'
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    shapes += [
+        f'<text x="{left - 6}" y="{bottom - share * height + 5:.0f}" text-anchor="end">{share * most:,.0f}</text>'
+        for share in (0.0, 0.5, 1.0)
+    ]
+    shapes.append(f'<text x="12" y="{bottom - height - 8}" fill="#57606a">{escape(up)}</text>')
+    for number, (name, each) in enumerate(sorted(series.items(), key=lambda one: -one[1][-1][1])):
+        colour = _COLOURS[number % len(_COLOURS)]
+        path = "L".join(f"{left + x / longest * width:.1f} {bottom - y / most * height:.1f}" for x, y in each)
+        shapes.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        words = f"{escape(name)}: {each[-1][1]:,.0f}"
+        shapes.append(f'<text x="{left + width + 10}" y="{70 + number * 20}" fill="{colour}">{words}</text>')
+    return _page(bottom + 40, title, shapes)
