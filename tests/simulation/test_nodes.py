@@ -10,8 +10,10 @@ import redis
 from producers.nodes.exchange import Answer
 from producers.nodes.trip import NodeAwayError
 from tests.simulation.chance import Chance
+from tests.simulation.chronicle import Broken
 from tests.simulation.client import ModelCluster
 from tests.simulation.fleet import KEYS, PARTITIONS, Watch
+from tests.simulation.losses import Noticed
 from tests.simulation.nodes_model import ClusterModel
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.world import START_US, World
@@ -112,3 +114,17 @@ def test_a_check_that_reaches_no_node_need_not_notice_a_loss() -> None:
     with pytest.raises(NodeAwayError):
         client.execute_command("HLEN", KEYS.late(0))  # from now on it is left alone, and nothing is written to it
     watch.check()
+
+
+def test_a_check_that_began_before_the_tail_is_not_lost_with_it() -> None:
+    now_us = 0
+    noticed = Noticed(lambda: now_us)
+    noticed.begin("w1")
+    now_us = 2_000_000
+    noticed.checked("w1")
+    noticed.lose(1_000_000, ["w1"], certain=True)
+    noticed.begin("w1")
+    noticed.checked("w1")
+    noticed.lose(1_000_000, ["w1"], certain=True)
+    with pytest.raises(Broken, match="w1 does not notice"):
+        noticed.checked("w1")
