@@ -43,6 +43,7 @@ class Actor:
 
     Attributes:
         name: for stories.
+        ticks: whether it is a ticker, which is never done.
         ready_us: when it goes on at the earliest (monotonic).
         waits: whether only a hint wakes it.
         blocked: whether it sleeps in a blocking read, which an entry ends.
@@ -60,6 +61,7 @@ class Actor:
 
     def __init__(self, name: str, process: Process, run: Callable[[Actor], None]) -> None:
         self.name = name
+        self.ticks = name.endswith(".ticker")
         self.process = process
         self.ready_us = 0
         self.waits = False
@@ -127,7 +129,7 @@ def ticking(fleet: Fleet, ticker: SimulatedTicker) -> Callable[[Actor], None]:
     def run(actor: Actor) -> None:
         while True:
             try:
-                wait = max(ticker.tick(), PACE_SECONDS)
+                wait = max(ticker.tick(), fleet.world.look_seconds)
             except redis.RedisError:
                 wait = 1.0
             actor.request = None

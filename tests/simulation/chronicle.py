@@ -291,7 +291,7 @@ class Chronicle:
         totals = self._model.hash_of(_KEYS.totals(p))
         events = int(totals.get(b"events", 0))
         ended = sum(int(totals.get(name, 0)) for name in _ENDS)
-        classes = [self._model.hash_of(key) for key in _KEYS.pending_classes(p)]
+        classes = [self._model.hash_of(key) for key in _classes_of(p)]
         pending = {pair: value for each in classes for pair, value in each.items()}
         if len(pending) < sum(map(len, classes)):
             raise Broken(f"partition {p}: a pair waits in two classes")
@@ -347,6 +347,9 @@ class Chronicle:
         kept = {pair: int(value.partition(b";")[0]) for pair, value in self._model.hash_of(_KEYS.dead_pairs(p)).items()}
         if kept != counted:
             raise Broken(f"partition {p}: pairs with dead letters are {counted}, kept is {kept}")
+
+
+_classes_of: Final = cache(_KEYS.pending_classes)
 
 
 @cache

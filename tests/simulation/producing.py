@@ -79,7 +79,7 @@ class Producers:
         now_ms = world.now_us // 1000 + chance.one_of(_SKEWS_MS)
         kind = chance.below(self._trouble)
         if kind == 1:
-            return now_ms // 100 * 100
+            return now_ms // 1_000 * 1_000
         if kind in {2, 3}:
             return now_ms - chance.one_of(_BACK_MS)
         return now_ms + 200_000 if kind == 4 and chance.one_in(6) else now_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHUNK = 25
+_GARBAGE = 50_000
 _ERASES = 5  # in one of so many worlds somebody is erased
 _SHOWN_AT_MOST = 5
 
@@ -67,6 +69,7 @@ def chance_of(seed: int) -> Chance:
 def live(chunk: tuple[int, int]) -> Lived:
     """Lives some seeds, from the first on."""
     first, seeds = chunk
+    gc.set_threshold(_GARBAGE)  # a world is full of circles, and short: to look for them often is in vain
     began = time.process_time()
     steps = requests = 0
     failing = []

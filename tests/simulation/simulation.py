@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from tests.simulation.chance import Chance
     from worker.core.pair import Readd
 
+_PARTS: Final = range(PARTITIONS)
+_LEASES: Final = [KEYS.lease(p) for p in _PARTS]
+_LOGS: Final = [log for p in _PARTS for log in (KEYS.events(p), KEYS.bulk(p))]
+_CLASSES: Final = [key for p in _PARTS for key in KEYS.pending_classes(p)]
+_LATE: Final = [KEYS.late(p) for p in _PARTS]
+_PARKED: Final = [KEYS.parked(p) for p in _PARTS]
+
 HEALING_STEPS: Final = 4_000
 """Steps within which a healed world comes to rest; one that needs more has lost something."""
 
@@ -105,7 +112,7 @@ class _Life:
             self._readd,
             chance.one_of((5, 2, 50, 5, 1, 50)),
             self._ledger_seconds,
-            chance.one_of((0.0, 0.3)),
+            chance.one_of((0.0, 0.0, 0.3)),
             self._rate,
             chance.one_of(_IN_FLIGHT),
         )
@@ -121,9 +128,10 @@ class _Life:
         self._producers = Producers(world, unstamped=not chance.below(3), odd=not chance.below(2))
         self._user = chance.one_of((*OWNERS, *CONTACTS)) if chance.erases else ""
         self._went_back = False
-        self._jumps = chance.one_in(8)
+        self._jumps = chance.one_in(6)
         world.losses = chance.one_of((0, 150, 40, 20))
-        if chance.below(4):
+        world.endpoint.rate = chance.one_of((0.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+        if chance.below(8):
             world.endpoint.climate = chance.one_of(CLIMATES)
 
     def _build_cluster(self) -> None:
@@ -150,7 +158,7 @@ class _Life:
                 world.step()
             elif drawn < 57:
                 self._producers.say()
-                self._fleet.waiting_hints += chance.below(2)  # its ticker was quick
+                self._fleet.waiting_hints += min(1, chance.below(4))  # its ticker was quick
             else:
                 mishaps = _MISHAPS if world.cluster is None or chance.one_in(2) else _NODE_MISHAPS
                 self._strike(chance.one_of(mishaps))
@@ -210,7 +218,7 @@ class _Life:
         """Days pass, the endpoint takes what it refused, changes come in, and somebody redrives the dead letters."""
         world, chance = self._world, self._chance
         letters = any(each.gone_ms is None for each in world.chronicle.letters.values())
-        if not chance.one_in(2 if letters else 8):
+        if not letters and not chance.one_in(8):
             return
         for _ in range(chance.below(3)):
             world.pass_time(_DAY_US)
@@ -228,20 +236,19 @@ class _Life:
         self.heal()
 
     def _idle(self) -> bool:
-        return all(each.waits or each.name.endswith("ticker") for each in self._world.actors)
+        return all(each.waits or each.ticks for each in self._world.actors)
 
     def _left(self) -> Left:
-        model, parts = self._world.model, range(PARTITIONS)
-        leased = 0
-        for p in parts:
-            self._world.go_by(KEYS.lease(p))
-            leased += model.exists(KEYS.lease(p))
+        model, leased = self._world.model, 0
+        for lease in _LEASES:
+            self._world.go_by(lease)
+            leased += model.exists(lease)
         return Left(
-            entries=sum(model.xlen(log) for p in parts for log in (KEYS.events(p), KEYS.bulk(p))),
-            pending=sum(model.hlen(key) for p in parts for key in KEYS.pending_classes(p)),
-            marks=sum(model.hlen(KEYS.late(p)) for p in parts),
+            entries=sum(map(model.xlen, _LOGS)),
+            pending=sum(map(model.hlen, _CLASSES)),
+            marks=sum(map(model.hlen, _LATE)),
             in_flight=leased,
-            parked=sum(model.hlen(KEYS.parked(p)) for p in parts),
+            parked=sum(map(model.hlen, _PARKED)),
         )
 
     def _until_due(self) -> None:
@@ -409,7 +416,7 @@ class _Life:
         self._world.endpoint.most = self._chance.one_of((1 << 30, 1, 2))
 
     def _limit(self) -> None:
-        self._world.endpoint.rate = self._chance.one_of((0.0, 2.0, 5.0, 10.0))
+        self._world.endpoint.rate = self._chance.one_of((0.0, 1.0, 2.0, 5.0))
         self._world.tell("the endpoint allows {} requests a second", self._world.endpoint.rate)
 
     def _lease(self) -> None:
@@ -484,6 +491,7 @@ _MISHAPS: Final[tuple[Callable[[_Life], None], ...]] = (
     _Life._hints_doubled,  # noqa: SLF001
     _Life._broker,  # noqa: SLF001
     _Life._poison,  # noqa: SLF001
+    _Life._small,  # noqa: SLF001
     _Life._small,  # noqa: SLF001
     _Life._limit,  # noqa: SLF001
     _Life._redrive,  # noqa: SLF001
