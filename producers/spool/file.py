@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 BUSY_SECONDS: Final = 10.0
 """How long to wait while another process writes; an append takes milliseconds."""
 
+DAMAGED: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; the second if its message quotes a damaged file, which Python then cannot decode."""
+
 _LOG_BYTES: Final = 4 * 1024 * 1024  # the write-ahead log beside the file is cut back to this size
 RESERVE_BYTES: Final = 2 * _LOG_BYTES
 """Largest size of the reserve: removing changes writes to the log, and then moves what the log holds into the file."""
@@ -45,10 +48,10 @@ def open_spool(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection
         try:
             create(path)
             return _connect(path, namespace, max_bytes)
-        except sqlite3.Error as error:
+        except DAMAGED as error:
             # If two processes create the same file at once, SQLite refuses one instead of making it wait.
             if not busy(error) or time.monotonic() > deadline:
-                raise SettingsError(f"the spool {path} cannot be opened: {error}") from None
+                raise SettingsError(f"the spool {path} cannot be opened: {said(error)}") from None
             time.sleep(0.01)
         except OSError as error:
             raise SettingsError(f"the spool {path} cannot be opened: {error.strerror}") from None
@@ -100,7 +103,12 @@ def reserve_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-reserve")
 
 
-def busy(error: sqlite3.Error) -> bool:
+def said(error: Exception) -> str:
+    """Returns the error's text on one line: it may quote what stands in a damaged file."""
+    return " ".join(str(error).split())
+
+
+def busy(error: Exception) -> bool:
     """Returns whether another connection holds the file, which passes."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producers.contract.change import ContactChange
 from producers.contract.errors import InvalidChange, SettingsError, SpoolError
-from producers.spool.file import busy, create, hold_reserve, open_spool, release_reserve
+from producers.spool.file import DAMAGED, busy, create, hold_reserve, open_spool, release_reserve, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -229,9 +229,9 @@ class Spool:
                 if self._connection is None:
                     self._connection = open_spool(self.path, self._namespace, self._max_bytes)
                 yield self._connection
-            except sqlite3.Error as error:
+            except DAMAGED as error:
                 full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-                words = f"is full ({self._max_bytes} bytes, or its disk)" if full else f"failed: {error}"
+                words = f"is full ({self._max_bytes} bytes, or its disk)" if full else f"failed: {said(error)}"
                 raise SpoolError(f"the spool {self.path} {words}", full=full) from error
             except SettingsError as error:
                 raise SpoolError(str(error)) from error

@@ -21,6 +21,8 @@ _PLACES: Final = {
     "replies": ("replies", "TARGET"),
     "spool_files": ("spools", "FILES"),
     "spool_rows": ("spools", "ROWS"),
+    "source_rows": ("sources", "ROWS"),
+    "dotenvs": ("sources", "DOTENV"),
 }
 NAMES: Final = tuple(_PLACES)
 """The names of all targets."""

@@ -28,6 +28,7 @@ WORK: Final = PROJECT / "build" / "fuzz"
 _STATUS: Final = re.compile(r"^#(\d+)\s.* cov: (\d+) ft: (\d+) corp: (\d+)/", re.MULTILINE)
 _DONE: Final = re.compile(r"^Done (\d+) runs in", re.MULTILINE)
 _INPUT_SECONDS: Final = 20
+_SHOWN: Final = 300
 _KEPT_BYTES: Final = 24 * 1024
 """Most bytes that are kept of a target's corpus."""
 
@@ -188,7 +189,9 @@ def main(*, names: tuple[str, ...], inputs: int, seconds: float, listed: bool, f
         rate = ran.inputs / max(ran.seconds, 0.1)
         click.echo(f"{name}: {ran.inputs:,} inputs in {ran.seconds:,.0f} s ({rate:,.0f}/s), {ran.edges:,} edges")
         if ran.finding is not None:
-            click.echo(f"{ran.said.strip()}\n{name}: {ran.finding.read_bytes()!r}\nkept in {ran.finding}", err=True)
+            click.echo(
+                f"{ran.said.strip()}\n{name}: {ran.finding.read_bytes()[:_SHOWN]!r}\nkept in {ran.finding}", err=True
+            )
             sys.exit(1)
         if not forget:
             keep(name)

@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-import tempfile
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from producers.contract.change import ContactChange
 from producers.contract.errors import SettingsError, SpoolError
 from producers.spool.store import Spool
+from tests.fuzz.place import PLACE
 from tests.fuzz.target import T, Target, one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NAMESPACE: Final = "contact-sync"
 
 
-def _directory() -> Path:
-    """A directory in memory, where there is one; each process has its own."""
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of its own in it
-    return Path(tempfile.mkdtemp(prefix="contact-sync-fuzz-", dir=memory if memory.is_dir() else None))
-
-
-class _Place:
-    """The directory of this process, made at its first use and removed at its end."""
-
-    def __init__(self) -> None:
-        self.path: Path | None = None
-        self._pid = 0
-
-    def fresh(self) -> Path:
-        """An empty directory."""
-        if self.path is None or self._pid != os.getpid():
-            self.path, self._pid = _directory(), os.getpid()
-        for each in self.path.iterdir():
-            each.unlink()
-        return self.path
-
-    def __del__(self) -> None:
-        if self.path is not None and self._pid == os.getpid():
-            shutil.rmtree(self.path, ignore_errors=True)
-
-
-_PLACE: Final = _Place()
-
-
-def _drained(path: Path) -> str:
-    """Opens a spool, and takes all that it holds, as a producer does."""
+def _drained(path: Path, *, damaged: bool) -> str:
+    """Opens a spool, and takes all that it holds, as a producer does; the index of a damaged one may hold more."""
     try:
         spool = Spool(path, _NAMESPACE)
     except SettingsError as error:
@@ -61,7 +32,7 @@ def _drained(path: Path) -> str:
             last = some[-1].seq
             found += len(some)
             spool.remove([each.seq for each in some])
-        assert not spool.holds_any(), "what is left is neither sent nor set aside"
+        assert not spool.holds_any() or damaged, "what is left is neither sent nor set aside"
         set_aside = spool.set_aside()
     except SpoolError as error:
         one_line(error)
@@ -73,7 +44,7 @@ def _drained(path: Path) -> str:
 
 def _spool_bytes(*, lane: bool) -> bytes:
     """A small spool of this version, or of the one before lanes."""
-    path = _PLACE.fresh() / "seed.sqlite"
+    path = PLACE.fresh() / "seed.sqlite"
     with sqlite3.connect(path) as connection:
         connection.executescript("PRAGMA page_size = 512; VACUUM")
     connection.close()
@@ -90,9 +61,9 @@ def _spool_bytes(*, lane: bool) -> bytes:
 
 def run_file(data: bytes) -> str:
     """The bytes of the file."""
-    path = _PLACE.fresh() / "spool.sqlite"
+    path = PLACE.fresh() / "spool.sqlite"
     path.write_bytes(data)
-    return _drained(path)
+    return _drained(path, damaged=True)
 
 
 def _value(raw: bytes) -> object:
@@ -107,7 +78,7 @@ def _value(raw: bytes) -> object:
 
 def run_rows(data: bytes) -> str:
     """A line for each value, seven a row; one that begins with `x` is text that is not UTF-8."""
-    path = _PLACE.fresh() / "spool.sqlite"
+    path = PLACE.fresh() / "spool.sqlite"
     Spool(path, _NAMESPACE).close()
     lines = data.split(b"\n")[:35]
     with sqlite3.connect(path) as connection:
@@ -121,7 +92,7 @@ def run_rows(data: bytes) -> str:
             except sqlite3.IntegrityError:
                 continue  # the table has rules of its own
     connection.close()
-    return _drained(path)
+    return _drained(path, damaged=False)
 
 
 _SPOOL: Final = _spool_bytes(lane=True)

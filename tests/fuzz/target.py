@@ -53,8 +53,9 @@ def entry_ms_of(line: bytes) -> int:
 
 def shows_secret(error: BaseException, *given: str) -> bool:
     """Whether a message shows the secret, although all these texts hold it as a password alone."""
-    hidden = all(each.count(SECRET) == len(_HIDDEN.findall(each)) for each in given)
-    return hidden and SECRET in str(error)
+    hidden = [len(_HIDDEN.findall(each)) for each in given]
+    alone = any(hidden) and hidden == [each.count(SECRET) for each in given]
+    return alone and SECRET in str(error)
 
 
 def one_line(error: BaseException | str) -> None:

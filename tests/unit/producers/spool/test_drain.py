@@ -372,6 +372,14 @@ def test_however_many_such_rows_lie_before_a_change_it_is_found(path: Path) -> N
     assert [each.seq for each in spool.after(0, 1)] == [3_000]
 
 
+@pytest.mark.parametrize("damage", [b"CREATE \x9cABLE log", b"CREATE \nABLE log"])
+def test_a_spool_whose_damage_is_quoted_is_refused_in_one_line(path: Path, damage: bytes) -> None:
+    Spool(path, "ns").close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE log", damage))
+    with pytest.raises(SettingsError, match=r"^the spool \S+ cannot be opened: .*$"):
+        Spool(path, "ns")
+
+
 @pytest.mark.parametrize("damage", ["DELETE FROM log", "INSERT INTO log VALUES ('ns')"])
 def test_a_spool_that_does_not_name_one_namespace_is_refused(path: Path, damage: str) -> None:
     Spool(path, "ns").close()
