@@ -40,7 +40,7 @@ def illegal_requests(history: History, pasts: Mapping[Pair, PairPast]) -> Iterat
             said = any(each.op == op and each.time_ms <= sent.begun_ms for each in past.changes)
             if op == "delete" and not history.erased.isdisjoint((owner, contact)):
                 continue  # a late request may have brought somebody back, of whom nothing else is known
-            if not said and not any(each.op == op for each in past.perhaps):
+            if not said and not any(each.op == op for each in (*past.perhaps, *past.lost)):
                 asked = f"{where} says {op}, which nobody had asked for"
                 yield Violation(
                     "illegal_request", (owner, contact), asked, story(past, (owner, contact) in history.contacts)
@@ -65,7 +65,9 @@ def wrong_letters(history: History) -> Iterator[Violation]:
     says = [f"letter {each} is there twice" for each, n in Counter(one.id for one in history.letters).items() if n > 1]
     written = Counter((each.partition, each.entry, each.reason) for each in history.letters if each.entry is not None)
     broken = Counter(
-        (each.partition, each.entry_id, each.malformed) for each in history.changes if each.malformed and each.entry_id
+        (each.partition, each.entry_id, each.malformed)
+        for each in history.changes
+        if each.malformed and each.entry_id and not each.lost
     )
     refused = Counter(
         (each.partition, each.entry_id, each.malformed)
@@ -100,7 +102,7 @@ def _misquotes(letter: DeadLetter, said: Mapping[tuple[Pair, str], set[int]]) ->
 def wrong_totals(history: History) -> Iterator[Violation]:
     """Where the counters of section 6 do not add up."""
     totals = history.totals
-    accepted = sum(1 for each in history.changes if each.entry_id)
+    accepted = sum(1 for each in history.changes if each.entry_id and not each.lost)
     perhaps = sum(each.perhaps for each in history.changes)
     names = ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered", "suppressed")
     ended = sum(totals.get(name, 0) for name in names)

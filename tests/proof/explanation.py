@@ -86,12 +86,14 @@ class PairPast:
         perhaps: changes of which further copies may lie in the log.
         deliveries: by begin.
         letters: its refused dead letters.
+        lost: changes that failovers lost.
     """
 
     changes: list[Change] = field(default_factory=list)
     perhaps: list[Change] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    lost: list[Change] = field(default_factory=list)
 
     def of_lane(self, lane: Lane) -> list[Change]:
         """Those of its entries that lie in one log."""

@@ -47,6 +47,7 @@ class Change(NamedTuple):
         perhaps: how many such copies there may be.
         accepted_ms: when it was accepted, None where its id says so: a clock that went back leaves ids ahead of it.
         lane: the lane whose log it lies in.
+        lost: whether a failover lost it: what was built on it before that is adrift, and nothing else knows of it.
     """
 
     entry_id: str
@@ -60,6 +61,7 @@ class Change(NamedTuple):
     perhaps: int = 0
     accepted_ms: int | None = None
     lane: Lane = "live"
+    lost: bool = False
 
     @property
     def time_ms(self) -> int:

@@ -75,12 +75,12 @@ def pasts_of(history: History) -> dict[Pair, PairPast]:
     pasts: defaultdict[Pair, PairPast] = defaultdict(PairPast)
     partitions: dict[Pair, int] = {}
     for change in history.changes:
+        pair = change.owner, change.contact
         if change.malformed is not None:
             continue
-        pair = change.owner, change.contact
         partitions[pair] = change.partition
         if change.entry_id:
-            pasts[pair].changes.append(change)
+            (pasts[pair].lost if change.lost else pasts[pair].changes).append(change)
         if change.perhaps_since_ms is not None:
             pasts[pair].perhaps.append(change)
     for letter in history.letters:
@@ -122,7 +122,7 @@ class _Case:
 
     def judge(self) -> list[Violation]:
         if not self.past.changes and not self.past.perhaps:
-            return []  # its records are illegal requests
+            return []  # its records are illegal requests, or of what is lost
         try:
             ends = Explainer(self.past, self.history.readd, int(self.history.ledger_seconds * 1000)).explain()
         except Unexplained as error:

@@ -88,7 +88,7 @@ def evidence_of(ran: Ran) -> Evidence:
     }
     status = ran.status
     history = History(
-        changes=[*map(_change, entries), *map(_lost_change, lost)],
+        changes=[*map(_change, entries), *(_change(each)._replace(lost=True) for each in lost)],
         sent=[
             _sent(each, settled.get((each.request.number, each.partition)), applied, ran)._replace(
                 adrift=_is_adrift(each, lineage.tails), suppressed=_suppressed(each, ran)
@@ -179,11 +179,6 @@ def _change(entry: Entry) -> Change:
         malformed=malformed,
         lane=entry.lane,
     )
-
-
-def _lost_change(entry: Entry) -> Change:
-    """It may have been read, and it need not have been."""
-    return _change(entry)._replace(entry_id="", perhaps_since_ms=entry.ms, perhaps=1)
 
 
 # Requests, and what became of them

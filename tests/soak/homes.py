@@ -280,6 +280,8 @@ class SentinelHome(Home):
 
 
 class _Sentinels(SentinelSetup):
+    down_after_ms = 2_000  # a machine that is busy with a soak lets a server wait for longer than usual
+
     def __init__(self, home: SentinelHome) -> None:
         super().__init__()
         self._home = home

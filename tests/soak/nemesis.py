@@ -140,7 +140,7 @@ KINDS: Final = (
     Kind("all parked pairs retried", "operator", 0, 0),
     Kind("credentials changed", "endpoint", 1.0, 4.0),
     Kind("credentials wrong", "endpoint", 1.0, 4.0),
-    # A node is taken for down after 2 s in the cluster, and after 0.7 s by the sentinels.
+    # A node is taken for down after 2 s.
     Kind("master killed", "nodes", 3.0, 7.0, _NODES),
     Kind("master killed and back at once", "nodes", 0, 0, _NODES),
     Kind("master hung", "nodes", 3.5, 6.0, _NODES),

@@ -158,12 +158,12 @@ class NodeFaults:
         return None if master is None else home.nodes[master]
 
     def _fall_behind(self, master: Node, followers: Sequence[Node]) -> Callable[[], None]:
-        """Its replicas stand still; when they go on, it is dead, with all that it accepted meanwhile."""
-        wake = _hang(followers)
+        """Its replicas get nothing more; when one of them takes over, all that it accepted meanwhile is lost."""
+        master.proxy.hold_replication()
 
         def die() -> None:
             restart = self._kill([master])
-            wake()
+            master.proxy.drop_replication()
             _until(lambda: any((role := each.quick()) is not None and role[0] == b"master" for each in followers))
             restart()
 

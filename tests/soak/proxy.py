@@ -25,10 +25,12 @@ class Link:
 
     Attributes:
         robbed: the next reply, and all after it, is lost with the connection.
+        follows: whether a replica follows its master through it.
     """
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.robbed = False
+        self.follows = False
         self._ends = (client, server)
 
     def cut(self, *, reset: bool) -> None:
@@ -57,6 +59,8 @@ class Proxy:
         self._links: set[Link] = set()
         self._passing = asyncio.Event()
         self._passing.set()
+        self._replicating = asyncio.Event()
+        self._replicating.set()
         self._server: asyncio.Server | None = None
         self._losing: tuple[tuple[bytes, ...], int] = ((), 0)
         self.port = 0
@@ -77,6 +81,14 @@ class Proxy:
     def resume(self) -> None:
         """Passes on what was held, and what comes."""
         self._do(self._passing.set)
+
+    def hold_replication(self) -> None:
+        """Passes nothing on to replicas any more; all others are served."""
+        self._do(self._replicating.clear)
+
+    def drop_replication(self) -> None:
+        """Loses what was held, with its connections; new ones are served."""
+        self._do(self._drop_replication)
 
     def reset(self) -> None:
         """Ends every connection there is with a RST."""
@@ -137,6 +149,7 @@ class Proxy:
     async def _end(self) -> None:
         await self._stop_listening()
         self._passing.set()
+        self._replicating.set()
         self._cut_all(reset=False)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
@@ -145,6 +158,12 @@ class Proxy:
     def _cut_all(self, *, reset: bool) -> None:
         for link in list(self._links):
             link.cut(reset=reset)
+
+    def _drop_replication(self) -> None:
+        for link in list(self._links):
+            if link.follows:
+                link.cut(reset=False)
+        self._replicating.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -175,6 +194,7 @@ class Proxy:
             if times and any(needle in data for needle in needles):
                 self._losing = (needles, times - 1)
                 link.robbed = True
+            link.follows = link.follows or b"PSYNC" in data
             writer.write(data)
             await writer.drain()
         link.cut(reset=False)
@@ -184,6 +204,8 @@ class Proxy:
             if link.robbed:
                 self.replies_lost += 1
                 break
+            if link.follows:
+                await self._replicating.wait()
             writer.write(data)
             await writer.drain()
         link.cut(reset=False)

@@ -9,11 +9,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.soak.proxy import Proxy
+from tests.support.waiting import wait_until
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from worker.local.redis import EmbeddedRedis
 
 
 @pytest.fixture
@@ -73,3 +73,18 @@ def test_a_server_that_is_away_ends_connections_and_no_more() -> None:
         for _ in range(2):
             with pytest.raises(redis.ConnectionError):
                 client.ping()
+
+
+def test_a_replica_gets_nothing_while_all_others_do_and_what_was_held_is_lost(
+    proxy: Proxy, client: redis.Redis
+) -> None:
+    with EmbeddedRedis() as replica, redis.Redis.from_url(replica.url) as follower:
+        follower.replicaof("127.0.0.1", str(proxy.port))
+        client.set("n", 1)
+        wait_until(lambda: follower.get("n") == b"1", what="the replica has it")
+        proxy.hold_replication()
+        assert client.incr("n") == 2
+        assert client.wait(1, 100) == 0
+        follower.replicaof("NO", "ONE")
+        proxy.drop_replication()
+        assert follower.get("n") == b"1"

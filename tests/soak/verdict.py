@@ -168,7 +168,7 @@ def _wrong_losses(ran: Ran, lineage: Lineage) -> Iterator[Wrong]:
         if lost and _must_be_noticed(tail, ran.options.workers) and not any(_is_of(each, tail) for each in ran.alarms):
             yield Wrong("loss not noticed", f"{len(lost)} changes are lost by the failover from {where}")
     for alarm in ran.alarms:
-        if not any(_is_of(alarm, tail) and tail.loses for tail in lineage.tails):
+        if not any(_is_near(alarm, tail) and tail.loses for tail in lineage.tails):
             yield Wrong("false alarm", f"a worker says that Redis lost changes, and none are lost: {alarm}")
 
 
@@ -178,10 +178,15 @@ def _must_be_noticed(tail: Tail, workers: int) -> bool:
 
 
 def _is_of(alarm: Alarm, tail: Tail) -> bool:
-    """Whether an alarm speaks of what this failover lost."""
-    return alarm.after_ms <= tail.since_ms and tail.took_over_ms - SLACK_MS <= alarm.before_ms <= (
-        tail.took_over_ms + NOTICED_MS
-    )
+    """Whether an alarm speaks of all that this failover lost.
+
+    Who notices it after another worker did says that it came after what the first one noticed.
+    """
+    return alarm.after_ms <= tail.since_ms and _is_near(alarm, tail)
+
+
+def _is_near(alarm: Alarm, tail: Tail) -> bool:
+    return tail.took_over_ms - SLACK_MS <= alarm.before_ms <= tail.took_over_ms + NOTICED_MS
 
 
 def _wrong_accounts(ran: Ran, evidence: Evidence) -> Iterator[Wrong]:

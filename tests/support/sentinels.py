@@ -24,9 +24,6 @@ from worker.local.redis_binary import find_redis_binary
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DOWN_AFTER_MS = 700
-"""After so long without an answer a sentinel takes a server for down."""
-
 MASTER = "main"
 
 REPLICAS = 2
@@ -38,7 +35,10 @@ class SentinelSetup:
     Attributes:
         servers: the master first, then its replicas.
         sentinels: where they listen.
+        down_after_ms: after so long without an answer a sentinel takes a server for down.
     """
+
+    down_after_ms = 700
 
     def __init__(self) -> None:
         self._open = ExitStack()
@@ -152,7 +152,7 @@ class SentinelSetup:
             f"dir {config.parent}",
             "loglevel warning",
             f"sentinel monitor {MASTER} {master.host} {master.port} 2",
-            f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}",
+            f"sentinel down-after-milliseconds {MASTER} {self.down_after_ms}",
             f"sentinel failover-timeout {MASTER} 5000",
         ]
         config.write_text("\n".join(lines) + "\n", encoding="ascii")
