@@ -233,6 +233,35 @@ def _flow(of: dict[str, Any]) -> str:
     )
 
 
+def _nodes(of: dict[str, Any]) -> str:
+    rows = [
+        (
+            number,
+            f"{each['xadd_us']:.1f}",
+            f"{each['redis_us']:.1f}",
+            f"{each['busiest_share'] * 100:.0f} %",
+            f"{each['producer_us']:.1f}",
+            f"{each['worker_us']:.1f}",
+            f"{each['shared_commands_a_request']:.1f}",
+        )
+        for number, each in of["found"].items()
+    ]
+    head = (
+        "masters",
+        "Redis, µs a change as it is appended",
+        "and as it is delivered",
+        "of which the busiest node",
+        "producer, µs a change",
+        "worker, µs a change",
+        "commands for the whole fleet's keys, a request",
+    )
+    return (
+        "### A cluster: what a change costs by its nodes\n\n"
+        "Processor time of whole processes, not of commands alone. All pairs differ, 500 a request.\n\n"
+        + _table(head, rows)
+    )
+
+
 def _outage(of: dict[str, Any]) -> str:
     rows = [
         (
@@ -261,5 +290,6 @@ _TEXTS: Final = {
     "partitions": _partitions,
     "workers": _workers,
     "flow": _flow,
+    "nodes": _nodes,
     "outage": _outage,
 }

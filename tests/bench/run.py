@@ -26,6 +26,7 @@ from tests.bench.drain import Drained, drain
 from tests.bench.floor import floor
 from tests.bench.flow import flow
 from tests.bench.latency import idle, latency
+from tests.bench.nodes import nodes
 from tests.bench.outage import outage
 from tests.bench.processes import PROJECT, Endpoint, endpoint
 from tests.bench.producing import producing
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = (
     *("floor", "drain", "peers", "settings", "producing", "latency", "idle"),
-    *("backlog", "pending", "partitions", "workers", "flow", "outage"),
+    *("backlog", "pending", "partitions", "workers", "nodes", "flow", "outage"),
 )
 _PER_RECORD_SHARE: Final = 25
 """A system that makes a message or a request of every change is given so much less of them: it takes as long."""
@@ -207,6 +208,7 @@ _PARTS: Final = {
     "pending": pending,
     "partitions": partitions,
     "workers": workers,
+    "nodes": nodes,
     "flow": flow,
     "outage": outage,
 }
