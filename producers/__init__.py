@@ -25,8 +25,8 @@ Every error is a `ContactSyncError`: one line that names the field and the rule,
 
 A producer never sends a change twice by itself, and never loses one silently.
 
-Importing `producers` loads redis and pydantic (and python-dotenv if there is a `.env` file), but neither Celery nor
-httpx.
+A producer needs redis and pydantic (and python-dotenv if there is a `.env` file), but neither Celery nor httpx. Each is
+loaded when the first name that needs it is imported.
 
 Public import paths of the project, which stay as they are:
 
@@ -42,21 +42,51 @@ Public import paths of the project, which stay as they are:
 All other modules are internal and may change in any release.
 """
 
-from producers.async_producer import AsyncContactProducer
-from producers.contract.change import ChangeOptions, ContactChange, Lane, Op
-from producers.contract.errors import (
-    ContactSyncError,
-    InvalidChange,
-    PartitionsMismatch,
-    SettingsError,
-    SpoolError,
-    TooOld,
-    UnknownLogFormat,
-)
-from producers.producer import ContactProducer
-from producers.receipt import DeliveryStatus, Receipt, Standing
-from producers.send.errors import NotAccepted, SpoolFull
-from producers.settings import ProducerSettings, load_settings
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from producers.async_producer import AsyncContactProducer
+    from producers.contract.change import ChangeOptions, ContactChange, Lane, Op
+    from producers.contract.errors import (
+        ContactSyncError,
+        InvalidChange,
+        PartitionsMismatch,
+        SettingsError,
+        SpoolError,
+        TooOld,
+        UnknownLogFormat,
+    )
+    from producers.producer import ContactProducer
+    from producers.receipt import DeliveryStatus, Receipt, Standing
+    from producers.send.errors import NotAccepted, SpoolFull
+    from producers.settings import ProducerSettings, load_settings
+
+# Loaded when they are asked for: whoever needs the rules of a change alone, as most commands do, waits for no producer.
+_MODULES: Final = {
+    "AsyncContactProducer": "producers.async_producer",
+    "ChangeOptions": "producers.contract.change",
+    "ContactChange": "producers.contract.change",
+    "ContactProducer": "producers.producer",
+    "ContactSyncError": "producers.contract.errors",
+    "DeliveryStatus": "producers.receipt",
+    "InvalidChange": "producers.contract.errors",
+    "Lane": "producers.contract.change",
+    "NotAccepted": "producers.send.errors",
+    "Op": "producers.contract.change",
+    "PartitionsMismatch": "producers.contract.errors",
+    "ProducerSettings": "producers.settings",
+    "Receipt": "producers.receipt",
+    "SettingsError": "producers.contract.errors",
+    "SpoolError": "producers.contract.errors",
+    "SpoolFull": "producers.send.errors",
+    "Standing": "producers.receipt",
+    "TooOld": "producers.contract.errors",
+    "UnknownLogFormat": "producers.contract.errors",
+    "load_settings": "producers.settings",
+}
 
 __all__ = [
     "AsyncContactProducer",
@@ -80,3 +110,15 @@ __all__ = [
     "UnknownLogFormat",
     "load_settings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(module), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

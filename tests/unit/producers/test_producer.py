@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import fakeredis
 import pytest
 
+import producers
 from producers import (
     ContactChange,
     ContactProducer,
@@ -185,19 +186,29 @@ def test_a_url_and_settings_together_are_refused() -> None:
         ContactProducer("redis://localhost", settings=SETTINGS)
 
 
-def test_importing_producers_needs_neither_celery_nor_httpx() -> None:
-    code = "import sys, producers; print(*{name.partition('.')[0] for name in sys.modules})"
+def _loaded_by(statement: str) -> set[str]:
+    """The modules that a new process has after this statement, packages by their first name too."""
+    code = f"{statement}; import sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert {"producers", "redis", "pydantic"} <= set(loaded)
-    assert not {
-        "celery",
-        "kombu",
-        "httpx",
-        "httpcore",
-        "click",
-        "rich",
-        "structlog",
-        "starlette",
-        "dotenv",
-        "worker",
-    } & set(loaded)
+    return {*loaded, *(name.partition(".")[0] for name in loaded)}
+
+
+def test_importing_a_producer_needs_neither_celery_nor_httpx() -> None:
+    loaded = _loaded_by("from producers import ContactProducer, AsyncContactProducer")
+    assert {"producers", "redis", "pydantic"} <= loaded
+    unneeded = {"celery", "kombu", "httpx", "httpcore", "click", "rich", "structlog", "starlette", "dotenv", "worker"}
+    unneeded |= {"sqlite3", "sqlalchemy", "django", "producers.spool", "producers.outbox", "producers.testing"}
+    assert not unneeded & loaded
+
+
+def test_each_name_loads_no_more_than_it_needs() -> None:
+    assert not {"redis", "pydantic", "asyncio"} & _loaded_by("import producers")
+    assert not {"redis", "asyncio", "producers.producer"} & _loaded_by("from producers import ContactChange")
+    assert not {"producers.producer", "producers.send"} & _loaded_by("import worker.cli.health")
+
+
+def test_every_name_is_there_and_no_other() -> None:
+    assert {name for name in dir(producers) if name in producers.__all__} == set(producers.__all__)
+    assert all(getattr(producers, name) for name in producers.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'ContactConsumer'"):
+        producers.ContactConsumer  # noqa: B018 - the mistake under test
