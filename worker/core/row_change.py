@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _DATA: Final = b"data"  # a change in JSON as our own producers may write it
 _OWNER: Final = b"owner"
 _DIGITS: Final = 20  # more than any time has
+_AT_TOLD: Final = 2**63
+"""A time from here on is not told: JSON that others read has no such number, and no dead letter could hold it."""
 _SHOWN: Final = 20
 _NOTHING: Final = frozenset({"0", "null"})
 
@@ -141,7 +143,7 @@ def _read(flat: Sequence[bytes], entry_ms: int, by: InboxMap, readable: dict[str
     at = _at(_found(message, by.at), by)
     if word in by.snapshot:
         at -= by.earlier_ms
-    readable["at"] = at
+    readable["at"] = at if at < _AT_TOLD else None
     if not AT_MIN_MS <= at <= entry_ms + AT_AHEAD_MS:
         when = "before 2001" if at < AT_MIN_MS else "more than 5 minutes ahead of the entry"
         raise _Unfit("at", f"{by.at!r} is {when} in {by.unit!r}: is at.unit right?")

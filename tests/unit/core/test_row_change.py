@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from tests.support.fleet import T
 from tests.support.recorded_messages import ENDS, MAPS, TOOLS, mapping, recorded
+from worker.core.entry import UNMAPPED
 from worker.core.inbox_map import read_map
 from worker.core.pair import join, state_of
 from worker.core.row_change import Misfit, RowChanges, is_mapped, read_row_changes
+from worker.store.inbox import changes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -301,3 +303,13 @@ def test_an_op_may_be_true_or_false() -> None:
     by = _with('upsert = ["c", "u", "r"]\ndelete = ["d"]', 'upsert = ["false", "u", "r"]\ndelete = ["true"]')
     assert says(value(message(op=False)), by)[0].op == "upsert"
     assert says(value({**message("d"), "op": True}), by)[0].op == "delete"
+
+
+@pytest.mark.parametrize(("said", "told_at"), [(T, T * 1000), (10**17, None), (2**64 - 1, None)])
+def test_a_time_that_no_json_holds_is_not_told_so_that_a_dead_letter_can_be_written(
+    said: int, told_at: int | None
+) -> None:
+    entry = value(message(source={"ts_ms": said}))
+    [fields] = changes_of(b"%d-0" % NOW, entry, _with('unit = "ms"', 'unit = "s"'))
+    found = orjson.loads(fields[1])
+    assert (fields[0], found["field"], found["at"]) == (UNMAPPED, "at", told_at)
