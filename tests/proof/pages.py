@@ -356,7 +356,8 @@ def written(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
 
     def block(found: re.Match[str]) -> str:
         needs, render = BLOCKS[found[2]]
-        said = render(results) if all(each in results for each in needs) else "There is no result yet."
+        missing = [each for each in needs if each not in results]
+        said = f"There is no result of {' and '.join(missing)} yet." if missing else render(results)
         return f"{found[1]}\n{said}\n\n{found[3].lstrip()}"
 
     return _BLOCK.sub(block, text)
