@@ -171,7 +171,7 @@ class Ticker:
         wanted, next_ms = self._hints_wanted(survey, gate, batch_size)
         if wanted:
             self._leave_hints(wanted, idle=not any(each.leased for each in survey.waiting))
-            return _pace(survey)
+            return pace_of(survey)
         self._untaken = math.inf
         if gate.closed:
             next_ms = min(next_ms, survey.now_ms + gate.wait_ms)
@@ -194,7 +194,7 @@ class Ticker:
     def _hints_wanted(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> tuple[int, float]:
         """Returns how many hints there is work for, and when the next partition is due if none (Unix ms)."""
         due, records, next_ms = 0, 0, math.inf
-        pace_ms = 1000 * _pace(survey)
+        pace_ms = 1000 * pace_of(survey)
         for each in survey.waiting:
             due_ms = each.due_ms(gate, self._linger, batch_size)
             if due_ms is None:
@@ -248,6 +248,6 @@ class Ticker:
             self._log.info(f"{what}_back")
 
 
-def _pace(survey: Survey) -> float:
+def pace_of(survey: Survey) -> float:
     """How long after this look the next one comes while something is due (seconds)."""
     return min(TICKER_IDLE_SECONDS, PACE_SECONDS * max(1.0, len(survey.waiting) / LOOKED_AT_PACE))
