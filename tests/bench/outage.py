@@ -17,7 +17,7 @@ from producers.contract.keys import Keys
 from producers.nodes.connect import cluster_client
 from producers.nodes.slots import slot_of
 from tests.bench.changes import Change
-from tests.bench.processes import Endpoint, process, urls
+from tests.bench.processes import Endpoint, cpu_seconds, process, urls
 from tests.bench.systems import PARTITIONS, ours, packed_log
 from worker.local.cluster import EmbeddedCluster
 
@@ -44,6 +44,8 @@ def outage(at: Endpoint, count: int, rounds: int) -> dict[str, Any]:
                 "there": statistics.median(run["there"] for run in runs),
                 "away": statistics.median(run["away"] for run in runs),
                 "ratio": statistics.median(run["away"] / run["there"] for run in runs),
+                "there_us": statistics.median(run["there_us"] for run in runs),
+                "away_us": statistics.median(run["away_us"] for run in runs),
                 "pause": statistics.median(run["pause"] for run in runs),
                 "runs": runs,
             }
@@ -61,19 +63,24 @@ def _both(at: Endpoint, count: int, node: int, how: str) -> dict[str, Any]:
         roles = [name for name, key in named.items() if nodes.node_of(slot_of(["GET", key]) or 0) == address]
         others = {p for p in range(PARTITIONS) if nodes.node_of(slot_of(["GET", keys.events(p)]) or 0) != address}
         environment = {**urls(cluster.url, at.url), "CONTACT_SYNC_BROKER_URL": "memory://", **ours().environment}
-        with process(ours().command, environment):
+        with process(ours().command, environment) as worker:
             _drained(client, at, 1_000, others, first=0)  # the process has begun
+            begun = cpu_seconds(worker.pid)
             there = _drained(client, at, count, others, first=1_000)
+            there_us = (cpu_seconds(worker.pid) - begun) / count * 1e6
             pid = cluster.servers[node].pid
             os.kill(pid, signal.SIGSTOP if how == "hung" else signal.SIGKILL)
             try:
                 pause = _pause(client, at, others, first=1_000 + count)
                 time.sleep(SETTLED_SECONDS)
+                begun = cpu_seconds(worker.pid)
                 away = _drained(client, at, count, others, first=100_000 + count)
+                away_us = (cpu_seconds(worker.pid) - begun) / count * 1e6
             finally:
                 if how == "hung":
                     os.kill(pid, signal.SIGCONT)
-    return {"roles": ", ".join(roles), "there": there, "away": away, "pause": pause}
+    rates = {"there": there, "away": away, "there_us": there_us, "away_us": away_us}
+    return {"roles": ", ".join(roles), "pause": pause, **rates}
 
 
 def _drained(client: ClusterClient, at: Endpoint, count: int, partitions: set[int], first: int) -> float:

@@ -266,12 +266,14 @@ def _outage(of: dict[str, Any]) -> str:
     rows = [
         (
             *(name, f"{each['there']:,.0f}", f"{each['away']:,.0f}"),
-            *(f"{each['ratio']:.2f} (goal {OUTAGE_GOAL:.2f})", f"{each['pause']:.1f}"),
+            *(f"{each['ratio']:.2f} (goal {OUTAGE_GOAL:.2f})", f"{each['there_us']:.1f}, {each['away_us']:.1f}"),
+            f"{each['pause']:.1f}",
         )
         for name, each in of.items()
     ]
     head = (
         *("away", "changes a second, all nodes there", "the same with it away", "ratio"),
+        "the worker's CPU µs a change, there and away",
         "s that a change takes in the moment it goes",
     )
     return "### A node of a cluster is away: the partitions of the other two\n\n" + _table(head, rows)

@@ -180,6 +180,13 @@ NODES: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "loss_made_up_for",
+        "what a deposed master accepted is not noticed once others have checked its successor as often",
+        (Patch("worker/store/lua/beat.lua", "if beat < seen or own < seen_own then", "if beat < seen then"),),
+        integration=("tests/integration/redis/test_lost_changes.py",),
+        simulated=False,
+    ),
+    Mutant(
         "one_clock_for_all_marks",
         "what is due in a partition is told by the clock of whichever node is asked",
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 from producers.contract.keys import Keys
 from tests.simulation.actors import Actor, SimulatedTicker, erasing, redriving, retrying, ticking, working
@@ -18,7 +19,7 @@ from worker.delivery.settle import Settler
 from worker.store.client import node_of
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
-from worker.store.loss_detector import LossDetector
+from worker.store.loss_detector import GROUPS, LossDetector
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 from worker.store.suppressions import Suppressions
@@ -92,6 +93,7 @@ class Watch(LossDetector):
         super().__init__(namespace, world.monotonic, self, lambda: None)
         self._world = world
         self._name = name
+        self._group = crc32(name.encode()) % GROUPS  # the same in each run of a seed
 
     def check(self) -> None:
         """Checks if it is time to."""
@@ -102,7 +104,7 @@ class Watch(LossDetector):
         super().check()
         if due:
             # A count rises with each answer. Its client leaves a node that hung alone, and says so without asking it.
-            if any(self._seen.get(key, 0) <= seen.get(key, 0) for key in self._counted()):
+            if any(self._seen.get(key, (0, 0)) <= seen.get(key, (0, 0)) for key in self._counted()):
                 self._world.losses_noticed.trouble(self._name)
             self._world.losses_noticed.checked(self._name)
 

@@ -403,16 +403,20 @@ def ticker(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
 def beat(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     """beat.lua."""
     config, seen, now_ms = keys[0], int(argv[0]), redis.now_ms
-    names = ("beat", "beat_at", "lost_from", "partitions", "repartitioning")
-    beat_was, beat_at, lost_from_was, partitions, changing = redis.hmget(config, *names)
+    group, seen_own = f"beat:{int(argv[1])}", int(argv[2])
+    names = ("beat", "beat_at", "lost_from", "partitions", "repartitioning", group)
+    beat_was, beat_at, lost_from_was, partitions, changing, own_was = redis.hmget(config, *names)
     count, lost_from, lost_at = int(beat_was or 0), 0, 0
+    own, own_at = (int(each) for each in (own_was or b"0 0").split())
     redis.hdel(config, "none")
-    if count < seen:
+    if count < seen or own < seen_own:
         lost_from, lost_at = int(beat_at or 0), now_ms
+        if own < seen_own and own_at:
+            lost_from = min(lost_from, own_at)
         redis.hset(config, "lost_from", lost_from if lost_from_was is None else lost_from_was, "lost_at", now_ms)
-        count = seen
-    redis.hset(config, "beat", count + 1, "beat_at", now_ms)
-    return [count + 1, lost_from, lost_at, -1 if changing is not None else int(partitions or 0)]
+        count, own = max(count, seen), max(own, seen_own)
+    redis.hset(config, "beat", count + 1, "beat_at", now_ms, group, f"{own + 1} {now_ms}")
+    return [count + 1, lost_from, lost_at, -1 if changing is not None else int(partitions or 0), own + 1]
 
 
 def redrive(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

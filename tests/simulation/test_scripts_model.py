@@ -332,7 +332,8 @@ def ticker(both: Both, chance: Random) -> Op:
 
 def beat(both: Both, chance: Random) -> Op:
     _ = both
-    return evalsha(scripts.BEAT, [chance.choice([K.config, K.partition(P)])], [chance.choice([0, 1, 2, 5])])
+    given = [chance.choice([0, 1, 2, 5]), chance.choice([0, 1]), chance.choice([0, 1, 2, 3])]
+    return evalsha(scripts.BEAT, [chance.choice([K.config, K.partition(P)])], given)
 
 
 def expire(both: Both, chance: Random) -> Op:

@@ -7,6 +7,7 @@ rotate ledgers count what is missing in a log.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 _LOG = structlog.get_logger("contact_sync")
+
+GROUPS: Final = 64
+"""Processes are in so many groups, by chance, each with a count of its own. What a deposed master accepted is noticed
+by a process that used it, unless one of its group used the successor as long."""
 
 EVERY_SECONDS: Final = 1.0
 """Time between two checks. A loss of only the changes since the last check may go unnoticed."""
@@ -57,7 +62,8 @@ class LossDetector:
         self._monotonic = monotonic
         self._log = log
         self._give_up = give_up
-        self._seen: dict[str, int] = {}
+        self._group = int.from_bytes(os.urandom(4)) % GROUPS
+        self._seen: dict[str, tuple[int, int]] = {}
         self._next = 0.0
 
     def check(self) -> None:
@@ -71,11 +77,15 @@ class LossDetector:
             return
         self._next = now + EVERY_SECONDS
         counted = self._counted()
-        calls = [scripts.Call(scripts.BEAT, [key], [self._seen.get(key, 0)]) for key in counted]
+        calls = []
+        for key in counted:
+            seen, own = self._seen.get(key, (0, 0))
+            calls.append(scripts.Call(scripts.BEAT, [key], [seen, self._group, own]))
         for key, reply in zip(counted, scripts.run(self._client, calls), strict=True):
             if isinstance(reply, Exception):
                 continue  # Redis accepts no writes, the key has the wrong type, or a node is away: reported elsewhere
-            self._seen[key], lost_from_ms, lost_at_ms, partitions = (int(each) for each in reply)
+            seen, lost_from_ms, lost_at_ms, partitions, own = (int(each) for each in reply)
+            self._seen[key] = seen, own
             if lost_at_ms:
                 self._alarm(lost_from_ms, lost_at_ms)
             elif partitions not in {0, self._partitions}:

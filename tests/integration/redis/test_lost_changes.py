@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog import get_logger
 from structlog.testing import capture_logs
 
 from tests.support.commands import run, told
@@ -15,6 +17,7 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from worker.local.redis import EmbeddedRedis
 from worker.store.ledger_rotation import LedgerRotation
+from worker.store.loss_detector import LossDetector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +65,34 @@ def older(fleet: Fleet) -> Callable[[], None]:
         pipe.execute()
 
     return come_back
+
+
+def test_a_loss_is_noticed_although_others_have_checked_as_often_since(own_fleet: Fleet) -> None:
+    """As after a failover, while one process still used the old master and the others its successor."""
+    clock = count()
+
+    def process(group: int) -> LossDetector:
+        made = LossDetector(own_fleet.namespace, lambda: 10.0 * next(clock), log, lambda: None)
+        made._group = group  # noqa: SLF001 - else they are in the same one by chance, now and then
+        return made
+
+    log = get_logger()
+    cut_off, other = process(1), process(2)
+    with capture_logs() as logged:
+        for each in (cut_off, other, cut_off):
+            each.check()
+        come_back = older(own_fleet)
+        for _ in range(3):
+            cut_off.check()
+        come_back()
+        for _ in range(10):
+            other.check()
+        assert not [each for each in logged if each["event"] == "redis_lost_changes"]
+        cut_off.check()
+        cut_off.check()
+    [alarm] = [each for each in logged if each["event"] == "redis_lost_changes"]
+    assert alarm["came_back"] == "older"
+    assert alarm["accepted_after"] < alarm["accepted_before"]
 
 
 @pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])

@@ -1,25 +1,34 @@
--- Counts the checks of this Redis. The count only rises: a process that saw a greater one knows that Redis came back
--- empty or from an older backup, and has lost what it accepted in between.
+-- Counts the checks of this Redis, all together and those of each of a few groups of processes. A count only rises: a
+-- process that saw a greater one knows that Redis came back empty or from an older backup, or that another server took
+-- over without what this process saw, and has lost what it accepted in between. Others may have made up for all lost
+-- checks meanwhile, so a process asks for the count of its group as well.
 --
 -- KEYS  1 config
 -- ARGV  1 seen: the greatest count that the caller was ever given, 0 at first
--- Returns { beat, lost_from_ms, lost_at_ms, partitions }: if the count went back, the time of the last check that Redis
---   remembers (0 if none) and of this one, else 0 and 0; the recorded number of partitions, 0 if none is recorded, -1
---   while it is being changed
-local config, seen = KEYS[1], tonumber(ARGV[1])
+--       2 group: of the caller
+--       3 seen_own: the greatest count of its group that the caller was ever given, 0 at first
+-- Returns { beat, lost_from_ms, lost_at_ms, partitions, own }: if a count went back, the time of the last check that
+--   Redis remembers (0 if none) and of this one, else 0 and 0; the recorded number of partitions, 0 if none is recorded,
+--   -1 while it is being changed; the count of the caller's group
+local config, seen, group, seen_own = KEYS[1], tonumber(ARGV[1]), 'beat:' .. ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
 local known = redis.call('HMGET', config, 'beat', 'beat_at', 'lost_from', 'partitions',
-  'repartitioning')
+  'repartitioning', group)
 local beat, lost_from, lost_at = tonumber(known[1] or '0'), 0, 0
+local own, own_at = string.match(known[6] or '0 0', '^(%d+) (%d+)$')
+own, own_at = tonumber(own), tonumber(own_at)
 
 -- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', config, 'none')
-if beat < seen then
+if beat < seen or own < seen_own then
   lost_from, lost_at = tonumber(known[2] or '0'), now_ms
+  if own < seen_own and own_at > 0 then lost_from = math.min(lost_from, own_at) end
   redis.call('HSET', config, 'lost_from', known[3] or string.format('%.0f', lost_from),
     'lost_at', string.format('%.0f', now_ms))
-  beat = seen
+  beat, own = math.max(beat, seen), math.max(own, seen_own)
 end
-redis.call('HSET', config, 'beat', string.format('%.0f', beat + 1), 'beat_at', string.format('%.0f', now_ms))
-return { beat + 1, lost_from, lost_at, known[5] and -1 or tonumber(known[4] or '0') }
+local at = string.format('%.0f', now_ms)
+redis.call('HSET', config, 'beat', string.format('%.0f', beat + 1), 'beat_at', at,
+  group, string.format('%.0f %.0f', own + 1, now_ms))
+return { beat + 1, lost_from, lost_at, known[5] and -1 or tonumber(known[4] or '0'), own + 1 }
