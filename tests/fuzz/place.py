@@ -8,11 +8,18 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory of its own in it
+_BASE: Final = _MEMORY if _MEMORY.is_dir() else Path(tempfile.gettempdir())
 
-def _directory() -> Path:
-    """A directory in memory, where there is one; each process has its own."""
-    memory = Path("/dev/shm")  # noqa: S108 - a directory of its own in it
-    return Path(tempfile.mkdtemp(prefix="contact-sync-fuzz-", dir=memory if memory.is_dir() else None))
+
+def _prefix(pid: int) -> str:
+    return f"contact-sync-fuzz-{pid}-"
+
+
+def remove_of(pid: int) -> None:
+    """Removes what a process has left that could not end by itself, as libFuzzer ends it."""
+    for each in _BASE.glob(f"{_prefix(pid)}*"):
+        shutil.rmtree(each, ignore_errors=True)
 
 
 class _Place:
@@ -25,7 +32,7 @@ class _Place:
     def fresh(self) -> Path:
         """An empty directory."""
         if self.path is None or self._pid != os.getpid():
-            self.path, self._pid = _directory(), os.getpid()
+            self.path, self._pid = Path(tempfile.mkdtemp(prefix=_prefix(os.getpid()), dir=_BASE)), os.getpid()
         for each in self.path.iterdir():
             each.unlink()
         return self.path

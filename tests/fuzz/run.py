@@ -20,6 +20,7 @@ import click
 
 from tests.fuzz import kept
 from tests.fuzz.catalogue import NAMES, load
+from tests.fuzz.place import remove_of
 from tests.proof import published
 
 PROJECT: Final = Path(__file__).parents[2]
@@ -113,6 +114,7 @@ def fuzz(name: str, inputs: int, seconds: float, shown: bool) -> Fuzzed:  # noqa
             else:
                 said += line
         status = child.wait()
+        remove_of(child.pid)
         log.seek(0)
         text = log.read()
     if shown:
