@@ -147,7 +147,7 @@ KINDS: Final = (
     Kind("master hung shortly", "nodes", 0.2, 0.6, _NODES),
     Kind("replica killed", "nodes", 1.0, 4.0, _NODES),
     Kind("replica hung", "nodes", 1.0, 4.0, _NODES),
-    Kind("master dies while its replicas are behind", "nodes", 1.0, 2.5, _NODES),
+    Kind("master dies while its replicas are behind", "nodes", 3.0, 5.0, _NODES),
     Kind("planned failover", "nodes", 0, 0, _NODES),
     Kind("master cut off", "nodes", 1.0, 5.0, _NODES),
     Kind("master's connections held", "nodes", 1.0, 4.0, _NODES),

@@ -15,9 +15,18 @@ from tests.support.previous import previous_commit
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPTIONS = Options(seconds=60.0, seed=2, workers=3, rate=300.0)
+OPTIONS = Options(seconds=45.0, seed=2, workers=3, rate=300.0)
 
-UPGRADES = Options(seconds=30.0, seed=1, workers=2, rate=200.0, only=(*PREVIOUS, "worker killed"))
+LOSSES = Options(  # one step, in which both strike
+    seconds=5.0,
+    seed=44,
+    workers=2,
+    rate=200.0,
+    only=("an owner erased", "master dies while its replicas are behind"),
+    on="cluster",
+)
+
+UPGRADES = Options(seconds=25.0, seed=1, workers=2, rate=200.0, only=(*PREVIOUS, "worker killed"))
 
 
 class Quiet:
@@ -37,6 +46,17 @@ def test_a_system_that_faults_strike_loses_nothing_and_ends_as_the_contract_says
     assert verdict.counts["dead letters"] > 5
     assert len(verdict.recoveries) > 7
     assert verdict.counts["refused to producers"] + verdict.counts["uncertain to producers"] > 0
+
+
+@pytest.mark.timeout(300)
+def test_what_a_failover_of_a_cluster_loses_is_reported_and_nothing_else_is_lost(tmp_path: Path) -> None:
+    ran = run(LOSSES, tmp_path, Quiet())
+    verdict = verdict_of(ran)
+    report = write_report(tmp_path / "report", ran, verdict)
+    assert [str(each.says) for each in verdict.wrong] == [], report.read_text("utf-8")
+    assert verdict.counts["changes lost by failovers"] == verdict.counts["of these noticed"] > 0
+    assert verdict.counts["people erased"] > 0
+    assert verdict.counts["applied"] > 300
 
 
 @pytest.mark.timeout(400)
