@@ -7,6 +7,7 @@ from typing import Final
 from tests.mutants.mutant import Mutant, Patch
 
 _TRIP: Final = "producers/nodes/trip.py"
+_SOAK: Final = "tests/soak/test_soak.py::test_what_a_failover_of_a_cluster_loses_is_reported_and_nothing_else_is_lost"
 _UNIT: Final = ("tests/unit/producers/nodes/test_trip.py",)
 
 NODES: Final[tuple[Mutant, ...]] = (
@@ -198,5 +199,32 @@ NODES: Final[tuple[Mutant, ...]] = (
         ),
         unit=("tests/simulation/test_nodes.py",),
         simulated=False,
+    ),
+    Mutant(
+        "seen_forgotten_while_away",
+        "a worker forgets what it saw of a node while it is away: what its failover loses is never noticed",
+        (
+            Patch(
+                "worker/store/loss_detector.py",
+                "            if isinstance(reply, Exception):\n",
+                "            if isinstance(reply, Exception):\n                self._seen.pop(key, None)\n",
+            ),
+        ),
+        integration=(_SOAK,),
+    ),
+    Mutant(
+        "seen_forgotten_by_successors",
+        "a worker counts anew when another node takes over: what the failover loses is never noticed",
+        (
+            Patch(
+                "worker/store/loss_detector.py",
+                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]\n",
+                "        if self.__dict__.setdefault('_nodes', set(first)) != set(first):\n"
+                "            self._seen.clear()\n"
+                "        self._nodes = set(first)\n"
+                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]\n",
+            ),
+        ),
+        integration=(_SOAK,),
     ),
 )
