@@ -219,7 +219,9 @@ class _Path:
         move = self.moved[first]
         if move is not None and ms <= move.ended_ms + SLACK_MS:
             near.insert(0, first - 1)  # the one before has what has not moved yet
-        held = next((i for i in near if has[reigns[i].node]), None)
+        # A server that leads again soon lost what it took in between.
+        again = reigns[first - 1].node if first else None
+        held = next((i for i in near if has[reigns[i].node] and not (i > first and reigns[i].node == again)), None)
         if held is None:
             # Whoever led before and did not know yet took it.
             before = next((i for i in reversed(range(first)) if has[reigns[i].node]), None)

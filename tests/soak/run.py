@@ -38,7 +38,13 @@ Example:
 @click.command(epilog=_EPILOG)
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the faults and what producers say.")
-@click.option("--workers", type=click.IntRange(2, 32), default=4, show_default=True, help="Half of them with prefork.")
+@click.option(
+    "--workers",
+    type=click.IntRange(2, 32),
+    default=4,
+    show_default=True,
+    help="With threads, prefork and no pool named, in turns.",
+)
 @click.option(
     "--rate", type=click.FloatRange(min=10), default=500.0, show_default=True, help="Changes a second, about."
 )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from worker.config.settings import WorkerSettings
 
-POOLS: Final = {"threads": 4, "prefork": 2}
-"""Flushes side by side in a worker of each pool."""
+POOLS: Final = {"threads": 4, "prefork": 2, "default": os.cpu_count() or 1}
+"""Flushes side by side in a worker of each pool; the last one is Celery's own choice, as of whoever names none."""
 
 GRACE_SECONDS: Final = 30.0
 """Longest that a worker may take to end once it is asked to."""
@@ -308,7 +308,8 @@ class Fleet:
         directory = self._directory / name
         directory.mkdir(exist_ok=True)
         command = [sys.executable, "-P", "-m", "celery", "-A", "worker", "--workdir", str(directory), "worker"]
-        options = ["-P", pool, "-c", str(POOLS[pool]), "-n", f"{name}@%h", "--loglevel", "INFO"]
+        chosen = [] if pool == "default" else ["-P", pool, "-c", str(POOLS[pool])]
+        options = [*chosen, "-n", f"{name}@%h", "--loglevel", "INFO"]
         environment = running_from(tree, environment_of(self._settings, os.environ))
         return SupervisedProcess(
             [*command, *options],
