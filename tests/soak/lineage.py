@@ -220,7 +220,8 @@ class _Path:
         if move is not None and ms <= move.ended_ms + SLACK_MS:
             near.insert(0, first - 1)  # the one before has what has not moved yet
         # A server that leads again soon lost what it took in between.
-        again = reigns[first - 1].node if first else None
+        soon = first and ms <= self._begins[first] + SLACK_MS
+        again = reigns[first - 1].node if soon else None
         held = next((i for i in near if has[reigns[i].node] and not (i > first and reigns[i].node == again)), None)
         if held is None:
             # Whoever led before and did not know yet took it.

@@ -43,6 +43,12 @@ def test_what_a_server_takes_between_two_times_that_it_leads_is_lost() -> None:
     assert [each.ms - T for tail in found.tails for each in tail.entries] == [8_500]
 
 
+def test_what_a_server_takes_before_it_is_seen_that_it_leads_again_is_kept() -> None:
+    old, new = Deeds([entry(0), entry(19_500)], starts=[0, T + 12_000]), Deeds([entry(0), entry(9_000)])
+    found = lineage_of([old, new], {1: [Reign(0, 0), Reign(T + 8_000, 1), Reign(T + 20_000, 0)]})
+    assert [each.ms - T for tail in found.tails for each in tail.entries] == []
+
+
 def test_what_was_done_before_a_follower_took_over_the_data_is_no_loss() -> None:
     old, new = Deeds([entry(0), entry(5_000), entry(6_000)]), Deeds([entry(0), entry(6_000)], starts=[0, T + 5_500])
     assert lineage_of([old, new], {1: [Reign(0, 0), Reign(T + 8_000, 1)]}).tails[0].entries == []
