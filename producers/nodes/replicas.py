@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _COUNTED_SECONDS: Final = 1.0
 
+_REMEMBERED_SECONDS: Final = 10.0
+"""Longer than a failover takes. A master that is deposed loses the replica that takes over before the others leave it:
+these will drop what they still get, so that they must not count as all."""
+
 
 def with_wait(answer: Answer, count: int, wanted: int) -> Answer:
     """Returns the answer to `count` commands that were followed by WAIT: what replicas lack is an error."""
@@ -40,7 +44,7 @@ class ReplicaCount:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._counted = float("-inf")
-        self._number = 1
+        self._numbers: list[tuple[float, int]] = []
 
     def due(self) -> bool:
         """Whether to ask again."""
@@ -48,10 +52,11 @@ class ReplicaCount:
 
     def note(self, info: Any) -> None:
         """Takes the reply to INFO replication."""
-        self._counted = self._clock()
-        self._number = max(1, int(info.get("connected_slaves", 0)))
+        now = self._counted = self._clock()
+        remembered = [each for each in self._numbers if now - each[0] < _REMEMBERED_SECONDS]
+        self._numbers = [*remembered, (now, int(info.get("connected_slaves", 0)))]
 
     @property
     def number(self) -> int:
-        """How many there were; at least one, since nobody else would have the change."""
-        return self._number
+        """How many there were lately; at least one, since nobody else would have the change."""
+        return max([1, *(number for _, number in self._numbers)])
