@@ -21,7 +21,7 @@ from producers.nodes.cluster import ClusterClient
 from producers.nodes.connect import cluster_client, is_cluster, pool_options
 from producers.nodes.credentials import credentials_options
 from producers.nodes.exchange import Answer, is_demoted
-from producers.nodes.replicas import with_wait
+from producers.nodes.replicas import ReplicaCount, with_wait
 from producers.nodes.sentinel import MasterConnection
 from producers.nodes.trip import WAIT_SECONDS
 
@@ -67,6 +67,7 @@ class LogClient(redis.Redis):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._of_thread = threading.local()
+        self._replicas = ReplicaCount()
 
     def round_trip(self, commands: Sequence[Sequence[Any]], wait: Replicas = 0) -> list[Any]:
         """Runs commands in one round trip; returns their replies as Redis sent them, errors included.
@@ -81,7 +82,7 @@ class LogClient(redis.Redis):
             redis.ConnectionError, redis.TimeoutError: the connection failed; it is not certain what was done.
         """
         if wait:
-            wanted = _wanted(self, wait)
+            wanted = _wanted(self, wait, self._replicas)
             answer = Answer(self.round_trip([*commands, _wait(wanted)]))
             return with_wait(answer, len(commands), wanted).replies
         connection = self._own_connection()
@@ -189,12 +190,13 @@ def transaction(client: redis.Redis, commands: Sequence[Sequence[Any]], wait: Re
     return list(done)
 
 
-def _wanted(client: redis.Redis, wait: Replicas) -> int:
-    """How many replicas are meant; `all` is at least one, since nobody else would have what is written."""
+def _wanted(client: redis.Redis, wait: Replicas, replicas: ReplicaCount | None = None) -> int:
+    """How many replicas are meant."""
     if wait != "all":
         return wait
-    info: Any = client.info("replication")
-    return max(1, int(info.get("connected_slaves", 0)))
+    replicas = ReplicaCount() if replicas is None else replicas
+    replicas.note(client.info("replication"))
+    return replicas.number
 
 
 def _wait(wanted: int) -> tuple[str, int, int]:
