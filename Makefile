@@ -114,7 +114,7 @@ soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and ju
 		--wait-replicas $(or $(WAIT),0)
 
 endurance: $(INSTALLED) ## Let all that runs work for MINUTES (120) under steady load; fails if memory, files or keys grow
-	$(BIN)/python -m tests.endurance.run --minutes $(or $(MINUTES),120) --publish
+	$(BIN)/python -m tests.endurance.run --minutes $(or $(MINUTES),120) $(if $(PUBLISH),--publish)
 
 bench: $(INSTALLED) $(PEERS)/.installed $(ARQ)/.installed ## Measure the speed, beside other ways to do it; ROUNDS (5), CHANGES (100000), PARTS
 	-$(MAKE) --no-print-directory $(BULLMQ)/.installed
