@@ -171,6 +171,13 @@ RULES: Final = (
         simulated=False,
     ),
     Mutant(
+        "full_logs_in_order",
+        "a log full of deletes is sent in its order although a rate, or a slow endpoint, bounds what is delivered",
+        (Patch("worker/store/delete_scan.py", "not (self._in_order and deep.many)", "not deep.many"),),
+        integration=("tests/integration/store/test_delete_scan.py",),
+        simulated=False,
+    ),
+    Mutant(
         "deletes_behind_what_waits",
         "a live delete is not read while what was read before fills the requests",
         (Patch("worker/core/round.py", "(full and 0 < lease", "(full and 0 > lease"),),

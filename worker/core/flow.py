@@ -99,6 +99,13 @@ class Flow:
         """How many requests are under way."""
         return len(self.requests) // _ENTRY
 
+    def throughput(self, limits: FlowLimits) -> float | None:
+        """Requests a second, if as many are under way as may be; None if no latency is known yet, 0 if none will be."""
+        if limits.in_flight > 0:
+            return 0.0
+        mean = self.concurrency.mean
+        return self.concurrency.limit * 1000 / mean if mean > 0 else None
+
     def ask(self, now: int, limits: FlowLimits) -> Denied | Slot:
         """Takes a place in the pace, or says when to ask again; `begin` must follow if it was taken."""
         under_way = self.under_way()

@@ -28,6 +28,9 @@ fleet a minute; one whose limit is below the configured size costs it one refuse
 
 _LIMIT_DOUBLES_MAX: Final = 20
 
+QUICK_RECORDS: Final = 20_000.0
+"""An endpoint that takes so many records a second takes more than a core reads, joins and stores for later."""
+
 CLOCK_BACK_MS: Final = 1_000
 """If the gate moved this far ahead of Redis' clock, the clock went back and the times to wait for mean nothing."""
 
@@ -67,6 +70,8 @@ class GateSnapshot(NamedTuple):
         in_flight: requests under way.
         rate_bound_ms: since when the rate has bound without a pause (Unix ms), 0 if it does not bind.
         suppression: names the state of the list of people who were erased, empty if there never was one.
+        throughput: requests a second that the endpoint takes, by their latency and how many may be under way; None
+            while it is not known, 0 if a fixed number of them keeps it from being learned.
     """
 
     now_ms: int
@@ -85,11 +90,21 @@ class GateSnapshot(NamedTuple):
     in_flight: int = 0
     rate_bound_ms: int = 0
     suppression: str = ""
+    throughput: float | None = None
 
     @property
     def doubtful(self) -> bool:
         """Whether so many records were rejected in a row that a confirmation must be sought elsewhere first."""
         return self.single_rejections >= SINGLE_REJECTIONS_MAX // 2
+
+    def takes_all(self, records: int) -> bool:
+        """Whether it is the workers that bound what is delivered, rather than the endpoint or its rate.
+
+        Args:
+            records: most records of a request.
+        """
+        quick = self.throughput is None or self.throughput * records >= QUICK_RECORDS
+        return self.rate is None and self.state == "ok" and quick
 
     @property
     def closed(self) -> bool:
@@ -174,6 +189,7 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
         in_flight=flow.under_way(),
         rate_bound_ms=flow.pace.bound_since(now_ms),
         suppression=_text(stored["suppression"]),
+        throughput=flow.throughput(limits),
     )
 
 

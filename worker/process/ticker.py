@@ -180,7 +180,8 @@ class Ticker:
     def _find_deletes(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> None:
         """Finds deletes in the logs that linger, because a delete is due sooner, and in those that hold much else."""
         logs = [each for each in survey.waiting if each.oldest_ms]
-        self._deletes.look_deep({each.partition: each.oldest_ms for each in logs if each.is_long(batch_size)})
+        long = {each.partition: each.oldest_ms for each in logs if each.is_long(batch_size)}
+        self._deletes.look_deep(long, in_order=gate.takes_all(batch_size))
         lingering = {
             each.partition: each
             for each in logs

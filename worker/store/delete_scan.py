@@ -27,6 +27,9 @@ DEEP_ENTRIES: Final = 4_000
 DEEP_AT_ONCE: Final = 500
 """And of each of them at least; and so many new ones of each at most."""
 
+MANY_DELETES: Final = 0.02
+"""If more than this share of a long log are deletes, nearly all of it would be read ahead to send them first."""
+
 _DELETES_MAX: Final = 1_000
 
 _KEPT_MS: Final = 60_000
@@ -51,12 +54,21 @@ class _Deep:
         head: id of the last entry that was read from the head on.
         until: id from which on the entries were read as new ones.
         deletes: times of the unread deletes that were found (Unix ms), the oldest first; of very many, not all.
+        entries: how many entries were read.
+        found: how many of them were deletes.
     """
 
     end: bytes
     head: bytes
     until: bytes
     deletes: list[int] = field(default_factory=list)
+    entries: int = 0
+    found: int = 0
+
+    @property
+    def many(self) -> bool:
+        """Whether it holds many deletes, as far as enough of it was read to tell."""
+        return self.entries >= DEEP_AT_ONCE and self.found > MANY_DELETES * self.entries
 
     @property
     def behind(self) -> bool:
@@ -65,8 +77,10 @@ class _Deep:
 
     def note(self, entries: Sequence[tuple[bytes, Sequence[Any]]]) -> None:
         """Looks for deletes in these entries."""
+        self.entries += len(entries)
         for entry_id, fields in entries:
             if is_delete(fields):
+                self.found += 1
                 insort(self.deletes, _order(entry_id)[0])
         del self.deletes[_DELETES_MAX:-1]  # the newest one stays: until it is read, so is all before it
 
@@ -80,6 +94,7 @@ class DeleteScan:
         self._found: dict[int, int] = {}
         self._deep: dict[int, _Deep] = {}
         self._turn = 0
+        self._in_order = False
         self._published: dict[int, int] = {}
 
     def find(self, lingering: Mapping[int, int], most: int) -> Mapping[int, int]:
@@ -109,30 +124,34 @@ class DeleteScan:
         self._publish()
         return self._found
 
-    def look_deep(self, long: Mapping[int, int]) -> None:
+    def look_deep(self, long: Mapping[int, int], *, in_order: bool = False) -> None:
         """Reads on in long logs; `find` tells what was found, the oldest delete of each that is unread.
 
         Args:
             long: the time of the oldest entry of each long log (Unix ms), by partition.
+            in_order: whether a log that holds many deletes is sent in its order. Where the workers bound what is
+                delivered, its deletes arrive sooner so than if all of it were stored for later first.
 
         Raises:
             redis.RedisError: Redis did not answer.
         """
+        self._in_order = in_order
         self._deep = {p: deep for p, deep in self._deep.items() if p in long}
         self._begin([p for p in long if p not in self._deep])
-        behind = [p for p, deep in self._deep.items() if deep.behind]
+        watched = {p: deep for p, deep in self._deep.items() if not (in_order and deep.many)}
+        behind = [p for p, deep in watched.items() if deep.behind]
         self._turn += 1  # others go first next time
         behind = [behind[(i + self._turn) % len(behind)] for i in range(min(len(behind), DEEP_ENTRIES // DEEP_AT_ONCE))]
         events = self._keys.events
-        reads = [("XRANGE", events(p), b"(" + deep.end, "+", "COUNT", DEEP_AT_ONCE) for p, deep in self._deep.items()]
+        reads = [("XRANGE", events(p), b"(" + deep.end, "+", "COUNT", DEEP_AT_ONCE) for p, deep in watched.items()]
         share = DEEP_ENTRIES // max(1, len(behind))
         reads += [("XRANGE", events(p), b"(" + self._deep[p].head, "+", "COUNT", share) for p in behind]
         replies = round_trip(self._client, reads)
-        for deep, entries in zip(self._deep.values(), replies, strict=False):
+        for deep, entries in zip(watched.values(), replies, strict=False):
             if isinstance(entries, list) and entries:
                 deep.end = entries[-1][0]
                 deep.note(entries)
-        for p, entries in zip(behind, replies[len(self._deep) :], strict=True):
+        for p, entries in zip(behind, replies[len(watched) :], strict=True):
             deep = self._deep[p]
             found = entries if isinstance(entries, list) else []
             deep.head = found[-1][0] if found else deep.until
@@ -151,8 +170,10 @@ class DeleteScan:
         return b"-" if last is None else b"(" + last
 
     def _publish(self) -> None:
-        found = {p: deep.deletes[0] for p, deep in self._deep.items() if deep.deletes} | self._found
-        if all(self._published.get(p) == ms for p, ms in found.items()):
+        hurrying = {p: deep for p, deep in self._deep.items() if deep.deletes and not (self._in_order and deep.many)}
+        found = {p: deep.deletes[0] for p, deep in hurrying.items()} | self._found
+        in_order = self._deep.keys() - hurrying.keys() - self._found.keys()
+        if all(self._published.get(p) == ms for p, ms in found.items()) and in_order.isdisjoint(self._published):
             return  # other times in the key were settled, as each log's oldest entry shows
         text = ",".join(f"{p}:{ms}" for p, ms in found.items())
         try:

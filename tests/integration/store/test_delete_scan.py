@@ -14,7 +14,7 @@ from worker.core.backlog import PartitionBacklog
 from worker.core.linger import Linger
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
-from worker.store.delete_scan import DEEP_ENTRIES, DeleteScan, decode_deletes
+from worker.store.delete_scan import DEEP_AT_ONCE, DEEP_ENTRIES, DeleteScan, decode_deletes
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -87,6 +87,23 @@ def test_of_a_long_log_the_oldest_delete_is_found(fleet: Fleet, client: redis.Re
     fleet.client.xtrim(fleet.keys.events(1), minid=f"{T + 9_003}-0", approximate=False)
     deletes.look_deep(lingering(client, fleet))
     assert [each.delete_ms for each in look(client, fleet)] == [0]
+
+
+def test_a_log_full_of_deletes_may_be_sent_in_its_order(fleet: Fleet, client: redis.Redis) -> None:
+    deletes = DeleteScan(Namespace(client, fleet.keys, PARTITIONS))
+    for i in range(DEEP_AT_ONCE):
+        fleet.append_raw(
+            1, {"owner": "1", "contact": str(i), "op": "upsert" if i % 20 else "delete"}, entry=f"{T + i}-0"
+        )
+        fleet.append_raw(2, {"owner": "1", "contact": str(i), "op": "upsert"}, entry=f"{T + i}-0")
+    fleet.append_raw(2, {"owner": "1", "contact": "2", "op": "delete"}, entry=f"{T + 9_000}-0")
+    found = {}
+    for in_order in (True, False, True):
+        for _ in range(2):
+            deletes.look_deep(lingering(client, fleet), in_order=in_order)
+        deletes.find({}, MOST)
+        found[in_order] = {each.partition: each.delete_ms for each in look(client, fleet)}
+        assert found[in_order] == {1: 0 if in_order else T, 2: T + 9_000}
 
 
 def test_a_delete_that_was_settled_is_none(fleet: Fleet, client: redis.Redis) -> None:

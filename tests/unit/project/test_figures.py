@@ -21,7 +21,7 @@ from worker.admin.health import WATCH_SECONDS, default_bound_seconds
 from worker.admin.status import HEADS as STATUS_HEADS
 from worker.cli.reconcile import run as reconcile_run
 from worker.config.settings import WorkerSettings
-from worker.core import concurrency, rate
+from worker.core import concurrency, gate, rate
 from worker.core.backoff import PARK_SECONDS
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX
@@ -46,6 +46,7 @@ from worker.serve.audit import IDS_MAX as AUDIT_IDS_MAX
 from worker.serve.audit import KEPT as AUDIT_KEPT
 from worker.standin.history import HISTORY_RECORDS
 from worker.standin.rules import BODY_LIMIT_BYTES
+from worker.store import delete_scan
 from worker.store.client import ARGUMENTS_MAX, LEASE_PATH_SECONDS
 from worker.store.refusal import OLDEST_REDIS
 
@@ -155,6 +156,8 @@ FIGURES = [
     Figure("docs/explanation/flow-control.md", "wait for more than {} seconds", "two", rate.LONG_WAIT_MS, 2_000.0),
     Figure("docs/explanation/flow-control.md", "is tried** after {} seconds", "18", rate.HOLD_WINDOWS, 18),
     Figure("docs/explanation/flow-control.md", "or after {} if the estimate", "4", rate.FIRST_HOLD_WINDOWS, 4),
+    Figure("docs/explanation/design.md", "that takes {} records a second", "20,000", gate.QUICK_RECORDS, 20_000.0),
+    Figure("docs/explanation/design.md", "of which more than {} % are deletes", "2", delete_scan.MANY_DELETES, 0.02),
     Figure("docs/explanation/flow-control.md", "from fewer than {} confirmations", "10", rate.MANY, 10.0),
     Figure("docs/explanation/flow-control.md", "Each second adds {} % of", "5", rate.STEP_SHARE, 0.05),
     Figure("docs/explanation/flow-control.md", "then the estimate is {} % of what", "95", rate.LATELY_SHARE, 0.95),

@@ -1,0 +1,37 @@
+"""What a snapshot of the gate says of the endpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker.core.concurrency import Concurrency
+from worker.core.flow import Flow, FlowLimits
+from worker.core.gate import GateSnapshot
+
+QUICK = GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0, throughput=100.0)
+
+
+def test_an_endpoint_that_takes_more_than_workers_prepare_takes_all() -> None:
+    assert QUICK.takes_all(500)
+    assert QUICK._replace(throughput=None).takes_all(500), "nothing is known yet"
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        QUICK._replace(throughput=4.0),
+        QUICK._replace(throughput=0.0),
+        QUICK._replace(rate=20.0),
+        QUICK._replace(state="backing_off"),
+        QUICK._replace(state="held"),
+    ],
+)
+def test_one_that_is_slow_or_limits_does_not(slow: GateSnapshot) -> None:
+    assert not slow.takes_all(500)
+
+
+def test_its_throughput_follows_from_the_latency_and_the_limit() -> None:
+    flow = Flow(concurrency=Concurrency(limit=8.0, mean=20.0))
+    assert flow.throughput(FlowLimits()) == 400.0
+    assert Flow().throughput(FlowLimits()) is None
+    assert flow.throughput(FlowLimits(in_flight=8)) == 0.0, "a fixed limit learns no latency"
