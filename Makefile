@@ -30,7 +30,7 @@ unit: $(INSTALLED) ## Run the quick unit tests, in half a minute at most
 	$(BIN)/pytest tests/unit -n 2 --dist loadscope -m "not slow"
 
 test: $(INSTALLED) ## Run the whole test suite
-	$(BIN)/pytest -n 6 --dist loadscope --ignore tests/soak
+	$(BIN)/pytest -n 6 --dist loadscope --no-loadscope-reorder --ignore tests/soak  # the quick unit tests last
 	$(BIN)/pytest tests/soak  # alone: it takes the whole machine
 
 fix: $(INSTALLED) ## Format the code, and mend what the linter can mend safely
