@@ -22,7 +22,6 @@ from producers.contract.query import UNREADABLE, unreadable
 from producers.nodes.exchange import REFUSALS, Answer, Started, exchange_async, finish, pack, start
 from producers.nodes.slots import slot_of
 from producers.nodes.trip import (
-    MAP_SECONDS,
     NODE_SECONDS,
     PROBE_SECONDS,
     AskForSlots,
@@ -218,7 +217,7 @@ class ClusterClient(redis.Redis):
             case Write(parcels):
                 return self._write(parcels)
             case AskForSlots(node):
-                return self._ask(node, _ASK_FOR_SLOTS, MAP_SECONDS)
+                return self._ask(node, _ASK_FOR_SLOTS, self.nodes.map_seconds)
             case Ping(node):
                 return not isinstance(self._ask(node, _PING, PROBE_SECONDS), Exception)
             case Rest(seconds):
@@ -353,7 +352,7 @@ class AsyncClusterClient:
                 trips = (exchange_async(self._client_of(node), *parcel) for node, parcel in parcels.items())
                 return dict(zip(parcels, await asyncio.gather(*trips), strict=True))
             case AskForSlots(node):
-                return await self._ask(node, _ASK_FOR_SLOTS, MAP_SECONDS)
+                return await self._ask(node, _ASK_FOR_SLOTS, self.nodes.map_seconds)
             case Ping(node):
                 return not isinstance(await self._ask(node, _PING, PROBE_SECONDS), Exception)
             case Rest(seconds):

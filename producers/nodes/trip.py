@@ -36,6 +36,9 @@ PROBE_SECONDS: Final = 0.2
 MAP_SECONDS: Final = 0.3
 """Shortest time between two questions for the slots; and longest wait for an answer."""
 
+FIRST_MAP_SECONDS: Final = 1.0
+"""Longest wait for an answer while no slots are known: on a busy machine a first connection by TLS takes its time."""
+
 _MAP_TRIES: Final = 3  # nodes asked at once for the slots
 _ROUNDS: Final = 6
 _PAUSE_SECONDS: Final = 0.02
@@ -147,6 +150,11 @@ class Nodes:
         self._map_asked = float("-inf")
         self._shunned: dict[Address, tuple[float, float]] = {}  # until when, and for how long
         self._why: dict[Address, str] = {}
+
+    @property
+    def map_seconds(self) -> float:
+        """How long to wait for a node's answer to the question for the slots."""
+        return MAP_SECONDS if self.slots else FIRST_MAP_SECONDS
 
     def away(self) -> dict[Address, str]:
         """The masters that did not answer last, with what was seen."""
