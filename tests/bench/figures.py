@@ -11,16 +11,24 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.processes import PROJECT
-from tests.bench.report import chart, headline, report
+from tests.bench.report import chart, headline, reconciling, report, sizes
 from tests.bench.run import RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-DOCUMENTS: Final = (PROJECT / "README.md", PROJECT / "docs" / "explanation" / "performance.md")
+DOCUMENTS: Final = (
+    PROJECT / "README.md",
+    *(PROJECT / "docs" / each for each in ("explanation/performance.md", "how-to/sizing.md", "how-to/reconcile.md")),
+)
 CHART: Final = PROJECT / "docs" / "images" / "drain-20ms.svg"
-BLOCKS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {"headline": headline, "report": report}
+BLOCKS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "headline": headline,
+    "report": report,
+    "sizes": sizes,
+    "reconciling": reconciling,
+}
 
 _BLOCK: Final = re.compile(r"(<!-- bench:begin (\w+) -->\n).*?(\n?<!-- bench:end -->)", re.DOTALL)
 

@@ -48,6 +48,36 @@ def headline(found: Mapping[str, Any]) -> str:
     return f"{_table(head, rows)}\n\n{_measured(run)}"
 
 
+def sizes(found: Mapping[str, Any]) -> str:
+    """What Redis needs for each entry and each pair: the table of the page on sizing."""
+    run, of = found["sizes"], found["sizes"]["found"]
+    rows = [
+        (
+            "entry in the log",
+            of["log"],
+            "changes not read yet; they are soon read and joined, in an outage too",
+        ),
+        ("pending pair", of["pending"], "distinct pairs that changed during the longest outage or pause"),
+        (
+            "remembered pair",
+            of["ledger"],
+            "distinct pairs confirmed in one to two times `CONTACT_SYNC_LEDGER_SECONDS`",
+        ),
+    ]
+    table = _table(("what", "bytes each", "how many"), [(what, f"{size:.0f}", many) for what, size, many in rows])
+    redis = run["machine"]["redis_server"]
+    return f"{table}\n\nMeasured with {of['pairs']:,} pairs, on {run['date']} (Redis {redis})."
+
+
+def reconciling(found: Mapping[str, Any]) -> str:
+    """What a comparison takes by the rows of its source: the table of the page on reconciliation."""
+    run = found["reconciling"]
+    rows = [(f"{int(n):,}", f"{each['seconds']:.1f}", f"{each['mb']:.0f} MB") for n, each in run["found"].items()]
+    table = _table(("rows, and as many pairs in the ledger", "seconds", "peak"), rows)
+    cpu = run["machine"]["cpu"]
+    return f"{table}\n\nComparison only, with nothing to send, on one of two cores ({cpu}), {run['date']}."
+
+
 def chart(found: Mapping[str, Any]) -> str:
     """The plot of the README, as SVG."""
     (name, systems), *_ = (each for each in found["drain"]["found"].items() if each[0].startswith("20 ms"))
@@ -244,7 +274,7 @@ def _nodes(of: dict[str, Any]) -> str:
             f"{each['worker_us']:.1f}",
             f"{each['shared_commands_a_request']:.1f}",
         )
-        for number, each in of["found"].items()
+        for number, each in of.items()
     ]
     head = (
         "masters",

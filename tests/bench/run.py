@@ -30,7 +30,8 @@ from tests.bench.nodes import nodes
 from tests.bench.outage import outage
 from tests.bench.processes import PROJECT, Endpoint, endpoint
 from tests.bench.producing import producing
-from tests.bench.scale import backlog, partitions, pending, workers
+from tests.bench.reconcile import reconciling
+from tests.bench.scale import backlog, partitions, pending, sizes, workers
 from tests.bench.systems import (
     ARQ,
     CELERY_BATCHES,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 PARTS: Final = (
     *("floor", "drain", "peers", "settings", "producing", "latency", "idle"),
-    *("backlog", "pending", "partitions", "workers", "nodes", "flow", "outage"),
+    *("backlog", "pending", "partitions", "workers", "nodes", "flow", "outage", "sizes", "reconciling"),
 )
 _PER_RECORD_SHARE: Final = 25
 """A system that makes a message or a request of every change is given so much less of them: it takes as long."""
@@ -209,6 +210,8 @@ _PARTS: Final = {
     "partitions": partitions,
     "workers": workers,
     "nodes": nodes,
+    "sizes": sizes,
+    "reconciling": reconciling,
     "flow": flow,
     "outage": outage,
 }

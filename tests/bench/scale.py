@@ -76,6 +76,30 @@ def pending(_at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
     return found
 
 
+def sizes(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
+    """What Redis needs for an entry of the log, a pair that waits and a pair that is remembered (bytes)."""
+    given = [each._replace(op="upsert") for each in changes(2 * count, "distinct")]
+    held = _outage(given)
+    system = ours()
+    with EmbeddedRedis(tcp=True) as server, redis.Redis.from_url(server.url) as client:
+        system.load(server.url, given)
+        at.begin(0)
+        with process(system.command, {**urls(server.url, at.url), **system.environment}):
+            begun = time.monotonic()
+            while log_waiting(client) != (0, 0):
+                if time.monotonic() - begun > _LONGEST_SECONDS:
+                    raise RuntimeError(f"there wait {log_waiting(client)}")
+                time.sleep(0.1)
+        ledger = _bytes_of(client, "ledger:new") + _bytes_of(client, "ledger:old")
+    pairs = held["pairs"]
+    return {
+        "pairs": pairs,
+        "log": held["log_bytes_a_change"],
+        "pending": held["bytes_a_pair"],
+        "ledger": ledger / pairs,
+    }
+
+
 def _outage(given: list[Change]) -> dict[str, Any]:
     """Lets a worker take these changes from the log while the endpoint is away."""
     system = ours()

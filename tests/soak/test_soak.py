@@ -15,7 +15,7 @@ from tests.support.previous import previous_commit
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPTIONS = Options(seconds=45.0, seed=2, workers=3, rate=300.0)
+OPTIONS = Options(seconds=35.0, seed=2, workers=3, rate=300.0)
 
 LOSSES = Options(  # one step, in which both strike
     seconds=5.0,
@@ -34,7 +34,7 @@ class Quiet:
         """Nobody watches."""
 
 
-@pytest.mark.timeout(600)  # the strikes take 60 seconds, and what follows takes what it takes
+@pytest.mark.timeout(600)  # the strikes take half a minute, and what follows takes what it takes
 def test_a_system_that_faults_strike_loses_nothing_and_ends_as_the_contract_says(tmp_path: Path) -> None:
     ran = run(OPTIONS, tmp_path, Quiet())
     verdict = verdict_of(ran)

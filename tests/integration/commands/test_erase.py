@@ -128,7 +128,7 @@ def test_what_waits_anywhere_is_found(fleet: Fleet) -> None:
     fleet.absorb((live, USER, "upsert", T, "live"), (bulk, USER, "upsert", T, "bulk"))
     fleet.append("6", USER, "upsert", T)
     fleet.append("7", USER, "upsert", T, lane="bulk")
-    fleet.mark_late(fleet.partition("8"), f"8\x1f{USER}".encode(), fleet.now_ms() + 4_000, 0)
+    fleet.mark_late(fleet.partition("8"), f"8\x1f{USER}".encode(), fleet.now_ms() + 10_000, 0)
     with working(fleet):
         receipt = erased(fleet, USER)
     assert receipt["complete"], receipt

@@ -141,7 +141,7 @@ def test_an_app_that_is_killed_while_it_forwards_loses_and_reorders_nothing(
     with subprocess.Popen([sys.executable, "-c", FORWARDS, url, str(path)]) as app:
         wait_until(lambda: len(log_of(url)) > 0, what="it forwards")
         app.kill()
-    assert 0 < len(Spool(path, "contact-sync")) < count
+    assert 0 < len(Spool(path, "contact-sync")) <= count  # what is in the log already may not be removed yet
     with ContactProducer(settings=settings, spool=path) as producer:
         assert producer.forward().left == 0
     log = log_of(url)
