@@ -123,7 +123,7 @@ bench: $(INSTALLED) $(PEERS)/.installed $(ARQ)/.installed ## Measure the speed, 
 figures: $(INSTALLED) ## Write the figures of README and docs from the results of the benchmark
 	$(BIN)/python -m tests.bench.figures
 
-proof: $(INSTALLED) ## Write what the proofs found into README and docs, and say which are old; PUBLISH=1 at a proof writes its result
+proof: $(INSTALLED) ## Write what the proofs found into README and docs, and say which are old
 	$(BIN)/python -m tests.proof.publish
 
 lock: ## Lock the newest versions that pyproject.toml allows (needs uv)

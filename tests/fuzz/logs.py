@@ -8,10 +8,10 @@ import orjson
 
 from producers.contract.keys import PAIR_SEPARATOR
 from tests.fuzz.target import T, Target, entry_ms_of, in_twos
+from tests.support.by_the_rules import by_the_rules
 from worker.core.batch import fill
 from worker.core.codec import Mark, encode_remembered
-from worker.core.entry import Malformed, read_entry
-from worker.core.pair import PairState, Remembered, join, state_of
+from worker.core.pair import Remembered, state_of
 from worker.core.settlement import BatchResult, settlement
 from worker.core.slice import PartitionSlice, coalesce_prefix
 
@@ -32,25 +32,6 @@ def _log_of(blocks: list[bytes]) -> Raw:
     lines = [each.split(b"\n") for each in blocks[:24]]
     timed = sorted(((entry_ms_of(first), in_twos(rest)) for first, *rest in lines), key=lambda each: each[0])
     return [(b"%d-%d" % (ms, i), flat) for i, (ms, flat) in enumerate(timed)]
-
-
-def _by_the_rules(raw: Raw, room: int, lane: Lane, letters: int) -> tuple[dict[bytes, PairState], list[Malformed], int]:
-    """What a log joins into, each entry read by all of the rules."""
-    states: dict[bytes, PairState] = {}
-    malformed: list[Malformed] = []
-    for taken, (entry_id, flat) in enumerate(raw):
-        change = read_entry(entry_id, flat, 0, 1, lane)
-        if isinstance(change, Malformed):
-            if len(malformed) >= letters:
-                return states, malformed, taken
-            malformed.append(change)
-            continue
-        pair, op, at, entry_ms, source = change
-        state = state_of(op, at, entry_ms, source)
-        if pair not in states and len(states) >= room:
-            return states, malformed, taken
-        states[pair] = join(states[pair], state) if pair in states else state
-    return states, malformed, len(raw)
 
 
 def _twos(flat: list[bytes]) -> set[tuple[bytes, bytes]]:
@@ -78,7 +59,7 @@ def run(data: bytes) -> str:
     lane: Lane = "bulk" if drawn[0] & 1 else "live"
     room, letters = drawn[1] % 8, drawn[2] % 8
     raw = _log_of(blocks)
-    states, malformed, taken = _by_the_rules(raw, room, lane, letters)
+    states, malformed, taken = by_the_rules(raw, room, 1, lane, letters)
     both = [coalesce_prefix(raw, 0, 1, room, fast=fast, lane=lane, letters=letters) for fast in (True, False)]
     for log in both:
         assert (log.entries, log.malformed, log.pairs) == (taken, malformed, len(states)), "the paths differ"

@@ -178,6 +178,13 @@ RULES: Final = (
         simulated=False,
     ),
     Mutant(
+        "workers_always_bound",
+        "workers are always thought to bound what is delivered, also at a slow endpoint or one that limits",
+        (Patch("worker/process/ticker.py", "in_order=gate.takes_all(batch_size)", "in_order=True"),),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
         "deletes_behind_what_waits",
         "a live delete is not read while what was read before fills the requests",
         (Patch("worker/core/round.py", "(full and 0 < lease", "(full and 0 > lease"),),

@@ -28,6 +28,9 @@ _WRONG: Final = (
 )
 """Rows of the table: how they are called, and under which names the soak and the simulation count them."""
 
+_WRONG_SHOWN: Final = 50
+"""Most of what is wrong that is told in full."""
+
 _ON: Final = {
     "redis": "one Redis",
     "sentinel": "a master and two replicas with sentinels",
@@ -265,10 +268,11 @@ def _most_missed(missed: int, asked: int) -> float:
 
 def soak(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The whole report of each soak."""
-    return "\n\n".join("\n".join(_soak(each)) for each in results["soak"]["runs"])
+    return "\n\n".join("\n".join(soak_run(each)) for each in results["soak"]["runs"])
 
 
-def _soak(run: Mapping[str, Any]) -> Iterator[str]:
+def soak_run(run: Mapping[str, Any]) -> Iterator[str]:
+    """The report of one soak, line by line; `make soak` writes it as well."""
     options, counts, faults = run["options"], run["counts"], run["faults"]
     yield f"## {options['seconds'] / 60:g} minutes on {_ON[options['on']]}, seed {options['seed']}"
     yield ""
@@ -281,16 +285,13 @@ def _soak(run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{options['workers']} workers, {counts['accepted']:,} changes of {counts['pairs']:,} pairs,"
     struck = sum(each["times"] for each in faults.values())
     yield f"{counts['requests']:,} requests, {struck:,} faults of {len(faults)} kinds."
-    yield f"appendfsync {run['appendfsync']}."
+    yield f"Redis ran with `appendfsync {run['appendfsync']}`."
     if wrong:
-        yield from (
-            "",
-            "### What is wrong",
-            "",
-            "```",
-            *(f"{each['kind']}: {each['says']}" for each in wrong[:50]),
-            "```",
-        )
+        yield from ("", "### What is wrong", "")
+        for each in wrong[:_WRONG_SHOWN]:
+            yield from ("```", f"{each['kind']}: {each['says']}", "```")
+        if len(wrong) > _WRONG_SHOWN:
+            yield f"… and {len(wrong) - _WRONG_SHOWN} more, in its JSON."
     yield from ("", "### What was checked", "")
     yield table([["", ""], *([name, f"{number:,}"] for name, number in counts.items())])
     yield from ("", "If none of n failed, then with 95 % confidence fewer than 3/n do:", "")
@@ -304,6 +305,7 @@ def _soak(run: Mapping[str, Any]) -> Iterator[str]:
     yield table([head, *([kind, *_fault(each)] for kind, each in faults.items())], "-rrrrrrr")
     yield from ("", "### Records sent again though nothing was said since", "")
     yield from [f"- {cause}: {number:,}" for cause, number in sorted(run["duplicates"].items())] or ["None."]
+    yield from _erasures(run.get("erasures", ()))
     peaks, exits = run["peaks"], run["worker_exits"]
     yield from ("", "### Peaks", "")
     yield f"- Redis: {_mebibytes(peaks, 'redis'):.1f} MiB"
@@ -317,7 +319,20 @@ def _soak(run: Mapping[str, Any]) -> Iterator[str]:
     if "barred" in exits:
         release = run.get("previous_release") or "not here"
         yield f"- ended because they are of the previous release ({release}): {exits['barred']}"
+    yield from (f"- of the previous release: {each}" for each in exits.get("wrong_of_previous_release", ()))
     yield f"- slowest end after SIGTERM: {_seconds(run['slowest_stop_seconds'])}"
+    if "worker_log" in run:
+        yield from ("", "What they logged above the level of information:", "")
+        yield from (f"- {event}: {times:,}" for event, times in sorted(run["worker_log"].items()))
+
+
+def _erasures(erasures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    took = sorted(each["seconds"] for each in erasures if each["seconds"] is not None)
+    if took:
+        calls = sum(each["calls"] for each in erasures)
+        yield from ("", "### Erasures", "")
+        yield f"{len(took)} people were erased in {calls} calls of `contact-sync erase`; the median took"
+        yield f"{_seconds(took[len(took) // 2])}, the longest {_seconds(took[-1])}."
 
 
 def _mebibytes(peaks: Mapping[str, Any], name: str) -> float:
@@ -357,7 +372,7 @@ def written(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     def block(found: re.Match[str]) -> str:
         needs, render = BLOCKS[found[2]]
         missing = [each for each in needs if each not in results]
-        said = f"There is no result of {' and '.join(missing)} yet." if missing else render(results)
+        said = f"No result of `make {missing[0]}` has been published yet." if missing else render(results)
         return f"{found[1]}\n{said}\n\n{found[3].lstrip()}"
 
     return _BLOCK.sub(block, text)

@@ -172,8 +172,8 @@ class DeleteScan:
     def _publish(self) -> None:
         hurrying = {p: deep for p, deep in self._deep.items() if deep.deletes and not (self._in_order and deep.many)}
         found = {p: deep.deletes[0] for p, deep in hurrying.items()} | self._found
-        in_order = self._deep.keys() - hurrying.keys() - self._found.keys()
-        if all(self._published.get(p) == ms for p, ms in found.items()) and in_order.isdisjoint(self._published):
+        calm = self._deep.keys() - found.keys()
+        if all(self._published.get(p) == ms for p, ms in found.items()) and calm.isdisjoint(self._published):
             return  # other times in the key were settled, as each log's oldest entry shows
         text = ",".join(f"{p}:{ms}" for p, ms in found.items())
         try:

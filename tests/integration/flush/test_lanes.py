@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.fleet import T
+from tests.support.fleet import PARTITIONS, T
 from tests.support.tickers import NoBroker, ticker_of
 from tests.support.waiting import wait_until
 from worker.admin.status import read_status
+from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.namespace import Namespace
@@ -165,3 +166,32 @@ def test_a_live_delete_deep_in_a_long_log_goes_first_although_nothing_limits_the
     first = next(i for i, each in enumerate(fleet.requests()) if any(op == "delete" for *_, op in each))
     assert first <= 5
     assert len(fleet.stand_in.contacts()) == 4_200
+
+
+@pytest.mark.parametrize(
+    ("bound", "hurries"), [({}, False), ({"rate": 50.0}, True), ({"in_flight": 4}, True)], ids=["none", "rate", "fixed"]
+)
+def test_a_log_full_of_deletes_is_sent_in_its_order_only_where_workers_bound_what_is_delivered(
+    fleet: Fleet, bound: dict[str, Any], *, hurries: bool
+) -> None:
+    fleet.change(batch_size=20, partitions=2, **bound)
+    fleet.append("1", "2", "upsert", T)
+    fleet.deliver()  # so that the gate knows the limits
+    fleet.append_many([(f"o{i}", "c", "upsert" if i % 10 else "delete", T) for i in range(4_000)])
+    with connect(fleet.settings().redis_url, timeout_seconds=3.0) as client:
+        ticker = ticker_of(fleet.settings(), client, 2, broker=NoBroker(), flush=lambda _: 0, token="t")
+        for _ in range(4):
+            ticker._tick()  # noqa: SLF001 - as its thread does
+        waiting = BacklogScanner(Namespace(client, fleet.keys, 2)).scan().waiting
+    assert [each.hurries(20) for each in waiting] == [hurries, hurries]
+
+
+def test_few_pairs_that_change_often_fill_requests_together(fleet: Fleet) -> None:
+    fleet.change(batch_size=20)
+    owners = {fleet.partition(str(n)): str(n) for n in range(1_000)}.values()
+    assert len(owners) == PARTITIONS
+    for owner in owners:
+        fleet.append_many([(owner, "c", "upsert", T + i) for i in range(40)])
+    fleet.deliver()
+    assert len(fleet.stand_in.contacts()) == len(owners)
+    assert len(fleet.requests()) < len(owners)

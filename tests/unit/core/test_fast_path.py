@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.contract.change import partition_of
+from tests.support.by_the_rules import by_the_rules
 from worker.core.batch import Batch, fill
 from worker.core.codec import DeadPair, Mark, encode_remembered
 from worker.core.entry import Malformed, pair_of, read_entry
-from worker.core.pair import PairState, Remembered, join, state_of
+from worker.core.pair import Remembered, state_of
 from worker.core.settlement import BatchResult, settlement
 from worker.core.slice import LogPrefix, PartitionSlice, coalesce_prefix
 
@@ -73,28 +74,11 @@ logs = st.lists(entries(), max_size=14).map(
 )
 
 
-def by_the_rules(raw: RawEntries, room: int) -> tuple[dict[bytes, PairState], list[Malformed], int]:
-    """What a log joins into, each entry read by all of the rules."""
-    states: dict[bytes, PairState] = {}
-    malformed: list[Malformed] = []
-    for taken, (entry_id, flat) in enumerate(raw):
-        change = read_entry(entry_id, flat, 0, PARTITIONS)
-        if isinstance(change, Malformed):
-            malformed.append(change)
-            continue
-        pair, op, at, entry_ms, source = change
-        state = state_of(op, at, entry_ms, source)
-        if pair not in states and len(states) >= room:
-            return states, malformed, taken
-        states[pair] = join(states[pair], state) if pair in states else state
-    return states, malformed, len(raw)
-
-
 @pytest.mark.slow
 @settings(max_examples=500)
 @given(logs, st.integers(0, 8), st.booleans())
 def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntries, room: int, fast: bool) -> None:  # noqa: FBT001
-    states, malformed, taken = by_the_rules(raw, room)
+    states, malformed, taken = by_the_rules(raw, room, PARTITIONS)
     log = coalesce_prefix(raw, 0, PARTITIONS, room, fast=fast)
     assert (log.entries, log.malformed, log.pairs) == (taken, malformed, len(states))
     assert fast or not log.fast_path

@@ -156,7 +156,9 @@ FIGURES = [
     Figure("docs/explanation/flow-control.md", "wait for more than {} seconds", "two", rate.LONG_WAIT_MS, 2_000.0),
     Figure("docs/explanation/flow-control.md", "is tried** after {} seconds", "18", rate.HOLD_WINDOWS, 18),
     Figure("docs/explanation/flow-control.md", "or after {} if the estimate", "4", rate.FIRST_HOLD_WINDOWS, 4),
-    Figure("docs/explanation/design.md", "that takes {} records a second", "20,000", gate.QUICK_RECORDS, 20_000.0),
+    Figure(
+        "docs/explanation/design.md", "the endpoint takes {} records a second", "20,000", gate.QUICK_RECORDS, 20_000.0
+    ),
     Figure("docs/explanation/design.md", "of which more than {} % are deletes", "2", delete_scan.MANY_DELETES, 0.02),
     Figure("docs/explanation/flow-control.md", "from fewer than {} confirmations", "10", rate.MANY, 10.0),
     Figure("docs/explanation/flow-control.md", "Each second adds {} % of", "5", rate.STEP_SHARE, 0.05),
