@@ -171,6 +171,7 @@ def test_a_host_of_a_cluster_that_is_cut_off_with_a_producer_and_a_worker(
             wait_until(lambda: not fleet.waits(), seconds=20, what="all is settled")
 
             old, counted = servers.masters[0], fleet.keys.partition(min(theirs))
+            wait_until(lambda: servers.ask(old, "HGET", counted, "beat"), seconds=20, what="it was looked at")
             hosts.cut(0)
             hosts.cut(0, "endpoint")
             checks = int(servers.ask(old, "HGET", counted, "beat"))
