@@ -150,8 +150,8 @@ class ProducerSettings(CheckedSettings):
         redis_credentials: a function, ``package.module:function``, that returns a password, or user and password, for
             each new connection to Redis (CONTACT_SYNC_REDIS_CREDENTIALS).
         namespace: prefix of every key in Redis (CONTACT_SYNC_NAMESPACE).
-        wait_replicas: how many replicas must have a change before it counts as accepted, or ``all``; `pause`,
-            `repartition` and `forget` wait for them, too (CONTACT_SYNC_WAIT_REPLICAS).
+        wait_replicas: how many replicas must have a change before it counts as accepted, or ``all``; commands that
+            change something wait for them, too (CONTACT_SYNC_WAIT_REPLICAS).
         partitions: how many partitions the log must have; None for the recorded number, 64 at first use
             (CONTACT_SYNC_PARTITIONS).
         id_max_characters: most characters in an id; None for no such limit (CONTACT_SYNC_ID_MAX_CHARACTERS).

@@ -170,6 +170,32 @@ NODES: Final[tuple[Mutant, ...]] = (
         simulated=False,
     ),
     Mutant(
+        "inbox_waits_for_nobody",
+        "an entry leaves the inbox before a replica has its change, so that a failover of the change's node loses it",
+        (
+            Patch(
+                "worker/store/inbox.py",
+                "        self._wait = wait if isinstance(namespace.client, ClusterClient) else 0\n",
+                "        self._wait = 0\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_wait_replicas.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "upgrade_waits_for_nobody",
+        "an upgrade counts before a replica has it, so that a failover lets older workers in again",
+        (
+            Patch(
+                "worker/cli/upgrade.py",
+                "        found = upgrade(namespace, settings.wait_replicas)\n",
+                "        found = upgrade(namespace)\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_wait_replicas.py",),
+        simulated=False,
+    ),
+    Mutant(
         "loss_noticed_on_one_node",
         "a cluster's node that comes back with less is not noticed, unless it has the configuration",
         (

@@ -179,7 +179,9 @@ class System:
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        form = upgrade(Namespace(self.client, self.settings.keys, PARTITIONS)).form
+        # If a failover took it back, nobody could say what the previous release must not do from now on.
+        wait = self.settings.wait_replicas or (0 if self.home.on == "redis" else 1)
+        form = upgrade(Namespace(self.client, self.settings.keys, PARTITIONS), wait).form
         self.fleet.upgraded = form == NEWEST
         return self.fleet.upgraded
 

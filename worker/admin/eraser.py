@@ -156,7 +156,7 @@ class Eraser:
         self._wait = wait
         self._inbox_map = inbox_map
         self._show = show
-        self._letters = DeadLetters(self._namespace)
+        self._letters = DeadLetters(self._namespace, wait)
         self._hash = b""
         self._begun_ms = self._called_ms = 0
         self._said = 0
@@ -328,7 +328,7 @@ class Eraser:
         ]
         older = [each for each in letters if each not in refused]
         self._say_unknown(pair_of((each.owner or "").encode(), (each.contact or "").encode()) for each in older)
-        self._count_up(letters=self._letters.purge(older, self._wait))
+        self._count_up(letters=self._letters.purge(older))
         return len(refused)
 
     def _say_unknown(self, pairs: Iterable[bytes]) -> None:

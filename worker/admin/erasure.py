@@ -73,21 +73,25 @@ class Erasure:
         contact: the contact's id, None for all of the owner's pairs.
         monotonic: a clock, in seconds.
         sleep: how to wait.
+        wait: how many replicas must have removed it too.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it depends on; all but whom it concerns by name
         self,
         partitions: Partitions,
         owner: str,
         contact: str | None,
+        *,
         monotonic: Callable[[], float],
         sleep: Callable[[float], None],
+        wait: Replicas = 0,
     ) -> None:
         self._namespace = partitions.namespace
         self._client, self._keys = self._namespace.client, self._namespace.keys
         self._partitions = partitions
         self._owner, self._contact = owner.encode(), None if contact is None else contact.encode()
-        self._letters = DeadLetters(self._namespace)
+        self._wait = wait
+        self._letters = DeadLetters(self._namespace, wait)
         self._wanted = Wanted(owner=owner, contact=contact)
         self._monotonic = monotonic
         self._sleep = sleep
@@ -116,13 +120,12 @@ class Erasure:
         stored.letters = list(self._letters.find(self._wanted))
         return stored
 
-    def erase(self, *, also_waiting: bool, patience_seconds: float, wait: Replicas = 0) -> StoredData:
+    def erase(self, *, also_waiting: bool, patience_seconds: float) -> StoredData:
         """Removes what is stored, and returns it.
 
         Args:
             also_waiting: also remove what is waiting, so that it is never delivered.
             patience_seconds: how long to try to get the partition's lease.
-            wait: how many replicas must have removed it too.
 
         Raises:
             NotReplicatedError: too few replicas have removed it.
@@ -138,16 +141,16 @@ class Erasure:
         if stored.waiting and not also_waiting:
             self._partitions.release([lease])
             raise NotErased(waiting_words(stored))
-        self._letters.purge(stored.letters, wait)
+        self._letters.purge(stored.letters)
         for first in range(0, len(stored.inbox), _PAGE):
             page_of_inbox = ("XDEL", k.inbox, *stored.inbox[first : first + _PAGE])
-            all_checked(round_trip(self._client, [page_of_inbox], wait))
+            all_checked(round_trip(self._client, [page_of_inbox], self._wait))
         pairs = sorted(stored.pending | stored.parked | stored.late | stored.ledger | stored.dead_pairs)
         # Once at least: what an earlier run removed may not have reached the replicas.
         for first in range(0, max(len(pairs), len(stored.entries), len(stored.bulk_entries), 1), _PAGE):
             renew()
             page = slice(first, first + _PAGE)
-            self._remove(lease, pairs[page], stored.entries[page], stored.bulk_entries[page], wait)
+            self._remove(lease, pairs[page], stored.entries[page], stored.bulk_entries[page])
         self._settle(lease, keep=False)
         return stored
 
@@ -163,15 +166,13 @@ class Erasure:
     def _settle(self, lease: Lease, *, keep: bool) -> str:
         return self._partitions.settle([lease], [Settlement()], [keep])[0]
 
-    def _remove(
-        self, lease: Lease, pairs: list[bytes], entries: list[bytes], bulk: list[bytes], wait: Replicas
-    ) -> None:
+    def _remove(self, lease: Lease, pairs: list[bytes], entries: list[bytes], bulk: list[bytes]) -> None:
         k, p = self._keys, self.partition
         keys = [k.lease(p), k.events(p), k.bulk(p), k.late(p), k.ledger_new(p), k.ledger_old(p)]
         keys += [k.dead_pairs(p), k.totals(p), *k.pending_classes(p), k.parked(p)]
         args = [lease.token, len(pairs), len(entries), *pairs, *entries, *bulk]
         call = scripts.Call(scripts.FORGET, keys, args)
-        if scripts.run_one(self._client, call, wait)[0] != b"forgotten":
+        if scripts.run_one(self._client, call, self._wait)[0] != b"forgotten":
             raise NotErased("the partition's lease was lost before everything was removed: run it again")
 
     # Finding

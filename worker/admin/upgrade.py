@@ -12,6 +12,7 @@ from worker.store.replies import time_ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from producers.nodes.trip import Replicas
     from worker.store.namespace import Namespace
 
 
@@ -38,17 +39,25 @@ class Upgraded(NamedTuple):
         }
 
 
-def upgrade(namespace: Namespace) -> Upgraded:
+def upgrade(namespace: Namespace, wait: Replicas = 0) -> Upgraded:
     """Raises the least reader and the least writer to what this version knows, unless a worker is too old.
 
+    Args:
+        namespace: whose log it is.
+        wait: how many replicas must have what is recorded.
+
     Raises:
+        NotReplicatedError: it is raised, and too few replicas have that.
         redis.RedisError: Redis does not answer, or refuses.
     """
     form = recorded_form(namespace)
     too_old = [
         each.name for each in present(namespace, time_ms(namespace.client.time())) if each.log_format < LOG_FORMAT
     ]
-    if too_old or (form is not None and form.least_reader >= LOG_FORMAT and form.least_writer >= LOG_FORMAT):
+    newest = form is not None and form.least_reader >= LOG_FORMAT and form.least_writer >= LOG_FORMAT
+    if not too_old and (not newest or (wait and form == NEWEST)):
+        # Written again if it is raised already, because who waits for replicas waits for what was written last.
+        raise_form(namespace, wait)
+    if too_old or newest:
         return Upgraded(form, raised=False, too_old=too_old)
-    raise_form(namespace)
     return Upgraded(NEWEST, raised=True, too_old=[])

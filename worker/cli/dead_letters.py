@@ -50,7 +50,7 @@ _selecting = selecting("letters", "Only letters with this reason, such as refuse
 
 @contextmanager
 def _finding(selection: dict[str, Any]) -> Iterator[tuple[DeadLetters, Iterator[DeadLetter]]]:
-    with selected(selection, "dead letter", lambda namespace, _: DeadLetters(namespace)) as found:
+    with selected(selection, "dead letter", lambda each, settings: DeadLetters(each, settings.wait_replicas)) as found:
         yield found
 
 

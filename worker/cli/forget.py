@@ -40,8 +40,10 @@ def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as namespace:
         every = Partitions.of(namespace, settings)
-        move_messages(namespace, settings.inbox_map)
-        erasure = Erasure(every, owner, contact, time.monotonic, time.sleep)
+        move_messages(namespace, settings.inbox_map, settings.wait_replicas)
+        erasure = Erasure(
+            every, owner, contact, monotonic=time.monotonic, sleep=time.sleep, wait=settings.wait_replicas
+        )
         stored = erasure.find()
         if stored.waiting and not also_waiting:
             raise Failure(waiting_words(stored))
@@ -52,7 +54,6 @@ def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as
             removed = erasure.erase(
                 also_waiting=also_waiting,
                 patience_seconds=2 * settings.lease_seconds,
-                wait=settings.wait_replicas,
             )
         except NotErased as error:
             raise Failure(str(error)) from None

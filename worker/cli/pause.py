@@ -46,8 +46,9 @@ def pause(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def resume(*, as_json: bool) -> None:
     """Continue deliveries after `contact-sync pause`; workers notice within two seconds."""
-    with session(load_worker_settings(require_credentials=False)) as namespace:
-        was = Gate(namespace).resume()
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as namespace:
+        was = Gate(namespace).resume(settings.wait_replicas)
     if as_json:
         echo_json({"paused": False, "since": iso_utc(was) if was else None, "was_paused": bool(was)})
         return

@@ -24,8 +24,9 @@ def upgrade_command(*, as_json: bool) -> None:
     old refuse to start. It is refused while a worker is seen that is too old; producers are not seen, so make sure of
     them yourself.
     """
-    with session(load_worker_settings(require_credentials=False)) as namespace:
-        found = upgrade(namespace)
+    settings = load_worker_settings(require_credentials=False)
+    with session(settings) as namespace:
+        found = upgrade(namespace, settings.wait_replicas)
     if as_json:
         echo_json(found.as_json())
     elif not found.too_old:

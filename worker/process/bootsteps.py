@@ -171,7 +171,7 @@ class TickerStep(bootsteps.StartStopStep):
                 LedgerRotation(namespace, time.monotonic, settings.ledger_seconds).rotate_due,
                 self._presence.beat,
             ),
-            move_inbox=Inbox(namespace, load_map(settings.inbox_map)).move,
+            move_inbox=Inbox(namespace, load_map(settings.inbox_map), settings.wait_replicas).move,
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()

@@ -68,7 +68,7 @@ class Letters:
         return {"purged": purged, "refused": _missing(wanted, found), "more": more}, [letter.id for letter in found]
 
     def _letters(self) -> DeadLetters:
-        return DeadLetters(self._snapshots.namespace())
+        return DeadLetters(self._snapshots.namespace(), self._snapshots.settings.wait_replicas)
 
 
 def _some(letters: DeadLetters, wanted: Wanted) -> tuple[list[DeadLetter], bool]:

@@ -12,7 +12,7 @@ from worker.core.dead_letter import DeadLetter, RedrivableChange, read_letter
 from worker.core.pair import join_remembered
 from worker.core.reasons import OF_RECORDS
 from worker.store import scripts
-from worker.store.client import command, round_trip
+from worker.store.client import round_trip
 from worker.store.replies import all_checked, checked, is_wrong_type
 
 if TYPE_CHECKING:
@@ -83,10 +83,12 @@ class DeadLetters:
 
     Args:
         namespace: where they are stored.
+        wait: how many replicas must have what is redriven or purged.
     """
 
-    def __init__(self, namespace: Namespace) -> None:
+    def __init__(self, namespace: Namespace, wait: Replicas = 0) -> None:
         self._client, self._keys, self._partitions = namespace
+        self._wait = wait
 
     def find(self, wanted: Wanted) -> Iterator[DeadLetter]:
         """Finds the wanted letters, by partition, the oldest first.
@@ -113,17 +115,16 @@ class DeadLetters:
         """
         return [each for page in _pages(letters) for each in self._redrive_page(page)]
 
-    def purge(self, letters: Iterable[DeadLetter], wait: Replicas = 0) -> int:
+    def purge(self, letters: Iterable[DeadLetter]) -> int:
         """Removes letters for good; returns how many were still there.
 
         Args:
             letters: as they were found.
-            wait: how many replicas must have lost them too.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
         """
-        return sum(self._purge_page(page, wait) for page in _pages(letters))
+        return sum(self._purge_page(page) for page in _pages(letters))
 
     # Reading
 
@@ -178,16 +179,17 @@ class DeadLetters:
     def _redrive_page(self, page: Sequence[DeadLetter]) -> list[Redriven]:
         changes = [(letter, letter.redrivable) for letter in page]
         calls = [self._redrive_call(letter, each) for letter, each in changes if each is not None]
-        replies = iter(all_checked(scripts.run(self._client, calls)) if calls else ())
+        replies = iter(all_checked(scripts.run(self._client, calls, self._wait)))
         ends: list[Redriven] = ["malformed" if each is None else next(replies)[0].decode() for _, each in changes]
         messages = [i for i, letter in enumerate(page) if letter.reason == "unmapped" and letter.said]
         for i, end in zip(messages, self._redrive_messages([page[i] for i in messages]), strict=True):
             ends[i] = end
-        self.purge(
+        moved = [
             letter
             for (letter, each), end in zip(changes, ends, strict=True)
             if each is not None and end == "redriven" and self._home(each) != letter.partition
-        )
+        ]
+        self.purge(moved)  # the changes are on the replicas of their own node by now
         return ends
 
     def _redrive_messages(self, letters: Sequence[DeadLetter]) -> list[Redriven]:
@@ -200,13 +202,11 @@ class DeadLetters:
         asked = [("HMGET", self._keys.partition(p), "vouched", "rotated") for p in range(self._partitions)]
         since = all_checked(round_trip(self._client, asked))
         forgotten_ms = max(int(vouched or rotated or 0) for vouched, rotated in since)
-        ends: list[Redriven] = []
-        for letter in letters:
-            ends.append("redriven" if (letter.entry_ms or 0) > forgotten_ms else "forgotten")
-            if ends[-1] == "redriven":
-                command(self._client, "XADD", self._keys.inbox, "*", *(letter.said or ()))
-        self.purge(letter for letter, end in zip(letters, ends, strict=True) if end == "redriven")
-        return ends
+        remembered = [letter for letter in letters if (letter.entry_ms or 0) > forgotten_ms]
+        appends = [("XADD", self._keys.inbox, "*", *(letter.said or ())) for letter in remembered]
+        all_checked(round_trip(self._client, appends, self._wait))
+        self.purge(remembered)
+        return ["redriven" if letter in remembered else "forgotten" for letter in letters]
 
     def _redrive_call(self, letter: DeadLetter, change: RedrivableChange) -> scripts.Call:
         k, p = self._keys, self._home(change)
@@ -219,7 +219,7 @@ class DeadLetters:
         fields += ["source", change.source] if change.source else []
         return scripts.Call(scripts.REDRIVE, keys, [letter_id, change.pair, change.op, change.at, reach_ms, *fields])
 
-    def _purge_page(self, page: Sequence[DeadLetter], wait: Replicas) -> int:
+    def _purge_page(self, page: Sequence[DeadLetter]) -> int:
         by_partition: dict[int, list[str | bytes]] = {}
         for letter in page:
             by_partition.setdefault(letter.partition, []).extend((letter.id, letter.counted_pair))
@@ -227,7 +227,7 @@ class DeadLetters:
             scripts.Call(scripts.PURGE, [self._keys.dead(p), self._keys.dead_pairs(p)], args)
             for p, args in by_partition.items()
         ]
-        return sum(all_checked(scripts.run(self._client, calls, wait)))
+        return sum(all_checked(scripts.run(self._client, calls, self._wait)))
 
 
 def _pages(items: Iterable[_Item]) -> Iterator[list[_Item]]:

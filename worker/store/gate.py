@@ -129,9 +129,16 @@ class Gate:
         """
         return int(self._run(scripts.PAUSE, ["pause"], wait))
 
-    def resume(self) -> int:
-        """Lets requests out again, as far as the gate's state allows; returns since when they were paused, or 0."""
-        return int(self._run(scripts.PAUSE, ["resume"]))
+    def resume(self, wait: Replicas = 0) -> int:
+        """Lets requests out again, as far as the gate's state allows; returns since when they were paused, or 0.
+
+        Args:
+            wait: how many replicas must have it.
+
+        Raises:
+            NotReplicatedError: deliveries continue, and too few replicas have that.
+        """
+        return int(self._run(scripts.PAUSE, ["resume"], wait))
 
     def report(  # noqa: PLR0913 - the fields of one report; all but the first two by name
         self,

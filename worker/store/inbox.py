@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from producers.contract.change import partition_of
 from producers.contract.errors import SettingsError
+from producers.nodes.cluster import ClusterClient
 from producers.settings import variable_of
 from worker.core.entry import UNMAPPED, Malformed, entry_time_ms, read_entry
 from worker.core.inbox_map import InboxMapError, read_map
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from producers.nodes.trip import Replicas
     from worker.core.inbox_map import InboxMap
     from worker.store.namespace import Namespace
 
@@ -66,7 +68,7 @@ def load_map(path: Path | None, name: str = variable_of("inbox_map")) -> InboxMa
     raise SettingsError(f"{name}, {path}: {fault}")
 
 
-def move_messages(namespace: Namespace, path: Path | None) -> None:
+def move_messages(namespace: Namespace, path: Path | None, wait: Replicas) -> None:
     """Moves the inbox's entries if there is a mapping, so that what its messages say is found in the log.
 
     Raises:
@@ -74,7 +76,7 @@ def move_messages(namespace: Namespace, path: Path | None) -> None:
         redis.RedisError: Redis does not answer, or refuses.
     """
     if path is not None:
-        Inbox(namespace, load_map(path)).move()
+        Inbox(namespace, load_map(path), wait).move()
 
 
 class Inbox:
@@ -83,18 +85,22 @@ class Inbox:
     Args:
         namespace: where it is stored.
         by: the mapping of messages of change data capture; None reads none.
+        wait: how many replicas must have an entry in its log, before it is removed from the inbox.
     """
 
-    def __init__(self, namespace: Namespace, by: InboxMap | None = None) -> None:
+    def __init__(self, namespace: Namespace, by: InboxMap | None = None, wait: Replicas = 0) -> None:
         self._namespace = namespace
         self._by = by
         self._client, self._keys, self._partitions = namespace
+        # One server replicates both writes in their order, so that a failover can never lose the first one alone.
+        self._wait = wait if isinstance(namespace.client, ClusterClient) else 0
         self._next = b"-"
 
     def move(self) -> int:
         """Moves the inbox's entries, in order; returns how many moved.
 
-        An entry that its partition refuses stays for a later time: a key there has the wrong type. Each call continues
+        An entry that its partition refuses stays for a later time: a key there has the wrong type, or too few replicas
+        follow its node. Each call continues
         behind what the last one tried, so that however many stay, they block none behind them.
         If the inbox's own key has the wrong type, there is nothing to move.
 
@@ -115,7 +121,7 @@ class Inbox:
     def _move(self, page: Sequence[Any]) -> int:
         # Not in one script: a partition's keys and the inbox are in different slots of a Redis Cluster.
         said = [(entry_id, self._by_partition(entry_id, flat)) for entry_id, flat in page]
-        refuse = self._refusing({p for _, parts in said if len(parts) > 1 for p in parts})
+        refuse = self._refusing({p for _, parts in said if self._wait or len(parts) > 1 for p in parts})
         appends: dict[int, list[list[Any]]] = defaultdict(list)
         needed: list[tuple[bytes, list[tuple[int, int]]]] = []
         for entry_id, parts in said:
@@ -123,7 +129,7 @@ class Inbox:
                 needed.append((entry_id, [_add(appends[p], p, items) for p, items in parts.items()]))
         every = [(p, i, items) for p, several in appends.items() for i, items in enumerate(several)]
         calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], items) for p, _, items in every]
-        replies = scripts.run(self._client, calls) if calls else []
+        replies = scripts.run(self._client, calls, self._wait)
         done = {(p, i) for (p, i, _), reply in zip(every, replies, strict=True) if isinstance(reply, int)}
         there = [entry_id for entry_id, wants in needed if done.issuperset(wants)]
         if there:
@@ -138,10 +144,10 @@ class Inbox:
         return parts
 
     def _refusing(self, partitions: set[int]) -> set[int]:
-        """Those of these partitions that take nothing. If one of two did, its change would come again and again."""
+        """Those of these partitions that take nothing: what they took meanwhile would come again and again."""
         asked = sorted(partitions)
         calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], []) for p in asked]
-        replies = scripts.run(self._client, calls) if calls else []
+        replies = scripts.run(self._client, calls, self._wait)
         return {p for p, reply in zip(asked, replies, strict=True) if not isinstance(reply, int)}
 
     def _partition(self, entry_id: bytes, fields: list[bytes]) -> int:

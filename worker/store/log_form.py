@@ -16,6 +16,7 @@ from worker.store.client import round_trip
 from worker.store.replies import all_checked, is_wrong_type
 
 if TYPE_CHECKING:
+    from producers.nodes.trip import Replicas
     from worker.store.namespace import Namespace
 
 OLDEST_FORMAT: Final = 1
@@ -75,8 +76,12 @@ def agree_form(namespace: Namespace) -> LogForm:
     return form
 
 
-def raise_form(namespace: Namespace) -> None:
+def raise_form(namespace: Namespace, wait: Replicas = 0) -> None:
     """Records that whoever takes part knows all that this version knows; older ones refuse to start from now on.
+
+    Args:
+        namespace: whose log it is.
+        wait: how many replicas must have it.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
@@ -85,7 +90,7 @@ def raise_form(namespace: Namespace) -> None:
     fields = [(name, LOG_FORMAT) for name in ("format", *_FIELDS)]
     # On a full server too: its workers must be able to start, or nobody would empty it.
     calls = [scripts.Call(scripts.NOTE, [namespace.keys.config], each) for each in fields]
-    all_checked(scripts.run(namespace.client, calls))
+    all_checked(scripts.run(namespace.client, calls, wait))
 
 
 def _was_read(namespace: Namespace) -> bool:

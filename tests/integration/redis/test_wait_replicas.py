@@ -1,4 +1,4 @@
-"""`pause`, `forget`, `erase` and `repartition` wait until replicas have what they wrote, or say that they have not."""
+"""Commands wait until replicas have what they wrote, or say that they have not; so does what moves between nodes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 from redis.crc import key_slot
 
 from producers.contract.change import partition_of
+from producers.nodes.cluster import ClusterClient
 from tests.support.clusters import hung, node_of, stopped
 from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from tests.support.waiting import wait_until
 from worker.local.cluster import EmbeddedCluster
 from worker.local.redis import EmbeddedRedis
+from worker.store.inbox import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,6 +66,11 @@ def replicated(request: pytest.FixtureRequest, namespace: str, stand_in: StandIn
         yield made
 
 
+def node_slot(partition: int) -> int:
+    """Which third of the slots a partition is in: the nodes of the cluster have one each."""
+    return key_slot(b"%d" % partition) * 3 // 16_384
+
+
 def is_refused(fleet: Fleet, *words: str) -> None:
     ran = run(fleet, *words)
     assert (ran.exit_code, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
@@ -77,6 +84,61 @@ def test_a_pause_counts_when_replicas_have_it(replicated: Replicated) -> None:
         is_refused(fleet, "pause")  # also if it is paused here already
         assert told(fleet, "status")["endpoint"]["paused_since"] is not None
     assert run(fleet, "pause").exit_code == 0
+    with replicated.without_replica(fleet.keys.gate):
+        is_refused(fleet, "resume")
+        is_refused(fleet, "resume")  # also if nothing is paused any more
+    assert run(fleet, "resume").exit_code == 0
+
+
+def test_an_upgrade_counts_when_replicas_have_it(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    fleet.client.hset(fleet.keys.config, mapping={"format": 1, "least_reader": 1, "least_writer": 1})
+    with replicated.without_replica(fleet.keys.config):
+        is_refused(fleet, "upgrade")
+        is_refused(fleet, "upgrade")  # also if it is raised here already
+    assert told(fleet, "upgrade")["raised"] is False
+
+
+def test_a_letter_of_another_partition_stays_until_replicas_have_its_change(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    home = fleet.partition("7")
+    elsewhere = next(p for p in range(PARTITIONS) if node_slot(p) != node_slot(home))
+    fleet.append_raw(elsewhere, {"owner": "7", "contact": "8", "op": "upsert", "at": str(T)})
+    fleet.deliver()
+    with replicated.without_replica(fleet.keys.events(home)):
+        is_refused(fleet, "dead-letters", "redrive")
+        assert len(fleet.dead_letters()) == 1
+    assert run(fleet, "dead-letters", "redrive").exit_code == 0
+    assert fleet.dead_letters() == []
+    fleet.deliver()
+    assert set(fleet.remembered()) == PAIRS | {("7", "8")}
+
+
+def test_letters_are_purged_when_replicas_have_lost_them(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    fleet.append_raw(3, {"owner": "7"})
+    fleet.deliver()
+    with replicated.without_replica(fleet.keys.dead(3)):
+        is_refused(fleet, "dead-letters", "purge", "--yes")
+    assert fleet.dead_letters() == []
+
+
+def test_a_message_stays_in_the_inbox_until_replicas_have_its_change(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    home = fleet.partition("7")
+    inbox = Inbox(fleet.first.namespace, wait=fleet.settings().wait_replicas)
+    fleet.client.xadd(fleet.keys.inbox, {"owner": "7", "contact": "8", "op": "upsert"})
+    with replicated.without_replica(fleet.keys.events(home)):
+        moved = [inbox.move() for _ in range(4)]
+        if isinstance(fleet.client, ClusterClient):
+            assert moved == [0] * 4
+            assert fleet.client.xlen(fleet.keys.inbox) == 1
+            assert fleet.backlog() <= 1  # what is refused is not appended again and again
+        else:
+            assert moved == [1, 0, 0, 0]  # whichever server leads has both writes, or the first one, or none
+    assert inbox.move() == 1 - sum(moved)
+    fleet.deliver()
+    assert set(fleet.remembered()) == PAIRS | {("7", "8")}
 
 
 def test_who_is_forgotten_is_forgotten_by_replicas(replicated: Replicated) -> None:

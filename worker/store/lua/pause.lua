@@ -10,7 +10,9 @@ local since = tonumber(redis.call('HGET', gate, 'paused') or '0')
 -- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'none')
 if ARGV[1] == 'resume' then
-  redis.call('HDEL', gate, 'paused')
+  -- A write if nothing was paused, too, because who waits for replicas waits for what was written last.
+  redis.call('HSET', gate, 'none', '')
+  redis.call('HDEL', gate, 'none', 'paused')
 else
   local now = since
   if since == 0 then
