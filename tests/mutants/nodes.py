@@ -170,6 +170,13 @@ NODES: Final[tuple[Mutant, ...]] = (
         simulated=False,
     ),
     Mutant(
+        "connections_are_kept",
+        "a run of the flush loop keeps its connection to Redis when it ends, until a process may open no more",
+        (Patch("worker/store/client.py", "            pool.release(connection)\n", ""),),
+        integration=("tests/integration/worker/test_pipeline.py",),
+        simulated=False,
+    ),
+    Mutant(
         "inbox_waits_for_nobody",
         "an entry leaves the inbox before a replica has its change, so that a failover of the change's node loses it",
         (

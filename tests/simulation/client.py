@@ -13,7 +13,6 @@ import redis
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.slots import SlotMap
 from producers.nodes.trip import _ASKING, AskForSlots, Nodes, Ping, Write
-from tests.simulation.redis_model import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,9 +67,6 @@ class _Commands:
 
     def xlen(self, key: str) -> Any:
         return self._do("xlen", key)
-
-    def script_load(self, text: str) -> Any:
-        return self._do("script_load", digest_of(text))
 
     def execute_command(self, name: str, *args: Any) -> Any:
         return self._do(name, *args)

@@ -262,9 +262,9 @@ class RedisModel:
                 found.append([key.encode(), stream.range(b"-", 1)])
         return found or None
 
-    def script_load(self, digest: str) -> None:
+    def script(self, _load: str, text: str) -> None:
         """SCRIPT LOAD, of one of ours."""
-        self.known_scripts.add(digest)
+        self.known_scripts.add(digest_of(text))
 
     def evalsha(self, digest: str, count: int, *rest: Any) -> Any:
         """EVALSHA of one of the scripts in `worker/store/lua`."""
@@ -283,7 +283,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
         name: getattr(RedisModel, name)
         for name in ("time", "get", "mget", "delete", "exists", "type", "hget", "hmget", "hgetall", "hlen", "hsetnx")
     },
-    **{name: getattr(RedisModel, name) for name in ("hscan", "xlen", "xadd", "script_load")},
+    **{name: getattr(RedisModel, name) for name in ("hscan", "xlen", "xadd")},
+    "SCRIPT": RedisModel.script,
     "EVAL": RedisModel.eval,
     "EVALSHA": RedisModel.evalsha,
     "HINCRBY": RedisModel.hincrby,

@@ -55,7 +55,7 @@ class Both:
 
     def load(self, script: scripts.Script) -> None:
         self.server.script_load(script.text)
-        self.model.script_load(script.sha)
+        self.model.script("LOAD", script.text)
 
     def time_us(self) -> int:
         now: Any = self.server.time()

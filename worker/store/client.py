@@ -6,7 +6,6 @@ any lease. Here each client has its own timeout, and nothing is retried without 
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
@@ -21,8 +20,8 @@ from producers.nodes.cluster import ClusterClient
 from producers.nodes.connect import cluster_client, is_cluster, pool_options
 from producers.nodes.credentials import credentials_options
 from producers.nodes.exchange import Answer, is_demoted
+from producers.nodes.pool import QuickPool
 from producers.nodes.replicas import ReplicaCount, with_wait
-from producers.nodes.sentinel import MasterConnection
 from producers.nodes.trip import WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -66,7 +65,6 @@ class LogClient(redis.Redis):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._of_thread = threading.local()
         self._replicas = ReplicaCount()
 
     def round_trip(self, commands: Sequence[Sequence[Any]], wait: Replicas = 0) -> list[Any]:
@@ -85,7 +83,14 @@ class LogClient(redis.Redis):
             wanted = _wanted(self, wait, self._replicas)
             answer = Answer(self.round_trip([*commands, _wait(wanted)]))
             return with_wait(answer, len(commands), wanted).replies
-        connection = self._own_connection()
+        try:
+            return self._exchange(commands)
+        except UNREADABLE as error:
+            raise unreadable(error) from None
+
+    def _exchange(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        pool: Any = self.connection_pool  # Any, because redis-py leaves the types of connections open
+        connection = pool.get_connection()
         replies: list[Any] = []
         demoted = False
         try:
@@ -96,11 +101,10 @@ class LogClient(redis.Redis):
                 except redis.ResponseError as error:
                     replies.append(error)
                     demoted = demoted or is_demoted(error)
-        except UNREADABLE as error:
-            raise unreadable(error) from None
         finally:
             if demoted or len(replies) < len(commands):
                 connection.disconnect()  # unread replies would answer the next commands
+            pool.release(connection)
         return replies
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -113,27 +117,6 @@ class LogClient(redis.Redis):
             raise
         except UNREADABLE as error:
             raise unreadable(error) from None
-
-    def script_load(self, script: str) -> Any:  # type: ignore[override] # its stub names more types of scripts
-        """Loads a script over this thread's connection: another one may lead to another server of the same name."""
-        return self.round_trip([("SCRIPT", "LOAD", script)])[0]
-
-    def _own_connection(self) -> Any:  # Any, because redis-py leaves the types of connections open
-        """This thread's connection, taken from the pool once; opened again if the server closed it."""
-        connection = getattr(self._of_thread, "connection", None)
-        if connection is None:
-            pool: Any = self.connection_pool
-            connection = self._of_thread.connection = pool.get_connection()
-        elif connection.is_connected:
-            try:
-                closed = connection.can_read(
-                    timeout=0
-                )  # no command is open, so only the end of the connection can be there
-            except redis.RedisError:
-                closed = True
-            if closed or (isinstance(connection, MasterConnection) and connection.is_left_behind()):
-                connection.disconnect()
-        return connection
 
 
 def read_together(client: redis.Redis, queue: Callable[[Any], None]) -> list[Any]:
@@ -244,8 +227,7 @@ def connect(
     if is_cluster(url):
         client = cluster_client(url, _pack, **options)
     else:
-        pool = redis.ConnectionPool(**pool_options(url, **options))
-        client = LogClient.from_pool(pool)  # type: ignore[assignment] # redis-py types it as its own class
+        client = LogClient.from_pool(QuickPool(**pool_options(url, **options)))  # type: ignore[assignment] # redis-py types it as its own class
     for command in ("XRANGE", "XREAD"):
         client.set_response_callback(command, _raw)
     return client

@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 
 from producers.nodes.cluster import ClusterClient
 from worker.store.client import ARGUMENTS_MAX, round_trip
-from worker.store.replies import checked
+from worker.store.replies import all_checked, checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def run(client: redis.Redis, calls: Sequence[Call], wait: Replicas = 0) -> list[
     Raises:
         redis.ConnectionError, redis.TimeoutError: the connection failed; it is not certain what was done.
     """
-    replies = _pipelined(client, calls, wait)
+    replies = round_trip(client, [_evalsha(each) for each in calls], wait)
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown and isinstance(client, ClusterClient):
         # To each node that needs it, with its text: SCRIPT LOAD names no key, so it would reach some node.
@@ -85,9 +85,11 @@ def run(client: redis.Redis, calls: Sequence[Call], wait: Replicas = 0) -> list[
         for i, reply in zip(unknown, round_trip(client, texts, wait), strict=True):
             replies[i] = reply
     elif unknown:
-        for script in dict.fromkeys(calls[i].script for i in unknown):
-            client.script_load(script.text)
-        for i, reply in zip(unknown, _pipelined(client, [calls[i] for i in unknown], wait), strict=True):
+        # In one round trip: another connection may lead to another server of the same name.
+        loads = [("SCRIPT", "LOAD", each.text) for each in dict.fromkeys(calls[i].script for i in unknown)]
+        again = round_trip(client, [*loads, *(_evalsha(calls[i]) for i in unknown)], wait)
+        all_checked(again[: len(loads)])
+        for i, reply in zip(unknown, again[len(loads) :], strict=True):
             replies[i] = reply
     return replies
 
@@ -117,6 +119,5 @@ def _packed(args: Sequence[Any]) -> bytes:
     return b"".join(parts)
 
 
-def _pipelined(client: redis.Redis, calls: Sequence[Call], wait: Replicas) -> list[Any]:
-    texts = [("EVALSHA", each.script.sha, *_arguments(each)) for each in calls]
-    return round_trip(client, texts, wait)
+def _evalsha(call: Call) -> tuple[Any, ...]:
+    return ("EVALSHA", call.script.sha, *_arguments(call))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.fleet import T
 from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 from worker.process import runtime
@@ -107,6 +108,14 @@ def test_in_any_pool_celerys_concurrency_does_not_decide_how_many_are_under_way(
         wait_until(lambda: not slow.waits(), seconds=60, what="all is delivered")
         assert worker.end() == 0
     assert slow.holders() == []
+
+
+def test_runs_that_ended_leave_no_connection_behind(fleet: Fleet) -> None:
+    for owner in range(30):
+        fleet.append(str(owner), "2", "upsert", T)
+        wait_until(lambda: fleet.first.flush(1.0), what="it is delivered")
+    mine = [each for each in fleet.client.client_list() if each["name"] == "contact-sync"]
+    assert len(mine) <= 5
 
 
 def test_all_runs_of_a_process_may_ask_redis_at_once(slow: Fleet) -> None:
