@@ -23,7 +23,7 @@ from tests.mutants.tree import PROJECT, Tree
 from tests.proof.published import add_run, made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 CORE: Final = PROJECT / "worker" / "core"
@@ -81,16 +81,15 @@ _RECORDER: Final = """
 from os import environ as _environ
 
 _FILES = {each.name: each.read_text(encoding="utf-8") for each in files("worker.store").joinpath("lua").iterdir()}
-_really = _pipelined
+_really = _evalsha
 
 
-def _pipelined(client, calls, *more):
+def _evalsha(call):
     with open(%r, "a", encoding="utf-8") as out:
-        for call in calls:
-            for name, text in _FILES.items():
-                if text in call.script.text:
-                    out.write(name + " " + _environ.get("PYTEST_CURRENT_TEST", "") + "\\n")
-    return _really(client, calls, *more)
+        for name, text in _FILES.items():
+            if text in call.script.text:
+                out.write(name + " " + _environ.get("PYTEST_CURRENT_TEST", "") + "\\n")
+    return _really(call)
 """
 """Added to a copy of ``worker/store/scripts.py``, it writes which scripts a test runs."""
 _TOOK: Final = re.compile(r"^([0-9.]+)s call +(\S+::.*)$", re.MULTILINE)
@@ -206,24 +205,36 @@ def prepared(tree: Tree, what: str) -> Known:
     Raises:
         CheckFailed: one is red without any change.
     """
-    record = tree.root / "reached"
     if what == "core":  # as its changes are written: without comments, and with other lines
         for path in sorted(CORE.glob("*.py")):
             (tree.root / _name(path)).write_text(ast.unparse(ast.parse(path.read_text(encoding="utf-8"))) + "\n")
-        took = _times(tree, "-m", "not slow", _UNIT)
-        record.touch()
-    else:
-        file = tree.root / "worker" / "store" / "scripts.py"
-        before = file.read_text(encoding="utf-8")
-        file.write_text(before + _RECORDER % str(record), encoding="utf-8")
-        took = _times(tree, *_RUNNING)
-        file.write_text(before, encoding="utf-8")
+        return Known({}, _functions(_times(tree, "-m", "not slow", _UNIT)))
+    reached, took = reached_by(tree, _RUNNING)
+    return Known(reached, _functions(took))
+
+
+def reached_by(tree: Tree, tests: Sequence[str]) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Which of the tests run each script, the quick ones first; and what each test takes (seconds).
+
+    Raises:
+        CheckFailed: one is red.
+    """
+    record = tree.root / "reached"
+    file = tree.root / "worker" / "store" / "scripts.py"
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before + _RECORDER % str(record), encoding="utf-8")
+    took = _times(tree, *tests)
+    file.write_text(before, encoding="utf-8")
     found: dict[str, set[str]] = {}
     for line in record.read_text(encoding="utf-8").splitlines():
         script, _, test = line.partition(" ")
         found.setdefault(script, set()).add(test.rpartition(" (")[0])
-    reached = {name: sorted(tests & took.keys(), key=lambda test: (took[test], test)) for name, tests in found.items()}
-    return Known(reached, {test.partition("[")[0] for test in took})
+    return {name: sorted(some & took.keys(), key=lambda test: (took[test], test)) for name, some in found.items()}, took
+
+
+def _functions(tests: Iterable[str]) -> set[str]:
+    """Tests without their parameters."""
+    return {test.partition("[")[0] for test in tests}
 
 
 def _times(tree: Tree, *tests: str) -> dict[str, float]:

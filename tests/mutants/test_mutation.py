@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.checks import CheckFailed
-from tests.mutants.mutation import Known, changes_of_core, changes_of_scripts, sample, seen_by
+from tests.mutants.mutation import Known, changes_of_core, changes_of_scripts, reached_by, sample, seen_by
 from tests.mutants.tree import PROJECT, Tree
 
 
@@ -26,6 +26,13 @@ def test_each_change_of_a_script_is_on_one_line() -> None:
         after = change.text.split("\n")
         differ = [n for n, (old, new) in enumerate(zip(before, after, strict=True), 1) if old != new]
         assert differ == [change.line]
+
+
+def test_which_tests_run_a_script_is_recorded() -> None:
+    with Tree() as tree:
+        reached, took = reached_by(tree, ("tests/integration/commands/test_pause.py",))
+    assert reached["pause.lua"]
+    assert set(reached["pause.lua"]) <= took.keys()
 
 
 def test_a_change_that_no_test_can_see_survives(tmp_path: Path) -> None:
