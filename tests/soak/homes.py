@@ -253,11 +253,12 @@ class SentinelHome(Home):
     def _start(self, undo: ExitStack) -> None:
         self.setup = undo.enter_context(_Sentinels(self))
         self.url = self.setup.url
+        self.broker_url = f"{self.url.removesuffix('/0')}/1"
 
     def flush_broker(self) -> None:
         node = self.master()
         if node is not None:
-            self._flush(f"redis://{self.nodes[node].address}/0")
+            self._flush(f"redis://{self.nodes[node].address}/1")
 
     def master(self) -> int | None:
         """Which node most sentinels name, if it takes itself for the master."""
