@@ -15,9 +15,12 @@ from worker.store.client import connect
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("on", ["redis", "sentinel", "cluster"])
 def test_the_broker_is_flushed_and_the_log_stays(on: On) -> None:
-    with tempfile.TemporaryDirectory(prefix="cs-") as directory, HOMES[on](Path(directory)) as home:
-        with connect(home.observer_url) as client:
-            wait_until(home.whole, seconds=60, what="the servers find each other")
-            client.set("kept", "1")
-            home.flush_broker()
-            assert client.get("kept") == b"1"
+    with (
+        tempfile.TemporaryDirectory(prefix="cs-") as directory,
+        HOMES[on](Path(directory)) as home,
+        connect(home.observer_url) as client,
+    ):
+        wait_until(home.whole, seconds=60, what="the servers find each other")
+        client.set("kept", "1")
+        home.flush_broker()
+        assert client.get("kept") == b"1"
