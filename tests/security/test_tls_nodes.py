@@ -16,9 +16,12 @@ from tests.support.fleet import Fleet
 from tests.support.tls_nodes import MASTER, by_tls, tls_cluster, tls_sentinel
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PROCESS, WorkerProcess
+from worker.store.client import command
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import redis
 
     from producers import ProducerSettings
     from tests.security.authority import Authority
@@ -102,6 +105,46 @@ def test_sentinels(ours: Authority, tmp_path: Path, namespace: str, stand_in: St
             wait_until(there, seconds=30, what="the replica takes over")
             with ContactProducer(settings=fleet.settings()) as producer:
                 assert producer.upsert("1", "7")
+
+
+def test_the_nodes_of_a_cluster_let_a_user_in_alone(
+    ours: Authority, tmp_path: Path, namespace: str, stand_in: StandInClient
+) -> None:
+    files = ours.files(tmp_path, "127.0.0.1", "localhost")
+    with tls_cluster(files, {}) as ports:
+        for port in ports:
+            with by_tls(port, files) as node:
+                let_in_alone(node)
+        url = f"rediss+cluster://app:secret@127.0.0.1:{ports[0]}?ssl_ca_certs={files.authority}"
+        with Fleet(url, namespace, stand_in, **PROCESS, broker_url="memory://") as fleet:
+            delivers(fleet, tmp_path)
+            assert not any(each["away"] for each in told(fleet, "status")["nodes"])
+
+
+def test_sentinels_and_their_servers_let_users_in_alone(
+    ours: Authority, tmp_path: Path, namespace: str, stand_in: StandInClient
+) -> None:
+    files = ours.files(tmp_path, "localhost")
+    with tls_sentinel(files, tmp_path) as (port, servers):
+        with by_tls(port, files) as sentinel:
+            for name, value in (("auth-user", "app"), ("auth-pass", "secret")):
+                sentinel.execute_command("SENTINEL", "SET", MASTER, name, value)
+            let_in_alone(sentinel, "watcher", "hidden")
+        for each in servers:
+            with by_tls(each, files) as server:
+                server.config_set("masteruser", "app")
+                server.config_set("masterauth", "secret")
+                let_in_alone(server)
+        asking = "sentinel_username=watcher&sentinel_password=hidden"
+        url = f"rediss+sentinel://app:secret@localhost:{port}/{MASTER}/0?ssl_ca_certs={files.authority}&{asking}"
+        with Fleet(url, namespace, stand_in, **PROCESS) as fleet:
+            delivers(fleet, tmp_path)
+
+
+def let_in_alone(server: redis.Redis, user: str = "app", password: str = "secret") -> None:  # noqa: S107 - of a test
+    """Nobody may use the server from now on who is not this user."""
+    command(server, "ACL", "SETUSER", user, "on", f">{password}", "~*", "&*", "+@all")
+    command(server, "ACL", "SETUSER", "default", "off")
 
 
 def delivers(fleet: Fleet, directory: Path) -> None:
