@@ -31,6 +31,12 @@ SCAN_SECONDS: Final = 0.25
 """How long the runs of a process take partitions from one scan, while it names due ones that none of them tried. With
 many partitions a scan before each batch would cost more than the batch."""
 
+SCAN_SHARE: Final = 10
+"""That time is at least so many times what the scan took, which grows with the number of partitions."""
+
+TRIES: Final = 4
+"""How often partitions are claimed for one request, where other processes were quicker."""
+
 STAY_SECONDS: Final = 0.25
 """Longest time that a flush keeps the same partitions while others may be due."""
 
@@ -180,16 +186,19 @@ class Claims:
         self._partitions.release(leases)
 
     def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int) -> None:
-        entries, a_pair = self.reach.entries(limit), self.reach.entries_a_pair
-        missing = entries - sum(int(each.waiting + each.bulk_waiting + each.pending * a_pair) for each in run.leases)
-        if missing > 0 and not (run.leases and gate.closed):
-            held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
+        if self._missing(run, limit) > 0 and not (run.leases and gate.closed):
             kept = self._kept(gate)
             if kept is not None:
-                run.leases += self._try(kept, missing, held)
+                self._try(run, kept, limit)
             if kept is None or not run.leases:
                 self._choice = scanned = self._scan(gate, limit)
-                run.leases += self._try(scanned, missing, held)
+                self._try(run, scanned, limit)
+
+    def _missing(self, run: FlushRun, limit: int) -> int:
+        """How many more entries may fill a request."""
+        a_pair = self.reach.entries_a_pair
+        found = sum(int(each.waiting + each.bulk_waiting + each.pending * a_pair) for each in run.leases)
+        return self.reach.entries(limit) - found
 
     def _kept(self, gate: GateSnapshot) -> Choice | None:
         """The choice of an earlier scan, if it still serves: a closed gate has other partitions due.
@@ -202,17 +211,19 @@ class Claims:
         )
         return kept if serves else None
 
-    def _try(self, choice: Choice, room: int, held: set[int]) -> list[Lease]:
-        """Claims partitions of a choice; drops the choice if others took some of them, because it is outdated then."""
-        with self._lock:
-            taken = choice.take(room, self._partitions.node_of, held)
-        chosen = [p for p in taken if p not in held]
-        leases = self._partitions.claim(chosen)
-        for lease in leases:
-            lease.hurries = lease.partition in choice.hurries
-        if len(leases) < len(chosen) and self._choice is choice:
-            self._choice = None
-        return leases
+    def _try(self, run: FlushRun, choice: Choice, limit: int) -> None:
+        """Claims partitions of a choice; others in place of those that another process has taken since it scanned."""
+        for _ in range(TRIES):
+            held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
+            with self._lock:
+                taken = choice.take(self._missing(run, limit), self._partitions.node_of, held)
+            chosen = [p for p in taken if p not in held]
+            leases = self._partitions.claim(chosen)
+            for lease in leases:
+                lease.hurries = lease.partition in choice.hurries
+            run.leases += leases
+            if len(leases) == len(chosen) or self._missing(run, limit) <= 0:
+                return
 
     def _release_short(self, run: FlushRun) -> None:
         """Releases the leases that a request begun now would outlive."""
@@ -223,8 +234,9 @@ class Claims:
 
     def _scan(self, gate: GateSnapshot, limit: int) -> Choice:
         """Finds partitions that are due, in random order, and others to share the request, which costs no more."""
-        ends = self._monotonic() + SCAN_SECONDS
+        began = self._monotonic()
         survey = self._scanner.scan()
+        scanned = self._monotonic()
         free = [each for each in survey.waiting if not each.leased]
         # All that is due is equally due: ranked by size or age, a quiet partition would wait while others stay full.
         # Workers that scan at the same moment would all choose the same partitions; the draw sends them apart.
@@ -238,6 +250,7 @@ class Claims:
         for each in (*due, *company):
             by_node[self._partitions.node_of(each.partition)].append(each)
         ranked_by_node = {node: Ranked(some) for node, some in by_node.items()}
+        ends = began + max(SCAN_SECONDS, SCAN_SHARE * (scanned - began))
         return Choice(ranked_by_node, {each.partition for each in due}, hurries, ends)
 
     def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int, now_ms: int) -> float:

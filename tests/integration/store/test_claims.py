@@ -1,0 +1,63 @@
+"""Which partitions a run claims, and how often it scans for them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from worker.core.round import Round
+from worker.delivery.claims import Claims, FlushRun
+from worker.store.cluster_backlog import scanner_of
+from worker.store.gate import Gate
+from worker.store.partitions import Partitions
+
+if TYPE_CHECKING:
+    from tests.support.fleet import Fleet
+    from worker.core.backlog import Survey
+    from worker.store.backlog import BacklogScanner
+
+
+class Counted:
+    """A scanner that counts its scans."""
+
+    def __init__(self, scanner: BacklogScanner) -> None:
+        self.scans = 0
+        self._scanner = scanner
+
+    def scan(self) -> Survey:
+        self.scans += 1
+        return self._scanner.scan()
+
+
+def claims_of(fleet: Fleet) -> tuple[Claims, Counted]:
+    """Those of a process of its own; no chance decides which partition goes first."""
+    namespace, settings = fleet.namespace, fleet.settings()
+    scanner = Counted(scanner_of(namespace))
+    claims = Claims(
+        settings,
+        partitions=Partitions.of(namespace, settings),
+        scanner=scanner,  # type: ignore[arg-type] # it scans as the scanner does
+        gate=Gate(namespace),
+        monotonic=time.monotonic,
+        draw=lambda: 0.0,
+    )
+    return claims, scanner
+
+
+def claimed(claims: Claims) -> set[int]:
+    found = claims.claim(FlushRun())
+    assert isinstance(found, Round)
+    return {each.partition for each in found.leases}
+
+
+def test_what_others_took_since_the_scan_is_replaced_by_what_it_found_besides(fleet: Fleet) -> None:
+    fleet.change(partitions=64, batch_size=4, in_flight=16)
+    fleet.append_many((str(owner), "2", "upsert", None) for owner in range(2_000))
+    ours, scanner = claims_of(fleet)
+    others, _ = claims_of(fleet)
+    first = claimed(ours)
+    theirs = claimed(others)
+    second = claimed(ours)
+    assert second
+    assert not second & (first | theirs)
+    assert scanner.scans == 1
