@@ -43,7 +43,7 @@ def illegal_requests(history: History, pasts: Mapping[Pair, PairPast]) -> Iterat
             if not said and not any(each.op == op for each in (*past.perhaps, *past.lost)):
                 asked = f"{where} says {op}, which nobody had asked for"
                 yield Violation(
-                    "illegal_request", (owner, contact), asked, story(past, (owner, contact) in history.contacts)
+                    "illegal_request", (owner, contact), asked, story(past, held=(owner, contact) in history.contacts)
                 )
 
 

@@ -129,15 +129,16 @@ class _Case:
             return [self._unexplained(error)]
         return self._judge_ends(ends) if self.history.healed else []
 
-    def _violation(self, kind: Kind, says: str) -> Violation:
-        return Violation(kind, self.pair, says, story(self.past, self.pair in self.history.contacts))
+    def _violation(self, kind: Kind, says: str, until: int | None = None) -> Violation:
+        held = self.pair in self.history.contacts
+        return Violation(kind, self.pair, says, story(self.past, held=held, until=until))
 
     def _unexplained(self, error: Unexplained) -> Violation:
         delivery = error.delivery
         instead = " or ".join(sorted(each or "nothing" for each in error.instead)) or "nothing"
         says = f"request {delivery.sent.number} says {delivery.op}, where the contract says {instead}"
         outdated = delivery.op == "upsert" and "delete" in error.ended
-        return self._violation("resurrected" if outdated else "order", says)
+        return self._violation("resurrected" if outdated else "order", says, delivery.sent.number)
 
     def _judge_ends(self, ends: set[Possible]) -> list[Violation]:
         rested = [each for each in ends if not each.known.waiting]

@@ -9,19 +9,30 @@ if TYPE_CHECKING:
     from tests.proof.history import Change, Sent
 
 _LINES: Final = 40
+_AFTER: Final = 5
 
 
-def story(past: PairPast, held: bool) -> tuple[str, ...]:  # noqa: FBT001 - what the endpoint holds of the pair
-    """What happened to a pair, oldest first; the middle of a long story is left out."""
+def story(past: PairPast, *, held: bool, until: int | None = None) -> tuple[str, ...]:
+    """What happened to a pair, oldest first; of a long story the part that matters.
+
+    Args:
+        past: the pair's.
+        held: whether the endpoint holds it in the end.
+        until: the request that is to be explained, None for the end.
+    """
+    ends: tuple[int, int, str] | None = None
     told = [
         (each.order[0], 0, f"accepted {each.op} {at_in_words(each.at)} as {each.entry_id}{_lane(each)}")
         for each in past.changes
     ]
+    told += [(each.order[0], 0, f"lost {each.op} {at_in_words(each.at)} as {each.entry_id}") for each in past.lost]
     for change in past.perhaps:
         since_ms = change.perhaps_since_ms or 0
         told.append((since_ms, 0, f"perhaps accepted {change.op} {at_in_words(change.at)}, from {since_ms} on"))
     for sent, op, settled, *_ in past.deliveries:
         told.append((sent.begun_ms, 1, f"{sent.begun_ms} request {sent.number} says {op}: {_fate(sent, settled)}"))
+        if sent.number == until:
+            ends = told[-1]
     for letter in past.letters:
         gone = "" if letter.gone_ms is None else f", gone at {letter.gone_ms}"
         told.append(
@@ -31,10 +42,12 @@ def story(past: PairPast, held: bool) -> tuple[str, ...]:  # noqa: FBT001 - what
                 f"{letter.since_ms} dead letter {letter.id} of {letter.op} {at_in_words(letter.at)}{gone}",
             )
         )
-    lines = [line for _, _, line in sorted(told)]
+    told.sort()
+    lines = [line for _, _, line in told]
     if len(lines) > _LINES:
-        half = _LINES // 2
-        lines = [*lines[:half], f"… {len(lines) - 2 * half} more …", *lines[-half:]]
+        last = min(len(lines), len(lines) if ends is None else told.index(ends) + 1 + _AFTER)
+        first = max(0, last - _LINES)
+        lines = [f"… {first} before …", *lines[first:last], f"… {len(lines) - last} after …"]
     return (*lines, f"the endpoint ends with {'upsert' if held else 'delete or nothing'}")
 
 
@@ -50,4 +63,4 @@ def at_in_words(at: int | None) -> str:
 def _fate(sent: Sent, settled: bool | None) -> str:  # noqa: FBT001 - three-valued, as Delivery has it
     acted = "never took effect" if sent.applied is None else f"took effect as number {sent.applied}"
     moved = {None: "settled or not", True: "settled", False: "not settled"}[settled]
-    return f"{sent.outcome or 'no known outcome'}, {acted}, {moved}{', beyond the promise' if sent.beyond else ''}"
+    return f"{sent.outcome or 'no known outcome'}, {acted}, {moved}{', beyond the promise' if sent.beyond else ''}{', adrift' if sent.adrift else ''}"
