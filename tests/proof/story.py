@@ -63,4 +63,6 @@ def at_in_words(at: int | None) -> str:
 def _fate(sent: Sent, settled: bool | None) -> str:  # noqa: FBT001 - three-valued, as Delivery has it
     acted = "never took effect" if sent.applied is None else f"took effect as number {sent.applied}"
     moved = {None: "settled or not", True: "settled", False: "not settled"}[settled]
-    return f"{sent.outcome or 'no known outcome'}, {acted}, {moved}{', beyond the promise' if sent.beyond else ''}{', adrift' if sent.adrift else ''}"
+    told = [sent.outcome or "no known outcome", acted, moved]
+    told += [word for word, true in (("beyond the promise", sent.beyond), ("adrift", sent.adrift)) if true]
+    return ", ".join(told)

@@ -36,7 +36,7 @@ GRACE_SECONDS: Final = 30.0
 WATCH_SECONDS: Final = 0.1
 """Time between two looks at whether all of them run."""
 
-LAST_WORDS_BYTES: Final = 20_000
+LAST_WORDS_BYTES: Final = 100_000
 
 START: Final = b"\n---- start "
 """What parts the words of one worker process from those of the next, in a log."""
@@ -276,10 +276,10 @@ class Fleet:
             self.exits.barred += 1
         elif status == EXIT_STALLED:
             self.exits.stalled += 1
-        elif any(each in (words := _last_words(worker.log)) for each in CELERYS_OWN):
+        elif any(own in line for own in CELERYS_OWN for line in _spoken_since_start(worker.log)):
             self.exits.by_celery += 1
         else:
-            self._wrong(worker).append(f"{worker.name} ended by itself with status {status}: {words}")
+            self._wrong(worker).append(f"{worker.name} ended by itself with status {status}: {_last_words(worker.log)}")
 
     def _wrong(self, worker: Worker) -> list[str]:
         return self.exits.wrong if worker.tree is None else self.exits.previous
@@ -328,9 +328,13 @@ def _resident_bytes(pid: int) -> int:
 
 
 def _last_words(log: IO[bytes]) -> str:
-    text = Path(log.name).read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace")
-    lines = [_spoken(line.strip()) for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-3:])[-600:] or "no output"
+    return " | ".join(_spoken_since_start(log)[-3:])[-600:] or "no output"
+
+
+def _spoken_since_start(log: IO[bytes]) -> list[str]:
+    """What the worker said last; other threads may go on for a while after it has said why it ends."""
+    text = Path(log.name).read_bytes()[-LAST_WORDS_BYTES:].rpartition(START)[2].decode(errors="replace")
+    return [_spoken(line.strip()) for line in text.splitlines() if line.strip()]
 
 
 def _is_ready(log: IO[bytes]) -> bool:
