@@ -274,7 +274,8 @@ def name_of(done: Done) -> Hashable:
     """What tells it from all others, on whichever server."""
     match done:
         case Entry():
-            return "entry", done.partition, done.lane, done.id
+            # Two servers that both take themselves for the leader may give one id to what each takes in a millisecond.
+            return "entry", done.partition, done.lane, done.id, frozenset(done.fields.items())
         case Settle():
             # Done again after it was lost it is the same again, and the later one is true.
             return "settle", done.partition, done.seq, done.confirmed, done.buried

@@ -37,6 +37,15 @@ def test_what_a_deposed_leader_takes_is_lost_and_what_the_new_one_takes_before_i
     assert [each.ms - T for tail in found.tails for each in tail.entries] == [9_500]
 
 
+def test_what_two_leaders_take_in_the_same_millisecond_has_one_id_and_is_two_entries() -> None:
+    lost, kept = Entry(1, f"{T + 9_000}-0", {b"owner": b"2"}), Entry(1, f"{T + 9_000}-0", {b"owner": b"3"})
+    for old, new in ((lost, kept), (kept, lost)):
+        halves = [Deeds([entry(0), old]), Deeds([entry(0), new, entry(20_000)])]
+        found = lineage_of(halves, {1: [Reign(0, 0), Reign(T + 8_000, 1)]})
+        assert found.done == [entry(0), new, entry(20_000)]
+        assert [each for tail in found.tails for each in tail.entries] == [old]
+
+
 def test_what_a_server_takes_between_two_times_that_it_leads_is_lost() -> None:
     old, new = Deeds([entry(0), entry(8_500), entry(11_000)], starts=[0, T + 9_500]), Deeds([entry(0), entry(9_000)])
     found = lineage_of([old, new], {1: [Reign(0, 0), Reign(T + 8_000, 1), Reign(T + 10_000, 0)]})
