@@ -101,7 +101,7 @@ def test_one_probe_at_a_time_goes_out_however_many_workers_there_are(fleet: Flee
 
 
 def test_requests_that_fail_at_once_are_one_attempt(fleet: Fleet) -> None:
-    fleet.change(request_timeout_seconds=5.0, lease_seconds=7.0, backoff_base_seconds=30.0, backoff_max_seconds=60.0)
+    fleet.change(request_timeout_seconds=60.0, lease_seconds=70.0, backoff_base_seconds=30.0, backoff_max_seconds=60.0)
     fleet.change(in_flight=PARTITIONS)
     owners = {fleet.partition(str(i)): str(i) for i in range(200)}
     fleet.stand_in.faults({"kind": "hang", "times": PARTITIONS})

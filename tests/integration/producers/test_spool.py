@@ -55,6 +55,8 @@ def path(tmp_path: Path) -> Path:
 
 def kill(server: EmbeddedRedis, wait_until: WaitUntil) -> None:
     pid = server.pid
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("appendfsync", "always")  # what it has accepted is in its file: a slow disk puts that off
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not runs(pid), what="the server is gone, and its sockets with it")
 
