@@ -163,7 +163,11 @@ NODES: Final[tuple[Mutant, ...]] = (
             Patch(
                 "worker/store/client.py",
                 "            answer = Answer(self.round_trip([*commands, _wait(wanted)]))\n",
-                "            answer = Answer([*self.round_trip(commands), self.wait(wanted, 500)])\n",
+                "            other = self.connection_pool.get_connection()\n"
+                "            answer = Answer(self.round_trip(commands))\n"
+                "            other.send_command('WAIT', wanted, 500)\n"
+                "            answer.replies.append(other.read_response())\n"
+                "            self.connection_pool.release(other)\n",
             ),
         ),
         integration=("tests/integration/redis/test_wait_replicas.py",),
