@@ -216,6 +216,7 @@ NODES: Final[tuple[Mutant, ...]] = (
                 "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values())[:0])]\n",
             ),
         ),
+        integration=("tests/integration/redis/test_cluster_commands.py",),
     ),
     Mutant(
         "loss_made_up_for",
