@@ -204,6 +204,21 @@ def model(results: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+def endurance(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a steady load leaves behind."""
+    result = results["endurance"]
+    rows = [["", "at first", "in the end", "least", "most"]]
+    rows += [
+        [name, *(f"{each[key]:,.1f}".removesuffix(".0") for key in ("begin", "end", "least", "most"))]
+        for name, each in result["trends"].items()
+    ]
+    grown = f"What grew: {', '.join(result['grown'])}." if result["grown"] else "Nothing grew."
+    return (
+        f"{result['delivered']:,} changes were delivered in {result['minutes']:g} minutes. {grown}\n"
+        f"Run {of_code(result['made'])}.\n\n{table(rows, '-rrrr')}"
+    )
+
+
 def mutants(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The planted bugs, and what sees each."""
     result = results["mutants"]
@@ -360,6 +375,7 @@ BLOCKS: Final[Mapping[str, tuple[tuple[str, ...], Callable[[Mapping[str, Mapping
     "soak": (("soak",), soak),
     "fuzzing": (("fuzzing",), fuzzing),
     "model": (("model",), model),
+    "endurance": (("endurance",), endurance),
     "mutants": (("mutants",), mutants),
     "mutation": (("mutation",), mutation),
 }
