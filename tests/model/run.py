@@ -29,13 +29,14 @@ Examples:
 """
 
 
-def _told(work: tuple[str, Scene, Bug]) -> dict[str, Any]:
+def told(work: tuple[str, Scene, Bug]) -> dict[str, Any]:
+    """Explores one scene, in a process of its own, and says what was found."""
     name, scene, bug = work
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.process_time()
     found = explore(scene, bug=bug)
     seconds = round(time.process_time() - began, 1)
-    return {"name": name, "planted": bug is not NO_BUG, "seconds": seconds, **found._asdict()}
+    return {"name": name, "planted": bug != NO_BUG, "seconds": seconds, **found._asdict()}
 
 
 def _works(only: tuple[int, ...]) -> Iterator[tuple[str, Scene, Bug]]:
@@ -64,7 +65,7 @@ def main(*, scene: tuple[int, ...], as_json: bool, publish: bool) -> None:
     results = []
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress, Pool() as pool:
         task = progress.add_task("scenes", total=len(works))
-        for each in pool.imap(_told, works):
+        for each in pool.imap(told, works):
             results.append(each)
             progress.advance(task)
             if not as_json:

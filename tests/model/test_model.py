@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from multiprocessing import Pool
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
+from tests.model.bugs import NO_BUG
 from tests.model.explore import explore
+from tests.model.run import told
 from tests.model.scenes import PLANTED, SLICE, Scene
 
 if TYPE_CHECKING:
@@ -36,3 +39,11 @@ def test_whatever_happens_a_pair_comes_to_rest_and_ends_as_the_contract_says(sce
 @pytest.mark.parametrize(("bug", "scene"), PLANTED, ids=[bug.why for bug, _ in PLANTED])
 def test_a_planted_bug_is_found_by_trying_everything(bug: Bug, scene: Scene) -> None:
     assert explore(scene, bug=bug, most=40_000).broken
+
+
+def test_the_command_tells_a_scene_without_a_bug_from_one_with_a_bug() -> None:
+    with Pool(1) as pool:  # as the command does: what gets there is a copy
+        without, planted = pool.map(told, [("whole", SLICE[0], NO_BUG), ("planted", PLANTED[5][1], PLANTED[5][0])])
+    assert (without["planted"], without["broken"]) == (False, "")
+    assert planted["planted"]
+    assert planted["broken"]
