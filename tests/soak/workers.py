@@ -220,7 +220,7 @@ class Fleet:
         counted: Counter[str] = Counter()
         for said in self._said():
             if said["level"] not in {"debug", "info"}:
-                counted[_gist(said)] += 1
+                counted[gist(said["event"])] += 1
         return counted
 
     def alarms(self) -> list[Alarm]:
@@ -346,11 +346,15 @@ def _ms(time_iso: str) -> int:
     return int(datetime.fromisoformat(time_iso).timestamp() * 1000)
 
 
-def _gist(said: dict[str, str]) -> str:
-    """Celery's own sentences hold ids and addresses, so only what they begin with; ours are but a word."""
-    if UNMEANT in said["event"]:
-        return said["event"]
-    return re.split(r"[.:\[({]", said["event"])[0][:60]
+def gist(event: str) -> str:
+    """What a line of the log is about. Celery's own sentences hold ids and addresses, so only what they begin with.
+
+    Of a warning of Python, which begins with the path of a file, it is the kind.
+    """
+    if UNMEANT in event:
+        return event
+    warning = re.match(r"\S+:\d+: (\w+)", event)
+    return warning[1] if warning else re.split(r"[.:\[({]| '", event)[0][:60]
 
 
 def _spoken(line: str) -> str:
