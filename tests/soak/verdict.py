@@ -160,11 +160,10 @@ def _wrong(ran: Ran, evidence: Evidence) -> Iterator[Wrong]:
 
 def _wrong_losses(ran: Ran, lineage: Lineage) -> Iterator[Wrong]:
     """Where what the workers say of losses is not what was lost."""
-    kept = {(each.partition, each.id) for each in lineage.done if isinstance(each, Entry)}
     for tail in lineage.tails:
         where = f"server {tail.nodes[0] + 1} to {tail.nodes[1] + 1} at {tail.took_over_ms}"
         lost = {(each.partition, each.id) for each in tail.entries}
-        if ran.options.wait_replicas and (told := (lost - kept) & ran.told.ids):
+        if ran.options.wait_replicas and (told := lost & ran.told.ids):
             yield Wrong("lost", f"{len(told)} changes that replicas had are lost by the failover from {where}")
         if lost and _must_be_noticed(tail, ran.options.workers) and not any(_is_of(each, tail) for each in ran.alarms):
             yield Wrong("loss not noticed", f"{len(lost)} changes are lost by the failover from {where}")

@@ -51,10 +51,7 @@ def forget(*, owner: str, contact: str | None, also_waiting: bool, yes: bool, as
         if not yes and not click.confirm(f"Remove permanently: {found}?", err=True):
             raise Failure("nothing was removed")
         try:
-            removed = erasure.erase(
-                also_waiting=also_waiting,
-                patience_seconds=2 * settings.lease_seconds,
-            )
+            removed = erasure.erase(also_waiting=also_waiting, patience_seconds=2 * settings.lease_seconds)
         except NotErased as error:
             raise Failure(str(error)) from None
         at = iso_utc(every.now_ms())

@@ -202,11 +202,12 @@ class DeadLetters:
         asked = [("HMGET", self._keys.partition(p), "vouched", "rotated") for p in range(self._partitions)]
         since = all_checked(round_trip(self._client, asked))
         forgotten_ms = max(int(vouched or rotated or 0) for vouched, rotated in since)
-        remembered = [letter for letter in letters if (letter.entry_ms or 0) > forgotten_ms]
-        appends = [("XADD", self._keys.inbox, "*", *(letter.said or ())) for letter in remembered]
+        ends: list[Redriven] = ["redriven" if (each.entry_ms or 0) > forgotten_ms else "forgotten" for each in letters]
+        redriven = [letter for letter, end in zip(letters, ends, strict=True) if end == "redriven"]
+        appends = [("XADD", self._keys.inbox, "*", *(letter.said or ())) for letter in redriven]
         all_checked(round_trip(self._client, appends, self._wait))
-        self.purge(remembered)
-        return ["redriven" if letter in remembered else "forgotten" for letter in letters]
+        self.purge(redriven)
+        return ends
 
     def _redrive_call(self, letter: DeadLetter, change: RedrivableChange) -> scripts.Call:
         k, p = self._keys, self._home(change)

@@ -100,9 +100,8 @@ class Inbox:
         """Moves the inbox's entries, in order; returns how many moved.
 
         An entry that its partition refuses stays for a later time: a key there has the wrong type, or too few replicas
-        follow its node. Each call continues
-        behind what the last one tried, so that however many stay, they block none behind them.
-        If the inbox's own key has the wrong type, there is nothing to move.
+        follow its node. Each call continues behind what the last one tried, so that however many stay, they block none
+        behind them. If the inbox's own key has the wrong type, there is nothing to move.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -110,12 +109,12 @@ class Inbox:
         moved = 0
         for _ in range(_PAGES):
             page = _page(self._namespace, self._next)
-            if page:
-                moved += self._move(page)
-            if len(page) < _PAGE:
-                self._next = b"-"
+            gone = self._move(page) if page else 0
+            moved += gone
+            self._next = b"(" + page[-1][0] if len(page) == _PAGE else b"-"
+            # Where too few replicas follow, each page takes half a second, and the ticker has more to do.
+            if len(page) < _PAGE or (self._wait and gone < len(page)):
                 break
-            self._next = b"(" + page[-1][0]
         return moved
 
     def _move(self, page: Sequence[Any]) -> int:

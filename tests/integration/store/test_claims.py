@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from worker.core.round import Round
-from worker.delivery.claims import Claims, FlushRun
+from worker.delivery.claims import SCAN_SECONDS, SCAN_SHARE, Claims, FlushRun
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
 from worker.store.partitions import Partitions
@@ -20,25 +20,32 @@ if TYPE_CHECKING:
 class Counted:
     """A scanner that counts its scans."""
 
-    def __init__(self, scanner: BacklogScanner) -> None:
+    def __init__(self, scanner: BacklogScanner, takes_seconds: float) -> None:
         self.scans = 0
+        self.ahead = 0.0
         self._scanner = scanner
+        self._takes = takes_seconds
 
     def scan(self) -> Survey:
         self.scans += 1
+        self.ahead += self._takes
         return self._scanner.scan()
 
+    def monotonic(self) -> float:
+        """A clock on which each scan takes its time."""
+        return time.monotonic() + self.ahead
 
-def claims_of(fleet: Fleet) -> tuple[Claims, Counted]:
+
+def claims_of(fleet: Fleet, scan_seconds: float = 0.0) -> tuple[Claims, Counted]:
     """Those of a process of its own; no chance decides which partition goes first."""
     namespace, settings = fleet.namespace, fleet.settings()
-    scanner = Counted(scanner_of(namespace))
+    scanner = Counted(scanner_of(namespace), scan_seconds)
     claims = Claims(
         settings,
         partitions=Partitions.of(namespace, settings),
         scanner=scanner,  # type: ignore[arg-type] # it scans as the scanner does
         gate=Gate(namespace),
-        monotonic=time.monotonic,
+        monotonic=scanner.monotonic,
         draw=lambda: 0.0,
     )
     return claims, scanner
@@ -61,3 +68,16 @@ def test_what_others_took_since_the_scan_is_replaced_by_what_it_found_besides(fl
     assert second
     assert not second & (first | theirs)
     assert scanner.scans == 1
+
+
+def test_a_scan_that_takes_long_is_used_for_longer(fleet: Fleet) -> None:
+    fleet.change(partitions=64, batch_size=4, in_flight=16, lease_seconds=12.0)
+    fleet.append_many((str(owner), "2", "upsert", None) for owner in range(2_000))
+    claims, scanner = claims_of(fleet, scan_seconds=2 * SCAN_SECONDS)
+    claimed(claims)
+    scanner.ahead += SCAN_SECONDS
+    claimed(claims)
+    assert scanner.scans == 1
+    scanner.ahead += SCAN_SHARE * 2 * SCAN_SECONDS
+    claimed(claims)
+    assert scanner.scans == 2

@@ -11,8 +11,8 @@ local since = tonumber(redis.call('HGET', gate, 'paused') or '0')
 redis.call('HDEL', gate, 'none')
 if ARGV[1] == 'resume' then
   -- A write if nothing was paused, too, because who waits for replicas waits for what was written last.
-  redis.call('HSET', gate, 'none', '')
-  redis.call('HDEL', gate, 'none', 'paused')
+  redis.call('HSET', gate, 'paused', '0')
+  redis.call('HDEL', gate, 'paused')
 else
   local now = since
   if since == 0 then
