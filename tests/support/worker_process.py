@@ -128,7 +128,10 @@ class WorkerProcess:
 
     def exit_status(self) -> int:
         """Its exit status, once it has ended."""
-        return self.process.wait(GRACE_SECONDS)
+        try:
+            return self.process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not ended after {GRACE_SECONDS:g} seconds: {self.said()[-3_000:]}") from None
 
     def kill(self) -> None:
         """Ends it and its children at once, in the middle of whatever they do."""
