@@ -28,9 +28,14 @@ _STOP_SECONDS = 10.0
 
 
 class StandInServer(uvicorn.Server):
-    """uvicorn with the stand-in's own protocol. It stops at once, even while clients wait for answers."""
+    """uvicorn with the stand-in's own protocol. It stops at once, even while clients wait for answers.
 
-    def __init__(self, stand_in: StandIn) -> None:
+    Args:
+        stand_in: what answers.
+        announce: called once it serves and handles signals.
+    """
+
+    def __init__(self, stand_in: StandIn, announce: Callable[[], None] = lambda: None) -> None:
         super().__init__(
             uvicorn.Config(
                 build_app(stand_in),
@@ -45,6 +50,12 @@ class StandInServer(uvicorn.Server):
             )
         )
         self._stand_in = stand_in
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts like uvicorn, then announces: a signal that comes before would be an exception just anywhere."""
+        await super().startup(sockets)
+        self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends every wait and every connection, then stops like uvicorn."""
@@ -81,9 +92,9 @@ def serve(  # noqa: PLR0913 - each is an option of the command
     """
     settings = StandInSettings(key_id=key_id, key_secret=SecretStr(key_secret), latency_seconds=latency_seconds)
     with listen(host, port) as listener:
-        announce(url_of(listener))
+        server = StandInServer(StandIn(settings), lambda: announce(url_of(listener)))
         with contextlib.suppress(KeyboardInterrupt):
-            StandInServer(StandIn(settings)).run(sockets=[listener])
+            server.run(sockets=[listener])
 
 
 class StandInThread:

@@ -16,9 +16,12 @@ import pytest
 from tests.integration.commands.test_exit_statuses import CHANGE, TABLE, BlackHole, black_hole, leaves
 from tests.support.commands import COMMAND
 from tests.support.fleet import PARTITIONS, T
+from tests.support.serving import OPEN, serve_settings
+from worker.serve.server import serve
+from worker.standin.server import serve as serve_stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.fleet import Fleet
     from tests.support.waiting import WaitUntil
@@ -147,6 +150,26 @@ def test_a_command_that_lasts_ends(lasting: Lasting, before: list[str], tmp_path
             assert line, heard
             heard += line
         end(process, lasting.status)
+
+
+@pytest.mark.parametrize("server", ["serve", "endpoint"])
+def test_a_server_that_announces_itself_handles_signals(server: str, fleet: Fleet) -> None:
+    handled = []
+
+    def announce(_url: str) -> None:
+        handled.append(signal.getsignal(signal.SIGTERM) is not before)
+        signal.raise_signal(signal.SIGINT)
+
+    serving: dict[str, Callable[[], None]] = {
+        "serve": lambda: serve(serve_settings(fleet), OPEN, "127.0.0.1", 0, announce),
+        "endpoint": lambda: serve_stand_in(port=0, announce=announce),
+    }
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        serving[server]()
+    except KeyboardInterrupt:
+        pytest.fail("Ctrl-C was raised where the server was announced")
+    assert handled == [True]
 
 
 def test_drain_that_waits_for_deliveries_ends(before: list[str], fleet: Fleet, wait_until: WaitUntil) -> None:
