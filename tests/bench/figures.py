@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.processes import PROJECT
-from tests.bench.report import chart, headline, reconciling, report, sizes
+from tests.bench.report import chart, headline, plan, reconciling, report, sizes
 from tests.bench.run import RESULTS
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ BLOCKS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "report": report,
     "sizes": sizes,
     "reconciling": reconciling,
+    "plan": plan,
 }
 
 _BLOCK: Final = re.compile(r"(<!-- bench:begin (\w+) -->\n).*?(\n?<!-- bench:end -->)", re.DOTALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.plot import bars
@@ -76,6 +77,42 @@ def reconciling(found: Mapping[str, Any]) -> str:
     table = _table(("rows, and as many pairs in the ledger", "seconds", "peak"), rows)
     cpu = run["machine"]["cpu"]
     return f"{table}\n\nComparison only, with nothing to send, on one of two cores ({cpu}), {run['date']}."
+
+
+def plan(found: Mapping[str, Any]) -> str:
+    """What a million changes a second would take: computed from what a change costs by the nodes of a cluster."""
+    of = found["nodes"]["found"]
+    few, many = (of[number] for number in (min(of, key=int), max(of, key=int)))
+    masters, one, all_of = max(of, key=int), few["xadd_us"] + few["redis_us"], many["xadd_us"] + many["redis_us"]
+    half, busiest = 500_000 / one, 500_000 / (all_of * many["busiest_share"])
+    asked = sorted(each["shared_commands_a_request"] for each in of.values())
+    workers, producers = (_least_and_most(of.values(), name) for name in ("worker_us", "producer_us"))
+    rows = [
+        (
+            "Redis, appending and delivering",
+            f"{one:.1f} µs on one node, {all_of:.1f} µs on {masters}",
+            f"{one:.0f} to {all_of:.0f} cores",
+        ),
+        ("workers", f"{workers} µs", f"{workers} cores"),
+        ("producers, in Python", f"{producers} µs", f"{producers} cores"),
+        ("endpoint, 500 pairs a request", "", "2,000 requests a second; at 100 ms 200 under way"),
+    ]
+    lines = (
+        "One Redis runs commands in one thread. With half of it to spare, one node takes "
+        f"{half // 1000:,.0f},000 changes a second.",
+        f"{masters} nodes take {busiest // 1000:,.0f},000, because the busiest had {many['busiest_share'] * 100:.0f} % "
+        f"of the work, where an even share is {100 / int(masters):.0f} %. So a million takes",
+        f"{ceil(2 * all_of)} masters whose slots are balanced: `contact-sync check` says which slots to move. "
+        f"Fleet-wide keys cost {asked[0]:.0f} to {asked[-1]:.0f} commands a",
+        "request on the nodes that hold them, so 2,000 requests a second mean up to "
+        f"{ceil(2 * asked[-1]):,},000 such commands a second.",
+    )
+    return _table(("part", "cost of a change", "for 10^6 a second"), rows) + "\n\n" + "\n".join(lines)
+
+
+def _least_and_most(of: Iterable[Mapping[str, Any]], name: str) -> str:
+    found = [each[name] for each in of]
+    return f"{min(found):.0f} to {max(found):.0f}"
 
 
 def chart(found: Mapping[str, Any]) -> str:
