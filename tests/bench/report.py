@@ -97,17 +97,17 @@ def plan(found: Mapping[str, Any]) -> str:
         ("producers, in Python", f"{producers} µs", f"{producers} cores"),
         ("endpoint, 500 pairs a request", "", "2,000 requests a second; at 100 ms 200 under way"),
     ]
-    lines = (
+    said = (
         "One Redis runs commands in one thread. With half of it to spare, one node takes "
-        f"{half // 1000:,.0f},000 changes a second.",
+        f"{half // 1000:,.0f},000 changes a second.\n"
         f"{masters} nodes take {busiest // 1000:,.0f},000, because the busiest had {many['busiest_share'] * 100:.0f} % "
-        f"of the work, where an even share is {100 / int(masters):.0f} %. So a million takes",
+        f"of the work, where an even share is {100 / int(masters):.0f} %. So a million takes\n"
         f"{ceil(2 * all_of)} masters whose slots are balanced: `contact-sync check` says which slots to move. "
-        f"Fleet-wide keys cost {asked[0]:.0f} to {asked[-1]:.0f} commands a",
+        f"Fleet-wide keys cost {asked[0]:.0f} to {asked[-1]:.0f} commands a\n"
         "request on the nodes that hold them, so 2,000 requests a second mean up to "
-        f"{ceil(2 * asked[-1]):,},000 such commands a second.",
+        f"{ceil(2 * asked[-1]):,},000 such commands a second."
     )
-    return _table(("part", "cost of a change", "for 10^6 a second"), rows) + "\n\n" + "\n".join(lines)
+    return _table(("part", "cost of a change", "for 10^6 a second"), rows) + "\n\n" + said
 
 
 def _least_and_most(of: Iterable[Mapping[str, Any]], name: str) -> str:
