@@ -50,7 +50,7 @@ class SentinelSetup:
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:
-            directory = Path(undo.enter_context(tempfile.TemporaryDirectory()))
+            directory = Path(undo.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
             config = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
             for i in range(1 + REPLICAS):
                 self.servers.append(self._start_server(undo, i, config))

@@ -14,7 +14,14 @@ from producers.nodes.cluster import ClusterClient
 from producers.settings import PREFIX, variable_of
 from worker.admin.check_broker import check_broker
 from worker.admin.check_nodes import check_balance, check_nodes
-from worker.admin.check_redis import check_clock, check_permissions, check_persistence, check_server, directive
+from worker.admin.check_redis import (
+    check_clock,
+    check_permissions,
+    check_persistence,
+    check_replicas,
+    check_server,
+    directive,
+)
 from worker.admin.finding import Finding
 from worker.admin.status import read_status
 from worker.config.serve import ServeSettings
@@ -76,9 +83,11 @@ def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Call
     try:
         info: dict[str, Any] = dict(client.info())
         if isinstance(client, ClusterClient):
-            yield from check_nodes(client, shown)
+            yield from check_nodes(client, shown, settings.wait_replicas)
         else:
             yield from check_server(info, shown(settings.redis_url))
+            if settings.wait_replicas:
+                yield check_replicas(info, shown(settings.redis_url), settings.wait_replicas)
         yield (permissions := check_permissions(client, settings.keys))
         yield check_persistence(info, directive(client, "appendfsync"), directive(client, "save"))
         yield check_clock(client, epoch)

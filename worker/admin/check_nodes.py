@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
-from worker.admin.check_redis import check_server
+from worker.admin.check_redis import check_replicas, check_server
 from worker.admin.finding import Finding
 from worker.store.nodes import moves_to_balance, nodes_of
 
@@ -14,13 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from producers.nodes.cluster import ClusterClient
+    from producers.nodes.trip import Replicas
     from worker.store.namespace import Namespace
 
 _MOVES_SHOWN: Final = 8
 
 
-def check_nodes(client: ClusterClient, shown: Callable[[str], str]) -> Iterator[Finding]:
+def check_nodes(client: ClusterClient, shown: Callable[[str], str], wait: Replicas = 0) -> Iterator[Finding]:
     """Checks every node that serves slots, as a server by itself.
+
+    Args:
+        client: the cluster.
+        shown: returns a URL without anything that may be secret.
+        wait: how many replicas are waited for.
 
     Raises:
         redis.RedisError: no node answers.
@@ -32,6 +38,8 @@ def check_nodes(client: ClusterClient, shown: Callable[[str], str]) -> Iterator[
             yield Finding("redis", "wrong", f"{address} is away: {str(error).rstrip('.')}")
             continue
         yield from check_server(info, shown(f"redis://{address}"), node=True)
+        if wait:
+            yield check_replicas(info, str(address), wait)
 
 
 def check_balance(namespace: Namespace) -> Finding:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from producers.contract.change import AT_AHEAD_MS
+from producers.settings import variable_of
 from worker.admin.finding import Finding
+from worker.core.numbers import many
 from worker.store.client import command
 from worker.store.permissions import refused_commands, refused_words
 from worker.store.refusal import server_fault
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from producers.contract.keys import Keys
+    from producers.nodes.trip import Replicas
 
 _SKEW_SECONDS: Final = 5.0  # a larger difference between two clocks is not network delay
 
@@ -29,6 +32,15 @@ def check_server(info: Mapping[str, Any], url: str, *, node: bool = False) -> It
         yield Finding("eviction", "ok", "noeviction: a full Redis refuses new changes and drops none")
     else:
         yield Finding("eviction", "wrong", f"maxmemory-policy {policy} silently drops changes: set it to noeviction")
+
+
+def check_replicas(info: Mapping[str, Any], address: str, wait: Replicas) -> Finding:
+    """Checks that a server has the replicas that are waited for (0: none, "all": at least one)."""
+    follow, wanted = int(info.get("connected_slaves", 0)), 1 if wait == "all" else wait
+    said, name = f"{address} has {many(follow, 'replica')}", variable_of("wait_replicas")
+    if follow >= wanted:
+        return Finding("replicas", "ok", said)
+    return Finding("replicas", "wrong", f"{said}, but {name} is {wait}: no change counts as accepted there")
 
 
 def check_permissions(client: redis.Redis, keys: Keys) -> Finding:

@@ -32,6 +32,7 @@ Reason = Literal[
     "wrong_type_partitions",
     "closed_partitions",
     "dead_letters_full",
+    "replicas_absent",
     "wrong_type_keys",
     "redis_away",
     "redis_partly_away",
@@ -41,8 +42,13 @@ Reason = Literal[
 
 _UNHEALTHY: Final = frozenset({"redis_refuses", "wrong_type_keys", "no_progress"})
 
-_OF_PARTITIONS: Final[tuple[Reason, ...]] = ("closed_partitions", "wrong_type_partitions", "dead_letters_full")
-"""What concerns some partitions, while all others go on."""
+_OF_PARTITIONS: Final[tuple[Reason, ...]] = (
+    "closed_partitions",
+    "wrong_type_partitions",
+    "dead_letters_full",
+    "replicas_absent",
+)
+"""What concerns some partitions, or the inbox, while all others go on."""
 
 _ESSENTIAL: Final = (":config", ":gate", ":ticker")
 """Ends of the fleet's keys without which no worker delivers anything."""
@@ -164,7 +170,7 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR
 
 
 def _stuck_partitions(found: Status, bound_seconds: float) -> Reason | None:
-    """What keeps some partitions from going on, if all others are young or empty."""
+    """What keeps some partitions, or the inbox, from going on, if all others are young or empty."""
     stuck = {*found.wrong_type_partitions, *found.full_partitions}
     others = (part.oldest_ms for p, part in enumerate(found.parts) if p not in stuck and part.oldest_ms is not None)
     oldest = found.seconds_since(min(others, default=None))

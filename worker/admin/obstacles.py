@@ -20,6 +20,10 @@ _TROUBLES: Final = {
         "the broker refuses hints, or gives them to no worker: workers look for work by themselves, more slowly",
         "contact-sync check; the workers' log says why",
     ),
+    "replicas_absent": (
+        f"too few replicas follow a node: entries stay in the inbox, as {variable_of('wait_replicas')} says",
+        "bring the replicas back; contact-sync check says how many follow",
+    ),
 }
 
 _NAMED_MAX: Final = 8
@@ -85,7 +89,8 @@ def _of_workers(found: Status) -> Iterator[Obstacle]:
         said = f"workers of this namespace differ in {', '.join(map(variable_of, names))}"
         yield Obstacle("mixed_settings", said, "give all of them the same, or another namespace each")
     for name in sorted({each.trouble for each in found.workers} & _TROUBLES.keys()):
-        yield Obstacle(name, *_TROUBLES[name])
+        if found.inbox_entries or name != "replicas_absent":  # who told it may no longer be the one that moves them
+            yield Obstacle(name, *_TROUBLES[name])
 
 
 def gate_words(gate: GateSnapshot) -> str:

@@ -116,7 +116,7 @@ class Place(NamedTuple):
     """The answer to a worker that begins a round.
 
     Attributes:
-        view: the gate; closed if there is no place for a request now.
+        gate: as it is; closed if there is no place for a request now.
         token: names the place that was taken for the round's request, empty if none was.
         next_ms: time until the next request may go out after this one; 0 if there is no rate.
         start_ms: time until the round's request may go out.
@@ -124,7 +124,7 @@ class Place(NamedTuple):
             again before that would pay.
     """
 
-    view: GateSnapshot
+    gate: GateSnapshot
     token: str
     next_ms: int = 0
     start_ms: int = 0

@@ -134,6 +134,7 @@ class TickerStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_: Any) -> None:
         self._app = worker.app
         self._ticker: Ticker | None = None
+        self._inbox: Inbox | None = None
         self._thread: threading.Thread | None = None
         self._presence: Presence | None = None
 
@@ -156,6 +157,7 @@ class TickerStep(bootsteps.StartStopStep):
             trouble=self._trouble,
             settings=shared_settings(settings),
         )
+        self._inbox = Inbox(namespace, load_map(settings.inbox_map), settings.wait_replicas)
         self._ticker = Ticker(
             settings,
             namespace=namespace,
@@ -171,14 +173,16 @@ class TickerStep(bootsteps.StartStopStep):
                 LedgerRotation(namespace, time.monotonic, settings.ledger_seconds).rotate_due,
                 self._presence.beat,
             ),
-            move_inbox=Inbox(namespace, load_map(settings.inbox_map), settings.wait_replicas).move,
+            move_inbox=self._inbox.move,
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()
         signals.worker_shutdown.connect(self._wait, weak=False)
 
     def _trouble(self) -> str:
-        return "" if self._ticker is None else self._ticker.trouble()
+        if self._ticker is not None and (trouble := self._ticker.trouble()):
+            return trouble
+        return "replicas_absent" if self._inbox is not None and self._inbox.waits_for_replicas else ""
 
     def close(self, _worker: Any) -> None:
         """Stops ticking, so that the ticker of another process takes over while this process finishes its requests."""

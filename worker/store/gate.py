@@ -82,12 +82,12 @@ class Gate:
             if (last := self._last_open()) is not None:
                 return Place(last, token)
             raise
-        view = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
+        gate = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
         if answer == b"go":
-            interval_ms = int(1000 / view.rate) if view.rate else 0
-            return Place(view._replace(wait_ms=0), token, wait_ms + interval_ms, wait_ms)
+            interval_ms = int(1000 / gate.rate) if gate.rate else 0
+            return Place(gate._replace(wait_ms=0), token, wait_ms + interval_ms, wait_ms)
         return Place(
-            view._replace(wait_ms=max(1, wait_ms, view.wait_ms if answer == b"closed" else 0)),
+            gate._replace(wait_ms=max(1, wait_ms, gate.wait_ms if answer == b"closed" else 0)),
             "",
             absorbs=answer != b"in_flight",
         )
@@ -175,16 +175,16 @@ class Gate:
         told = [left.token, latency, int(left.overloaded), left.wait_ms, left.stated, left.rest_ms]
         return [SINGLE_REJECTIONS_MAX, *told, *self._limits, CLOCK_BACK_MS]
 
-    def _note(self, view: GateSnapshot) -> GateSnapshot:
-        self._seen = (self._monotonic(), view)
-        return view
+    def _note(self, gate: GateSnapshot) -> GateSnapshot:
+        self._seen = (self._monotonic(), gate)
+        return gate
 
     def _last_open(self) -> GateSnapshot | None:
         """The gate as it was seen last, and the time now; None if it was not seen, or not open."""
         if self._seen is None or self._seen[1].state != "ok":
             return None
-        since, view = self._seen
-        return view._replace(now_ms=view.now_ms + int((self._monotonic() - since) * 1000), wait_ms=0)
+        since, gate = self._seen
+        return gate._replace(now_ms=gate.now_ms + int((self._monotonic() - since) * 1000), wait_ms=0)
 
     def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:
         return scripts.run_one(self._client, scripts.Call(script, [self._key], args), wait)

@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from producers.contract.change import partition_of
 from producers.contract.errors import SettingsError
 from producers.nodes.cluster import ClusterClient
+from producers.nodes.trip import NotReplicatedError
 from producers.settings import variable_of
 from worker.core.entry import UNMAPPED, Malformed, entry_time_ms, read_entry
 from worker.core.inbox_map import InboxMapError, read_map
@@ -95,6 +96,8 @@ class Inbox:
         # One server replicates both writes in their order, so that a failover can never lose the first one alone.
         self._wait = wait if isinstance(namespace.client, ClusterClient) else 0
         self._next = b"-"
+        self.waits_for_replicas = False
+        """Whether the entries that were tried last stay because too few replicas have their changes."""
 
     def move(self) -> int:
         """Moves the inbox's entries, in order; returns how many moved.
@@ -128,7 +131,7 @@ class Inbox:
                 needed.append((entry_id, [_add(appends[p], p, items) for p, items in parts.items()]))
         every = [(p, i, items) for p, several in appends.items() for i, items in enumerate(several)]
         calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], items) for p, _, items in every]
-        replies = scripts.run(self._client, calls, self._wait)
+        replies = self._appended(calls)
         done = {(p, i) for (p, i, _), reply in zip(every, replies, strict=True) if isinstance(reply, int)}
         there = [entry_id for entry_id, wants in needed if done.issuperset(wants)]
         if there:
@@ -146,8 +149,14 @@ class Inbox:
         """Those of these partitions that take nothing: what they took meanwhile would come again and again."""
         asked = sorted(partitions)
         calls = [scripts.Call(scripts.APPEND, [self._keys.events(p)], []) for p in asked]
-        replies = scripts.run(self._client, calls, self._wait)
+        replies = self._appended(calls)
         return {p for p, reply in zip(asked, replies, strict=True) if not isinstance(reply, int)}
+
+    def _appended(self, calls: Sequence[scripts.Call]) -> list[Any]:
+        replies = scripts.run(self._client, calls, self._wait)
+        if replies:
+            self.waits_for_replicas = any(isinstance(reply, NotReplicatedError) for reply in replies)
+        return replies
 
     def _partition(self, entry_id: bytes, fields: list[bytes]) -> int:
         home = partition_of(_said(fields, b"owner"), self._partitions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ from tests.support.clusters import hung, node_of, stopped
 from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from tests.support.waiting import wait_until
+from tests.support.worker_process import WorkerProcess
 from worker.local.cluster import EmbeddedCluster
 from worker.local.redis import EmbeddedRedis
 from worker.store.inbox import Inbox
@@ -21,6 +23,7 @@ from worker.store.inbox import Inbox
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from worker.standin.client import StandInClient
 
@@ -63,6 +66,12 @@ def replicated(request: pytest.FixtureRequest, namespace: str, stand_in: StandIn
         for owner, contact in PAIRS:
             made.fleet.append(owner, contact, "upsert", T)
         made.fleet.deliver()
+        yield made
+
+
+@pytest.fixture
+def cluster_replicated(namespace: str, stand_in: StandInClient) -> Iterator[Replicated]:
+    with a_cluster(namespace, stand_in) as made:
         yield made
 
 
@@ -139,6 +148,38 @@ def test_a_message_stays_in_the_inbox_until_replicas_have_its_change(replicated:
     assert inbox.move() == 1 - sum(moved)
     fleet.deliver()
     assert set(fleet.remembered()) == PAIRS | {("7", "8")}
+
+
+def test_an_inbox_that_waits_for_replicas_is_named(cluster_replicated: Replicated, tmp_path: Path) -> None:
+    fleet = cluster_replicated.fleet
+
+    def is_named() -> bool:
+        return any(each["name"] == "replicas_absent" for each in told(fleet, "status")["obstacles"])
+
+    with WorkerProcess(fleet.environment(), tmp_path) as worker:
+        worker.wait_until_ready()
+        with cluster_replicated.without_replica(fleet.keys.events(fleet.partition("7"))):
+            fleet.client.xadd(fleet.keys.inbox, {"owner": "7", "contact": "8", "op": "upsert"})
+            wait_until(is_named, seconds=30, what="it is named")
+            health = told(fleet, "health", "--older-than", "0.5")
+            assert (health["healthy"], health["outside"], health["reason"]) == (True, True, "replicas_absent")
+        wait_until(lambda: not is_named(), seconds=30, what="it is over")
+    assert fleet.client.xlen(fleet.keys.inbox) == 0
+
+
+def test_check_says_how_many_replicas_there_are(replicated: Replicated) -> None:
+    fleet = replicated.fleet
+    nodes = 3 if isinstance(fleet.client, ClusterClient) else 1
+
+    def replicas() -> list[str]:
+        found = json.loads(run(fleet, "check", "--json").stdout)["checks"]
+        return [each["severity"] for each in found if each["name"] == "replicas"]
+
+    assert replicas() == ["ok"] * nodes
+    fleet.change(wait_replicas=2)
+    assert replicas() == ["wrong"] * nodes
+    fleet.change(wait_replicas=0)
+    assert replicas() == []
 
 
 def test_who_is_forgotten_is_forgotten_by_replicas(replicated: Replicated) -> None:
