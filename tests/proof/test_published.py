@@ -147,7 +147,13 @@ def test_a_part_of_a_proof_is_not_published_as_all_of_it(command: click.Command,
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0.16, "16 %"), (1.7e-5, "1.7 in 100,000"), (1.83e-6, "1.9 in a million"), (3e-9, "3 in a billion")],
+    [
+        (0.16, "16 %"),
+        (1.7e-5, "1.7 in 100,000"),
+        (1.83e-6, "1.9 in a million"),
+        (9.99e-7, "1 in a million"),
+        (3e-9, "3 in a billion"),
+    ],
 )
 def test_a_share_is_said_rounded_up(value: float, said: str) -> None:
     assert share(value) == said
