@@ -47,6 +47,9 @@ def pages() -> dict[str, str]:
         "reference/wire-format.md": _wire_format(),
         "reference/python.md": _python(),
         "explanation/outage.md": told(json.loads((DOCS / "images" / "outage.json").read_text(encoding="utf-8"))),
+        "index.md": _REGION.sub(
+            lambda found: found[1] + "\n".join(_site()) + found[2], (DOCS / "index.md").read_text(encoding="utf-8")
+        ),
         "reference/metrics.md": _REGION.sub(lambda found: found[1] + "\n".join(_metrics()) + found[2], metrics),
     }
 
@@ -56,6 +59,19 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *(list(row) for row in rows)]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+# Every page
+
+
+def _site() -> Iterator[str]:
+    """The pages of the site by section, as `mkdocs.yml` has them."""
+    _, nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")
+    for section in re.split(r"^  - ", nav, flags=re.MULTILINE):
+        title, _, rest = section.partition(":\n")
+        found = re.findall(r"^      - \"?(.+?)\"?: (\S+\.md)$", rest, re.MULTILINE)
+        if found:
+            yield f"- **{title}**: " + " · ".join(f"[{name}]({path})" for name, path in found)
 
 
 # Settings
@@ -175,7 +191,8 @@ def _redis_keys() -> str:
         shown = value if isinstance(member, property) else value(0)
         for each in (shown,) if isinstance(shown, str) else shown:
             key = each.replace("{0}", "{P}")
-            rows.setdefault(key, (f"`{key}`", kind.lower().removesuffix("es"), rest.removeprefix("of ").rstrip(".")))
+            what = rest.removeprefix("of ").rstrip(".") if isinstance(shown, str) else _waiting(key)
+            rows.setdefault(key, (f"`{key}`", kind.lower().removesuffix("es"), what))
     return (
         "# Redis keys\n\n"
         + _NOTE
@@ -186,6 +203,13 @@ def _redis_keys() -> str:
         + "\n[Design](../explanation/design.md#what-grows) says what each of them is bounded by. Celery's own keys begin with\n"
         "the namespace too.\n"
     )
+
+
+def _waiting(key: str) -> str:
+    """What a class of waiting pairs holds, by its key."""
+    lane, op = "bulk" if ":bulk" in key else "live", "deleted" if ":deletes" in key else "upserted"
+    heavy = ", of owners that have very many of them" if key.endswith(":heavy") else ""
+    return f"{lane} pairs to be {op}{heavy}: pair -> joined state"
 
 
 # The wire format
