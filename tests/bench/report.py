@@ -67,7 +67,12 @@ def sizes(found: Mapping[str, Any]) -> str:
     ]
     table = _table(("what", "bytes each", "how many"), [(what, f"{size:.0f}", many) for what, size, many in rows])
     redis = run["machine"]["redis_server"]
-    return f"{table}\n\nMeasured with {of['pairs']:,} pairs, on {run['date']} (Redis {redis})."
+    example = (10_000_000 * of["pending"] + 1_000_000 * of["ledger"]) / 1e9
+    return (
+        f"{table}\n\nMeasured with {of['pairs']:,} pairs, on {run['date']} (Redis {redis}).\n\n"
+        "**An example.** Ten million pairs that changed in an outage and a million remembered pairs need "
+        f"{example:.1f} GB."
+    )
 
 
 def reconciling(found: Mapping[str, Any]) -> str:
