@@ -82,7 +82,7 @@ class WatchedGate(Gate):
         """Takes a place for the request of a round that begins."""
         self._world.begin_round()
         place = super().ask(life_seconds)
-        self._world.see_gate(place.view.state)
+        self._world.see_gate(place.gate.state)
         return place
 
 

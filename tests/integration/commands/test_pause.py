@@ -57,10 +57,10 @@ def test_the_gate_goes_on_from_the_state_beneath(fleet: Fleet) -> None:
 
 def test_logs_that_full_dead_letters_block_are_left_alone_while_it_is_paused_too(fleet: Fleet) -> None:
     run(fleet, "pause")
-    view = Gate(fleet.namespace).snapshot()
-    blocked = PartitionBacklog(0, oldest_ms=1, entries=5_000, full_until_ms=view.now_ms + 60_000)
-    assert blocked.due_ms(view, Linger(0, 0), 500) == view.now_ms + 60_000
-    assert PartitionBacklog(0, oldest_ms=1, entries=5_000).due_ms(view, Linger(0, 0), 500) == 0
+    snapshot = Gate(fleet.namespace).snapshot()
+    blocked = PartitionBacklog(0, oldest_ms=1, entries=5_000, full_until_ms=snapshot.now_ms + 60_000)
+    assert blocked.due_ms(snapshot, Linger(0, 0), 500) == snapshot.now_ms + 60_000
+    assert PartitionBacklog(0, oldest_ms=1, entries=5_000).due_ms(snapshot, Linger(0, 0), 500) == 0
 
 
 def test_status_health_drain_and_explain_say_it_and_how_it_ends(fleet: Fleet) -> None:

@@ -41,7 +41,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
     looked = time.monotonic()
     place = gate.ask(settings.lease_seconds)
     (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
-    this = Round(place.view, looked, time.monotonic(), [lease], 500, place.token)
+    this = Round(place.gate, looked, time.monotonic(), [lease], 500, place.token)
     requests = RequestSender(
         settings,
         gate=gate,
@@ -63,9 +63,9 @@ def test_by_redis_clock_a_moment_lies_between_its_two_bounds(fleet: Fleet) -> No
     gate = fleet.first.gate
     gate.ask(15.0)  # loads the script, which takes longer than asking does
     looked = time.monotonic()
-    view = gate.ask(15.0).view
+    seen = gate.ask(15.0).gate
     slow = 0.2  # so long the answer of Redis was on its way, after or before the clock was read
-    this = Round(view, looked - slow, looked + slow, [], 500)
+    this = Round(seen, looked - slow, looked + slow, [], 500)
     now, now_ms = time.monotonic(), fleet.now_ms()
     assert this.at_least_ms(now) <= now_ms - slow * 1000 + 50
     assert this.at_ms(now) >= now_ms + slow * 1000 - 50
@@ -76,7 +76,7 @@ def test_a_request_goes_out_at_its_time_and_not_before(fleet: Fleet) -> None:
     place = gate.ask(settings.lease_seconds)
     (lease,) = partitions_of(fleet, fleet.first.namespace.client).claim([fleet.partition("1")])
     now = time.monotonic()
-    this = Round(place.view, now, now, [lease], 500, place.token, start=now + STALL_SECONDS)
+    this = Round(place.gate, now, now, [lease], 500, place.token, start=now + STALL_SECONDS)
     went: list[float] = []
 
     def key_when_sent(_generation: int) -> str:

@@ -39,7 +39,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
         monotonic=lambda: time.monotonic() + late,
         draw=lambda: 0.5,
     )
-    sent = requests.send(Round(place.view, looked, time.monotonic(), [lease], 500, place.token), ONE)
+    sent = requests.send(Round(place.gate, looked, time.monotonic(), [lease], 500, place.token), ONE)
     assert not sent.posted
     assert sent.outcome is None
     assert fleet.stand_in.requests() == []

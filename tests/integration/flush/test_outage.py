@@ -114,8 +114,8 @@ def test_requests_that_fail_at_once_are_one_attempt(fleet: Fleet) -> None:
             wait_until(lambda out=p + 1: fleet.stand_in.counts()["in_flight"] == out, what="one more is out")  # type: ignore[misc] # mypy: default of a lambda
         fleet.stand_in.reset()  # closes every connection without an answer
         assert [run.result() for run in runs] == [1] * PARTITIONS
-    view = fleet.first.gate.snapshot()
-    assert (view.state, view.attempts) == ("backing_off", 1)
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.attempts) == ("backing_off", 1)
     assert fleet.totals()["retries"] == PARTITIONS
 
 

@@ -99,9 +99,9 @@ def reopen(fleet: Fleet) -> None:
 @pytest.mark.parametrize("fault", RETRIED, ids=name_of)
 def test_a_transient_failure_is_an_attempt_that_costs_the_record_nothing(fleet: Fleet, fault: dict[str, Any]) -> None:
     send_one(fleet, fault)
-    view = fleet.first.gate.snapshot()
-    assert (view.state, view.attempts, view.closed) == ("backing_off", 1, True)
-    assert view.error.startswith("HTTP ")
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.attempts, snapshot.closed) == ("backing_off", 1, True)
+    assert snapshot.error.startswith("HTTP ")
     assert (fleet.marks(), fleet.dead_letters()) == ({}, [])
     assert fleet.totals()["retries"] == 1
     reopen(fleet)
@@ -150,8 +150,8 @@ def test_a_refusal_whose_cause_lies_outside_the_record_holds_the_endpoint(
     fleet: Fleet, fault: dict[str, Any], reason: str
 ) -> None:
     send_one(fleet, fault)
-    view = fleet.first.gate.snapshot()
-    assert (view.state, view.reason, view.attempts, view.closed) == ("held", reason, 0, True)
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.reason, snapshot.attempts, snapshot.closed) == ("held", reason, 0, True)
     assert (fleet.marks(), fleet.dead_letters()) == ({}, [])
     assert fleet.backlog() + len(fleet.pending()) == 1
     reopen(fleet)
@@ -229,9 +229,9 @@ def test_a_key_file_that_is_gone_holds_the_endpoint_and_sends_nothing(fleet: Fle
     fleet.change(server_key_secret=None, server_key_secret_file=secret)
     fleet.append("1", "2", "upsert", T)
     fleet.flush_once()
-    view = fleet.first.gate.snapshot()
-    assert (view.state, view.reason) == ("held", "credentials")
-    assert "CONTACT_SYNC_SERVER_KEY_SECRET_FILE" in view.error
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.reason) == ("held", "credentials")
+    assert "CONTACT_SYNC_SERVER_KEY_SECRET_FILE" in snapshot.error
     assert fleet.stand_in.counts()["requests"] == 0
     secret.write_text("stand-in")
     fleet.deliver()

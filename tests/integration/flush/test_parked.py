@@ -101,8 +101,8 @@ def test_hold_holds_the_endpoint_at_the_first_unknown_code(fleet: Fleet) -> None
     fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
     fleet.append("1", "2", "upsert", T)
     fleet.flush_once()
-    view = fleet.first.gate.snapshot()
-    assert (view.state, view.reason, view.error) == ("held", "endpoint_refuses", "code 40401")
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.reason, snapshot.error) == ("held", "endpoint_refuses", "code 40401")
     assert parked(fleet) == {}
 
 

@@ -96,8 +96,8 @@ def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(
     fleet.stand_in.settings(poisoned=[f"owner{i}" for i in range(50)])
     fleet.append_many(upserts(100))
     wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", seconds=60.0, what="held")
-    view = fleet.first.gate.snapshot()
-    assert (view.state, view.reason) == ("held", "every_record_rejected")
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.reason) == ("held", "every_record_rejected")
     assert 0 < len(fleet.dead_letters()) < SINGLE_REJECTIONS_MAX
     dead = len(fleet.dead_letters())
     fleet.stand_in.settings(poisoned=[])

@@ -88,7 +88,7 @@ def test_no_request_goes_out_that_was_made_before_somebody_was_erased(fleet: Fle
     gate = fleet.first.gate
     place = gate.ask(10.0)
     erased(fleet, "u")
-    assert not gate.enter(place.token, 10.0, place.view.generation, place.view.suppression).go
+    assert not gate.enter(place.token, 10.0, place.gate.generation, place.gate.suppression).go
     assert gate.enter(place.token, 10.0, None, gate.snapshot().suppression).go
 
 

@@ -128,11 +128,11 @@ def test_what_is_none_of_ours_tells_nothing(fleet: Fleet, client: redis.Redis, t
 
 
 def test_a_delete_is_due_before_what_lingers_longer(fleet: Fleet) -> None:
-    view = fleet.first.gate.snapshot()
+    snapshot = fleet.first.gate.snapshot()
     linger = Linger(1_000, 100)
-    assert PartitionBacklog(0, oldest_ms=T, entries=2).due_ms(view, linger, MOST) == T + 1_000
-    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 50).due_ms(view, linger, MOST) == T + 150
-    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 990).due_ms(view, linger, MOST) == T + 1_000
+    assert PartitionBacklog(0, oldest_ms=T, entries=2).due_ms(snapshot, linger, MOST) == T + 1_000
+    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 50).due_ms(snapshot, linger, MOST) == T + 150
+    assert PartitionBacklog(0, oldest_ms=T, entries=2, delete_ms=T + 990).due_ms(snapshot, linger, MOST) == T + 1_000
 
 
 def test_a_delete_never_lingers_for_longer_than_anything_else(fleet: Fleet) -> None:

@@ -32,9 +32,9 @@ def test_a_gate_that_nobody_has_moved_is_open_to_all(gate: Gate) -> None:
 @pytest.mark.parametrize(("what", "state"), [("retry", "backing_off"), ("hold", "held")])
 def test_a_closed_gate_lets_nobody_through_until_its_wait_is_over(gate: Gate, what: What, state: str) -> None:
     closed_by(gate, what)
-    view = gate.snapshot()
-    assert (view.state, view.closed, view.error) == (state, True, "HTTP 503")
-    assert 59_000 < view.wait_ms <= 60_000
+    snapshot = gate.snapshot()
+    assert (snapshot.state, snapshot.closed, snapshot.error) == (state, True, "HTTP 503")
+    assert 59_000 < snapshot.wait_ms <= 60_000
     assert not gate.enter("a", 10.0).go
 
 
@@ -84,8 +84,8 @@ def test_a_late_failure_of_an_earlier_generation_closes_nothing(gate: Gate) -> N
 def test_a_probe_that_the_endpoint_answers_as_it_should_opens_the_gate(gate: Gate, what: What) -> None:
     closed_by(gate, "hold", delay_seconds=0.0)
     assert gate.report(gate.enter("a", 10.0).generation, what, limit=5) == "ok"
-    view = gate.snapshot()
-    assert (view.state, view.attempts, view.reason, view.closed) == ("ok", 0, "", False)
+    snapshot = gate.snapshot()
+    assert (snapshot.state, snapshot.attempts, snapshot.reason, snapshot.closed) == ("ok", 0, "", False)
 
 
 def test_a_hold_burns_no_attempt(gate: Gate) -> None:

@@ -29,7 +29,7 @@ def test_two_processes_share_one_rate(fleet: Fleet) -> None:
     while time.monotonic() - begun < 2.0:
         for gate in (one, other):
             place = gate.ask(LIFE_SECONDS)
-            assert place.token or place.view.closed
+            assert place.token or place.gate.closed
             if place.token:
                 went += 1
                 gate.report(0, "confirmed", left=Left(place.token, latency_ms=1.0))
@@ -41,7 +41,7 @@ def test_two_processes_share_one_limit_of_requests_under_way(fleet: Fleet) -> No
     one, other = gates(fleet, in_flight=3)
     places = [gate.ask(LIFE_SECONDS) for gate in (one, other, one, other)]
     assert [bool(place.token) for place in places] == [True, True, True, False]
-    assert (places[3].view.in_flight, places[3].view.in_flight_limit) == (3, 3)
+    assert (places[3].gate.in_flight, places[3].gate.in_flight_limit) == (3, 3)
     one.report(0, "confirmed", left=Left(places[0].token, latency_ms=5.0))
     assert other.ask(LIFE_SECONDS).token
 
@@ -66,7 +66,7 @@ def test_a_place_is_given_before_its_time_and_says_when_that_is(fleet: Fleet) ->
     places = [gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS), gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS)]
     assert [bool(each.token) for each in places] == [True, True, True, False]
     assert places[0].start_ms == 0
-    first, *others = [each.view.now_ms + each.start_ms for each in places[:3]]
+    first, *others = [each.gate.now_ms + each.start_ms for each in places[:3]]
     assert [each - first for each in others] == pytest.approx([50, 100], abs=2)
     assert [each.next_ms - each.start_ms for each in places[:3]] == [50, 50, 50]
 
@@ -80,9 +80,9 @@ def test_the_429s_of_one_generation_lower_the_rate_once_and_close_nothing(fleet:
     for place in under_way:
         gate.report(0, "limited", delay_seconds=60, left=Left(wait_ms=100))
         gate.report(0, "confirmed", left=Left(place.token, latency_ms=1.0))  # it was let out before
-    view = gate.snapshot()
-    assert (view.state, view.generation) == ("ok", 1)
-    assert view.rate == pytest.approx(0.96 * 23)  # three had a place as the first 429 came, and were let through
+    snapshot = gate.snapshot()
+    assert (snapshot.state, snapshot.generation) == ("ok", 1)
+    assert snapshot.rate == pytest.approx(0.96 * 23)  # three had a place as the first 429 came, and were let through
 
 
 def test_a_429_with_nothing_confirmed_before_it_is_an_outage(fleet: Fleet) -> None:
@@ -104,7 +104,7 @@ def test_a_moved_gate_lets_out_no_request_that_was_begun_before(fleet: Fleet) ->
     gate.report(0, "retry")
     assert gate.enter("a probe", 10.0).probe
     gate.report(1, "confirmed")
-    assert not gate.enter(place.token, 10.0, place.view.generation).go
+    assert not gate.enter(place.token, 10.0, place.gate.generation).go
 
 
 def test_places_that_were_taken_before_the_rate_was_learned_shorten_no_rest(fleet: Fleet) -> None:
