@@ -159,8 +159,9 @@ def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
             f"within {_tenths_up(longest)} s at most.",
             "",
             f"Soaks were run {'; '.join(dict.fromkeys(of_code(each['made']) for each in runs))}.",
-            f"The simulation was run {of_code(simulation['made'])},",
-            f"at {simulation['worlds_per_second_per_core']:.0f} worlds a second on each core, of {steps:.0f} steps each.{_came_up(simulation)}",
+            f"The simulation was run {of_code(simulation['made'])}.",
+            f"It lives {simulation['worlds_per_second_per_core']:.0f} worlds a second",
+            f"on each core, of {steps:.0f} steps each.{_came_up(simulation)}",
         )
     )
 
