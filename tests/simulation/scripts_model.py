@@ -321,7 +321,7 @@ def gate_report(  # noqa: C901, PLR0911 - as the Lua
 ) -> Any:
     """gate_report.lua."""
     gate, what, now_ms = keys[0], bytes_of(argv[1]), redis.now_ms
-    state_was, generation_was, attempts_was, lone_was, reason_was, *flow_was, probe = redis.hmget(
+    state_was, generation_was, attempts_was, rejections_was, reason_was, *flow_was, probe = redis.hmget(
         gate, "state", "generation", "attempts", "lone", "reason", *_FLOW, "probe"
     )
     state, generation, attempts = state_was or b"ok", int(generation_was or 0), int(attempts_was or 0)
@@ -346,7 +346,7 @@ def gate_report(  # noqa: C901, PLR0911 - as the Lua
         if probe == bytes_of(token):
             redis.hdel(gate, "probe", "probe_until")
         return state
-    single_rejections = 0 if what == b"confirmed" else int(lone_was or 0) + (what == b"lone")
+    single_rejections = 0 if what == b"confirmed" else int(rejections_was or 0) + (what == b"single_rejection")
     redis.hset(gate, "lone", single_rejections)
     if what == b"too_large":
         redis.hset(gate, "limit", argv[5], "limit_at", now_ms)
@@ -369,7 +369,7 @@ def gate_report(  # noqa: C901, PLR0911 - as the Lua
         return close(b"backing_off", b"", attempts + 1)
     if what == b"hold":
         return close(b"held", argv[3], attempts)
-    if what == b"lone" and single_rejections >= int(argv[6]):
+    if what == b"single_rejection" and single_rejections >= int(argv[6]):
         return close(b"held", every, attempts)
     if what == b"answered" and state == b"held" and reason_was == every:
         return close(b"held", every, attempts)

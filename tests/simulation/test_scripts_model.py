@@ -284,7 +284,8 @@ def gate_enter(both: Both, chance: Random) -> Op:
 
 def gate_report(both: Both, chance: Random) -> Op:
     known = int(both.model.hash_of(K.gate).get(b"generation", b"0"))
-    kinds = ["confirmed", "confirmed", "answered", "lone", "retry", "limited", "limited", "hold", "too_large", "unused"]
+    kinds = ["confirmed", "confirmed", "answered", "single_rejection", "retry", "limited", "limited"]
+    kinds += ["hold", "too_large", "unused"]
     what = chance.choice(kinds)
     generation = known + chance.choice([0, 0, 0, -1])
     args = [

@@ -37,7 +37,7 @@ HAPPENS: Final = {
     "the gate is shut": r"-> \[b'closed'",
     "the endpoint is held": r" gate_report .*-> b'held'",
     "a request is too large": r"'too_large'",
-    "a record is refused alone": r"'lone'",
+    "a record is refused alone": r"'single_rejection'",
     "an entry is malformed": r"accepts .*'remove'",
     "a letter is redriven": r"-> \[b'redriven'",
     "a letter is redriven days later": r"^ *\d{6,}\..*-> \[b'redriven'",

@@ -39,13 +39,14 @@ FIELDS: Final = (
     *("limit", "limit_at", "reason", "error", "lone", "paused"),
     *("pace", "flight", "requests", "seen", "limits", "suppression"),
 )
-"""The fields of the stored gate that `read_snapshot` needs, as gate_ask.lua returns them."""
+"""The fields of the stored gate that `read_snapshot` needs, as gate_ask.lua returns them. `lone` counts single
+rejections in a row: workers of an earlier version, which may run beside this one, know it by that name."""
 
 State = Literal["ok", "backing_off", "held"]
 
-What = Literal["confirmed", "answered", "lone", "retry", "limited", "hold", "too_large", "unused"]
-"""What became of a request, as it is reported to the gate: `lone` is a record that was rejected alone, `limited` a 429,
-`unused` a place that no request took."""
+What = Literal["confirmed", "answered", "single_rejection", "retry", "limited", "hold", "too_large", "unused"]
+"""What became of a request, as it is reported to the gate: `single_rejection` is a record that was rejected alone,
+`limited` a 429, `unused` a place that no request took."""
 
 
 class GateSnapshot(NamedTuple):

@@ -207,7 +207,7 @@ class RequestSender:
             case Rejected() as refusal:
                 # One that was refused before says nothing new: it must not hold the endpoint.
                 again = sent.batch.retried and not refusal.known
-                what: What = "answered" if again else "lone"
+                what: What = "answered" if again else "single_rejection"
                 state = report(sent.generation, what, delay_seconds=doubt, error=_of(refusal), left=left)
                 return "refused" if again or state != "held" else "doubted"
             case Hold(reason=reason, error=error):

@@ -92,7 +92,7 @@ def test_every_refused_record_is_a_dead_letter_of_its_own(fleet: Fleet) -> None:
 # An endpoint that refuses everything
 
 
-def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(fleet: Fleet) -> None:
+def test_single_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(fleet: Fleet) -> None:
     fleet.stand_in.settings(poisoned=[f"owner{i}" for i in range(50)])
     fleet.append_many(upserts(100))
     wait_until(lambda: fleet.flush(0.1) >= 0 and fleet.first.gate.snapshot().state == "held", seconds=60.0, what="held")
@@ -106,7 +106,7 @@ def test_lone_rejections_in_a_row_hold_the_endpoint_since_so_many_are_no_poison(
     assert fleet.first.gate.snapshot().state == "ok"
 
 
-def test_lone_rejections_between_confirmations_never_hold_the_endpoint(fleet: Fleet) -> None:
+def test_single_rejections_between_confirmations_never_hold_the_endpoint(fleet: Fleet) -> None:
     fleet.change(batch_size=1)
     fleet.stand_in.settings(poisoned=["poison"])
     count = SINGLE_REJECTIONS_MAX + 5

@@ -80,7 +80,7 @@ def test_a_late_failure_of_an_earlier_generation_closes_nothing(gate: Gate) -> N
     assert gate.report(earlier, "retry", delay_seconds=60, error="HTTP 503") == "ok"
 
 
-@pytest.mark.parametrize("what", ["confirmed", "answered", "lone", "too_large"])
+@pytest.mark.parametrize("what", ["confirmed", "answered", "single_rejection", "too_large"])
 def test_a_probe_that_the_endpoint_answers_as_it_should_opens_the_gate(gate: Gate, what: What) -> None:
     closed_by(gate, "hold", delay_seconds=0.0)
     assert gate.report(gate.enter("a", 10.0).generation, what, limit=5) == "ok"
@@ -94,26 +94,27 @@ def test_a_hold_burns_no_attempt(gate: Gate) -> None:
     assert (gate.snapshot().attempts, gate.snapshot().reason) == (1, "a reason")
 
 
-def test_lone_rejections_hold_the_endpoint_at_the_largest_number_in_a_row(gate: Gate) -> None:
+def test_single_rejections_hold_the_endpoint_at_the_largest_number_in_a_row(gate: Gate) -> None:
     for _ in range(SINGLE_REJECTIONS_MAX - 1):
-        assert gate.report(gate.snapshot().generation, "lone", error="code 40002") == "ok"
+        assert gate.report(gate.snapshot().generation, "single_rejection", error="code 40002") == "ok"
     assert gate.enter("a", 10.0).single_rejections == SINGLE_REJECTIONS_MAX - 1
-    assert gate.report(gate.snapshot().generation, "lone", delay_seconds=60, error="code 40002") == "held"
+    generation = gate.snapshot().generation
+    assert gate.report(generation, "single_rejection", delay_seconds=60, error="code 40002") == "held"
     assert gate.snapshot().reason == "every_record_rejected"
 
 
-def test_a_confirmation_begins_the_count_of_lone_rejections_anew(gate: Gate) -> None:
+def test_a_confirmation_begins_the_count_of_single_rejections_anew(gate: Gate) -> None:
     for _ in range(SINGLE_REJECTIONS_MAX - 1):
-        gate.report(gate.snapshot().generation, "lone")
+        gate.report(gate.snapshot().generation, "single_rejection")
     gate.report(gate.snapshot().generation, "confirmed")
-    assert gate.report(gate.snapshot().generation, "lone") == "ok"
+    assert gate.report(gate.snapshot().generation, "single_rejection") == "ok"
 
 
 def test_another_rejected_batch_does_not_open_an_endpoint_that_refuses_everything(gate: Gate) -> None:
     for _ in range(SINGLE_REJECTIONS_MAX):
-        gate.report(gate.snapshot().generation, "lone", delay_seconds=0)
+        gate.report(gate.snapshot().generation, "single_rejection", delay_seconds=0)
     assert gate.report(gate.enter("a", 10.0).generation, "answered", delay_seconds=0) == "held"
-    assert gate.report(gate.enter("a", 10.0).generation, "lone", delay_seconds=0) == "held"
+    assert gate.report(gate.enter("a", 10.0).generation, "single_rejection", delay_seconds=0) == "held"
     assert gate.report(gate.enter("a", 10.0).generation, "confirmed") == "ok"
 
 

@@ -46,7 +46,7 @@ def test_two_processes_share_one_limit_of_requests_under_way(fleet: Fleet) -> No
     assert other.ask(LIFE_SECONDS).token
 
 
-@pytest.mark.parametrize("what", ["confirmed", "answered", "lone", "too_large", "unused"])
+@pytest.mark.parametrize("what", ["confirmed", "answered", "single_rejection", "too_large", "unused"])
 def test_whatever_becomes_of_a_request_its_place_is_free(fleet: Fleet, what: str) -> None:
     gate, _ = gates(fleet, in_flight=1)
     place = gate.ask(LIFE_SECONDS)

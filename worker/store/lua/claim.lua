@@ -36,7 +36,8 @@ local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
 
 -- What is settled is trimmed in the same step, and ids only rise. So a log that has an entry at or before the position,
--- or is not there at all, is another one than the position is of: nothing of it was read yet, and none may be skipped.
+-- or is not there at all, is not the log that the position is of: it was replaced, and is read from its start. The field
+-- `strayed` says when. It keeps the name by which an earlier version, which may run beside this one, knows it.
 local replaced = 0
 local function stays(log, field, settled)
   if settled == '0-0' then

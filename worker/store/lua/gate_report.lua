@@ -3,9 +3,10 @@
 --
 -- KEYS  1 gate
 -- ARGV  1 generation the request went through
---       2 what: confirmed | answered | lone | retry | limited | hold | too_large | unused (no request went out)
+--       2 what: confirmed | answered | single_rejection | retry | limited | hold | too_large
+--         | unused (no request went out)
 --       3 delay_ms until the next probe  4 reason (of a hold)  5 error  6 limit: most records that may pass (too_large)
---       7 lone_max: so many records rejected alone in a row are not poison: the endpoint refuses everything
+--       7 single_rejections_max: this many records rejected alone in a row are not poison: the endpoint refuses all
 --       8 token of the request, '' if it had no place  9 latency_ms if it succeeded, else ''
 --       10 overloaded: 1 if it failed in a way that too many requests cause
 --       11 wait_ms that the endpoint asked for with a 429  12 stated: requests a second that it allows, 0 if it does not say
@@ -59,13 +60,13 @@ if what == 'unused' then
   end
   return state
 end
-local lone = tonumber(known[4] or '0')
+local single_rejections = tonumber(known[4] or '0')
 if what == 'confirmed' then
-  lone = 0
-elseif what == 'lone' then
-  lone = lone + 1
+  single_rejections = 0
+elseif what == 'single_rejection' then
+  single_rejections = single_rejections + 1
 end
-redis.call('HSET', gate, 'lone', lone)
+redis.call('HSET', gate, 'lone', single_rejections)
 if what == 'too_large' then
   redis.call('HSET', gate, 'limit', ARGV[6], 'limit_at', string.format('%.0f', now_ms))
 end
@@ -91,7 +92,7 @@ elseif what == 'retry' or what == 'limited' then
   return close('backing_off', '', tonumber(known[3] or '0') + 1)
 elseif what == 'hold' then
   return close('held', ARGV[4], tonumber(known[3] or '0'))
-elseif what == 'lone' and lone >= tonumber(ARGV[7]) then
+elseif what == 'single_rejection' and single_rejections >= tonumber(ARGV[7]) then
   return close('held', 'every_record_rejected', tonumber(known[3] or '0'))
 elseif what == 'answered' and state == 'held' and known[5] == 'every_record_rejected' then
   return close('held', 'every_record_rejected', tonumber(known[3] or '0'))
