@@ -167,17 +167,17 @@ class BulkPermit:
     def renew(self) -> None:
         """Asks again if bulk changes wait, once a second at most; call it before each run of the relay."""
         if self.refused and self._clock() - self._asked >= POLL_SECONDS:
-            self._look()
+            self._update()
 
     def given(self) -> bool:
         """Returns whether bulk changes may be sent; call it before each batch. Asks Redis once in ten calls."""
         self._calls += 1
         if not self.refused and self._calls % _ASKS_EACH == 1:
-            self._look()
+            self._update()
         return not self.refused
 
-    def _look(self) -> None:
-        """If Redis does not answer, nothing changes, because sending then tells what is wrong."""
+    def _update(self) -> None:
+        """Asks for the load. If Redis does not answer, nothing changes, because sending then tells what is wrong."""
         self._asked = self._clock()
         try:
             load = self._ask()

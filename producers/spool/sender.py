@@ -61,8 +61,8 @@ class SpoolSender:
         self._exchange = exchange
         self._cluster = cluster
         self._cooldown = Cooldown()
-        # A cooldown of the spool alone: what it holds is of a node that is away, and the others take new changes.
-        self._pause = Cooldown()
+        # While a node is away, its changes stay in the spool, and the other nodes take new ones.
+        self._spool_cooldown = Cooldown()
         self._drain: SpoolDrain | None = None
 
     def begin(self, report: SendReport) -> Steps[XaddEncoder | None]:
@@ -73,7 +73,7 @@ class SpoolSender:
         """
         try:
             waiting: bool = yield Block(self._spool.holds_any)
-            if waiting and self._cooldown.over() and self._pause.over():
+            if waiting and self._cooldown.over() and self._spool_cooldown.over():
                 waiting = (yield from self.forward(FORWARD_SECONDS)).left > 0
         except SpoolError as error:
             report.broken = error
@@ -138,7 +138,7 @@ class SpoolSender:
         if drain.whole:
             self._cooldown.begin(0.0)
         elif drain.cause is not None and (drain.over or not accepted):
-            self._pause.begin(time.monotonic() - began)
+            self._spool_cooldown.begin(time.monotonic() - began)
         return Forwarded(accepted, (yield Block(self._spool.__len__)), drain.cause)
 
     def close(self) -> Steps[None]:

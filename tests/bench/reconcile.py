@@ -1,7 +1,7 @@
-"""Seconds and memory of reckoning a reconciliation, by rows.
+"""Seconds and memory of computing a reconciliation, by rows.
 
 The source and the ledger hold the same pairs, which is the most there is to compare; nothing is sent. Each size is
-reckoned in a process of its own, so that its peak is its own.
+computed in a process of its own, so that its peak is its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROWS: Final = (100_000, 1_000_000, 10_000_000)
 
 
 def reconciling(_at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
-    """Reckons each size, up to a hundred times as many rows as a drain has changes."""
+    """Computes each size, up to a hundred times as many rows as a drain has changes."""
     found = {}
     for rows in _ROWS:
         if rows <= 100 * count:
@@ -33,7 +33,7 @@ def reconciling(_at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
     return found
 
 
-def _reckon(count: int) -> dict[str, float]:
+def _compute(count: int) -> dict[str, float]:
     began = time.monotonic()
     owners = count // _OWNER_HAS + 1
     with Plan(lambda _: None) as plan:
@@ -45,4 +45,4 @@ def _reckon(count: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_reckon(int(sys.argv[1]))))  # noqa: T201 - the process that asked reads it
+    print(json.dumps(_compute(int(sys.argv[1]))))  # noqa: T201 - the process that asked reads it

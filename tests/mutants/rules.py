@@ -8,7 +8,7 @@ from tests.mutants.mutant import Mutant, Patch
 
 JOIN: Final = "worker/core/pair.py"
 FAST_PATH: Final = "worker/core/fast_path.py"
-STRETCH: Final = "worker/core/slice.py"
+SLICE: Final = "worker/core/slice.py"
 BATCH: Final = "worker/core/batch.py"
 
 RULES: Final = (
@@ -69,7 +69,7 @@ RULES: Final = (
         "nothing is remembered of what was confirmed",
         (
             Patch(
-                STRETCH,
+                SLICE,
                 "known = None if stored is None else decode_remembered(stored)",
                 "known: Remembered | None = None",
             ),
@@ -143,7 +143,7 @@ RULES: Final = (
     Mutant(
         "lane_order_decides",
         "what the bulk lane says of a pair replaces what was said live",
-        (Patch(STRETCH, "self.states[pair] = join(state, other)", "self.states[pair] = other"),),
+        (Patch(SLICE, "self.states[pair] = join(state, other)", "self.states[pair] = other"),),
         integration=("tests/integration/flush/test_lanes.py",),
     ),
     Mutant(

@@ -15,7 +15,7 @@ MODEL: Final = "tests/simulation/scripts_model.py"
 
 FLUSH: Final = "worker/delivery/flush.py"
 PARTITION: Final = "worker/store/partitions.py"
-SETTLING: Final = "worker/delivery/settle.py"
+SETTLER: Final = "worker/delivery/settle.py"
 ROUND: Final = "worker/core/round.py"
 REQUEST: Final = "worker/delivery/request.py"
 
@@ -91,7 +91,7 @@ STEPS: Final = (
         "a dead letter is written first, and the partition settled after it",
         (
             Patch(
-                SETTLING,
+                SETTLER,
                 "        results = self._partitions.settle(leases, settlements, renew, along)\n",
                 "        letters = [Settlement(letters=each.letters) for each in settlements]\n"
                 "        if any(each.letters for each in letters):\n"
@@ -108,7 +108,7 @@ STEPS: Final = (
         "a log that full dead letters block counts as unread, so that nothing of its round is sent",
         (
             Patch(ROUND, "            and not part.log.blocked\n", ""),
-            Patch(SETTLING, "    if unread and not part.log.blocked:\n", "    if unread:\n"),
+            Patch(SETTLER, "    if unread and not part.log.blocked:\n", "    if unread:\n"),
             Patch(
                 "worker/core/backlog.py",
                 "        return [max(each, self.full_until_ms) for each in due]\n",
@@ -168,7 +168,7 @@ STEPS: Final = (
         "a request without an answer leaves no mark",
         (
             Patch(
-                SETTLING,
+                SETTLER,
                 "if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:",
                 "if isinstance(sent.outcome, Retry) and sent.outcome.after_seconds == -1:",
             ),
@@ -199,7 +199,7 @@ STEPS: Final = (
     Mutant(
         "fenced_worker_says_nothing",
         "a worker that lost its lease does not mark what it sent",
-        (Patch(SETTLING, 'if result == "fenced" and sent.posted:', 'if result == "gone" and sent.posted:'),),
+        (Patch(SETTLER, 'if result == "fenced" and sent.posted:', 'if result == "gone" and sent.posted:'),),
         integration=("tests/integration/flush/test_late.py",),
     ),
     Mutant(

@@ -120,7 +120,7 @@ def test_a_redis_that_is_away_or_full_keeps_all_in_the_outbox(engine: Engine, lo
     assert relay.run_once() == Relayed(1, 0)
 
 
-def test_a_strange_key_holds_up_its_partition_alone(engine: Engine, log: Log, relay: Relay) -> None:
+def test_a_key_of_the_wrong_type_holds_up_its_partition_alone(engine: Engine, log: Log, relay: Relay) -> None:
     other = next(str(n) for n in range(2, 99) if partition_of(str(n), PARTITIONS) != partition_of("1", PARTITIONS))
     wrong_type = log.settings.keys.events(partition_of("1", PARTITIONS))
     log.client.set(wrong_type, "none of ours")

@@ -1,12 +1,12 @@
-"""Erases a user, as owner and as contact: says deletes, waits until the endpoint confirmed them, and leaves nothing.
+"""Erases a user, as owner and as contact: appends deletes, waits until the endpoint confirmed them, and leaves nothing.
 
-First the user is suppressed. From then on no upsert goes out, and what the workers confirm of the user they forget at
-once, ledgers included (`worker.core.slice`). So all that is left to do is to say a delete for each pair that something
-is kept of, and to look again until nothing is. What was done is seen in what is left: a run that was cut off goes on
-when it is called again, and two at once find each other's deletes waiting.
+First the user is suppressed. From then on no upsert goes out, and workers forget at once what they confirm of the user,
+ledgers included (`worker.core.slice`). What remains is to append a delete for each pair of which something is stored,
+and to search again until nothing is left. No progress is recorded, because what is left shows it: an interrupted run
+continues when it is called again, and of two runs at once each finds the other's deletes waiting.
 
-A partition is looked at under its lease. So no request is under way that began before, nothing moves meanwhile, and two
-that erase do not say the same twice.
+A partition is searched under its lease. So no earlier request is under way, nothing moves meanwhile, and two runs do
+not append the same delete twice.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from worker.core.lease import Lease
     from worker.store.partitions import Partitions
 
-_LOOK_SECONDS: Final = 0.2
-"""Shortest time between two looks at what is left."""
+_SEARCH_SECONDS: Final = 0.2
+"""Shortest time between two searches for what is left."""
 
-_LOOK_MAX_SECONDS: Final = 5.0
+_SEARCH_MAX_SECONDS: Final = 5.0
 
 _AT_LEAST_MS: Final = 60_000
-"""A suppression lasts so much longer than the patience: one that ended sooner would let the user back meanwhile."""
+"""A suppression lasts at least this much longer than the patience: otherwise the user could come back meanwhile."""
 
 _CLOCK_MS: Final = 60_000
 """Clocks of the nodes of a cluster differ by less."""
@@ -59,7 +59,7 @@ class NotErasable(ContactSyncError):  # noqa: N818 - a name that says what happe
 
 @dataclass(slots=True)
 class Left:
-    """What is still kept of a user.
+    """What is still stored of a user.
 
     Attributes:
         inbox_entries: entries of the inbox.
@@ -69,7 +69,7 @@ class Left:
         late_marks: pairs that a request without an answer may still change.
         remembered_pairs: pairs in the ledgers.
         dead_letters: deletes that the endpoint refuses.
-        busy_partitions: partitions that were not looked at, because a worker holds them.
+        busy_partitions: partitions that were not searched, because a worker holds them.
     """
 
     inbox_entries: int = 0
@@ -83,7 +83,7 @@ class Left:
 
     @property
     def nothing(self) -> bool:
-        """Whether nothing is kept any more, as far as was looked."""
+        """Whether nothing is left, as far as was searched."""
         return not any(self.counts().values())
 
     def counts(self) -> dict[str, int]:
@@ -105,10 +105,10 @@ class Erased:
         begun_ms: when the user was suppressed first.
         ended_ms: when nothing was left, None if something is.
         until_ms: until when the user is suppressed.
-        as_owner: pairs of which the user is the owner, and for which a delete was said.
+        as_owner: pairs of which the user is the owner, and for which a delete was appended.
         as_contact: the same as contact.
         letters: dead letters that were removed.
-        left: what is still kept.
+        left: what is still stored.
         vouched_ms: pairs that were confirmed before this and not since may be forgotten; 0 if none can be.
     """
 
@@ -133,7 +133,7 @@ class Eraser:
         sleep: how to wait.
         wait: how many replicas must have what it writes.
         inbox_map: how the inbox reads messages of change data capture; None if it does not.
-        show: told how many partitions of how many were looked at, and what is left in them.
+        show: told how many partitions of how many were searched, and what is left in them.
     """
 
     def __init__(  # noqa: PLR0913 - what it depends on, by name
@@ -163,11 +163,11 @@ class Eraser:
         self._renews = 0.0
 
     def erase(self, suppress_ms: int, patience_seconds: float, lease_patience_seconds: float) -> Erased:
-        """Suppresses the user, and looks again and again until nothing is left, or the patience ends.
+        """Suppresses the user, and searches again and again until nothing is left, or the patience ends.
 
         Args:
             suppress_ms: for how long the user is suppressed from now on; at least until this has ended.
-            patience_seconds: how long to wait. All partitions are looked at once, however long that takes.
+            patience_seconds: how long to wait. All partitions are searched once, however long that takes.
             lease_patience_seconds: how long to try to get the lease of a partition.
 
         Raises:
@@ -179,11 +179,11 @@ class Eraser:
         self._begin(max(suppress_ms, int(patience_seconds * 1000) + _AT_LEAST_MS))
         while True:
             began = self._monotonic()
-            left = self._look(lease_patience_seconds)
+            left = self._search(lease_patience_seconds)
             now = self._monotonic()
             if left.nothing or now >= ends:
                 break
-            self._sleep(min(max(_LOOK_SECONDS, now - began), _LOOK_MAX_SECONDS, max(0.0, ends - now)))
+            self._sleep(min(max(_SEARCH_SECONDS, now - began), _SEARCH_MAX_SECONDS, max(0.0, ends - now)))
         return self._end(left)
 
     def _begin(self, suppress_ms: int) -> None:
@@ -245,9 +245,9 @@ class Eraser:
         ]
         all_checked(round_trip(self._client, commands, self._wait))
 
-    # Looking at all partitions once
+    # Searching all partitions once
 
-    def _look(self, lease_patience_seconds: float) -> Left:
+    def _search(self, lease_patience_seconds: float) -> Left:
         left, said = Left(inbox_entries=self._inbox()), self._said
         for p in range(self._count):
             self._show(p, self._count, left)
@@ -256,7 +256,7 @@ class Eraser:
                 left.busy_partitions += 1
                 continue
             try:
-                left.add(self._look_at(p, lease))
+                left.add(self._search_partition(p, lease))
             except LeaseLost:
                 left.busy_partitions += 1
             finally:
@@ -269,15 +269,15 @@ class Eraser:
         """Entries of the inbox that were there when it began; later ones are refused, or go by themselves."""
         return sum(1 for entry_id, _ in self._traces().inbox() if entry_time_ms(entry_id) <= self._begun_ms)
 
-    def _look_at(self, p: int, lease: Lease) -> Left:
-        """Looks at one partition, and says the deletes that nobody has said yet."""
+    def _search_partition(self, p: int, lease: Lease) -> Left:
+        """Searches one partition, and appends the deletes that nobody has appended yet."""
         k, left = self._keys, Left()
         self._plan_renewal(lease)
         traces = self._traces(partial(self._renew, lease))
-        if self._look_at_logs(p, traces, left):
-            return left  # nobody has read yet what was said
+        if self._search_logs(p, traces, left):
+            return left  # the deletes from before are not read yet
         for letters in traces.letters(p):
-            left.dead_letters += self._look_at_letters(letters)
+            left.dead_letters += self._search_letters(letters)
         for key in k.pending_classes(p):
             for page in traces.pairs(key):
                 left.pending_pairs += len(page)
@@ -294,8 +294,8 @@ class Eraser:
                 self._say(p, self._not_in(before, [pair for pair, _ in page]))
         return left
 
-    def _look_at_logs(self, p: int, traces: Traces, left: Left) -> bool:
-        """Says deletes for what the logs hold; returns whether deletes that were said before are still in there.
+    def _search_logs(self, p: int, traces: Traces, left: Left) -> bool:
+        """Appends deletes for what the logs hold; returns whether deletes from before are still in there.
 
         Entries that came later do not count: they are refused, or go by themselves, and nothing of them stays.
         """
@@ -316,10 +316,10 @@ class Eraser:
                     self._say_unknown(pair_of(each.get(b"owner", b""), each.get(b"contact", b"")) for each in older)
         return waits > 0
 
-    def _look_at_letters(self, letters: Sequence[DeadLetter]) -> int:
-        """Removes dead letters, and says deletes for their pairs; returns how many the endpoint has refused since.
+    def _search_letters(self, letters: Sequence[DeadLetter]) -> int:
+        """Removes dead letters, and appends deletes for their pairs; returns how many the endpoint has refused since.
 
-        What it refused before this call is said again: a redrive would take it for outdated by what was confirmed.
+        What it refused before this call is appended again: a redrive would count it as outdated by what was confirmed.
         """
         refused = [
             each
@@ -332,7 +332,7 @@ class Eraser:
         return len(refused)
 
     def _say_unknown(self, pairs: Iterable[bytes]) -> None:
-        """Says deletes for those of these pairs of which nothing else is kept, where they would be said for.
+        """Appends deletes for those of these pairs of which nothing else is stored: for others a delete follows anyway.
 
         Entries and letters may lie in a partition other than their owner's.
         """
@@ -378,4 +378,4 @@ class Eraser:
 
 
 class LeaseLost(Exception):  # noqa: N818 - the same
-    """A partition's lease was lost while it was looked at."""
+    """A partition's lease was lost while it was searched."""

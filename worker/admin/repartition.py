@@ -77,7 +77,7 @@ def repartition(client: redis.Redis, keys: Keys, to: int, wait: Replicas = 0) ->
     """
     before, begun = _recorded(client, keys, to, wait)
     _check_nobody_is_working(client, keys, before)
-    _look(client, keys, before, begun=begun)
+    _check_nothing_in_the_way(client, keys, before, begun=begun)
     all_checked(round_trip(client, [("HSET", keys.config, "repartitioning", str(to))], wait))
     _close(client, keys, before, closed_text(to), wait)
     pairs = sum(_move_pairs(client, keys, p, to, wait) for p in range(before))
@@ -117,8 +117,8 @@ def _check_nobody_is_working(client: redis.Redis, keys: Keys, before: int) -> No
         raise NotNow("a worker is awake: stop the workers; one that was killed is forgotten within 4 s")
 
 
-def _look(client: redis.Redis, keys: Keys, before: int, *, begun: bool) -> None:
-    """Looks for what is in the way before anything is changed."""
+def _check_nothing_in_the_way(client: redis.Redis, keys: Keys, before: int, *, begun: bool) -> None:
+    """Refuses the change before anything was changed, if something is in the way."""
     states = _states(client, keys, before)
     if begun and any(state in _IN_THE_WAY for state in states):
         # It was cut short while it closed the logs: pairs move only once all of them are closed.

@@ -261,7 +261,7 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         diff = undo.enter_context(_writing(asked.diff_path))
         try:
             if not how.dry_run:
-                _take_turn(undo.enter_context(ReconcileLock(namespace)), client, keys.reconcile, asked, every)
+                _take_lock(undo.enter_context(ReconcileLock(namespace)), client, keys.reconcile, asked, every)
             before = read_status(namespace)
             if asked.source is None:
                 done = nothing_read(_LEDGER, before.gate.now_ms, dry_run=how.dry_run)
@@ -328,10 +328,10 @@ def _is_ordinary(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
-def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
+def _take_lock(lock: ReconcileLock, client: redis.Redis, key: str, asked: _Asked, every: float | None) -> None:
     """Takes the lock: a single run waits as long as a killed run may hold it, a regular one until it is due."""
     if every is None:
-        if not turn.acquire(LEASE_SECONDS + 2):
+        if not lock.acquire(LEASE_SECONDS + 2):
             raise Failure("another reconciliation of this namespace is running")
         return
     field = f"every {_LEDGER}"
@@ -341,11 +341,11 @@ def _take_turn(turn: ReconcileLock, client: redis.Redis, key: str, asked: _Asked
     while True:
         clock: Any = client.time()
         last: Any = client.hget(key, field)
-        if (last is None or int(clock[0]) >= int(last) + every) and turn.acquire():
+        if (last is None or int(clock[0]) >= int(last) + every) and lock.acquire():
             if client.hget(key, field) == last:
                 client.hset(key, field, int(clock[0]))
                 return
-            turn.release()  # another process of the fleet was first
+            lock.release()  # another process of the fleet was first
         time.sleep(_POLL_SECONDS)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.store.gate import Gate
     from worker.store.partitions import Partitions
 
-ABSORB_LOOK_SECONDS: Final = 0.25
+ABSORB_SCAN_SECONDS: Final = 0.25
 """How often a run that waits for its place looks for logs to absorb."""
 
 SCAN_SECONDS: Final = 0.25
@@ -174,7 +174,7 @@ class Claims:
             self._gate.report(gate.generation, "unused", left=Left(token, unused=True))
         if found:
             return Wait(0.0)
-        run.absorbs = self._monotonic() + ABSORB_LOOK_SECONDS
+        run.absorbs = self._monotonic() + ABSORB_SCAN_SECONDS
         return Wait(gate.wait_ms / 1000) if waits else None
 
     def release(self, leases: Sequence[Lease]) -> None:

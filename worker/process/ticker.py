@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 PACE_SECONDS: Final = 0.05
 """Shortest time between two ticks while something is due, or is being worked on, in a few partitions."""
 
-LOOKED_AT_PACE: Final = 256
-"""So many partitions in which something waits are looked at every `PACE_SECONDS`; more of them as much more rarely, for
-a look costs as much more."""
+SCANNED_AT_PACE: Final = 256
+"""Up to this many partitions in which something waits are scanned every `PACE_SECONDS`. A scan of more of them costs
+more, so it comes less often in proportion."""
 
 SOON_SECONDS: Final = 0.01
 """Shortest wait for what becomes due next."""
@@ -181,7 +181,7 @@ class Ticker:
         """Finds deletes in the logs that linger, because a delete is due sooner, and in those that hold much else."""
         logs = [each for each in survey.waiting if each.oldest_ms]
         long = {each.partition: each.oldest_ms for each in logs if each.is_long(batch_size)}
-        self._deletes.look_deep(long, in_order=gate.takes_all(batch_size))
+        self._deletes.search_long(long, in_order=gate.takes_all(batch_size))
         lingering = {
             each.partition: each
             for each in logs
@@ -250,5 +250,5 @@ class Ticker:
 
 
 def pace_of(survey: Survey) -> float:
-    """How long after this look the next one comes while something is due (seconds)."""
-    return min(TICKER_IDLE_SECONDS, PACE_SECONDS * max(1.0, len(survey.waiting) / LOOKED_AT_PACE))
+    """How long after this scan the next one comes while something is due (seconds)."""
+    return min(TICKER_IDLE_SECONDS, PACE_SECONDS * max(1.0, len(survey.waiting) / SCANNED_AT_PACE))

@@ -18,7 +18,7 @@ LEASE_SECONDS: Final = 10.0
 """How long the lease lasts after its process is killed."""
 
 _RENEW_SECONDS: Final = 3.0
-_LOOK_SECONDS: Final = 0.2
+_TRY_SECONDS: Final = 0.2
 
 
 class ReconcileLock:
@@ -47,7 +47,7 @@ class ReconcileLock:
         while not self._extend():
             if time.monotonic() >= until:
                 return False
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_TRY_SECONDS)
         self._over.clear()
         self._thread = threading.Thread(target=self._renew, name="reconcile-lease", daemon=True)
         self._thread.start()

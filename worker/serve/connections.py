@@ -47,13 +47,13 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Ends the wait once the request is whole."""
         super().data_received(data)
-        self._look()
+        self._update_wait()
 
     def on_response_complete(self) -> None:
         """Begins to wait for the next request, unless it is there already."""
         super().on_response_complete()
         self._stop_waiting()
-        self._look()
+        self._update_wait()
 
     def pause_writing(self) -> None:
         """Begins to wait for the client to read."""
@@ -64,9 +64,9 @@ class Connection(H11Protocol):
         """Ends that wait."""
         super().resume_writing()
         self._stop_waiting()
-        self._look()
+        self._update_wait()
 
-    def _look(self) -> None:
+    def _update_wait(self) -> None:
         # A connection that is closing still has an answer that the client has not read.
         if self.conn.their_state in {h11.IDLE, h11.SEND_BODY} or self.transport.is_closing():
             self._wait_for_client()

@@ -50,12 +50,12 @@ class ClusterScanner(BacklogScanner):
         """
         ends = self._monotonic() + block_ms / 1000
         while True:
-            survey = self._look(inbox=block_ms > 0)
+            survey = self._scan_once(inbox=block_ms > 0)
             if survey.waiting or survey.inbox or self._monotonic() + POLL_SECONDS > ends:
                 return survey
             self._wait(POLL_SECONDS)
 
-    def _look(self, *, inbox: bool) -> Survey:
+    def _scan_once(self, *, inbox: bool) -> Survey:
         keys = self._keys
         commands: list[tuple[Any, ...]] = [("XLEN", keys.inbox), ("GET", keys.deletes), ("TIME",)]
         for p in self._all:

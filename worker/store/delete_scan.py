@@ -124,7 +124,7 @@ class DeleteScan:
         self._publish()
         return self._found
 
-    def look_deep(self, long: Mapping[int, int], *, in_order: bool = False) -> None:
+    def search_long(self, long: Mapping[int, int], *, in_order: bool = False) -> None:
         """Reads on in long logs; `find` tells what was found, the oldest delete of each that is unread.
 
         Args:

@@ -86,7 +86,7 @@ def test_a_full_redis_has_a_ticker_and_drains(stand_in: StandInClient) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pending", "late", "dead", "dead_pairs", "ledger_new", "ledger_old", "totals"])
-def test_a_strange_key_in_the_place_of_any_hash_stops_its_own_partition_alone(fleet: Fleet, kind: str) -> None:
+def test_a_hash_of_the_wrong_type_stops_its_own_partition_alone(fleet: Fleet, kind: str) -> None:
     fleet.change(partitions=4)
     wrong_type = fleet.first.namespace.partitions - 1
     fleet.client.set(getattr(fleet.keys, kind)(wrong_type), "no hash")

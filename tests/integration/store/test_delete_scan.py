@@ -77,15 +77,15 @@ def test_of_a_long_log_the_oldest_delete_is_found(fleet: Fleet, client: redis.Re
         fleet.append_raw(1, {"owner": "1", "contact": str(i), "op": "upsert"}, entry=f"{T + i}-0")
     fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "delete"}, entry=f"{T + 9_000}-0")
     fleet.append_raw(1, {"owner": "1", "contact": "2", "op": "upsert"}, entry=f"{T + 9_001}-0")
-    deletes.look_deep(lingering(client, fleet))
+    deletes.search_long(lingering(client, fleet))
     fleet.append_raw(1, {"owner": "1", "contact": "3", "op": "delete"}, entry=f"{T + 9_002}-0")
     for seen in (T + 9_000, T + 9_000):
-        deletes.look_deep(lingering(client, fleet))
+        deletes.search_long(lingering(client, fleet))
         deletes.find({}, MOST)
         assert [each.delete_ms for each in look(client, fleet)] == [seen]
     fleet.append_raw(1, {"owner": "1", "contact": "4", "op": "upsert"}, entry=f"{T + 9_003}-0")
     fleet.client.xtrim(fleet.keys.events(1), minid=f"{T + 9_003}-0", approximate=False)
-    deletes.look_deep(lingering(client, fleet))
+    deletes.search_long(lingering(client, fleet))
     assert [each.delete_ms for each in look(client, fleet)] == [0]
 
 
@@ -100,7 +100,7 @@ def test_a_log_full_of_deletes_may_be_sent_in_its_order(fleet: Fleet, client: re
     found = {}
     for in_order in (True, False, True):
         for _ in range(2):
-            deletes.look_deep(lingering(client, fleet), in_order=in_order)
+            deletes.search_long(lingering(client, fleet), in_order=in_order)
         deletes.find({}, MOST)
         found[in_order] = {each.partition: each.delete_ms for each in look(client, fleet)}
         assert found[in_order] == {1: 0 if in_order else T, 2: T + 9_000}

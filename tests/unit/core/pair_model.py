@@ -103,7 +103,7 @@ def _marked(kept: Kept, op: Op, until_ms: int) -> Kept:
 
 
 def _settled(kept: Kept, into: Settlement) -> Kept:
-    """As `settling.py` and `settle.lua` do it: late marks first, then log, ledger, pending, and marks to clear."""
+    """As `settle.py` and `settle.lua` do it: late marks first, then log, ledger, pending, and marks to clear."""
     for until_ms in into.late[1:2]:
         kept = _marked(_marked(kept, "upsert", int(until_ms)), "delete", int(until_ms))
     if into.position:
@@ -131,7 +131,7 @@ def _check_totals(before: Kept, into: Settlement, after: Kept) -> None:
     assert min(into.totals.values(), default=0) >= 0
 
 
-def _look(kept: Kept, now_ms: int, readd: Readd) -> PartitionSlice:
+def _judged(kept: Kept, now_ms: int, readd: Readd) -> PartitionSlice:
     log = coalesce_prefix([_raw(each) for each in kept.log], PARTITION, PARTITIONS, room=500)
     part = PartitionSlice(PARTITION, log, late_until_ms=kept.late_until_ms, late_to_ms=kept.late_to_ms)
     if kept.pending:
@@ -148,7 +148,7 @@ def _look(kept: Kept, now_ms: int, readd: Readd) -> PartitionSlice:
 @cache
 def round_of(kept: Kept, now_ms: int, readd: Readd) -> Round:
     """One round at this time, through the real code."""
-    part = _look(kept, now_ms, readd)
+    part = _judged(kept, now_ms, readd)
     batch, closed = fill([part], 500), fill([part], 0)
     assert batch.records <= 1
     assert closed.records == 0

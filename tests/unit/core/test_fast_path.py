@@ -1,4 +1,4 @@
-"""The short way that plain pairs take says what the rules say, entry by entry and object by object."""
+"""The fast path says what the rules say, entry by entry and object by object."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = 1_795_460_847_757
 PARTITIONS = 2
 
-# Mostly a few plain pairs, so that they come again; beside them ids that are ids all the same, and such as are none.
+# Mostly a few ordinary pairs, so that they come again; beside them unusual valid ids, and invalid ones.
 OURS = b"4"
 assert partition_of(OURS, PARTITIONS) == 0
 owners = st.sampled_from([OURS] * 20 + [b"1", b"a-b", b"\xc3\xa9", b"", b"x" * 257, b"2" * 257, b"7\x01"])
@@ -157,7 +157,7 @@ marks = st.builds(Mark, st.integers(T, T + 4), st.integers(T, T + 4)).map(lambda
 
 @st.composite
 def both_ways(draw: st.DrawFn) -> tuple[PartitionSlice, PartitionSlice]:
-    """One partition in one round, its log joined plainly and not; anything may be known beside it."""
+    """One partition in one round, its log joined on the fast path and without it; anything may be known beside it."""
     raw, room = draw(logs), draw(st.integers(0, 8))
     logs_of_both = [coalesce_prefix(raw, 0, PARTITIONS, room, fast=fast) for fast in (True, False)]
     pairs = st.sampled_from([*logs_of_both[1].states, pair_of(b"9", b"9")])
@@ -170,10 +170,10 @@ def both_ways(draw: st.DrawFn) -> tuple[PartitionSlice, PartitionSlice]:
         "late_to_ms": T,
     }
     beside["classes"] = dict.fromkeys(beside["pending"], 1)  # type: ignore[call-overload]
-    plain, spelled = (PartitionSlice(0, log, **deepcopy(beside)) for log in logs_of_both)  # type: ignore[arg-type]
-    plain.judge("resend", T + 2)
-    spelled.judge("resend", T + 2)
-    return plain, spelled
+    fast, slow = (PartitionSlice(0, log, **deepcopy(beside)) for log in logs_of_both)  # type: ignore[arg-type]
+    fast.judge("resend", T + 2)
+    slow.judge("resend", T + 2)
+    return fast, slow
 
 
 def in_twos(flat: list[bytes]) -> set[tuple[bytes, bytes]]:
@@ -196,10 +196,10 @@ def test_what_moves_is_the_same_whichever_way_a_pair_took(
     limit: int,
     doubtful: bool,  # noqa: FBT001
 ) -> None:
-    _, spelled = both
+    _, slow = both
     batches = [fill([part], limit, doubtful=doubtful) for part in both]
     assert batches[0].records == batches[1].records <= limit
-    if chooses(spelled, limit):
+    if chooses(slow, limit):
         # Some are left out, and which is nobody's business; but all of them go or wait.
         into = settlement(both[0], batches[0].chosen[0], batches[0].repairs[0], BatchResult("confirmed", T + 2, T + 3))
         assert into.totals["records_confirmed"] == len(batches[0].chosen[0]) == len(into.ledger) // 2

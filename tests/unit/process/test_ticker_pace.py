@@ -6,14 +6,14 @@ import pytest
 
 from worker.core.backlog import PartitionBacklog, Survey
 from worker.core.timing import TICKER_IDLE_SECONDS
-from worker.process.ticker import LOOKED_AT_PACE, PACE_SECONDS, pace_of
+from worker.process.ticker import SCANNED_AT_PACE, PACE_SECONDS, pace_of
 
 
 def _survey(waiting: int) -> Survey:
     return Survey(1, [PartitionBacklog(p, oldest_ms=1, entries=1) for p in range(waiting)])
 
 
-@pytest.mark.parametrize("waiting", [1, 64, LOOKED_AT_PACE])
+@pytest.mark.parametrize("waiting", [1, 64, SCANNED_AT_PACE])
 def test_few_partitions_are_looked_at_at_once(waiting: int) -> None:
     assert pace_of(_survey(waiting)) == PACE_SECONDS
 

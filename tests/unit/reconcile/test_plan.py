@@ -1,4 +1,4 @@
-"""A plan reckons the same however many pairs there are in a part, and holds no more than a part in memory."""
+"""A plan comes out the same however many pairs there are in a part, and holds no more than a part in memory."""
 
 from __future__ import annotations
 

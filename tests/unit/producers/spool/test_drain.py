@@ -139,7 +139,7 @@ def test_another_number_of_partitions_is_an_error_and_spools_nothing(path: Path,
     assert len(Spool(path, "ns")) == 0
 
 
-def test_one_strange_key_holds_up_the_changes_of_its_partition_alone(
+def test_one_key_of_the_wrong_type_holds_up_the_changes_of_its_partition_alone(
     server: fakeredis.FakeServer, producer: ContactProducer
 ) -> None:
     client = fakeredis.FakeRedis(server=server)
