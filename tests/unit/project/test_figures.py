@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,28 +13,37 @@ from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS
 from producers.contract.partitions import DEFAULT_PARTITIONS
 from producers.django.forwarding import SOON_SECONDS
 from producers.emit import LINE_MAX_BYTES
+from producers.nodes.replicas import _REMEMBERED_SECONDS  # for how long a replica counts as one of all
 from producers.nodes.trip import WAIT_SECONDS
 from producers.relay.forward import BATCH as RELAY_BATCH
 from producers.relay.lane import LANES
 from producers.send.chunk import CHUNK_SIZE
 from producers.send.pressure import BULK_WAITING_MAX, MEMORY_EASY, MEMORY_FULL, PRESSURE_GOES_ON, PRESSURE_WAITS
 from producers.spool.store import SPOOL_BYTES
+from tests.bench.changes import DAILY_PAIRS
+from tests.model.scenes import PLANTED
+from worker.admin import traces
 from worker.admin.health import WATCH_SECONDS, default_bound_seconds
 from worker.admin.status import HEADS as STATUS_HEADS
+from worker.cli.erase import erase
+from worker.cli.reconcile import _REASSERT_WAIT_SECONDS  # the default of --wait with --reassert
 from worker.cli.reconcile import run as reconcile_run
-from worker.config.settings import WorkerSettings
+from worker.cli.serve import serve_command
+from worker.config.settings import _BROKER_HEALTH_CHECK_SECONDS, WorkerSettings
 from worker.core import concurrency, gate, rate
+from worker.core.backlog import LONG_BATCHES
 from worker.core.backoff import PARK_SECONDS
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX
-from worker.core.lane import HEAVY_PAIRS, SAMPLED_PAIRS
+from worker.core.lane import HEAVY_PAIRS, HEAVY_SHARE, SAMPLED_PAIRS, bulk_share
 from worker.core.scaling import DOWN_MS, UP_MS
 from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_LEASE_SECONDS
 from worker.delivery.request import DOUBT_REJECTIONS_MAX, DOUBT_SECONDS, HOLD_SECONDS
 from worker.delivery.tracing import LINKS_MAX
 from worker.demo.run import CHANGES as DEMO_CHANGES
 from worker.process.bootsteps import EX_TEMPFAIL
-from worker.process.pipeline import REST_SECONDS, RUNS_MAX, STALLED_SECONDS
+from worker.process.pipeline import AT_WORK, REST_SECONDS, RUNS_MAX, STALLED_RUNS, STALLED_SECONDS
+from worker.process.runtime import _GARBAGE  # new objects until the collector looks for cycles
 from worker.process.ticker import UNTAKEN_SECONDS
 from worker.process.watchdog import EXIT_STALLED
 from worker.process.watchdog import STALLED_SECONDS as CONSUMER_STALLED_SECONDS
@@ -44,11 +55,15 @@ from worker.reconcile.spill import BUCKETS, PART
 from worker.serve.access import SESSION_SECONDS
 from worker.serve.audit import IDS_MAX as AUDIT_IDS_MAX
 from worker.serve.audit import KEPT as AUDIT_KEPT
+from worker.serve.snapshots import _RATE_SECONDS, HISTORY_SECONDS  # the forecast of memory
 from worker.standin.history import HISTORY_RECORDS
 from worker.standin.rules import BODY_LIMIT_BYTES
 from worker.store import delete_scan
 from worker.store.client import ARGUMENTS_MAX, LEASE_PATH_SECONDS
+from worker.store.loss_detector import EVERY_SECONDS as LOOKED_FOR_LOSS_SECONDS
+from worker.store.presence import GONE_MS
 from worker.store.refusal import OLDEST_REDIS
+from worker.testing.kit import WaitUntilSynced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +73,19 @@ DEFAULTS = {name: field.default for name, field in WorkerSettings.model_fields.i
 LONGEST_WAIT_SECONDS = default_bound_seconds(WorkerSettings.model_construct())
 LEAD = (rate.LEAD_LEAST_MS, rate.LEAD_MS)
 PARKED = (60, 600, 3_600, 21_600, 86_400)
+ALERTS = {
+    rule.partition("\n")[0]: found[1]
+    for rule in RULES.split("- alert: ")[1:]
+    if (found := re.search(r"^ +for: (\w+)$", rule, re.MULTILINE))
+}
+    re.findall(
+        r"alert: (\w+)\n.*?\n *for: (\w+)", (ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"), re.DOTALL
+    )
+)
+GRACE = re.search(r"WORKER_STOP_GRACE:-(\w+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+ERASE = {option.name: option.default for option in erase.params}
+SERVE = {option.name: option.default for option in serve_command.params}
+SYNCED_SECONDS = inspect.signature(WaitUntilSynced.__call__).parameters["seconds"].default
 PARKED_IN_WORDS = "1 minute, 10 minutes, 1 hour, 6 hours, then every 24 hours"
 
 
@@ -182,6 +210,40 @@ FIGURES = [
     Figure("docs/reference/contract.md", "in use above {} of it", "half", MEMORY_EASY, 0.5),
     Figure("docs/reference/contract.md", "the first {} entries of each log", "100", STATUS_HEADS, 100),
     Figure("docs/reference/exit-statuses.md", "| `{}` | worker | it stopped consuming", "70", EXIT_STALLED, 70),
+    Figure("README.md", "event log, {} partitions", "64", DEFAULT_PARTITIONS, 64),
+    Figure("docs/tutorials/testing.md", "contact, seconds={})", "10", SYNCED_SECONDS, 10.0),
+    Figure("docs/how-to/page.md", "http://127.0.0.1:{}>", "8090", SERVE["port"], 8090),
+    Figure("docs/tutorials/first-delivery.md", "http://127.0.0.1:{}>", "8090", SERVE["port"], 8090),
+    Figure("docs/how-to/lanes.md", "Bulk gets a {} of the records", "tenth", bulk_share(500, 0), 50),
+    Figure("docs/reference/contract.md", "Bulk has a {} of the records", "tenth", bulk_share(500, 0), 50),
+    Figure("docs/how-to/redis.md", "looks at its master {}.", "once a second", LOOKED_FOR_LOSS_SECONDS, 1.0),
+    Figure("docs/how-to/redis.md", "{} after the cut it counts", "ten seconds", _REMEMBERED_SECONDS, 10.0),
+    Figure("docs/how-to/redis.md", "had in the last {}, at least one", "ten seconds", _REMEMBERED_SECONDS, 10.0),
+    Figure("docs/how-to/redis.md", "if not set, {} for the broker", "5", _BROKER_HEALTH_CHECK_SECONDS, 5),
+    Figure("docs/how-to/messages.md", "what it wrote within {} |", "half a second", WAIT_SECONDS, 0.5),
+    Figure("docs/how-to/upgrade.md", "was seen in the last {},", "minute", GONE_MS, 60_000),
+    Figure("docs/how-to/erasure.md", "the person** for {} days", "30", ERASE["suppress_days"], 30),
+    Figure("docs/how-to/erasure.md", "(`--wait`, {} s)", "60", ERASE["wait_seconds"], 60),
+    Figure("docs/how-to/erasure.md", "It reads {} pairs at a time", "a thousand", traces.PAGE, 1_000),
+    Figure("docs/how-to/reconcile.md", "(`--wait`, {} seconds unless given)", "300", _REASSERT_WAIT_SECONDS, 300),
+    Figure("docs/how-to/deploy.md", "A worker has {} s to finish", "60", GRACE and GRACE[1], "60s"),
+    Figure("docs/how-to/alerts.md", "429 or silence for {} |", "ten minutes", ALERTS["ContactSyncEndpointAway"], "10m"),
+    Figure("docs/how-to/alerts.md", "paused deliveries {} ago", "an hour", ALERTS["ContactSyncPaused"], "1h"),
+    Figure("docs/how-to/alerts.md", "with an unknown code for {} |", "an hour", ALERTS["ContactSyncParked"], "1h"),
+    Figure("docs/reference/metrics.md", "seen in the last {} minutes", "ten", HISTORY_SECONDS, 600.0),
+    Figure("docs/reference/metrics.md", "minutes, {} at least", "two", _RATE_SECONDS, 120.0),
+    Figure("docs/explanation/comparison.md", "batches of up to {} |", "500", DEFAULTS["batch_size"], 500),
+    Figure("docs/explanation/performance.md", "after {} new objects", "50,000", _GARBAGE, 50_000),
+    Figure("docs/explanation/performance.md", "traffic as it is: {} pairs", "50,000", DAILY_PAIRS, 50_000),
+    Figure("docs/explanation/proof.md", "{} bugs are planted into it", "Twelve", len(PLANTED), 12),
+    Figure("docs/explanation/flow-control.md", "above the mean takes a {}.", "tenth", concurrency.DECREASE, 0.9),
+    Figure("docs/explanation/design.md", "`audit` | {} entries", "10,000", AUDIT_KEPT, 10_000),
+    Figure("docs/explanation/design.md", "`reconcile:history` | {} runs", "100", RUNS_KEPT, 100),
+    Figure("docs/explanation/design.md", "logs that hold more than {} requests' worth", "four", LONG_BATCHES, 4),
+    Figure("docs/explanation/design.md", "and more than a {} of them, is heavy", "quarter", HEAVY_SHARE, 4),
+    Figure("docs/explanation/design.md", "{} single rejections in a row", "Twenty", SINGLE_REJECTIONS_MAX, 20),
+    Figure("docs/explanation/design.md", "up to {} runs work at once", "four", AT_WORK, 4),
+    Figure("docs/explanation/design.md", "up to {} are begun", "four", STALLED_RUNS, 4),
     Figure("docs/reference/exit-statuses.md", "| `{}` | worker | the number of partitions", "75", EX_TEMPFAIL, 75),
 ]
 
