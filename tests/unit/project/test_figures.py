@@ -78,10 +78,6 @@ ALERTS = {
     for rule in RULES.split("- alert: ")[1:]
     if (found := re.search(r"^ +for: (\w+)$", rule, re.MULTILINE))
 }
-    re.findall(
-        r"alert: (\w+)\n.*?\n *for: (\w+)", (ROOT / "deploy/prometheus/alerts.yml").read_text("utf-8"), re.DOTALL
-    )
-)
 GRACE = re.search(r"WORKER_STOP_GRACE:-(\w+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 ERASE = {option.name: option.default for option in erase.params}
 SERVE = {option.name: option.default for option in serve_command.params}
