@@ -73,6 +73,7 @@ DEFAULTS = {name: field.default for name, field in WorkerSettings.model_fields.i
 LONGEST_WAIT_SECONDS = default_bound_seconds(WorkerSettings.model_construct())
 LEAD = (rate.LEAD_LEAST_MS, rate.LEAD_MS)
 PARKED = (60, 600, 3_600, 21_600, 86_400)
+RULES = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
 ALERTS = {
     rule.partition("\n")[0]: found[1]
     for rule in RULES.split("- alert: ")[1:]
