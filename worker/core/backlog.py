@@ -28,7 +28,7 @@ CLOCKS_AGREE_MS: Final = 50
 """Two clocks that differ by no more than a round trip may take are taken for one."""
 
 LONG_BATCHES: Final = 4
-"""A log is long if it holds more than so many requests' worth of entries."""
+"""A log is long if its entries would fill more than this many requests."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class PartitionBacklog:
 
     @property
     def waits(self) -> bool:
-        """Whether anything waits in it, be it for its time."""
+        """Whether anything waits in it, even if it is not due yet."""
         return bool(self.oldest_ms or self.has_bulk or self.pending or self.late_due_ms or self.parked_due_ms)
 
     @property
@@ -100,7 +100,7 @@ class PartitionBacklog:
         return bool(self.delete_ms) and self.is_long(batch_size)
 
     def shift(self, by_ms: int) -> None:
-        """Tells its times by another clock; what is 0 is no time."""
+        """Converts its times to another clock; 0 is not a time, and stays."""
         if abs(by_ms) <= CLOCKS_AGREE_MS:
             return
         self.oldest_ms = self.oldest_ms and max(1, self.oldest_ms + by_ms)

@@ -82,7 +82,7 @@ def fill(
             suspect, then suspects in the largest groups, and last the records that were refused alone, each time
             another one. A confirmation tells poison from an endpoint that rejects everything, and no innocent record
             waits for a poisonous one.
-        bulk_share: records that bulk gets, if so many of it wait, whatever waits live.
+        bulk_share: records that are left to bulk if that many of it wait, however many wait in the live lane.
         turn: which records that were refused with an unknown code may go although others wait.
     """
     suspects, again = _suspects(slices)

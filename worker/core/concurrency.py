@@ -15,8 +15,8 @@ START: Final = 4.0
 FIRST_REQUESTS: Final = 32.0
 FIRST_MS: Final = 1_000.0
 SLOW_MS: Final = 50.0
-"""The limit doubles once so many requests have succeeded, or after so long, so that few meet the first 429 of an
-endpoint that limits its rate. Where a request takes longer than the last of these, they are few a second, and the limit
+"""The limit doubles once this many requests have succeeded, or after this time, so that few requests meet the first 429
+of an endpoint that limits its rate. If a request takes longer than `SLOW_MS`, there are few a second, and the limit
 doubles without that; for the first time before anything has been answered."""
 
 MOST: Final = 1024.0
@@ -29,33 +29,34 @@ ALPHA: Final = 0.4
 """Weight of the newest round in the moving mean and variance of the latency."""
 
 DEVIATIONS: Final = 2.5
-"""A latency so many deviations above the mean is far above it."""
+"""A latency this many deviations above the mean is far above it."""
 
 TOLERANCE: Final = 0.1
 TOLERANCE_MS: Final = 10.0
-"""And so much above the mean at least, in shares of it and in ms: below that it is our own machine that is busy."""
+"""It must also exceed the mean by this share and by this many ms: if it does not, our own machine is busy."""
 
 RAMP_GAIN: Final = 0.05
 """Share by which a doubled limit must raise the throughput to be thought better, and by which it may lower it."""
 
 RAMP_LATENCY: Final = 4.0
-"""The limit is doubled no further once the latency is so many times the least."""
+"""The limit no longer doubles once the latency is this many times the least."""
 
 RAMP_LEVEL: Final = 0.7
 """A round is judged only if this share of the limit was under way on average."""
 
 SLOWER: Final = 1.5
 SLOWER_MS: Final = 25.0
-"""Once the latency is so many times the least, and so many ms above it, a trial shows whether fewer are faster."""
+"""Once the latency is this many times the least, and this many ms above it, a trial shows whether fewer requests are
+faster."""
 
 TRIAL_LATENCY: Final = 1.2
-"""They are, if their latency is at most so many times the least."""
+"""They are if their latency is at most this many times the least,"""
 
 TRIAL_SPEED: Final = 0.9
-"""And if at least this share of the throughput is left."""
+"""and if at least this share of the throughput is left."""
 
 TRIAL_LEVEL: Final = 1.2
-"""A trial is judged once at most so many times the lower limit are under way."""
+"""A trial is judged once at most this many times the lower limit are under way."""
 
 HOLD_MS: Final = 5_000.0
 """How long a limit that was too high is not tried again."""
@@ -64,7 +65,7 @@ ROUND_MS: Final = 50.0
 """Shortest round: the latency of few requests says little."""
 
 ROUND_LATENCIES: Final = 3.0
-"""A round ends after so many latencies, however few requests it has seen."""
+"""A round ends after this many latencies, however few requests it has seen."""
 
 
 @dataclass(slots=True)
@@ -153,7 +154,7 @@ class Concurrency:
         self._end_round(now)
 
     def clock_went_back(self, now: float) -> None:
-        """Begins the round anew: when it began means nothing any more."""
+        """Starts the round again: the time at which it began means nothing now."""
         self.began = self.refused_at = now
         self.count = self.sum = self.done = self.level = 0
 
@@ -242,7 +243,7 @@ class Concurrency:
         self.variance = self.trial = self.high = self.raised = 0
 
     def _wait_and_see(self, now: float, latency: float, bound: bool) -> None:  # noqa: FBT001 - what was found
-        """One slow round may be chance; if it is no faster for fewer requests, it does not come from their number."""
+        """One slow round may be chance; if fewer requests are not faster, their number is not the cause."""
         self.high += 1
         self.raised = 0
         if self.high > 2 or (self.high > 1 and not bound):

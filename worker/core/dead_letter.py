@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from worker.core.pair import Remembered
 
 DEAD_CAP: Final = 10_000
-"""Most dead letters that a partition keeps; if more come, the endpoint is held and nothing is dropped."""
+"""Most dead letters that a partition keeps. Then its log waits before the next malformed entry, and what the endpoint
+refuses is parked; nothing is dropped."""
 
 
 @dataclass(frozen=True, slots=True)

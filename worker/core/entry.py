@@ -80,7 +80,7 @@ def split_pair(pair: bytes) -> tuple[bytes, bytes]:
 
 
 def is_id(raw: bytes, most: int = ID_MAX_BYTES) -> bool:
-    """Returns whether these bytes are a valid id of at most so many characters.
+    """Returns whether these bytes are a valid id of at most `most` characters.
 
     Nearly all are ASCII, which is checked first because it is fast.
     """
@@ -92,7 +92,7 @@ def is_id(raw: bytes, most: int = ID_MAX_BYTES) -> bool:
 def fields_of(flat: list[bytes]) -> tuple[bytes, bytes, bytes, bytes | None, bytes]:
     """Returns owner, contact, op, `at` (None if there is none) and source of an entry, in any order of its fields.
 
-    A missing owner, contact or op is empty. So are all of them if a field stands twice: no rule allows that.
+    A missing owner, contact or op is empty. All of them are empty if a field appears twice, which no rule allows.
     """
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     if 2 * len(fields) != len(flat):

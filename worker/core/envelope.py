@@ -13,8 +13,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 MESSAGE_CAP: Final = 200
 """Most characters kept of any text from the endpoint or the network stack."""
 
-# The counts are added to 64-bit counters in Redis; an absurd number must not make later additions overflow.
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"  # JSON has none, but some servers write one
+# The counts are added to 64-bit counters in Redis; an absurd number must not make later additions overflow.
 _LARGEST_COUNT = 2**31 - 1
 
 
@@ -39,7 +39,7 @@ def _as_text(value: object) -> str:
 
 
 def _as_count(value: object) -> int:
-    """Reads a count: null is 0, and a fraction too; what is negative or no number is an error."""
+    """Reads a count: null and fractions are 0; anything negative, or not a number, is an error."""
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, (int, float)):  # a bool is an int in Python, but no count
@@ -86,8 +86,8 @@ class _Counts(BaseModel):
 class Success(BaseModel):
     """The envelope of a success: the status is the number 200 and the error code is the empty string.
 
-    A count that is missing is 0, because only totals depend on it. One that is negative or no number is no success: it
-    is not the word of the endpoint that we know.
+    A count that is missing is 0, because only totals depend on it. If one is negative or not a number, this is not a
+    success: the endpoint that we know does not answer like that.
     """
 
     status: Literal[200]

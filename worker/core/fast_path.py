@@ -23,12 +23,12 @@ Said = tuple[bytes, bytes, bytes, bytes]
 time of the newest entry without `at`, or nothing; and the source of the newest change, or nothing."""
 
 _DIGITS: Final = (0, 13)
-"""A time has so many digits if it can be compared as bytes."""
+"""Lengths of a time that can be compared as bytes; an empty one means none."""
 
 
 @dataclass(slots=True)
 class FastPathPairs:
-    """The fast-path pairs of one log prefix; each is in one of both.
+    """The fast-path pairs of one log prefix; each is in one of the two.
 
     Attributes:
         upserts: pairs that were upserted.

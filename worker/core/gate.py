@@ -29,7 +29,7 @@ fleet a minute; one whose limit is below the configured size costs it one refuse
 _LIMIT_DOUBLES_MAX: Final = 20
 
 QUICK_RECORDS: Final = 20_000.0
-"""An endpoint that takes so many records a second takes more than a core reads, joins and stores for later."""
+"""An endpoint that takes this many records a second takes more than a core reads, joins and stores for later."""
 
 CLOCK_BACK_MS: Final = 1_000
 """If the gate moved this far ahead of Redis' clock, the clock went back and the times to wait for mean nothing."""

@@ -27,13 +27,13 @@ BULK: Final = range(CLASSES // 2, CLASSES)
 """The classes of the bulk lane, in their order."""
 
 LIVE_DELETES: Final = range(2)
-"""Those of the live deletes."""
+"""The classes of live deletes."""
 
 HEAVY_SHARE: Final = 4
-"""An owner has very many pairs if more than one in so many that were read together are its own,"""
+"""An owner has very many pairs if more than one in this many of those that were read together are its own,"""
 
 HEAVY_PAIRS: Final = 50
-"""and at least so many."""
+"""and at least this many."""
 
 SAMPLED_PAIRS: Final = 64
 """Pairs of a long log that are looked at to see whether an owner crowds it."""

@@ -100,7 +100,7 @@ class Lease:
         return sum(self.classes[each] for each in LIVE_DELETES)
 
     def share(self, entries: int) -> int:
-        """Entries to read of each log, if so many are read of the partition."""
+        """Entries to read of each log if this many are read of the partition."""
         return entries // 2 if self.waiting and self.bulk_waiting else entries
 
     def outlives(self, monotonic_seconds: float) -> bool:

@@ -13,12 +13,12 @@ def many(number: int, noun: str) -> str:
 
 
 def are(number: int) -> str:
-    """The verb for so many: ``is`` for 1, otherwise ``are``."""
+    """The verb for this number: ``is`` for 1, otherwise ``are``."""
     return "is" if number == 1 else "are"
 
 
 def were(number: int) -> str:
-    """The verb for so many, in the past: ``was`` for 1, otherwise ``were``."""
+    """The verb for this number, in the past: ``was`` for 1, otherwise ``were``."""
     return "was" if number == 1 else "were"
 
 

@@ -53,9 +53,9 @@ class PairState(NamedTuple):
     Attributes:
         delete: its deletes, None if there are none.
         upsert: its upserts, None if there are none.
-        suspect: 0, or in how many records at most it is tried next, after a batch with it was rejected; less than 0
-            after it was refused alone so many times while the endpoint refused everything.
-        refused: that its record was refused with an unknown code, None if it was not.
+        suspect: after a batch with it was rejected, most records of the next batch with it; -n after it was refused
+            alone n times while the endpoint refused everything; else 0.
+        refused: how its record was refused with an unknown code, None if it was not.
     """
 
     delete: Side | None

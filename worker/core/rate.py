@@ -21,21 +21,21 @@ ASK_MS: Final = 1_000.0
 """Longest that somebody who asked in vain is told to wait beyond the next free moment."""
 
 USED_SHARE: Final = 0.8
-"""A window binds if somebody had to wait in it, and this share of what the rate allows was confirmed, but for one."""
+"""A window binds if somebody had to wait in it, and this share of what the rate allows was confirmed, less one."""
 
 MOST_SHARE: Final = 0.96
 """After a 429 the rate is this share of what the endpoint is thought to allow. The rest is for requests that arrive
-unevenly: so many may be 40 ms early before an endpoint that counts by the second sees one too many."""
+unevenly: they may be 40 ms early before an endpoint that counts by the second sees one too many."""
 
 LEAST_RATE: Final = 0.1
 """No estimate leaves less than this, in requests a second: a limit below it is met by the ordinary backoff."""
 
 FEW: Final = 4.0
-"""If a first 429 comes after at most so many confirmations, they say nothing about the rate: it is searched for."""
+"""If a first 429 comes after at most this many confirmations, they say nothing about the rate: it is searched for."""
 
 MANY: Final = 10.0
-"""If it comes after so many, they are a second's worth: an endpoint that counts by windows of a second, or has a bucket
-of as much, lets as many through. After fewer, the endpoint may have a smaller bucket: more is tried sooner."""
+"""If it comes after this many, they count as a second's worth: an endpoint that counts by windows of a second, or has a
+bucket of that size, lets that many through. After fewer, its bucket may be smaller: more is tried sooner."""
 
 SEARCH_SHARE: Final = 0.5
 """While no estimate is known each clean window adds this share of the rate."""
@@ -44,14 +44,14 @@ HOLD_WINDOWS: Final = 18
 """Clean windows for which the rate stays as it is, before it tries for more."""
 
 FIRST_HOLD_WINDOWS: Final = 4
-"""And so many if the estimate comes from few confirmations."""
+"""The same if the estimate comes from few confirmations."""
 
 STEP_SHARE: Final = 0.05
 """After the hold each clean window adds this share of the estimate, then twice, then three times as much: it takes six
 windows until the rate has doubled, and little is lost if the endpoint allows no more than before."""
 
 SAVED_MS: Final = 1_000.0
-"""An endpoint may let through at once what it did not in so long a time."""
+"""An endpoint may let through at once what it did not let through in this time."""
 
 SHORT_SHARE: Final = 0.8
 """What a 429 leaves of the rate if it comes within a second after another one."""
@@ -66,7 +66,7 @@ LATELY_SHARE: Final = 0.95
 """Once more was confirmed than an endpoint can have saved up, it allows this share of what it let through lately."""
 
 RAISED_SHARE: Final = 0.05
-"""If a step upwards fails, the estimate is right or a little too low: so much is added, if it went well before."""
+"""If a step upwards fails, the estimate is right or a little too low: this share is added, if it went well before."""
 
 LONG_WAIT_MS: Final = 2_000.0
 """A wait as long as this belongs to a limit by long windows: what was confirmed until its end is what it allows."""
@@ -76,7 +76,7 @@ STATED_MS: Final = 60_000.0
 
 
 class Slot(NamedTuple):
-    """The answer to who asks for a place in the pace.
+    """The answer to a request for a place in the pace.
 
     Attributes:
         denied_ms: how long to wait before asking again, in ms; 0 if a place was taken.
@@ -103,8 +103,8 @@ class Pace:
         bound_at: since when every window has bound; 0 if the last one did not.
         confirmed: requests confirmed in this window.
         before: and in the one before.
-        clean: windows in which the rate bound and nothing went wrong, since it was lowered; fewer than none until the
-            first 429's rest is over, more if the rate is to be raised sooner.
+        clean: windows in which the rate bound and nothing went wrong, since it was lowered; negative until the first
+            429's rest is over, and higher if the rate is to be raised sooner.
         since: since when the endpoint has saved up what it then let through: when the rate was lowered last, or has
             bound without a pause since.
         total: requests confirmed since then, but for those that a pause may have saved up.
@@ -194,7 +194,7 @@ class Pace:
         self.stated_at = now
 
     def rest(self, now: float, most: float, wait: float) -> None:
-        """Lets nobody go for so many ms, and for one interval at least."""
+        """Lets no request out for `wait` ms, and for one interval at least."""
         rate = self.limit(most)
         if rate > 0:
             interval = 1000 / rate
@@ -225,7 +225,7 @@ class Pace:
         return True
 
     def clock_went_back(self, now: float) -> None:
-        """Forgets every time that it knows: none of them means anything any more."""
+        """Forgets all times: none of them means anything now."""
         self.tat = self.turn = self.bound = self.bound_at = self.confirmed = self.before = self.total = self.excess = 0
         self.window = self.since = self.stated_at = now
 

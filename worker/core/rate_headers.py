@@ -20,7 +20,7 @@ HEADERS: Final = (
 """The headers that are read."""
 
 RATE_MAX: Final = 1_000_000.0
-"""A stated limit above this, in requests a second, is none."""
+"""A stated limit above this, in requests a second, is not believed."""
 
 _CHARACTERS_MAX: Final = 1_000
 _INTEGER = re.compile(r"[0-9]{1,9}")

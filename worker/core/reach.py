@@ -23,7 +23,7 @@ class Reach:
     entries_a_pair: float = 1.0
 
     def entries(self, records: int) -> int:
-        """How many entries to read for so many records."""
+        """How many entries to read for this many records."""
         return int(records * self.entries_a_pair)
 
     def learn(self, records: int, entries: int, pairs: int) -> None:

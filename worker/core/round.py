@@ -61,11 +61,14 @@ class Round:
         return replace(self, clock_ms=clock_ms, asked=asked, answered=answered)
 
     def at_ms(self, monotonic: float) -> int:
-        """Redis' clock (Unix ms) at a time of this process' monotonic clock (seconds): exact, or up to a look later."""
+        """Redis' clock (Unix ms) at a time of this process' monotonic clock (seconds): exact or later.
+
+        It is later by no more than it took to read the clock.
+        """
         return self.now_ms + math.ceil((monotonic - self.asked) * 1000) + 1
 
     def at_least_ms(self, monotonic: float) -> int:
-        """The same, but exact or up to a look earlier."""
+        """The same, but exact or earlier."""
         return self.now_ms + int((monotonic - self.answered) * 1000)
 
     @property

@@ -51,7 +51,7 @@ class RowChange(NamedTuple):
 
 
 class RowChanges(NamedTuple):
-    """What a message says: one change or two; none of a tombstone and of an op that the mapping ignores.
+    """What a message says: one change or two; none for a tombstone, or for an op that the mapping ignores.
 
     Attributes:
         changes: in the order in which they happened.
@@ -186,7 +186,7 @@ def _found(value: Any, path: str) -> Any:
     if not path:
         return value
     if value is None:
-        return None  # nothing has no parts, and a tombstone may lie at any depth
+        return None  # null has no parts, and a tombstone may lie at any depth
     if not isinstance(value, dict):
         return _MISSING
     if path in value:

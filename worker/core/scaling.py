@@ -19,7 +19,7 @@ BULK_SECONDS: Final = 900.0
 """The same for the bulk lane, for which nobody waits."""
 
 LATE_SECONDS: Final = 5.0
-"""A backlog whose oldest change has waited for no longer than this beyond the linger is none that grows."""
+"""A backlog does not count as growing if its oldest change has waited for no longer than this beyond the linger."""
 
 UP_MS: Final = 15_000
 """The need must exceed the workers that are wanted for this long before more are."""
@@ -147,7 +147,7 @@ class Scaling(NamedTuple):
 
     def _learned(self, load: Load, passed: int) -> Scaling:
         """What arrives, and what a worker delivers, by now."""
-        # What a bulk job adds at once is no flow to keep up with: its backlog tells of it.
+        # What a bulk job adds at once is not a steady flow: it counts as backlog.
         arrived = max(0, load.accepted - self.accepted - max(0, load.bulk - self.bulk)) * 1000 / passed
         arrival = self.arrival + (arrived - self.arrival) * min(1.0, passed / _ARRIVAL_MS)
         capacity = self.capacity
@@ -206,7 +206,7 @@ def write_scaling(scaling: Scaling) -> dict[str, str]:
 
 
 def read_scaling(stored: Mapping[str, str]) -> Scaling:
-    """The stored decision; none if it cannot be read, for instance because another version stored it."""
+    """The stored decision; `NOTHING_DECIDED` if it cannot be read, for instance because another version stored it."""
     try:
         read = {name: type(default)(float(stored[name])) for name, default in NOTHING_DECIDED._asdict().items()}
     except (KeyError, ValueError, OverflowError):

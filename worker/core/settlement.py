@@ -60,13 +60,13 @@ class Settlement:
         bulk_position: the same of the bulk lane's log.
         ledger: pair, what was confirmed.
         keep: pair, state that waits; for each class.
-        drop: pair that waits no more; for each class.
+        drop: pair that no longer waits; for each class.
         clear: pair, late mark that is over.
         letters: pair or nothing, what was confirmed or nothing, letter.
         know: pair with dead letters, what was confirmed.
         park: pair, when it is tried again and its state.
-        unpark: pair that is parked no more.
-        forget: pair of which nothing confirmed is remembered any more.
+        unpark: pair that is no longer parked.
+        forget: pair whose confirmed outcome is forgotten.
         late: pair, until when an upsert, until when a delete may still result; written before everything else.
         totals: by how much each counter moves.
     """
@@ -92,7 +92,7 @@ class Settlement:
 
     @property
     def drops(self) -> int:
-        """How many pairs wait no more."""
+        """How many pairs no longer wait."""
         return sum(map(len, self.drop))
 
 
@@ -189,7 +189,7 @@ def _unwait(into: Settlement, part: PartitionSlice, pair: bytes) -> None:
 
 
 def _rest(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict) -> None:
-    """A parked pair stays so until its time; what came of it since is no reason to try sooner."""
+    """Keeps a parked pair parked until its time: nothing newer came that would try it sooner."""
     parked, state = part.parked[pair], reached.state
     if state is not None and state != parked.state:
         into.park += (pair, encode_parked(Parked(parked.due_ms, state, part.is_bulk(pair))))

@@ -124,7 +124,7 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
         fast: put pairs with a single op on the fast path; otherwise every pair gets a state.
         lane: the lane of the log; in the bulk lane an entry without `at` is malformed.
         id_max: most characters of an id; an entry with a longer one is malformed.
-        letters: most malformed entries: so many dead letters the partition has room for.
+        letters: most malformed entries, because the partition has room for no more dead letters.
     """
     states: dict[bytes, PairState] = {}
     fast_path = FastPathPairs()
@@ -229,7 +229,8 @@ class PartitionSlice:
         repairs: confirmed outcomes to send again, because a late request may have undone them.
         past: pairs whose late marks cannot matter any more.
         suppressed: pairs with somebody who was erased: their upserts are refused, and nothing of them is remembered.
-        refused: malformed entries that name somebody who was erased, and say no delete: they become no dead letters.
+        refused: number of malformed entries that name somebody who was erased, other than deletes; they do not become
+            dead letters.
     """
 
     partition: int
@@ -336,7 +337,7 @@ class PartitionSlice:
                 self.past.append(pair)
 
     def materialize(self, pairs: Iterable[bytes] | None = None) -> None:
-        """Gives pairs on the fast path their state and verdict, and takes them off it; all pairs if none are given."""
+        """Gives pairs on the fast path their state and verdict, and takes them off it; None for all of them."""
         for pair in [*self.log.fast_path] if pairs is None else pairs:
             state = self.log.states[pair] = self.log.fast_path.take_out(pair)
             self.verdicts[pair] = verdict(state, None, "resend")  # with one op alone nothing can remain

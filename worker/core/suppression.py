@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _TAGS: Final = 0xFFFF
-"""A tag is so many bits of a checksum whose seed comes from the key: it tells less than the hash beside it."""
+"""A tag is these bits of a checksum whose seed comes from the key: it tells less than the hash beside it."""
 
 _OF_TAGS: Final = b"tags\x1f"
-"""No id is so, because none holds a control character."""
+"""Not an id: no id holds a control character."""
 
 
 class Suppression(NamedTuple):
