@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+import click
 import pytest
 
+from tests.docs.blocks import BLOCKS
 from worker.admin.health import Reason
 from worker.admin.status import TOTALS
-from worker.cli.main import COMMANDS
+from worker.cli.main import COMMANDS, main
 from worker.core.gate import PAUSED, State
 from worker.core.outcome import _HOLD_REASONS  # every hold that an answer can mean
 from worker.core.reasons import REASONS
@@ -165,3 +168,41 @@ def test_every_command_that_a_page_names_is_one() -> None:
     named |= set(re.findall(r"`contact-sync ([a-z][a-z-]+)[^`]*`", pages))
     assert named <= COMMANDS.keys()
     assert {"pause", "resume", "repartition", "forget", "drain", "health"} <= named
+
+
+def shell_words(line: str) -> list[str]:
+    """The words of a line of a shell, operators too, without comments."""
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    return list(words)
+
+
+def typed() -> list[tuple[str, list[str]]]:
+    """Every call of a command in a block, run or not, and in the examples of the reference: where, and its words."""
+    found = []
+    for block in BLOCKS:
+        text = block.text.replace("\\\n", " ") if block.language in {"sh", "text"} else ""
+        for line in text.splitlines():
+            words = shell_words(line) if "contact-sync " in line and not line.startswith("helm ") else []
+            for at in (at for at, word in enumerate(words) if word == "contact-sync"):
+                end = next((i for i in range(at, len(words)) if re.fullmatch(r"[|&<>;()]+", words[i])), len(words))
+                if end > at + 1:
+                    found.append((f"{block}: {line}", words[at + 1 : end]))
+    return found
+
+
+@pytest.mark.parametrize(("where", "words"), typed(), ids=[where for where, _ in typed()])
+def test_a_call_that_a_page_shows_has_only_options_and_words_that_the_command_takes(
+    where: str, words: list[str]
+) -> None:
+    command: click.Command = main
+    context = click.Context(main, info_name="contact-sync")
+    while isinstance(command, click.Group):
+        below = command.get_command(context, words[0]) if words else None
+        if below is None and (below := command.get_command(context, "run")) is not None:
+            words = ["run", *words]
+        assert below is not None, where
+        command, context = below, click.Context(below, info_name=words[0], parent=context)
+        words = words[1:]
+    _, left, _ = command.make_parser(context).parse_args(list(words))
+    assert left == [] or command.name == "worker", where
