@@ -66,7 +66,7 @@ def id_fault(raw: bytes) -> IdFault | None:
 
 
 def characters_fit(raw: bytes, most: int) -> bool:
-    """Returns whether a valid id has at most so many characters."""
+    """Returns whether a valid id has at most `most` characters."""
     return len(raw) <= most or (not raw.isascii() and len(raw.decode()) <= most)
 
 

@@ -88,7 +88,7 @@ def split_url(url: str) -> SplitResult:
     """Splits a URL that may name several hosts, which `urlsplit` takes for one, and refuses if one of them is IPv6.
 
     Raises:
-        ValueError: it is no URL. The error repeats nothing of it.
+        ValueError: it is not a URL. The error repeats nothing of it.
     """
     listed = _LISTED.fullmatch(url)
     try:
@@ -97,7 +97,7 @@ def split_url(url: str) -> SplitResult:
         scheme, hosts, rest = listed.groups()
         return urlsplit(f"{scheme}://{rest}")._replace(netloc=hosts)
     except ValueError:
-        raise ValueError("it is no URL") from None  # urlsplit's own shows user and password
+        raise ValueError("it is not a URL") from None  # urlsplit's own shows user and password
 
 
 def read_options(url: str, name: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _unknown(name: str, option: str, query: str) -> str:
 
 
 def _check_files(options: Mapping[str, Any], name: str) -> None:
-    """Loads the certificates, because a client that cannot load them would take Redis for away, for ever."""
+    """Loads the certificates, because a client that cannot load them would take Redis for away, forever."""
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
         raise SettingsError(f"{name}: the option ssl_keyfile needs ssl_certfile")
     if not {"ssl_ca_certs", "ssl_certfile"} & options.keys():

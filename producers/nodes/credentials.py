@@ -69,5 +69,5 @@ def _function_of(name: str) -> Callable[[], Any]:
     except Exception as error:  # noqa: BLE001 - whatever a foreign module does as it is loaded
         raise SettingsError(f"{VARIABLE}: {name} cannot be loaded ({type(error).__name__})") from None
     if not callable(found):
-        raise SettingsError(f"{VARIABLE}: {name} is no function")
+        raise SettingsError(f"{VARIABLE}: {name} is not a function")
     return found  # type: ignore[no-any-return] # what it returns is checked at each call

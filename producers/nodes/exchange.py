@@ -27,10 +27,10 @@ REFUSALS: Final = (redis.ResponseError, redis.BusyLoadingError, redis.Authentica
 
 
 def is_demoted(reply: object) -> bool:
-    """Tells if the reply says that this server is no primary, or not any more.
+    """Tells if the reply says that this server is not a primary, or no longer one.
 
-    It keeps its connections and answers so for ever. So whoever hears it closes them: the next connection asks again
-    which address the name of the server has.
+    It keeps its connections and answers like that forever. So whoever hears it closes them: the next connection asks
+    again which address the name of the server has.
     """
     return isinstance(reply, redis.ReadOnlyError | redis.exceptions.MasterDownError) or (
         isinstance(reply, Exception) and str(reply).startswith(_DEMOTED)

@@ -115,7 +115,7 @@ def read_answer(replies: list[Any]) -> Named | None:
 
     Raises:
         redis.ResponseError: the sentinel refused to answer.
-        redis.InvalidResponse: what answers is no sentinel.
+        redis.InvalidResponse: what answers is not a sentinel.
     """
     address, described = replies
     if address is None or (isinstance(described, redis.ResponseError) and "No such master" in str(described)):
@@ -306,7 +306,7 @@ class MasterConnection(Connection):
         super().connect()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
     def is_left_behind(self) -> bool:
-        """Whether the server at its other end is the master no more."""
+        """Whether the server at its other end is no longer the master."""
         return self._finder.moved_from(Address(self.host, self.port))
 
     def _connect(self) -> Any:

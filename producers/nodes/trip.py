@@ -77,7 +77,7 @@ def wait_command(wanted: int) -> bytes:
 
 
 def why_not_replicated(reply: object, wanted: int) -> str | None:
-    """Says what is wrong with the reply to WAIT; None if so many replicas have the changes."""
+    """Says what is wrong with the reply to WAIT; None if `wanted` replicas have the changes."""
     if isinstance(reply, int):
         return None if reply >= wanted else f"{reply} of {wanted} replicas have it within {WAIT_SECONDS:g} s"
     return f"it is not known whether replicas have it: {str(reply).rstrip('.')}"
@@ -125,7 +125,7 @@ class Ping(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """Wait so many seconds."""
+    """Wait for this many seconds."""
 
     seconds: float
 

@@ -55,11 +55,11 @@ def parse_redis_url(url: str) -> RedisURL:
     """Returns what the URL says; redis-py checks the user, the password and the options.
 
     Raises:
-        ValueError: it is no URL of Redis. The error repeats nothing of it.
+        ValueError: it is not a URL of Redis. The error repeats nothing of it.
     """
     parts = split_url(url)
     scheme, _, kind = parts.scheme.partition("+")
-    # redis-py takes schemes in lower case only; what follows a # it drops in silence, be it half a password.
+    # redis-py takes schemes in lower case only; it silently drops what follows a #, even half a password.
     if not url.startswith(tuple(f"{each}://" for each in SCHEMES)) or "#" in url:
         raise ValueError("unknown scheme")
     if not kind:

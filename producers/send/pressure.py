@@ -142,7 +142,7 @@ class Throughput:
             self.per_second = max(0, confirmed - before) / (now - then)  # a log that was emptied counts from 0 again
 
     def seconds_for(self, waiting: int) -> float:
-        """Returns how long so many records take; infinity if nothing is being confirmed."""
+        """Returns how long this many records take; infinity if nothing is being confirmed."""
         return 0.0 if not waiting else waiting / self.per_second if self.per_second else math.inf
 
 
@@ -193,7 +193,7 @@ class BulkPacer:
     Args:
         ask: returns the load now.
         tell: called with one line when the job begins to wait, and when it goes on.
-        sleep: waits so many seconds.
+        sleep: waits for this many seconds.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class Replies(NamedTuple):
         """Whether the number of partitions must be agreed again: it may be another Redis, or have other partitions.
 
         A log that was closed for another number of partitions is no longer a stream, so Redis replies WRONGTYPE. A
-        server that is no primary any more has a successor elsewhere.
+        server that is no longer a primary has a successor elsewhere.
         """
         return self.broken is not None or any(
             isinstance(reply, NodeAwayError) or "WRONGTYPE" in str(reply) or is_demoted(reply)

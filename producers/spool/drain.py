@@ -53,7 +53,7 @@ class SpoolDrain:
         self._held_partitions: set[int] = set()
 
     def give(self, seconds: float | None) -> None:
-        """Gives so much time to begin round trips in; None to go on until nothing is left."""
+        """Gives this much time to begin round trips in; None to go on until nothing is left."""
         self._ends = None if seconds is None else time.monotonic() + seconds
 
     def take(self) -> Chunk:

@@ -39,7 +39,7 @@ _inherited: list[sqlite3.Connection] = []
 
 _SQLITE: Final = threading.RLock()
 """Held by the thread that is inside SQLite. A fork waits for it: SQLite has locks of its own, which a child would find
-held for ever if another thread was inside SQLite at that moment."""
+held forever if another thread was inside SQLite at that moment."""
 if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(before=_SQLITE.acquire, after_in_parent=_SQLITE.release, after_in_child=_SQLITE.release)
 

@@ -32,7 +32,7 @@ def drain(  # noqa: PLR0913 - four of them are keyword-only, and two of these ar
         timeout_seconds: when to give up, None for never; the status is read at least once.
         ignore_late: whether to end although an unanswered request may still undo what was confirmed.
         monotonic: a clock, in seconds, for the timeout.
-        sleep: waits so many seconds.
+        sleep: waits for this many seconds.
     """
     ends = None if timeout_seconds is None else monotonic() + timeout_seconds
     while True:

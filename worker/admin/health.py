@@ -115,7 +115,7 @@ def assess(
         read: reads the status of the namespace.
         bound_seconds: if the oldest change is younger than this, the fleet makes progress.
         monotonic: a clock, in seconds.
-        sleep: waits so many seconds.
+        sleep: waits for this many seconds.
 
     Raises:
         redis.RedisError: Redis does not answer, or refuses.

@@ -154,7 +154,7 @@ def _why(erased: Erased) -> str:
     if left.parked_pairs:
         parts.append("the endpoint refuses some with an unknown code (contact-sync parked list)")
     if left.dead_letters:
-        parts.append("the endpoint refuses some for good (contact-sync dead-letters list): mend that first")
+        parts.append("the endpoint refuses some for good (contact-sync dead-letters list): fix that first")
     if left.late_marks:
         parts.append("unanswered requests may still act (contact-sync status)")
     return f"not erased yet: {'; '.join(parts)}; the user stays suppressed: call it again, it goes on"
@@ -186,7 +186,7 @@ def _verify(namespace: Namespace, file: IO[bytes], inbox_map: InboxMap | None, *
     except orjson.JSONDecodeError:
         said = None
     if not isinstance(said, dict) or not {"user_hash", "complete", "seal"} <= said.keys():
-        raise Failure(f"--verify: {name} is no receipt: it has no user_hash, complete and seal in JSON")
+        raise Failure(f"--verify: {name} is not a receipt: it has no user_hash, complete and seal in JSON")
     found = verify(namespace, said, inbox_map)
     if as_json:
         echo_json(found._asdict())

@@ -71,7 +71,7 @@ class Interrupts:
     """Ends a block on SIGINT or SIGTERM: at once while it starts, and between two ticks from then on.
 
     If a signal raises an exception just anywhere, Python may ignore it (in a destructor or the callback of a weak
-    reference), or a lock may stay held for ever. A command that runs for days cannot accept either. So after the first
+    reference), or a lock may stay held forever. A command that runs for days cannot accept either. So after the first
     tick, a first signal is noted and raised between two ticks, when nothing is half done. A second one raises at once.
     """
 

@@ -1,4 +1,4 @@
-"""A number as an option on a command line: infinity and NaN are none."""
+"""A finite number as an option on a command line."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class WorkerSettings(ProducerSettings):
     broker_url: Annotated[str, AfterValidator(_check_broker_url)] | None = setting(
         None,
         description="Celery's broker; if unset, the server of CONTACT_SYNC_REDIS_URL. With a cluster it must be set; "
-        "memory:// is none.",
+        "memory:// means none.",
         rule="a broker URL as Celery knows them, such as redis://host:6379/1",
         shown=False,
     )

@@ -32,10 +32,10 @@ SCAN_SECONDS: Final = 0.25
 many partitions a scan before each batch would cost more than the batch."""
 
 SCAN_SHARE: Final = 10
-"""That time is at least so many times what the scan took, which grows with the number of partitions."""
+"""That time is at least this many times as long as the scan took, which grows with the number of partitions."""
 
 TRIES: Final = 4
-"""How often partitions are claimed for one request, where other processes were quicker."""
+"""How often partitions are claimed for one request, if other processes were quicker."""
 
 STAY_SECONDS: Final = 0.25
 """Longest time that a flush keeps the same partitions while others may be due."""
@@ -95,7 +95,7 @@ class FlushRun:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """No request may go out for so many seconds, and nothing is to be absorbed meanwhile."""
+    """No request may go out for this many seconds, and nothing is to be absorbed meanwhile."""
 
     seconds: float
 
@@ -141,7 +141,7 @@ class Claims:
     def claim(self, run: FlushRun) -> Round | Wait | None:
         """Asks the gate for a place, and claims partitions until they fill a batch.
 
-        The place comes first, so that who waits for one holds no lease that another needs.
+        The place comes first, so that a run that waits for one holds no lease that another needs.
 
         Returns:
             The next round. `Wait` while the fleet's rate, or the limit of requests under way, lets no request out, and

@@ -1,7 +1,7 @@
 """One deadline for a whole request, kept below the HTTP client, at the sockets.
 
-httpx limits each read, write and connect separately. So an answer that drips one byte at a time holds a request for
-ever, and name resolution has no limit at all. Here every wait gets the time that remains.
+httpx limits each read, write and connect separately. So an answer that drips one byte at a time holds a request
+forever, and name resolution has no limit at all. Here every wait gets the time that remains.
 
 **A timeout is a moment here.** httpcore passes the numbers of a request's ``timeout`` extension to the network backend
 unchanged. This backend reads them as the monotonic moment by which the request must be over, not as a duration. So
@@ -128,7 +128,7 @@ class DeadlineStream(httpcore.NetworkStream):
         try:
             while pending:
                 pending = pending[self._socket.send(pending) :]
-                # Again for each piece, or a peer that reads a little at a time would hold us for ever.
+                # Again for each piece, or a peer that reads a little at a time would hold us forever.
                 self._socket.settimeout(self._remaining(deadline))
         except (TimeoutError, httpcore.ConnectTimeout) as error:
             raise httpcore.WriteTimeout("the deadline passed") from error

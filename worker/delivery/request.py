@@ -42,7 +42,7 @@ DOUBT_SECONDS: Final = 0.5
 less often, so an innocent one is found within seconds."""
 
 DOUBT_REJECTIONS_MAX: Final = 100
-"""After so many records that were refused alone in a row, the probes of such an endpoint come as rarely as others."""
+"""After this many records that were refused alone in a row, the probes of such an endpoint come as rarely as others."""
 
 
 class Sender(Protocol):
@@ -52,7 +52,7 @@ class Sender(Protocol):
         """Sends the body, and waits for the answer until the deadline."""
 
     def distrust(self) -> None:
-        """Uses the connection of this thread's last answer no more."""
+        """Stops using the connection of this thread's last answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _POSTPONE_MS: Final = 500
 _PACED_MS: Final = 20
-"""If the next request may go out only this much later, the leases are released meanwhile, for other workers to take."""
+"""If the next request may only go out this much later, the leases are released meanwhile, for other workers to take."""
 
 _POSTPONE_REQUESTS: Final = 20
 """Half of a rejected batch of repairs waits until the other half was halved to the end. For 10,000 records that takes
@@ -32,8 +32,8 @@ at most 14 requests, each as long as the rejected one."""
 
 
 _FULL_MS: Final = 60_000
-"""How long the logs of a partition are left alone that go on with what its dead letters have no room for. They go on at
-once when there is room."""
+"""How long logs are left alone whose next entry becomes a dead letter for which their partition has no room. They
+continue at once when there is room."""
 
 _OUTCOMES: Final[Mapping[type, str]] = dict(zip((Confirmed, Retry, Rejected, Hold, TooLarge), OUTCOMES, strict=True))
 

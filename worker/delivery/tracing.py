@@ -72,7 +72,7 @@ class Tracing:
             return answer
 
     def distrust(self) -> None:
-        """Uses the connection of this thread's last answer no more."""
+        """Stops using the connection of this thread's last answer."""
         self._sender.distrust()
 
     def _parents(self) -> Iterable[str]:

@@ -118,7 +118,7 @@ def die_with_parent(parent: int) -> Callable[[], None] | None:
 
 def tell_parent(line: str) -> None:
     """Writes the command's process id on the channel, or why the command cannot run."""
-    # It is no error if the parent is gone already: the next read of the channel notices it and everything ends.
+    # It is not an error if the parent is gone already: the next read of the channel notices it and everything ends.
     with suppress(OSError):
         os.write(CHANNEL, f"{line}\n".encode())
 
@@ -158,7 +158,7 @@ def end(child: subprocess.Popen[bytes], grace_seconds: float, wakeup: int) -> No
 
 
 def remove(directories: list[str]) -> None:
-    """Removes directories with their content; a directory that is gone already is no error."""
+    """Removes directories with their content; it is not an error if one is gone already."""
     import shutil  # noqa: PLC0415 - it imports every compression module: not before the command runs
 
     for directory in directories:

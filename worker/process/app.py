@@ -185,12 +185,12 @@ def _check_before_start(instance: Any, **_: Any) -> None:
         app.contact_sync_partitions = runtime.wait_for_redis(runtime.settings_of(app))
     except ContactSyncError as error:
         _refuse(error)
-    except Exception as error:  # noqa: BLE001 - Celery would log it and start all the same, unchecked
+    except Exception as error:  # noqa: BLE001 - Celery would log it and start anyway, unchecked
         _refuse(SettingsError(f"cannot start: unexpected {type(error).__name__}"))
 
 
 def _check_broker(app: Any, settings: WorkerSettings) -> None:
-    """Connects to the broker once, so that what no waiting mends is one line now and not a traceback later.
+    """Connects to the broker once, so that what waiting cannot fix is one line now and not a traceback later.
 
     Raises:
         SettingsError: no worker can use this broker. One that is away is awaited.
@@ -220,7 +220,7 @@ def _leave_out_gossip(sender: Any, **_: Any) -> None:
 
 
 def _keep_what_is_loaded(**_: Any) -> None:
-    """Makes the garbage collector look no more through what is loaded, all of which stays.
+    """Stops the garbage collector from going through what is loaded, all of which stays.
 
     It would do so in each child, which would copy it all, and once more as the process ends, for most of a second.
     """

@@ -70,7 +70,7 @@ class HintQueue:
             raise
 
     def leave(self, hints: int) -> None:
-        """Adds so many hints."""
+        """Adds this many hints."""
         task = self._app.tasks[FLUSH_TASK]
         try:
             for _ in range(hints):

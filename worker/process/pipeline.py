@@ -27,15 +27,15 @@ CHECK_SECONDS: Final = 0.01
 """How often it is checked whether all runs wait for an endpoint that has become slower."""
 
 REST_SECONDS: Final = 0.05
-"""After a run found nothing to do, none is added for so long: there would be as little for it."""
+"""After a run found nothing to do, none is added for this long: it would find as little."""
 
 STALLED_SECONDS: Final = 0.2
 STALLED_RUNS: Final = 4
-"""If no run has moved for so long, one may wait for a Redis node that does not answer: another one may go on with the
-partitions of other nodes. So few are added for that."""
+"""If no run has moved for this long, one may be waiting for a Redis node that does not answer. Then another is added,
+up to this many, to go on with the partitions of other nodes."""
 
 AT_WORK: Final = 4
-"""Most runs that work at once, rather than wait for the endpoint, where Redis is far: their work is to wait for it."""
+"""Most runs that work at once, and do not wait for the endpoint, if Redis is far away: their work is waiting for it."""
 
 _WEIGHT: Final = 0.2
 """Weight of the newest request in the moving means."""
@@ -137,7 +137,7 @@ class Pipeline:
                 self._request_seconds = _mean(self._request_seconds, run.since - began)
 
     def distrust(self) -> None:
-        """Uses the connection of this thread's last answer no more."""
+        """Stops using the connection of this thread's last answer."""
         self._sender.distrust()
 
     def wait(self, seconds: float) -> None:
@@ -162,7 +162,7 @@ class Pipeline:
                     self._moved[id(run)] = now
 
     def rest(self, seconds: float) -> None:
-        """Waits until the request that a run has made ready may go out; that is no work."""
+        """Waits until the request that a run has made ready may go out; this does not count as work."""
         time.sleep(seconds)
         run = self._current()
         if run is not None:

@@ -102,7 +102,7 @@ class SignalStep(bootsteps.StartStopStep):
         _handle_signals(self._on_signal)
 
     def register_with_event_loop(self, _worker: Any, hub: Any) -> None:
-        """Lets a signal end Celery's wait for the broker, which takes a second else. Called at each connection."""
+        """Lets a signal end Celery's wait for the broker, which otherwise takes a second. Called at each connection."""
         hub.add_reader(self._woken, self._clear)
 
     def _clear(self) -> None:

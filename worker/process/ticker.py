@@ -52,7 +52,7 @@ _TAKEN: Final = 2  # the reply of ticker.lua if the lease was free
 
 
 UNTAKEN_SECONDS: Final = 5.0
-"""If hints lie in the queue for so long, and nobody works on anything, no worker can take them from this broker."""
+"""If hints lie in the queue for this long, and nobody works on anything, no worker can take them from this broker."""
 
 
 class Broker(Protocol):
@@ -62,7 +62,7 @@ class Broker(Protocol):
         """Returns how many hints are in the queue."""
 
     def leave(self, hints: int) -> None:
-        """Adds so many hints."""
+        """Adds this many hints."""
 
 
 class Ticker:

@@ -34,7 +34,7 @@ CHECK_SECONDS: Final = 5.0
 """Between two checks. A process that received a hint since the last one leaves itself none."""
 
 STALLED_SECONDS: Final = 30.0
-"""A process that received nothing for so long, although a hint was there for it, counts as stalled."""
+"""A process that received nothing for this long, although a hint was there for it, counts as stalled."""
 
 RECONNECT_SECONDS: Final = 40.0
 """Extra patience until Celery finds that the broker is back: in the end it tries only every 30 s."""
@@ -207,7 +207,7 @@ class FleetHeartbeat:
             self._client.set(self._key, self._name, px=self._fresh_ms)
 
     def another_beats(self) -> bool:
-        """Whether another process noted so lately."""
+        """Whether another process has consumed lately."""
         try:
             return self._client.get(self._key) not in {None, self._name}
         except redis.RedisError:

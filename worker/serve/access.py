@@ -88,7 +88,7 @@ class Access:
         return self._hosts is None or _hostname(host) in self._hosts
 
     def is_same_origin(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request that acts comes from our own page, or from a program that is no browser.
+        """Whether a request that acts comes from our own page, or from a program that is not a browser.
 
         A proxy may replace the Host header or drop its port. So a page under a proxy's name counts as ours, too.
         """

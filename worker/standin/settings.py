@@ -39,10 +39,10 @@ class StandInSettings(BaseModel):
         key_id: id of the Server-Key it accepts; empty accepts any.
         key_secret: secret of the Server-Key it accepts; empty accepts any.
         latency_seconds: how long every request waits before it is processed.
-        largest_batch: most records it accepts in one request; None is no limit.
+        largest_batch: most records it accepts in one request; None for no limit.
         largest_batch_refusal: how it refuses more: HTTP 413, or HTTP 400 with code 40002 and field 101.
-        id_max_characters: most characters in an id; a record with a longer one is refused. None is no limit.
-        rate_limit_per_second: requests per second; further ones get HTTP 429 with Retry-After; None is no limit.
+        id_max_characters: most characters in an id; a record with a longer one is refused. None for no limit.
+        rate_limit_per_second: requests per second; further ones get HTTP 429 with Retry-After; None for no limit.
         poisoned: owner ids, contact ids or [owner, contact] pairs; a request with one of them is refused.
         poison_code: the error code of that refusal; 40002 names the field, others come with their own status.
     """

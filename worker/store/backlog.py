@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 POLL_SECONDS: Final = 0.05
-"""Between two looks at empty logs that one command cannot wait for: those of a cluster, and of very many partitions."""
+"""Time between two scans of empty logs that one command cannot wait for: in a cluster, or with very many partitions."""
 
 _STREAMS_MAX: Final = (ARGUMENTS_MAX - 6) // 2
 

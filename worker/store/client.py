@@ -108,7 +108,7 @@ class LogClient(redis.Redis):
         return replies
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Runs one command; the connections to a server that is no primary any more are closed."""
+        """Runs one command; the connections to a server that is no longer a primary are closed."""
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
         except redis.ResponseError as error:

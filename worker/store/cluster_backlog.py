@@ -29,7 +29,7 @@ class ClusterScanner(BacklogScanner):
     Args:
         namespace: as ``BacklogScanner``'s.
         monotonic: a clock, in seconds.
-        wait: waits so many seconds.
+        wait: waits for this many seconds.
     """
 
     def __init__(

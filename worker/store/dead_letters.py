@@ -193,7 +193,7 @@ class DeadLetters:
         return ends
 
     def _redrive_messages(self, letters: Sequence[DeadLetter]) -> list[Redriven]:
-        """Puts messages back into the inbox, where a mended mapping reads them.
+        """Puts messages back into the inbox, where the corrected mapping reads them.
 
         Whose pair they are is not known here, so the memory of all partitions must reach back as far.
         """

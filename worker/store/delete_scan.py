@@ -25,7 +25,7 @@ DEEP_ENTRIES: Final = 4_000
 """Entries of long logs that one call reads at most from their heads on; a tick takes twenty times as long."""
 
 DEEP_AT_ONCE: Final = 500
-"""And of each of them at least; and so many new ones of each at most."""
+"""It reads at least this many of each of them, and at most this many new ones of each."""
 
 MANY_DELETES: Final = 0.02
 """If more than this share of a long log are deletes, nearly all of it would be read ahead to send them first."""

@@ -86,7 +86,7 @@ def raise_form(namespace: Namespace, wait: Replicas = 0) -> None:
     Raises:
         redis.RedisError: Redis does not answer, or refuses.
     """
-    # Versions that know no least reader heed the format alone.
+    # Versions that do not know the field `least_reader` check the format alone.
     fields = [(name, LOG_FORMAT) for name in ("format", *_FIELDS)]
     # On a full server too: its workers must be able to start, or nobody would empty it.
     calls = [scripts.Call(scripts.NOTE, [namespace.keys.config], each) for each in fields]

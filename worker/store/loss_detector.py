@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _LOG = structlog.get_logger("contact_sync")
 
 GROUPS: Final = 64
-"""Processes are in so many groups, by chance, each with a count of its own. What a deposed master accepted is noticed
-by a process that used it, unless one of its group used the successor as long."""
+"""Number of groups. Each process is in one of them by chance, and each group has a count of its own. So a process that
+used a deposed master notices what it accepted, unless one of its group used the successor for as long."""
 
 EVERY_SECONDS: Final = 1.0
 """Time between two checks. A loss of only the changes since the last check may go unnoticed."""

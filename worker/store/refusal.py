@@ -1,4 +1,4 @@
-"""What Redis refuses and waiting does not mend, told apart from a Redis that is away, full, loading or no primary."""
+"""Recognizes what Redis refuses for good, as opposed to a Redis that is away, full, loading or not a primary."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refusal(error: BaseException | None) -> str | None:
     named = _COMMAND.search(words)
     if isinstance(error, redis.AuthenticationError):
         return "it refuses the user or password"
-    # MOVED and ASK are no refusals: while slots of a cluster move, they may be all that is left of an answer.
+    # MOVED and ASK are not refusals: while slots of a cluster move, they may be all that is left of an answer.
     if isinstance(error, ClusterCrossSlotError | NotAClusterError):
         return words if isinstance(error, NotAClusterError) else _CLUSTER
     if isinstance(error, NoPermissionError) or (isinstance(error, redis.ResponseError) and "permission" in words):

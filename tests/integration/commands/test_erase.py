@@ -266,7 +266,7 @@ def test_what_is_no_receipt_is_told_in_one_line(fleet: Fleet, tmp_path: Path, te
     file.write_text(text, encoding="utf-8")
     ran = erase(fleet, "--verify", str(file))
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
-    assert "is no receipt" in ran.stderr
+    assert "is not a receipt" in ran.stderr
 
 
 def test_the_receipt_says_what_a_ledger_may_have_forgotten(fleet: Fleet) -> None:

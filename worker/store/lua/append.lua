@@ -1,5 +1,5 @@
--- Appends entries to the log of one partition, also while Redis is full: they lie in the inbox until they moved, so that
--- a Redis that the inbox filled drains only if they may move.
+-- Appends entries to the log of one partition, even if Redis is full: they are in the inbox until they have moved, so a
+-- Redis that the inbox filled can drain only if they may move.
 --
 -- KEYS  1 events
 -- ARGV  for each entry the number of its fields and values, then these in turn

@@ -5,7 +5,8 @@
 --       17 parked
 -- ARGV  1 token  2 number of pairs  3 number of entries of the log
 --       4.. pairs, then ids of entries of the log, then of the bulk lane's log
--- Returns { 'forgotten', entries, pending and parked, late, ledger, dead_pairs }: how many of each were removed; or { 'fenced' }
+-- Returns { 'forgotten', entries, pending and parked, late, ledger, dead_pairs }: how many of each were removed; or
+--   { 'fenced' }
 local late = KEYS[4]
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return { 'fenced' }

@@ -1,7 +1,8 @@
--- Rotates the ledger of a partition: the older half is forgotten, except for pairs with a late mark, whose outcome may have
--- to be repaired, and for parked pairs, whose changes wait for longer than a ledger remembers. `vouched` says since when nothing is forgotten: whatever was confirmed later is in one of the halves.
+-- Rotates the ledger of a partition: the older half is forgotten, except for pairs with a late mark, whose outcome may
+-- have to be repaired, and for parked pairs, whose changes wait for longer than a ledger remembers. `vouched` says since
+-- when nothing is forgotten: whatever was confirmed later is in one of the halves.
 --
--- Needs a script whose first write was made before: a full server refuses one whose first write could grow it.
+-- The script must have written before: a full server refuses a script whose first write could grow it.
 -- keepers: hashes of pairs whose outcomes are kept
 -- rotated: when it rotated before, as it is stored  now_ms: what it is stored as now
 local function rotate_ledger(partition, ledger_new, ledger_old, keepers, rotated, now_ms)

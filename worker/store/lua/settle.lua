@@ -9,8 +9,8 @@
 --       8..31 how many items follow of each kind, in this order:
 --         ledger (pair, confirmed) · pending to keep (pair, state), of each class · pending to drop (pair), of each class
 --         · late to clear (pair, mark) · dead letters (pair, confirmed or '', letter)
---         · known of dead pairs (pair, confirmed) · totals (name, number) · to park (pair, parked) · parked no more (pair)
---         · remembered no more (pair)
+--         · known of dead pairs (pair, confirmed) · totals (name, number) · to park (pair, parked) · to unpark (pair)
+--         · to forget (pair)
 -- Returns { 'settled', waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs, parked, parked_due_ms, then pending
 --   pairs of each class }, also if this very settle was done before and its reply was lost; { 'fenced' }; or { 'full' }
 --   if the letters do not fit and nothing was done

@@ -1,7 +1,7 @@
 -- Finds entries of a log that are gone although nobody read them: somebody trimmed it, or deleted from it. Redis counts
 -- what was ever added (from 7.0 on), and `events` counts what was read; the rest must be in the log.
 --
--- Needs a script whose first write was made before: a full server refuses one whose first write could grow it.
+-- The script must have written before: a full server refuses a script whose first write could grow it.
 -- Returns how many are gone, if they are the first since somebody acknowledged the last; else 0
 local function first_trimmed(partition, logs, totals, now_ms)
   local added, length = nil, 0

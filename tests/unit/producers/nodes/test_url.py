@@ -69,5 +69,5 @@ def test_others_are_refused(url: str) -> None:
     ],
 )
 def test_what_no_client_can_be_made_of_is_refused_and_the_error_repeats_nothing_of_it(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^(it is no URL|the user, password, host or port is invalid)$"):
+    with pytest.raises(ValueError, match=r"^(it is not a URL|the user, password, host or port is invalid)$"):
         parse_redis_url(url)
