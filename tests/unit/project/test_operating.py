@@ -13,13 +13,16 @@ import click
 import pytest
 
 from tests.docs.blocks import BLOCKS
+from tests.support.snapshot import snapshot
 from worker.admin.health import Reason
-from worker.admin.status import TOTALS
+from worker.admin.status import TOTALS, Lost
 from worker.cli.main import COMMANDS, main
 from worker.core.gate import PAUSED, State
 from worker.core.outcome import _HOLD_REASONS  # every hold that an answer can mean
 from worker.core.reasons import REASONS
 from worker.store.dead_letters import Redriven
+from worker.store.nodes import Node
+from worker.store.presence import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,6 +123,23 @@ def told(page: str) -> set[str]:
 )
 def test_it_tells_of_everything_that_the_code_can_say(page: str, names: set[str]) -> None:
     assert sorted(names - told(page)) == []
+
+
+def fields_of(found: object) -> set[str]:
+    """Every name in an answer in JSON, whatever is below it."""
+    if isinstance(found, dict):
+        return set(found).union(*map(fields_of, found.values()))
+    return set().union(*map(fields_of, found)) if isinstance(found, list) else set()
+
+
+def test_the_contract_tells_every_field_of_the_status() -> None:
+    text = (DOCS / "reference" / "contract.md").read_text(encoding="utf-8")
+    table = text.partition("### The fields of `status --json`")[2].partition("\n#")[0]
+    worker = Worker("one", 1, 2, 3, "prefork")
+    status = snapshot(workers=[worker], lost=Lost(1, 2, 3, came_back=True), nodes=[Node("a:1", 1)]).status
+    names = fields_of({name: found for name, found in status.as_json().items() if name != "totals"})
+    assert {"oldest_seconds", "trimmed_entries", "address", "log_format"} <= names
+    assert sorted(names - set(re.findall(r"`(\w+)`", table))) == []
 
 
 def test_it_tells_of_no_reason_and_no_total_that_there_is_not() -> None:
