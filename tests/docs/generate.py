@@ -22,7 +22,7 @@ from producers.contract.partitions import DEFAULT_PARTITIONS, MAX_PARTITIONS
 from producers.contract.schema import entry_schema, vectors
 from producers.settings import ProducerSettings, variable_of
 from tests.docs.outage import told
-from tests.support.snapshot import snapshot, view
+from tests.support.snapshot import gate_of, snapshot
 from worker.cli.main import COMMANDS, main
 from worker.config.serve import ServeSettings
 from worker.config.settings import WorkerSettings
@@ -291,7 +291,7 @@ def _values(alias: Any) -> str:
 def _metrics() -> Iterator[str]:
     yield "| metric | type | labels | meaning |"
     yield "| --- | --- | --- | --- |"
-    for family in families(snapshot(view("held", reason="credentials", wait_ms=1500)), inf):
+    for family in families(snapshot(gate_of("held", reason="credentials", wait_ms=1500)), inf):
         labels = sorted({label for each in family.samples for label in each.labels} - {"le"})
         name = family.name + ("_total" if family.type == "counter" else "")
         told = ", ".join(f"`{label}`" for label in labels) or "–"  # noqa: RUF001 - as the table shows it

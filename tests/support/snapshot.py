@@ -1,4 +1,4 @@
-"""A look as it might have been, with a number of its own in every place."""
+"""A snapshot of a fleet, with a number of its own in every place; and a fleet in which nothing waits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,33 @@ from worker.core.gate import GateSnapshot
 from worker.serve.snapshots import Memory, Snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.core.gate import State
 
 T = 1_795_460_847_757
 
 
-def view(state: State = "ok", reason: str = "", wait_ms: int = 0) -> GateSnapshot:
-    return GateSnapshot(T, state, 1, wait_ms, None, reason, "", 0, attempts=3)
+def gate_of(
+    state: State = "ok", reason: str = "", wait_ms: int = 0, *, now_ms: int = T, attempts: int = 0
+) -> GateSnapshot:
+    return GateSnapshot(now_ms, state, 1, wait_ms, None, reason, "", 0, attempts)
+
+
+def idle_status(*, totals: Mapping[str, int] | None = None, **fields: Any) -> Status:
+    """The status while nothing waits, but for what is given; totals that are not given are 0."""
+    idle: dict[str, Any] = {
+        "partitions": 64,
+        "backlog_events": 0,
+        "pending_pairs": 0,
+        "in_flight": 0,
+        "oldest_ms": None,
+        "dead_letters": 0,
+        "worker_awake": True,
+        "gate": gate_of(),
+        "wrong_type_partitions": [],
+    }
+    return Status(**(idle | fields), totals=dict.fromkeys(TOTALS, 0) | dict(totals or {}))
 
 
 def snapshot(gate: GateSnapshot | None = None, counted: dict[str, int] | None = None, **fields: Any) -> Snapshot:
@@ -35,7 +55,7 @@ def snapshot(gate: GateSnapshot | None = None, counted: dict[str, int] | None = 
         "oldest_delete_ms": T - 1500,
         "dead_letters": 14,
         "worker_awake": True,
-        "gate": gate or view(),
+        "gate": gate or gate_of(attempts=3),
         "totals": {name: totals[name] for name in TOTALS},
         "wrong_type_partitions": [],
         "parts": [Part(11, 12, 14, T - 2500, T - 1500, leased=True), Part(0, 0, 0, None, None, leased=False)],

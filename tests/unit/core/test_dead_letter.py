@@ -93,9 +93,11 @@ def test_only_a_record_counts_under_its_pair(reason: str) -> None:
         ("upsert", Remembered("delete", T, 0), True),
         ("upsert", Remembered("delete", T - 1, 0), False),
         ("upsert", Remembered("upsert", 0, T - 1), False),
+        ("upsert", Remembered("upsert", 0, T), True),
         ("upsert", Remembered("upsert", 0, T + 1), True),
         ("delete", Remembered("upsert", 0, T), False),
         ("delete", Remembered("upsert", 0, T + 1), True),
+        ("delete", Remembered("delete", T, 0), True),
         ("delete", Remembered("delete", T + 1, 0), True),
     ],
 )

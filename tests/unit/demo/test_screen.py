@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from worker.admin.status import TOTALS, Status
-from worker.core.gate import GateSnapshot
+from tests.support.snapshot import idle_status
 from worker.demo.numbers import Numbers
 from worker.demo.screen import LiveScreen, PlainScreen, Rate, screen_for
 from worker.demo.summary import summarize
@@ -42,18 +41,7 @@ def clock() -> Clock:
 def numbers() -> Numbers:
     counts: Any = dict.fromkeys(Counts.__annotations__, 0) | {"faults": {}, "requests": 7}
     ends = {"events": 1_234, "coalesced": 150, "superseded": 50, "records_confirmed": 1_000}
-    status = Status(
-        partitions=64,
-        backlog_events=34,
-        pending_pairs=0,
-        in_flight=0,
-        oldest_ms=None,
-        dead_letters=0,
-        worker_awake=True,
-        gate=GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0),
-        totals=dict.fromkeys(TOTALS, 0) | ends,
-        wrong_type_partitions=[],
-    )
+    status = idle_status(backlog_events=34, totals=ends)
     return Numbers(1_234, status, 0, counts)
 
 

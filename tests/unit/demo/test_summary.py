@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.admin.status import TOTALS, Status
-from worker.core.gate import GateSnapshot
+from tests.support.snapshot import idle_status
 from worker.demo.numbers import Numbers
 from worker.demo.summary import Summary, summarize
 from worker.standin.views import Counts
@@ -20,18 +19,7 @@ ENDS = {"events": 10, "records_confirmed": 4, "coalesced": 3, "superseded": 1, "
 def numbers(totals: dict[str, int] | None = None, **counts: int) -> Numbers:
     zero: dict[str, Any] = dict.fromkeys(Counts.__annotations__, 0) | {"statuses": {}, "codes": {}, "faults": {}}
     counted: Any = zero | {"requests": 2} | counts
-    status = Status(
-        partitions=64,
-        backlog_events=0,
-        pending_pairs=0,
-        in_flight=0,
-        oldest_ms=None,
-        dead_letters=0,
-        worker_awake=True,
-        gate=GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0),
-        totals=dict.fromkeys(TOTALS, 0) | ENDS | (totals or {}),
-        wrong_type_partitions=[],
-    )
+    status = idle_status(totals=ENDS | (totals or {}))
     return Numbers(10, status, 0, counted)
 
 

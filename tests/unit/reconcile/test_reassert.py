@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.cli.test_words import status
+from tests.support.snapshot import idle_status
 from worker.core.codec import encode_remembered
 from worker.core.pair import Remembered, state_of, verdict
 from worker.reconcile.reassert import WHOLE, Share, again, batched, each_change, missing
@@ -86,8 +85,7 @@ def test_changes_come_in_lists_of_a_size() -> None:
 
 
 def seen(*, waiting: int = 0, **totals: int) -> Status:
-    found = status(backlog=waiting)
-    return replace(found, totals={**found.totals, **totals})
+    return idle_status(backlog_events=waiting, totals=totals)
 
 
 @pytest.mark.parametrize(

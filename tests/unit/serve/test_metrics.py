@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.snapshot import snapshot, view
+from tests.support.snapshot import gate_of, snapshot
 from worker.core.counters import BOUNDS_SECONDS
 from worker.serve.metrics import Families, families, families_without_redis
 
@@ -28,7 +28,7 @@ DOCUMENTED = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="ut
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboard.json"
 
-HELD = snapshot(view("held", reason="credentials", wait_ms=1500))
+HELD = snapshot(gate_of("held", reason="credentials", wait_ms=1500, attempts=3))
 
 
 def written(found: Iterable[Metric]) -> str:
