@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 PICTURE: Final = Path(__file__).parents[2] / "docs" / "images" / "demo.svg"
-WIDTH: Final = 100
+WIDTH: Final = 112
 _FONT_FACE: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)  # it would load a font from elsewhere
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import click
@@ -9,6 +10,7 @@ import pytest
 
 import producers
 from tests.docs.generate import DOCS, pages
+from tests.docs.outage import drawn
 from worker.cli.main import COMMANDS, main
 
 PAGES = pages()
@@ -17,6 +19,11 @@ PAGES = pages()
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_a_page_is_what_the_code_says(page: str) -> None:
     assert (DOCS / page).read_text(encoding="utf-8") == PAGES[page], "python -m tests.docs.generate"
+
+
+def test_the_picture_of_an_outage_shows_its_run() -> None:
+    run = json.loads((DOCS / "images" / "outage.json").read_text(encoding="utf-8"))
+    assert (DOCS / "images" / "outage.svg").read_text(encoding="utf-8") == drawn(run), "python -m tests.docs.outage"
 
 
 def test_the_python_reference_has_every_public_name() -> None:
