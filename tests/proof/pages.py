@@ -158,12 +158,19 @@ def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
             f"that had been accepted was confirmed within {slowest:.1f} s or less (median, by kind of fault), and",
             f"within {_tenths_up(longest)} s at most.",
             "",
+            f"Workers ended by a fault of Celery's own {_exits(runs, 'by_celery')} times, and because they stopped",
+            f"consuming {_exits(runs, 'stalled')} times. Each was started again, as a service manager does.",
+            "",
             f"Soaks were run {'; '.join(dict.fromkeys(of_code(each['made']) for each in runs))}.",
             f"The simulation was run {of_code(simulation['made'])}.",
             f"It lives {simulation['worlds_per_second_per_core']:.0f} worlds a second",
             f"on each core, of {steps:.0f} steps each.{_came_up(simulation)}",
         )
     )
+
+
+def _exits(runs: Sequence[Mapping[str, Any]], why: str) -> int:
+    return sum(each["worker_exits"][why] for each in runs)
 
 
 def _came_up(simulation: Mapping[str, Any]) -> str:
