@@ -7,6 +7,8 @@ from collections import Counter
 from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any, Final
 
+from worker.core.numbers import many
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -158,8 +160,8 @@ def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
             f"that had been accepted was confirmed within {slowest:.1f} s or less (median, by kind of fault), and",
             f"within {_tenths_up(longest)} s at most.",
             "",
-            f"Workers ended by a fault of Celery's own {_exits(runs, 'by_celery')} times, and because they stopped",
-            f"consuming {_exits(runs, 'stalled')} times. Each was started again, as a service manager does.",
+            f"Workers ended by a fault of Celery's own {_exits(runs, 'by_celery')}, and because they stopped",
+            f"consuming {_exits(runs, 'stalled')}. Each was started again, as a service manager does.",
             "",
             f"Soaks were run {'; '.join(dict.fromkeys(of_code(each['made']) for each in runs))}.",
             f"The simulation was run {of_code(simulation['made'])}.",
@@ -169,8 +171,8 @@ def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _exits(runs: Sequence[Mapping[str, Any]], why: str) -> int:
-    return sum(each["worker_exits"][why] for each in runs)
+def _exits(runs: Sequence[Mapping[str, Any]], why: str) -> str:
+    return many(sum(each["worker_exits"][why] for each in runs), "time")
 
 
 def _came_up(simulation: Mapping[str, Any]) -> str:
