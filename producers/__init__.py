@@ -34,8 +34,8 @@ Public import paths of the project, which stay as they are:
 - `producers.outbox`: the transactional outbox for SQLAlchemy
 - `producers.django`: the Django app; in `INSTALLED_APPS` too
 - `worker.celery`: the Celery app, for `celery -A worker`
-- `worker.reconcile`: reconciliation with the source of truth
-- `worker.testing`: a whole contact-sync for integration tests
+- `worker.reconcile`: reconciliation with the source of truth; all names in `__all__`
+- `worker.testing`: a whole contact-sync for integration tests, and the stand-in endpoint; all names in `__all__`
 - `contact_sync_pytest`: the pytest plugin, which pytest loads by itself
 - `contact-sync`, also `python -m worker`: the command
 
