@@ -163,7 +163,7 @@ def reconcile_command() -> None:
     "percent",
     callback=_percent,
     metavar="SHARE",
-    help="Say again a share, such as 10%, of what is believed confirmed; each run another.  [default: none]",
+    help="Send once more a share, such as 10%, of what is believed confirmed; each run another.  [default: none]",
 )
 @click.option(
     "--wait",
