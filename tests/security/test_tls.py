@@ -204,7 +204,7 @@ def test_nothing_needs_to_be_allowed_for_loopback_or_https(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://localhost.example", "http://127.0.0.1.example", "http://2130706433.example"])
-def test_a_name_that_looks_like_loopback_is_none(url: str) -> None:
+def test_a_name_that_only_looks_like_loopback_counts_as_another_machine(url: str) -> None:
     with pytest.raises(SettingsError, match="for another machine"):
         WorkerSettings(endpoint_url=url)
 

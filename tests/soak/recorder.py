@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REIGN_SECONDS: Final = 0.2
 """Time between two looks at who serves what."""
 
-LOOK_SECONDS: Final = 1.0
+EVERY_SECONDS: Final = 1.0
 """Time between two looks; the stand-in remembers its last 100,000 records, and far fewer are made in that time."""
 
 UNANSWERED_SECONDS: Final = 4.0
@@ -115,7 +115,7 @@ class Recorder:
         ]
 
     def __enter__(self) -> Seen:
-        self._look_at_reigns()
+        self._record_reigns()
         for thread in self._threads:
             thread.start()
         return self.seen
@@ -127,17 +127,17 @@ class Recorder:
         for thread in self._threads:
             thread.join()
         if kind is None:
-            self._look()
+            self._record()
 
     def _run(self) -> None:
-        while not self._stop.wait(LOOK_SECONDS):
-            self._look()
+        while not self._stop.wait(EVERY_SECONDS):
+            self._record()
 
     def _watch_reigns(self) -> None:
         while not self._stop.wait(REIGN_SECONDS):
-            self._look_at_reigns()
+            self._record_reigns()
 
-    def _look_at_reigns(self) -> None:
+    def _record_reigns(self) -> None:
         system, reigns = self._system, self.seen.reigns
         for name, node in system.home.serving(system.keys).items():
             those = reigns.setdefault(name, [])
@@ -146,17 +146,17 @@ class Recorder:
             elif those[-1].node != node:
                 those.append(Reign(int(time.time() * 1000), node))
 
-    def _look(self) -> None:
+    def _record(self) -> None:
         for deeds, log_file in zip(self.seen.deeds, self._log_files, strict=True):
             deeds.done.extend(log_file.read_on())
             deeds.starts = log_file.starts or (0,)
         try:
-            self._look_at_endpoint()
+            self._record_endpoint()
         except httpx.HTTPError as error:
             self.seen.gaps.append(f"the stand-in did not answer: {type(error).__name__}")
-        self._look_at_memory()
+        self._record_memory()
 
-    def _look_at_endpoint(self) -> None:
+    def _record_endpoint(self) -> None:
         seen, stand_in = self.seen, self._system.stand_in
         for each in stand_in.requests(self._since):
             number = each["number"]
@@ -165,7 +165,7 @@ class Recorder:
                 number, each["received_at"], records, each["fault"], each["status"], each["code"], each["applied_at"]
             )
         if len(seen.requests) < max(seen.requests, default=0):
-            seen.gaps.append("the stand-in forgot requests before they were looked at")
+            seen.gaps.append("the stand-in forgot requests before they were read")
         waited_for = time.monotonic() - UNANSWERED_SECONDS
         open_ones = [r.number for r in seen.requests.values() if r.number > self._since and r.status is None]
         still = [number for number in open_ones if seen.requests[number].received_at > waited_for]
@@ -173,10 +173,10 @@ class Recorder:
         last = seen.applied[-1]["sequence"] if seen.applied else 0
         applied = stand_in.applied(last)
         if applied and applied[0]["sequence"] != last + 1:
-            seen.gaps.append("the stand-in forgot applied records before they were looked at")
+            seen.gaps.append("the stand-in forgot applied records before they were read")
         seen.applied.extend(applied)
 
-    def _look_at_memory(self) -> None:
+    def _record_memory(self) -> None:
         peaks, workers = self.seen.peaks, self._system.fleet.resident_bytes()
         peaks.worker = max(peaks.worker, *workers, 0)
         peaks.workers = max(peaks.workers, sum(workers))
@@ -184,6 +184,6 @@ class Recorder:
             peaks.redis = max(peaks.redis, self._system.redis_memory())
             status = self._system.status()
         except redis.RedisError:
-            return  # away, as it is at times; the next look is soon
+            return  # away, as it is at times, and is asked again soon
         peaks.backlog = max(peaks.backlog, status.backlog_events)
         peaks.pending = max(peaks.pending, status.pending_pairs)

@@ -239,7 +239,7 @@ class _Soak:
     def strike(self, only: Sequence[str]) -> None:
         """Step after step of the plan, until the time is over."""
         self._say("workers start")
-        if _wait_until(lambda: self._look() is not None and self._look_awake(), READY_SECONDS) is None:
+        if _wait_until(lambda: self._status() is not None and self._worker_awake(), READY_SECONDS) is None:
             raise SoakFailedError(f"no worker was ready within {READY_SECONDS:.0f} seconds")
         if self._system.previous:
             self._begin()
@@ -300,7 +300,7 @@ class _Soak:
 
     def _recovered(self, healed_ms: float) -> bool:
         """Whether all that was accepted live by then is confirmed, dead, or superseded: nobody waits for an import."""
-        status = self._look()
+        status = self._status()
         if status is None:
             return False
         if status.away_partitions or status.gate_away:
@@ -308,14 +308,14 @@ class _Soak:
         oldest_ms = status.lanes["live"].oldest_ms
         return oldest_ms is None or oldest_ms > healed_ms
 
-    def _look(self) -> Status | None:
+    def _status(self) -> Status | None:
         try:
             return self._system.status()
         except redis.RedisError:
             return None
 
-    def _look_awake(self) -> bool:
-        status = self._look()
+    def _worker_awake(self) -> bool:
+        status = self._status()
         return status is not None and status.worker_awake
 
     def _say(self, what: str) -> None:

@@ -19,7 +19,7 @@ SINGLE_REJECTIONS_MAX: Final = 20
 PAUSED: Final = "paused"
 """Reason of a hold that no probe lifts: an operator paused all deliveries."""
 
-PAUSE_LOOK_MS: Final = 1_000
+PAUSE_RECHECK_MS: Final = 1_000
 """How soon the end of a pause is noticed."""
 
 LIMIT_DOUBLES_SECONDS: Final = 10
@@ -166,7 +166,7 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
         wait_ms = 0
     paused_ms = number("paused")
     if paused_ms:
-        wait_ms = PAUSE_LOOK_MS
+        wait_ms = PAUSE_RECHECK_MS
     state = "held" if paused_ms else read_state(stored["state"])
     limit = stored["limit"]
     flow = read_flow(stored, now_ms, CLOCK_BACK_MS)

@@ -124,7 +124,7 @@ def test_the_gate_tells_its_state_and_why_it_is_held() -> None:
     assert not [name for name, _ in samples(snapshot()) if name == "contact_sync_gate_held"]
 
 
-def test_gauges_are_the_looks() -> None:
+def test_gauges_are_those_of_the_snapshot() -> None:
     found = {name: value for (name, labels), value in samples(snapshot(), 60.0).items() if not labels}
     assert found["contact_sync_oldest_change_age_seconds"] == 2.5
     assert found["contact_sync_backlog_entries"] == 11
