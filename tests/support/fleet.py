@@ -23,6 +23,7 @@ from worker.process import runtime
 from worker.standin.settings import DEFAULT_KEY
 from worker.store import scripts
 from worker.store.namespace import Namespace
+from worker.store.replies import time_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -184,7 +185,7 @@ class Fleet:
     def now_ms(self) -> int:
         """Redis' clock, in Unix milliseconds."""
         reply: Any = self.client.time()
-        return int(reply[0]) * 1000 + int(reply[1]) // 1000
+        return time_ms(reply)
 
     # What lies in Redis
 
