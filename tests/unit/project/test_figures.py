@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS
+from producers.contract.change import AT_AHEAD_MS, AT_MIN_MS, ID_MAX_BYTES, SOURCE_MAX_BYTES
 from producers.contract.partitions import DEFAULT_PARTITIONS
 from producers.django.forwarding import SOON_SECONDS
 from producers.emit import LINE_MAX_BYTES
@@ -35,7 +35,7 @@ from worker.core.backlog import LONG_BATCHES
 from worker.core.backoff import PARK_SECONDS
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX
-from worker.core.lane import HEAVY_PAIRS, HEAVY_SHARE, SAMPLED_PAIRS, bulk_share
+from worker.core.lane import CLASSES, HEAVY_PAIRS, HEAVY_SHARE, SAMPLED_PAIRS, bulk_share
 from worker.core.scaling import DOWN_MS, UP_MS
 from worker.core.timing import FLUSH_BUDGET_SECONDS, TICKER_LEASE_SECONDS
 from worker.delivery.request import DOUBT_REJECTIONS_MAX, DOUBT_SECONDS, HOLD_SECONDS
@@ -53,6 +53,7 @@ from worker.reconcile.history import KEPT as RUNS_KEPT
 from worker.reconcile.lock import LEASE_SECONDS as RECONCILE_LEASE_SECONDS
 from worker.reconcile.spill import BUCKETS, PART
 from worker.serve.access import SESSION_SECONDS
+from worker.serve.audit import _MOST as AUDIT_MOST  # entries at which the oldest are removed
 from worker.serve.audit import IDS_MAX as AUDIT_IDS_MAX
 from worker.serve.audit import KEPT as AUDIT_KEPT
 from worker.serve.snapshots import _RATE_SECONDS, HISTORY_SECONDS  # the forecast of memory
@@ -207,6 +208,26 @@ FIGURES = [
     Figure("docs/reference/contract.md", "in use above {} of it", "half", MEMORY_EASY, 0.5),
     Figure("docs/reference/contract.md", "the first {} entries of each log", "100", STATUS_HEADS, 100),
     Figure("docs/reference/exit-statuses.md", "| `{}` | worker | it stopped consuming", "70", EXIT_STALLED, 70),
+    Figure("docs/explanation/design.md", "and its {} other classes", "seven", CLASSES - 1, 7),
+    Figure("docs/explanation/design.md", "and up to {} more", "a thousand", AUDIT_MOST - AUDIT_KEPT, 1_000),
+    Figure("docs/how-to/page.md", "are removed {} at a time", "a thousand", AUDIT_MOST - AUDIT_KEPT, 1_000),
+    Figure(
+        "docs/explanation/design.md", "from {} on, pairs that are not suspect", "ten", SINGLE_REJECTIONS_MAX // 2, 10
+    ),
+    Figure("docs/explanation/design.md", "of a log that holds {} requests' worth", "four", LONG_BATCHES, 4),
+    Figure("docs/explanation/design.md", "in the queue ends with status {},", "70", EXIT_STALLED, 70),
+    Figure("docs/explanation/flow-control.md", "the limit becomes {} immediately", "8", 2 * concurrency.START, 8.0),
+    Figure("docs/reference/contract.md", "of which more than {} % are deletes", "2", delete_scan.MANY_DELETES, 0.02),
+    Figure("docs/reference/contract.md", "XC user id: 1 to {} bytes", "256", ID_MAX_BYTES, 256),
+    Figure("docs/reference/contract.md", "reports the change, up to {} bytes", "64", SOURCE_MAX_BYTES, 64),
+    Figure("docs/reference/dead-letter-reasons.md", "empty, longer than {} bytes", "256", ID_MAX_BYTES, 256),
+    Figure("docs/reference/log-events.md", "it ends with {} |", "70", EXIT_STALLED, 70),
+    Figure("docs/reference/log-events.md", "the process ends with {} |", "75", EX_TEMPFAIL, 75),
+    Figure("docs/reference/contract.md", "a Redis older than {},", "6.2", OLDEST_REDIS, (6, 2)),
+    Figure("docs/how-to/alerts.md", "is older than {},", "6.2", OLDEST_REDIS, (6, 2)),
+    Figure("docs/how-to/redis.md", "It must be {} or newer", "6.2", OLDEST_REDIS, (6, 2)),
+    Figure("docs/how-to/repartition.md", "{} is enough for most", "64", DEFAULT_PARTITIONS, 64),
+    Figure("docs/how-to/endpoint.md", "If {} records in a row are refused alone", "twenty", SINGLE_REJECTIONS_MAX, 20),
     Figure("README.md", "event log, {} partitions", "64", DEFAULT_PARTITIONS, 64),
     Figure("docs/tutorials/testing.md", "contact, seconds={})", "10", SYNCED_SECONDS, 10.0),
     Figure("docs/how-to/page.md", "http://127.0.0.1:{}>", "8090", SERVE["port"], 8090),
