@@ -131,7 +131,7 @@ def _measured(run: Mapping[str, Any]) -> str:
     machine = run["machine"]
     names = {"redis_server": "Redis", "celery": "Celery", "redis": "redis-py", "hiredis": "hiredis", "httpx": "httpx"}
     versions = ", ".join(f"{shown} {machine[name]}" for name, shown in names.items())
-    busy = " **Other work ran on the machine meanwhile: this is no measure of speed.**"
+    busy = " **Other work ran on the machine meanwhile: this does not measure speed.**"
     return (
         f"Measured on {run['date']}: {machine['cpu']}, {machine['cores']} cores for everything, "
         f"Python {machine['python']}, {versions}. {run['changes']:,} changes, {run['rounds']} alternations, medians. "

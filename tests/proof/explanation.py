@@ -1,4 +1,4 @@
-"""Whether CONTRACT section 3 explains what was sent of one pair, and how it must have ended (pure).
+"""Whether section 3 of contract.md explains what was sent of one pair, and how it must have ended (pure).
 
 The contract leaves open how much of the log a worker had read when it built a request, and a crash leaves open whether
 a confirmation was settled. So all that can be true is followed at once: each `Possible` is one reading of the past
@@ -210,7 +210,7 @@ class Explainer:
                 yield each._replace(known=_heard(known, said))
 
     def _may_be_forgotten(self, each: Possible, entry_ms: int) -> bool:
-        """CONTRACT 3.3: what was confirmed is certainly known for LEDGER_SECONDS, and while it has dead letters."""
+        """contract.md, 3.3: what was confirmed is certainly known for LEDGER_SECONDS, and while it has dead letters."""
         if not each.known.ended or entry_ms - each.confirmed_ms <= self._ledger_ms:
             return False
         return not self._dead_at(entry_ms)

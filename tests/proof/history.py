@@ -42,7 +42,7 @@ class Change(NamedTuple):
         partition: the log that it lies in.
         owner, contact, op: as it says; empty or any text where it is malformed.
         at: its `at`, None where it carries none.
-        malformed: the reason of CONTRACT section 2 that makes it a dead letter, None where it is a change.
+        malformed: the reason that makes it a dead letter (contract.md, section 2), None if it is a change.
         perhaps_since_ms: from when on further copies of it may lie in the log, because a reply was lost; None: none.
         perhaps: how many such copies there may be.
         accepted_ms: when it was accepted, None where its id says so: a clock that went back leaves ids ahead of it.
@@ -86,7 +86,7 @@ class Sent(NamedTuple):
         outcome: what the worker learned, None where that is not known (it may have died, or lost the answer).
         applied: its place among the requests that took effect, None if it never did.
         settled: the partitions that its outcome moved forward; None where that is not known.
-        whole: it was a probe, so that all entries older than `built_ms` must have been read for it (CONTRACT 3.6).
+        whole: it was a probe, so that all entries older than `built_ms` must have been read for it (contract.md, 3.6).
         beyond: it took effect later than the promise covers (deadline and LATE_SECONDS).
         read_by_ms: the latest time at which the log can have been read for it, None where only its begin bounds it.
         read_from: of each partition the last entries that had been settled when its logs were read, None if not known.
@@ -180,7 +180,7 @@ class History:
         letters: every dead letter there was.
         contacts: what the endpoint holds at the end.
         left: what waits at the end.
-        totals: the counters of CONTRACT section 6, `events` as `status` shows it.
+        totals: the counters (contract.md, section 6), `events` as `status` shows it.
         readd: CONTACT_SYNC_READD.
         ledger_seconds: CONTACT_SYNC_LEDGER_SECONDS.
         batch_size: CONTACT_SYNC_BATCH_SIZE.

@@ -95,7 +95,7 @@ def _age(part: Made) -> str:
 def main(*, only: bool, reports: tuple[Path, ...], machine: str) -> None:
     """Writes what the proofs found into the documentation, and says which proof is older than the code it speaks of.
 
-    Exit status 0, whatever it says: an old proof is no fault, but nobody should take it for a new one.
+    Exit status 0, whatever it says: an old proof is not an error, but nobody should take it for a new one.
     """
     for report in reports:
         run = json.loads(report.read_text(encoding="utf-8"))

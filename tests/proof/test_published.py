@@ -51,7 +51,7 @@ def test_a_result_says_of_what_code_it_is(proof: str) -> None:
     for part in published.parts_of(proof, found):
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", part.date)
         assert re.fullmatch(r"\d+\.\d+\.\d+", part.version)
-        assert part.commit is None or re.fullmatch(r"[0-9a-f]{7,40}", part.commit), "of a tree that is no commit"
+        assert part.commit is None or re.fullmatch(r"[0-9a-f]{7,40}", part.commit), "of a tree that is not a commit"
 
 
 def _result(commit: str | None = None, date: str = "2026-11-24", version: str | None = None) -> dict[str, Any]:

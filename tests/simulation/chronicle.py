@@ -94,7 +94,7 @@ class Chronicle:
             bulk_from = actor.bulk_from.get(p, "0-0")
             actor.read_from[p] = (settled, bulk_from) if live else (actor.read_from.get(p, ("0-0", ""))[0], settled)
         elif name == "HMGET" and args[0] == _GATE:
-            actor.request, actor.read_from = None, {}  # a ticker's look: what it reads from here on is no round's
+            actor.request, actor.read_from = None, {}  # a ticker's scan: what it reads from here on belongs to no round
 
     def outcomes(self) -> set[str]:
         """What scripts said, each with the name of the script."""

@@ -1,4 +1,4 @@
-"""The endpoint in memory: CONTRACT section 1, and everything that can go wrong on the way to it and back."""
+"""The endpoint in memory: section 1 of contract.md, and everything that can go wrong on the way to it and back."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ LIMITED: Final = (
 AMBIGUOUS: Final = (
     Weather("no answer before the deadline", "any", NoAnswer(sent=True, why="no answer"), 2),
     Weather("connection reset", "any", NoAnswer(sent=True, why="reset")),
-    Weather("500 that is no envelope", "any", Answer(500, None, b"<html>")),
+    Weather("500 without an envelope", "any", Answer(500, None, b"<html>")),
     Weather("502 in an envelope", "any", Answer(502, None, _envelope(502, "50001"))),
-    Weather("200 that is no envelope", "any", Answer(200, None, b"{}")),
+    Weather("200 without an envelope", "any", Answer(200, None, b"{}")),
     Weather("200 cut short", "any", Answer(200, None, b"", readable=False), 1),
     Weather("202", "any", Answer(202, None, _envelope(202))),
 )

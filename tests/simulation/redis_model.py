@@ -203,7 +203,7 @@ class RedisModel:
         return number
 
     def hdel(self, key: str, *fields: Any) -> int:
-        """HDEL; a hash without fields is no key."""
+        """HDEL; a hash without fields does not exist."""
         found = self.hash_of(key)
         gone = 0
         for field in fields if found else ():

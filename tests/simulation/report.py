@@ -1,6 +1,7 @@
 """``python -m tests.simulation.report FILE…``: sums the pieces that runs of the simulation wrote, on any machines.
 
-A piece names its commit and its seeds. Pieces of several commits, or with seeds in common, are no whole, and refused.
+A piece names its commit and its seeds. Pieces of several commits, or with seeds in common, do not make one whole, and
+are refused.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def result(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def main(files: Sequence[Path], *, publish: bool) -> None:
     """Sums pieces, and says in how many worlds what came up.
 
-    Exit status 0 if they are one whole and every invariant held; 1 if one was broken; 2 if they are no whole.
+    Exit status 0 if they are one whole and every invariant held; 1 if one was broken; 2 if they do not make one whole.
     """
     pieces = [json.loads(file.read_text("utf-8")) for file in files]
     if wrong := wrong_with(pieces):

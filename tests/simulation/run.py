@@ -211,7 +211,7 @@ def main(  # noqa: PLR0913 - one parameter an option
     Exit status 0 where every invariant holds, 1 where one is broken: the shortest story of the first such seed
     goes to standard error. 130 at Ctrl-C, with what was lived so far.
     """
-    # What the worker logs is no part of the summary.
+    # What the worker logs does not belong into the summary.
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if seed is not None:
         sys.exit(_tell_seed(seed))

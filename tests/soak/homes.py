@@ -329,7 +329,7 @@ class ClusterHome(Home):
         self._flush(self._broker_server.url.replace("db=0", "db=1"))
 
     def claims(self) -> list[Claim | None]:
-        """What each node says of itself; None of one that is no master, or does not answer."""
+        """What each node says of itself; None if it is not a master, or does not answer."""
         return [self._claim(each) for each in self.nodes]
 
     def serving(self, keys: Mapping[int, str]) -> dict[int, int]:

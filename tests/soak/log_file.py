@@ -48,7 +48,7 @@ class Entry(NamedTuple):
         return milliseconds_of(self.id)
 
     def text(self, field: str) -> str:
-        """A field as text, empty where it is missing; what is no UTF-8 is escaped."""
+        """A field as text, empty if it is missing; bytes that are not UTF-8 are escaped."""
         return self.fields.get(field.encode(), b"").decode("utf-8", "backslashreplace")
 
 

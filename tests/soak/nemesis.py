@@ -75,8 +75,8 @@ _NODES: Final[tuple[On, ...]] = ("sentinel", "cluster")
 _SENTINEL: Final[tuple[On, ...]] = ("sentinel",)
 _CLUSTER: Final[tuple[On, ...]] = ("cluster",)
 
-# Nothing may act later than a request's deadline and late_seconds (CONTRACT section 4): what holds a request back and
-# lets it act afterwards lasts less than that.
+# Nothing may act later than a request's deadline and late_seconds (contract.md, section 4). So a fault that holds a
+# request back and lets it act afterwards lasts less than that.
 KINDS: Final = (
     Kind("worker killed", "workers", 0, 0),
     Kind("all workers killed", "workers", 0, 0),

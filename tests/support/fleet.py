@@ -232,7 +232,7 @@ class Fleet:
         return found
 
     def totals(self) -> dict[str, int]:
-        """The counters of CONTRACT section 6, of all partitions together; one that never moved is missing."""
+        """The counters of all partitions together (contract.md, section 6); one that never moved is missing."""
         summed: dict[str, int] = {}
         for p in self._partitions:
             counted: Any = self.client.hgetall(self.keys.totals(p))

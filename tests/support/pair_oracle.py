@@ -1,4 +1,4 @@
-"""What CONTRACT section 3 says of one pair, on plain sets of changes: written from its text alone.
+"""What section 3 of contract.md says of one pair, on plain sets of changes: written from its text alone.
 
 Nothing of `worker` is imported. Where the code joins changes into a few maxima, this keeps the changes themselves.
 """
@@ -99,7 +99,7 @@ class Told(NamedTuple):
         return Told(greatest, self.ops | {op}, (op, at is not None))
 
     def allows(self, readd: str) -> frozenset[Op]:
-        """The ends that CONTRACT section 3 allows."""
+        """The ends that section 3 of contract.md allows."""
         delete: frozenset[Op] = frozenset({"delete"})
         if len(self.ops) == 1:
             return self.ops

@@ -52,7 +52,7 @@ class EmbeddedCluster:
         self._config = {
             "cluster-enabled": "yes",
             "cluster-node-timeout": "2000",
-            # What the nodes of a lost partition serve is no reason to stop the others.
+            # The others go on if a part of the slots has no node.
             "cluster-require-full-coverage": "no",
             "repl-diskless-sync-delay": "0",
             **(config or {}),

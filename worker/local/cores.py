@@ -32,7 +32,7 @@ def _quotas(root: Path) -> Iterator[float]:
             if not controllers:
                 top = root / "sys/fs/cgroup"
                 for group in _upward(top, own):
-                    with suppress(OSError, ValueError):  # the root has no such file, and `max` is no number
+                    with suppress(OSError, ValueError):  # the root has no such file, and `max` is not a number
                         quota, period = (group / "cpu.max").read_text().split()
                         yield int(quota) / int(period)
             elif "cpu" in controllers.split(","):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.support.waiting import WaitUntil
 
-# -P as the installed command has it: the current directory is no place to import from.
+# -P as the installed command has it: nothing is imported from the current directory.
 DEMO = [sys.executable, "-P", "-c", "from worker.cli.main import main; main()", "demo"]
 
 WITHOUT_REDIS = """

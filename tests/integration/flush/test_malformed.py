@@ -1,4 +1,4 @@
-"""Entries that break a rule, and keys that are no logs: their partition, or the others, go on (CONTRACT section 2)."""
+"""Entries that break a rule, and keys of another type than a log: everything else goes on (contract.md, section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pair ends as, through the log, a worker and the endpoint (CONTRACT section 3)."""
+"""What a pair ends as, through the log, a worker and the endpoint (contract.md, section 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in endpoint answers as CONTRACT section 1 says, remembers what it did, and can be told how to stand."""
+"""The stand-in answers as section 1 of contract.md says, remembers what it did, and can be told how to stand."""
 
 from __future__ import annotations
 

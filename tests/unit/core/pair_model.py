@@ -121,7 +121,7 @@ def _settled(kept: Kept, into: Settlement) -> Kept:
 
 
 def _check_totals(before: Kept, into: Settlement, after: Kept) -> None:
-    """CONTRACT section 6: each entry ends in exactly one total, or waits."""
+    """contract.md, section 6: each entry ends in exactly one total, or waits."""
     ended = sum(
         into.totals[name] for name in ("records_confirmed", "coalesced", "superseded", "stale", "dead_lettered")
     )

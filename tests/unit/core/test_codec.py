@@ -89,7 +89,7 @@ def test_a_mark_differs_from_an_op_if_a_request_of_the_other_may_have_acted(mark
 
 
 def test_a_waiting_pair_costs_few_bytes() -> None:
-    # CONTRACT section 4: memory in an outage is bounded by pairs; these are what one of them costs.
+    # contract.md, section 4: memory in an outage is bounded by pairs; these are what one of them costs.
     assert encode_state(PairState(None, Side(T, T - 3, 0))) == b"u1795460847757,-3"
     assert encode_state(PairState(Side(T, 0, T), None)) == b"d1795460847757,,0"
     assert encode_state(PairState(Side(T, T, 0), Side(T + 2, 0, T + 2, b"a,b"), 4)) == (

@@ -1,4 +1,4 @@
-"""Whatever stands in the log is read as a change or as the rule it breaks (CONTRACT section 2), and never raises."""
+"""Every entry is read as a change, or as the rule that it breaks (contract.md, section 2). None raises an error."""
 
 from __future__ import annotations
 

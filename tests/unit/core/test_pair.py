@@ -1,4 +1,4 @@
-"""Joining, staleness, verdict and ledger: their laws, and the rules of CONTRACT section 3 one by one."""
+"""Joining, staleness, verdict and ledger: their laws, and the rules in section 3 of contract.md one by one."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ ops: list[Op] = ["upsert", "delete"]
 fates: list[Fate] = ["confirmed", "refused", "suspect", "kept"]
 modes: list[Readd] = ["resend", "absorb"]
 stamps = st.one_of(st.just(0), st.integers(T, T + 4))
-contacts = st.sampled_from([b"2", b"3", b"4", b"\x01"])  # the last is no id, so that its entry is malformed
+contacts = st.sampled_from([b"2", b"3", b"4", b"\x01"])  # the last is not an id, so that its entry is malformed
 entries = st.lists(st.tuples(contacts, st.sampled_from([b"upsert", b"delete", b"no"]), stamps), max_size=8)
 singles = st.builds(state_of, st.sampled_from(ops), stamps, st.integers(T, T + 4))
 waiting = st.builds(lambda a, b, suspect: join(a, b)._replace(suspect=suspect), singles, singles, st.integers(0, 2))

@@ -21,7 +21,7 @@ T = 1_795_460_847_757
 PAIR, OTHER = pair_of(b"1", b"2"), pair_of(b"1", b"9")
 NOTHING_READ = LogPrefix(b"", 0, {}, [], more=False)
 
-contacts = st.sampled_from([b"2", b"3", b"4", b"\x01"])  # the last is no id
+contacts = st.sampled_from([b"2", b"3", b"4", b"\x01"])  # the last is not an id
 said = st.lists(st.tuples(contacts, st.sampled_from([b"upsert", b"delete"]), st.integers(T, T + 3)), max_size=12)
 
 
