@@ -8,6 +8,7 @@ import redis.asyncio.connection
 import redis.connection
 
 from producers.nodes.cluster import AsyncClusterClient, ClusterClient
+from producers.nodes.driver import DRIVER
 from producers.nodes.exchange import pack
 from producers.nodes.sentinel import Sentinels, async_master_options, master_options
 from producers.nodes.url import parse_redis_url
@@ -43,7 +44,7 @@ def _cluster(
     url: str, read: Callable[[str], Any], options: Mapping[str, Any]
 ) -> tuple[tuple[Address, ...], dict[str, Any], bool]:
     parsed = parse_redis_url(url)
-    merged: dict[str, Any] = {**options, **read(parsed.single)}
+    merged: dict[str, Any] = {"driver_info": DRIVER, **options, **read(parsed.single)}
     tls = merged.pop("connection_class", None) is not None
     return parsed.addresses, merged, tls
 
@@ -56,7 +57,7 @@ def pool_options(url: str, **options: Any) -> dict[str, Any]:
     """
     parsed = parse_redis_url(url)
     given: dict[str, Any] = redis.connection.parse_url(parsed.single)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-    merged = {**options, **given}
+    merged = {"driver_info": DRIVER, **options, **given}
     if parsed.kind == "single":
         return merged
     tls = merged.pop("connection_class", None) is not None
@@ -66,7 +67,7 @@ def pool_options(url: str, **options: Any) -> dict[str, Any]:
 def async_pool_options(url: str, **options: Any) -> dict[str, Any]:
     """``pool_options`` for asyncio."""
     parsed = parse_redis_url(url)
-    merged = {**options, **redis.asyncio.connection.parse_url(parsed.single)}
+    merged = {"driver_info": DRIVER, **options, **redis.asyncio.connection.parse_url(parsed.single)}
     if parsed.kind == "single":
         return merged
     tls = merged.pop("connection_class", None) is not None

@@ -23,6 +23,7 @@ from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
 from producers.contract.query import UNREADABLE
+from producers.nodes.driver import DRIVER
 from producers.nodes.url import Address
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _sentinel_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if options.get(f"sentinel_{name}") is not None:
             chosen[name] = options[f"sentinel_{name}"]
     seconds = min([SENTINEL_SECONDS, *(options[each] for each in _TIMEOUTS if options.get(each))])
-    return {**chosen, **dict.fromkeys(_TIMEOUTS, seconds), "protocol": 2}
+    return {**chosen, **dict.fromkeys(_TIMEOUTS, seconds), "protocol": 2, "driver_info": DRIVER}
 
 
 _TIMEOUTS: Final = ("socket_timeout", "socket_connect_timeout")

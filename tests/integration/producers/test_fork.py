@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.sentinels import SentinelSetup
+from worker.local.cluster import EmbeddedCluster
+from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from worker.local.redis import EmbeddedRedis
 
 FORKING = """
 import os, signal, sys, threading, time
@@ -59,3 +64,41 @@ def test_a_child_that_is_forked_while_threads_send_does_not_hang(redis_server: E
         check=False,
     )
     assert (ran.stdout, ran.returncode, ran.stderr) == ("0\n", 0, "")
+
+
+IMPORTING = """
+import sys
+from producers import ContactProducer
+
+url, spool = sys.argv[1:]
+made = [ContactProducer(url), ContactProducer(url, spool=spool)]
+before = set(sys.modules)
+for each in made:
+    each.upsert("1", "2").eta()
+    each.pressure()
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("kind", ["address", "name", "cluster", "sentinel"])
+def test_a_producer_imports_nothing_while_it_sends(kind: str, tmp_path: Path) -> None:
+    """A child that is forked while a thread imports a module waits for ever once it imports that module itself."""
+    with ExitStack() as undo:
+        match kind:
+            case "cluster":
+                url = undo.enter_context(EmbeddedCluster(3)).url
+            case "sentinel":
+                url = undo.enter_context(SentinelSetup()).url
+            case _:
+                url = undo.enter_context(EmbeddedRedis(tcp=True)).url
+        if kind == "name":
+            url = url.replace("127.0.0.1", "localhost")
+        ran = subprocess.run(
+            [sys.executable, "-c", IMPORTING, url, str(tmp_path / "spool")],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (ran.stdout, ran.returncode) == ("\n", 0), ran.stderr
