@@ -181,7 +181,7 @@ def main(*, names: tuple[str, ...], inputs: int, seconds: float, listed: bool, f
     """Gives targets inputs until each had so many, or its time is over; then keeps what reached something new.
 
     Exit status 0 if every input had a defined outcome; 1 if one had not: it lies in build/fuzz, and its error is
-    printed. Such a case is mended, and kept in tests/fuzz/found.
+    printed. Such a case is fixed, and kept in tests/fuzz/found.
     """
     if listed:
         click.echo("\n".join(f"{name}: {load(name).says}" for name in NAMES))

@@ -184,7 +184,7 @@ class History:
         readd: CONTACT_SYNC_READD.
         ledger_seconds: CONTACT_SYNC_LEDGER_SECONDS.
         batch_size: CONTACT_SYNC_BATCH_SIZE.
-        healed: everything was mended and drained before the end, so that nothing may be left over.
+        healed: everything was fixed and drained before the end, so that nothing may be left over.
         unsent: how many requests never left, which workers count all the same.
         peak_pending: most pending pairs seen at one time, by partition.
         paced: the spans in which a limit of the rate held.

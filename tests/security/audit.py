@@ -33,7 +33,7 @@ def judged(answer: str) -> tuple[list[str], list[str], int]:
     """
     every: list[dict[str, Any]] = json.loads(answer)["dependencies"]
     findings = [
-        f"{each['name']} {each['version']}: {hole['id']}, mended in {', '.join(hole['fix_versions']) or 'no version'}"
+        f"{each['name']} {each['version']}: {hole['id']}, fixed in {', '.join(hole['fix_versions']) or 'no version'}"
         for each in every
         for hole in each.get("vulns", ())
     ]

@@ -26,7 +26,7 @@ def answering(*dependencies: object) -> Callable[[str], str]:
     ("ask", "status", "said"),
     [
         (answering(SOUND), 0, "no hole in 1 packages"),
-        (answering(SOUND, HOLED, UNKNOWN), 1, "holed 1.0: PYSEC-1, mended in 1.1"),
+        (answering(SOUND, HOLED, UNKNOWN), 1, "holed 1.0: PYSEC-1, fixed in 1.1"),
         (answering(SOUND, UNKNOWN), 0, "NOT AUDITED in full"),
         (lambda _service: "", 0, "NOT AUDITED in full"),
         (lambda service: answering(HOLED)(service) if service == "osv" else "Traceback", 1, "PYSEC-1"),

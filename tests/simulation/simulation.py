@@ -171,7 +171,7 @@ class _Life:
             mishap(self)
 
     def heal(self) -> None:
-        """Everything is mended; the world comes to rest."""
+        """Everything is fixed; the world comes to rest."""
         world, fleet = self._world, self._fleet
         world.losses = world.redis_away_us = 0
         world.endpoint.climate, world.endpoint.most, world.endpoint.rate = CLIMATES[0], 1 << 30, 0.0

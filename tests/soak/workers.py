@@ -126,7 +126,7 @@ class Exits:
         by_celery: ended by a fault of Celery's own, one of :data:`CELERYS_OWN`.
         barred: workers of the previous release that ended because they are too old for the log.
         wrong: ended otherwise, in words.
-        previous: workers of the previous release that ended otherwise; nobody mends these any more.
+        previous: workers of the previous release that ended otherwise; nobody fixes these any more.
         slowest_seconds: longest that one took to end after SIGTERM.
     """
 

@@ -119,8 +119,8 @@ def test_a_message_that_does_not_fit_becomes_a_dead_letter_that_can_be_read_agai
     assert [each["said"][0] for each in shown] == ["key"] * 3
     assert told(fleet, "dead-letters", "redrive", "--reason", "unmapped") == {"redriven": 3, "refused": []}
     assert (fleet.dead_letters(), fleet.client.xlen(fleet.keys.inbox)) == ([], 3)
-    mended = Inbox(fleet.first.namespace, mapping("debezium-server-compact"))
-    assert mended.move() == 3
+    corrected = Inbox(fleet.first.namespace, mapping("debezium-server-compact"))
+    assert corrected.move() == 3
     fleet.deliver()
     assert len(fleet.dead_letters()) == 3  # none was lost, and none fits that either
 

@@ -1,4 +1,4 @@
-"""What waiting does not mend is said as what it is: at the start in one line, later as a reason of its own."""
+"""What waiting does not fix is said as what it is: at the start in one line, later as a reason of its own."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ def names(figures: Iterable[Figure]) -> list[str]:
 @pytest.mark.parametrize("figure", FIGURES, ids=names(FIGURES))
 def test_a_figure_is_what_the_code_runs_with(figure: Figure) -> None:
     text = " ".join((ROOT / figure.document).read_text(encoding="utf-8").split())
-    assert figure.words.format(figure.shown) in text, f"{figure.document} words it otherwise: mend this table"
+    assert figure.words.format(figure.shown) in text, f"{figure.document} words it otherwise: fix this table"
     assert figure.constant == figure.value
 
 
