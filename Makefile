@@ -33,7 +33,7 @@ test: $(INSTALLED) ## Run the whole test suite
 	$(BIN)/pytest -n 6 --dist loadscope --no-loadscope-reorder --ignore tests/soak  # the quick unit tests last
 	$(BIN)/pytest tests/soak  # alone: it takes the whole machine
 
-fix: $(INSTALLED) ## Format the code, and mend what the linter can mend safely
+fix: $(INSTALLED) ## Format the code, and apply the fixes of the linter that are safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
