@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _RDB: Final = "dump.rdb"
-_MAGIC: Final = b"REDIS"
+_MAGIC: Final = (b"REDIS", b"VALKEY")
+"""How a file with the data of a server begins; that of Valkey since its version 9."""
+_MAGIC_LENGTH: Final = max(map(len, _MAGIC))
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _POLL_SECONDS: Final = 0.05
 _ANSWER_SECONDS: Final = 60.0
@@ -104,7 +106,7 @@ def check_restorable(file: Path, data_dir: Path) -> None:
     """
     try:
         with file.open("rb") as opened:
-            if opened.read(len(_MAGIC)) != _MAGIC:
+            if not opened.read(_MAGIC_LENGTH).startswith(_MAGIC):
                 raise BackupError(f"{file} is not a backup")
         if data_dir.exists() and any(data_dir.iterdir()):
             raise BackupError(f"{data_dir} is not empty: move it away, or name another directory")

@@ -72,4 +72,5 @@ def server_fault(info: Mapping[str, Any], *, node: bool = False) -> str | None:
 
 def cluster_fault(info: Mapping[str, Any]) -> str | None:
     """Says that this server is a node of a cluster; None if it is not."""
-    return _CLUSTER if info.get("redis_mode") == "cluster" else None
+    # Valkey 9 calls it `server_mode`.
+    return _CLUSTER if "cluster" in {info.get("redis_mode"), info.get("server_mode")} else None
