@@ -144,6 +144,8 @@ def _make_known(system: System, url: str, endpoint: Endpoint) -> None:
             if time.monotonic() > ends:
                 raise RuntimeError(f"{system.name} did not come to know the pairs in {_LONGEST_SECONDS:.0f} s")
             time.sleep(0.05)
+    with redis.Redis.from_url(url) as client:
+        client.delete(_KEYS.ticker)  # of a worker that was killed: who starts next would wait until it expires
 
 
 def _first_read(client: redis.Redis, started: Sequence[subprocess.Popen[bytes]]) -> float:
