@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docs.blocks import ROOT
 from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, T
 from tests.support.recorded_messages import MAPS, TOOLS, recorded
@@ -124,6 +125,15 @@ def test_each_message_is_told_line_by_line(fleet: Fleet, tmp_path: Path) -> None
     assert [each["line"] for each in found["lines"]] == [1, 2, 4, 5, 6, 7]
     assert found["lines"][0]["changes"][0]["op"] == "delete"
     assert found["lines"][3]["field"] == "key_change"
+
+
+def test_the_page_shows_what_it_prints_of_recorded_messages(fleet: Fleet) -> None:
+    found = messages("debezium-server")
+    in_seconds = found[0].replace('"ts_ms":1795460000000', '"ts_ms":1795460000')
+    given = "\n".join([found[0], found[4], found[7], in_seconds])
+    ran = run(fleet, "conform", "--map", map_of("debezium-server"), given=given)
+    page = (ROOT / "docs" / "how-to" / "change-data-capture.md").read_text(encoding="utf-8")
+    assert f"```text\n{ran.stdout}```" in page
 
 
 def test_an_id_that_is_too_long_for_the_platform_is_told(fleet: Fleet) -> None:

@@ -113,6 +113,12 @@ def typed(text: str, place: Place) -> tuple[str, dict[str, str]]:
     return text, {**place.environ, **({} if "SERVER_KEY" in text else key)}
 
 
+def answer_to(block: Block) -> Block | None:
+    """The block of JSON right behind a block, which shows what that prints."""
+    ends = block.line + block.text.count("\n") + 1
+    return next((each for each in BLOCKS if each[:3] == (block.page, ends + 2, "json")), None)
+
+
 INPUTS: Final = {
     "contacts.csv.gz": "owner,contact,op\n1,2,upsert\n1,9,delete\n",
     "contacts.jsonl.gz": '{"owner": "1", "contact": "2"}\n',
@@ -164,6 +170,8 @@ def test_a_shell_block_does_what_it_is_there_for(block: Block, place: Place) -> 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     assert '{"error"' not in ran.stdout or "times: Input should be" in ran.stdout
+    shown = answer_to(block)
+    assert shown is None or json.loads(ran.stdout) == json.loads(shown.text)
 
 
 @pytest.mark.parametrize("block", chosen("sh", lasts=True))
@@ -214,6 +222,10 @@ def test_a_python_block_runs_as_it_stands(block: Block, place: Place) -> None:
                 for lane in ("events", "bulk")
             ]
         assert sum(lengths) > 0
+
+
+def test_answers_are_compared() -> None:
+    assert sum(answer_to(block) is not None for block in BLOCKS if block.language == "sh") == 2
 
 
 @pytest.mark.parametrize("block", chosen("json"))
