@@ -229,6 +229,9 @@ def reached_by(tree: Tree, tests: Sequence[str]) -> tuple[dict[str, list[str]], 
     for line in record.read_text(encoding="utf-8").splitlines():
         script, _, test = line.partition(" ")
         found.setdefault(script, set()).add(test.rpartition(" (")[0])
+    texts = {test: (tree.root / test.partition("::")[0]).read_text(encoding="utf-8") for test in took}
+    for name in found:  # some tests run the text of a script by themselves
+        found[name] |= {test for test, text in texts.items() if f'"{name}"' in text}
     return {name: sorted(some & took.keys(), key=lambda test: (took[test], test)) for name, some in found.items()}, took
 
 

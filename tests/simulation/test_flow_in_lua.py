@@ -131,7 +131,7 @@ def _done(flow: Flow, step: Step, now: int) -> float:  # noqa: PLR0911 - one cla
     return 0
 
 
-TIMES = st.sampled_from([0, 1, 3, 17, 40, 60, 200, 999, 1000, 1001, 2500, 61_000, -500, -1_001, -3_600_000])
+TIMES = st.sampled_from([0, 1, 3, 17, 40, 50, 60, 200, 999, 1000, 1001, 2500, 61_000, -500, -1_001, -3_600_000])
 STEPS = st.builds(
     Step,
     st.sampled_from(["ask"] * 6 + ["succeed"] * 6 + ["fail", "unused", "limited", "limited", "state", "rest"]),
@@ -166,4 +166,32 @@ def test_they_agree_on_minutes_at_an_endpoint_that_grows_slow_and_limits(server:
         steps.append(Step("succeed", 5, 0.0, TOKENS[(i + 3) % 8], latency))
         if i % 700 == 699:
             steps.append(Step("limited", 0, 0.0, token, 1_000.0))
+    assert in_lua(server, steps) == in_python(steps)
+
+
+@pytest.mark.parametrize("rate", [7.0, 20.0, 33.3])
+@pytest.mark.parametrize("bucket", [4, 20, 60])
+@pytest.mark.parametrize("wait_ms", [0.0, 1_000.0, 3_000.0])
+def test_they_agree_on_what_an_endpoint_allows(server: redis.Redis, rate: float, bucket: int, wait_ms: float) -> None:
+    """Estimates follow from what is confirmed between two refusals, which random steps seldom bring about."""
+    flow, steps, permits, now = Flow(), list[Step](), float(bucket), 1_000_000
+
+    def take(op: str, after_ms: int, token: str, value: float) -> float:
+        nonlocal now, permits
+        now += after_ms
+        permits = min(bucket, permits + rate * after_ms / 1000)
+        steps.append(Step(op, after_ms, 0.0, token, value))
+        return _done(flow, steps[-1], now)
+
+    for i in range(2_000):
+        token = TOKENS[i % 8]
+        if take("ask", 11, token, 15_000.0) < 0:
+            continue
+        if permits < 1:
+            take("limited", 3, token, wait_ms)
+            take("unused", 0, token, 0.0)
+        else:
+            permits -= 1
+            take("succeed", 9, token, 9.0)
+    assert sum(each.op == "limited" for each in steps) >= 2
     assert in_lua(server, steps) == in_python(steps)

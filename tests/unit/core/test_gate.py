@@ -6,7 +6,7 @@ import pytest
 
 from worker.core.concurrency import Concurrency
 from worker.core.flow import Flow, FlowLimits
-from worker.core.gate import GateSnapshot
+from worker.core.gate import FIELDS, GateSnapshot, read_snapshot
 
 QUICK = GateSnapshot(0, "ok", 0, 0, None, "", "", 0, 0, throughput=100.0)
 
@@ -35,3 +35,9 @@ def test_its_throughput_follows_from_the_latency_and_the_limit() -> None:
     assert flow.throughput(FlowLimits()) == 400.0
     assert Flow().throughput(FlowLimits()) is None
     assert flow.throughput(FlowLimits(in_flight=8)) == 0.0, "a fixed limit learns no latency"
+
+
+@pytest.mark.parametrize(("moved", "waits"), [(10_000, True), (11_000, True), (11_001, False)])
+def test_times_to_wait_for_mean_nothing_if_the_gate_moved_more_than_a_second_from_now(moved: int, waits: bool) -> None:  # noqa: FBT001 - a case
+    stored = dict.fromkeys(FIELDS) | {"state": b"backing_off", "not_before": b"70000", "moved": b"%d" % moved}
+    assert read_snapshot(stored, now_ms=10_000).wait_ms == (60_000 if waits else 0)
