@@ -17,6 +17,7 @@ from tests.support.serving import serving
 from worker.local.redis import EmbeddedRedis
 from worker.process.logs import set_up_logging
 from worker.standin.server import StandInThread
+from worker.store.presence import Presence
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "page.png"
 SECONDS = 90.0
@@ -32,6 +33,7 @@ def main(picture: Path = PICTURE, **options: Any) -> None:
         fleet = undo.enter_context(Fleet(server.url, "contact-sync", stand_in, partitions=64))
         fleet.client.config_set("maxmemory", 512 << 20)
         fleet.client.set(fleet.keys.ticker, "picture")
+        presence = Presence(fleet.namespace, "worker@app1 4711", 4, "prefork", time.monotonic)
         page = undo.enter_context(launched(undo.enter_context(sync_playwright()))).new_page(
             viewport={"width": 1100, "height": 1180}, **options
         )
@@ -42,6 +44,7 @@ def main(picture: Path = PICTURE, **options: Any) -> None:
         ends, n = time.monotonic() + SECONDS, 0
         while time.monotonic() < ends:
             n += 1
+            presence.beat()
             some = chance.randint(100, 600)
             changes = [
                 (str(chance.randint(1, 400)), f"{n}-{i}", chance.choice(("upsert",) * 5 + ("delete",)), None)
