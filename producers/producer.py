@@ -49,7 +49,7 @@ class ContactProducer:
         client: a Redis client to use instead of one made from the URL. The caller closes it. Its timeouts apply; its
             retries apply only to connecting and to reads.
         spool: path of the local file for changes that Redis does not accept; None to raise NotAccepted instead.
-        spool_bytes: largest size of that file; by default 64 MiB, about 500,000 changes.
+        spool_bytes: largest size of that file; by default 64 MiB.
         clock: returns the Unix time in seconds, for stamping.
 
     Raises:
