@@ -77,6 +77,9 @@ _RUNNING: Final = (
     ),
 )
 """The tests that run the scripts."""
+_IN_LUA_TOO: Final = {"concurrency", "flow", "rate"}
+"""Modules of the core whose arithmetic is in a script, too; a test compares the two, and names one of them alone."""
+_COMPARES: Final = "tests/simulation/test_flow_in_lua.py"
 _RECORDER: Final = """
 from os import environ as _environ
 
@@ -260,12 +263,15 @@ def _naming(tree: Tree, stem: str) -> list[str]:
 def _seen_in_core(tree: Tree, stem: str) -> str:
     near = _naming(tree, stem)
     quick = [path for path in near if not path.startswith(_NAMING[-1])]
+    slow = near[len(quick) :]
+    if stem in _IN_LUA_TOO and _COMPARES not in quick:
+        quick.append(_COMPARES)
     return (
         (run_tests(tree, ("-m", "not slow", *quick), _SECONDS).by if quick else "")
         or run_simulation(tree, _WORLDS // 10, _SECONDS).by
         or run_tests(tree, ("-m", "not slow", _UNIT), _SECONDS).by
         or run_tests(tree, ("-m", "slow", _UNIT), _SECONDS).by
-        or ("" if near == quick else run_tests(tree, near[len(quick) :], _SECONDS).by)
+        or (run_tests(tree, slow, _SECONDS).by if slow else "")
         or run_simulation(tree, _WORLDS, _SECONDS).by
     )
 
