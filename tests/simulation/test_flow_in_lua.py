@@ -195,3 +195,25 @@ def test_they_agree_on_what_an_endpoint_allows(server: redis.Redis, rate: float,
             take("succeed", 9, token, 9.0)
     assert sum(each.op == "limited" for each in steps) >= 2
     assert in_lua(server, steps) == in_python(steps)
+
+
+@pytest.mark.parametrize("slower", [2.0, 3.0, 5.0, 12.0])
+@pytest.mark.parametrize("quick", [1, 3, 4, 6])
+def test_they_agree_on_an_endpoint_that_suffers_from_many_requests(
+    server: redis.Redis, quick: int, slower: float
+) -> None:
+    """The first limits are doubled until the answers show that they are too high."""
+    flow, steps, free, under_way, now = Flow(), list[Step](), list(TOKENS), list[str](), 1_000_000
+    for _ in range(800):
+        while free:
+            steps.append(Step("ask", 1, 0.0, free[0], 15_000.0))
+            now += 1
+            if _done(flow, steps[-1], now) < 0:
+                break
+            under_way.append(free.pop(0))
+        latency = 20.0 if len(under_way) <= quick else 20.0 * slower
+        steps.append(Step("succeed", 5, 0.0, under_way[0], latency))
+        now += 5
+        _done(flow, steps[-1], now)
+        free.append(under_way.pop(0))
+    assert in_lua(server, steps) == in_python(steps)

@@ -164,6 +164,18 @@ def test_an_entry_of_the_wrong_partition_stays_dead_where_the_ledger_no_longer_r
     assert told(fleet, "dead-letters", "redrive")["refused"] == [{"id": f"{wrong}-1", "why": "forgotten"}]
 
 
+@pytest.mark.parametrize(("before_ms", "why"), [(0, ["forgotten"]), (1, [])])
+def test_the_ledger_reaches_back_to_what_is_newer_than_the_time_it_vouches_from(
+    fleet: Fleet, before_ms: int, why: list[str]
+) -> None:
+    wrong = (fleet.partition("1") + 1) % PARTITIONS
+    entry_ms = fleet.now_ms() - 60_000
+    fleet.append_raw(wrong, {"owner": "1", "contact": "9", "op": "upsert", "at": str(T)}, entry=f"{entry_ms}-0")
+    fleet.deliver()
+    fleet.client.hset(fleet.keys.partition(fleet.partition("1")), "vouched", str(entry_ms - before_ms))
+    assert [each["why"] for each in told(fleet, "dead-letters", "redrive")["refused"]] == why
+
+
 def test_a_redrive_goes_by_what_was_forgotten_and_not_by_the_setting_of_who_redrives(fleet: Fleet) -> None:
     fleet.change(ledger_seconds=1)
     wrong = (fleet.partition("1") + 1) % PARTITIONS

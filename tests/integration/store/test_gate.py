@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.waiting import wait_until
+from worker.core.flow import Left
 from worker.core.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX
 
 if TYPE_CHECKING:
@@ -50,6 +51,23 @@ def test_the_right_to_probe_ends_by_itself(gate: Gate) -> None:
     closed_by(gate, "retry", delay_seconds=0.0)
     assert gate.enter("a worker that dies now", 0.05).probe
     wait_until(lambda: gate.enter("b", 10.0).probe, what="another may probe")
+
+
+def test_a_probe_that_was_not_sent_is_left_to_another(gate: Gate) -> None:
+    closed_by(gate, "retry", delay_seconds=0.0)
+    assert gate.enter("a", 10.0).probe
+    gate.report(0, "unused", left=Left("b", unused=True))
+    assert not gate.enter("c", 10.0).go, "it is still that of the first one"
+    gate.report(0, "unused", left=Left("a", unused=True))
+    assert gate.enter("c", 10.0).probe
+
+
+@pytest.mark.parametrize("what", ["retry", "hold"])
+def test_each_close_is_a_generation_of_its_own(gate: Gate, what: What) -> None:
+    before = gate.snapshot().generation
+    for later in range(1, 4):
+        closed_by(gate, what, delay_seconds=0.0)
+        assert gate.snapshot().generation == before + later
 
 
 def test_every_failed_probe_is_one_attempt_more(gate: Gate) -> None:

@@ -37,6 +37,11 @@ def test_its_throughput_follows_from_the_latency_and_the_limit() -> None:
     assert flow.throughput(FlowLimits(in_flight=8)) == 0.0, "a fixed limit learns no latency"
 
 
+def test_half_as_many_single_rejections_as_hold_the_endpoint_make_it_doubtful() -> None:
+    assert not QUICK._replace(single_rejections=9).doubtful
+    assert QUICK._replace(single_rejections=10).doubtful
+
+
 @pytest.mark.parametrize(("moved", "waits"), [(10_000, True), (11_000, True), (11_001, False)])
 def test_times_to_wait_for_mean_nothing_if_the_gate_moved_more_than_a_second_from_now(moved: int, waits: bool) -> None:  # noqa: FBT001 - a case
     stored = dict.fromkeys(FIELDS) | {"state": b"backing_off", "not_before": b"70000", "moved": b"%d" % moved}
