@@ -61,3 +61,10 @@ def test_a_choice_among_many_costs_no_more_than_one_among_few() -> None:
     begun = time.process_time()
     assert sum(len(ranked.take(10)) for _ in range(20_000)) == 20_000
     assert time.process_time() - begun < 10.0, "each choice looks at all of them"
+
+
+@pytest.mark.parametrize(("by_ms", "oldest_ms"), [(50, 1_000), (-50, 1_000), (51, 1_051), (-51, 949), (-5_000, 1)])
+def test_times_are_converted_to_a_clock_that_differs_by_more_than_a_round_trip(by_ms: int, oldest_ms: int) -> None:
+    waiting = PartitionBacklog(0, oldest_ms=1_000)
+    waiting.shift(by_ms)
+    assert (waiting.oldest_ms, waiting.delete_ms) == (oldest_ms, 0)
