@@ -224,14 +224,14 @@ def _for_shell(settings: WorkerSettings) -> str:
     """Returns what a shell must read for its commands to use what runs here.
 
     All that the worker was told is in it, so that `check` sees what the worker sees. What it was not told is unset,
-    because another broker or another file with a key would count in that shell.
+    because another broker, namespace or file with a key would count in that shell.
     """
     lines = []
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        if value is None:
+        if value is None or name not in settings.model_fields_set:
             lines.append(f"unset {variable_of(name)}")
-        elif name in settings.model_fields_set:
+        else:
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             lines.append(f"export {variable_of(name)}={shlex.quote(text)}")
     return "\n".join(lines) + "\n"

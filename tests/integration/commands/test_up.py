@@ -129,10 +129,13 @@ def test_a_change_that_waited_is_delivered_after_a_restart_at_the_same_url(
         wait_until(lambda: stand_in.contacts() == {("1", "2")}, seconds=30, what="what waited is delivered")
 
 
-def test_its_settings_for_a_shell_lead_every_command_to_what_it_started(temporary: Path, wait_until: WaitUntil) -> None:
+@pytest.mark.parametrize("own", [{"CONTACT_SYNC_NAMESPACE": "my-own", "CONTACT_SYNC_PARTITIONS": "8"}, {}])
+def test_its_settings_for_a_shell_lead_every_command_to_what_it_started(
+    temporary: Path, wait_until: WaitUntil, own: dict[str, str]
+) -> None:
     other_key = {"CONTACT_SYNC_SERVER_KEY_ID_FILE": "other", "CONTACT_SYNC_SERVER_KEY_SECRET_FILE": "other"}
     other = {"CONTACT_SYNC_BROKER_URL": "redis://127.0.0.1:1", "CONTACT_SYNC_ENDPOINT_URL": "http://127.0.0.1:1"}
-    own = {"CONTACT_SYNC_NAMESPACE": "my-own", "CONTACT_SYNC_PARTITIONS": "8"}
+    other["CONTACT_SYNC_NAMESPACE"] = "other"
     with running(temporary, "--stand-in", **own) as up, StandInClient(up.endpoint_url) as stand_in:
         (line,) = re.findall(r"^settings: (\. .+)$", up.shown, re.MULTILINE)
 
