@@ -235,7 +235,10 @@ def _wire_format() -> str:
             (
                 (f"`{keys.events(0).replace('{0}', '{P}')}`", "changes that somebody waits for"),
                 (f"`{keys.bulk(0).replace('{0}', '{P}')}`", "imports and other mass changes; `at` is required here"),
-                (f"`{keys.inbox}`", "clients that cannot compute a partition"),
+                (
+                    f"`{keys.inbox}`",
+                    "clients that cannot compute a partition; one field `data` may hold the change in JSON",
+                ),
             ),
         )
         + f"\n`P` is the CRC-32 (IEEE, as in zlib) of the owner's UTF-8 bytes, as an unsigned number, modulo the number of\n"
