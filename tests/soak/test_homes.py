@@ -16,7 +16,7 @@ from worker.store.client import connect
 @pytest.mark.parametrize("on", ["redis", "sentinel", "cluster"])
 def test_the_broker_is_flushed_and_the_log_stays(on: On) -> None:
     with (
-        tempfile.TemporaryDirectory(prefix="cs-") as directory,
+        tempfile.TemporaryDirectory(prefix="cs-", ignore_cleanup_errors=True) as directory,
         HOMES[on](Path(directory)) as home,
         connect(home.observer_url) as client,
     ):

@@ -50,7 +50,7 @@ def endpoint(hosts: Hosts) -> Iterator[StandInClient]:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """With a path that is short enough for sockets."""
-    with tempfile.TemporaryDirectory(prefix="cs-") as made:
+    with tempfile.TemporaryDirectory(prefix="cs-", ignore_cleanup_errors=True) as made:
         yield Path(made)
 
 
