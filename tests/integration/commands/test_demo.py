@@ -93,7 +93,10 @@ def environment_and_command_of(process: Path) -> bytes:
 @contextmanager
 def hostile_surroundings() -> Iterator[Surroundings]:
     """Everything that could lead a demo to another Redis, endpoint, app or module does its best to."""
-    with tempfile.TemporaryDirectory(prefix="cs-", ignore_cleanup_errors=True) as base, socket.create_server(("127.0.0.1", 0)) as decoy:
+    with (
+        tempfile.TemporaryDirectory(prefix="cs-", ignore_cleanup_errors=True) as base,
+        socket.create_server(("127.0.0.1", 0)) as decoy,
+    ):
         decoy.setblocking(False)
         directory, temporary = Path(base) / "here", Path(base) / "tmp"
         directory.mkdir()

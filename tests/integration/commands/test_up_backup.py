@@ -80,7 +80,8 @@ def machine(stand_in: StandInClient) -> Iterator[Machine]:
         "LINGER_SECONDS": "0",
     }
     environ = {**os.environ, **{f"CONTACT_SYNC_{name}": value for name, value in given.items()}}
-    with tempfile.TemporaryDirectory(prefix="cs-", ignore_cleanup_errors=True) as directory:  # a short path, so that sockets fit in
+    # A short path, so that sockets fit in. A Redis may still write as it ends.
+    with tempfile.TemporaryDirectory(prefix="cs-", ignore_cleanup_errors=True) as directory:
         yield Machine(Path(directory), environ)
 
 
