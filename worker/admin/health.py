@@ -147,7 +147,8 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR
     """The health if one status is enough to tell, else None."""
     oldest = found.oldest_seconds
     if oldest is None:
-        return Health("idle", "nothing waits")
+        only = f"nothing waits but {many(found.parked, 'parked pair')}: contact-sync parked list"
+        return Health("idle", only if found.parked else "nothing waits")
     waited = f"the oldest change has waited for {in_words(oldest)}"
     if oldest < bound_seconds:
         return Health("progress", f"{waited}, less than {in_words(bound_seconds)}", oldest)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import IO, Final
 
 import click
@@ -31,13 +34,12 @@ DEFAULT_SECONDS: Final = 10.0
 CLOSING_SECONDS: Final = 3.0
 """Part of the deadline that is kept for the comparison and for stopping all processes."""
 
-_NEXT = """
-Next:
-  contact-sync --help                  every command, each with an example
-  contact-sync up --stand-in           run such a system, and send your own changes
-  contact-sync endpoint --port 8080    only the stand-in endpoint, with faults on demand
-  README.md                            how to produce changes, run workers and watch them
-"""
+_NEXT: Final = (
+    ("{command} --help", "every command, each with an example"),
+    ("{command} up --stand-in", "run such a system, and send your own changes"),
+    ("{command} endpoint --port 8080", "only the stand-in endpoint, with faults on demand"),
+    ("README.md", "how to produce changes, run workers and watch them"),
+)
 
 _EPILOG = """\b
 Example:
@@ -99,6 +101,16 @@ def run_demo(
     return EXIT_FAILED
 
 
+def next_steps() -> str:
+    """What to try next, with the command as it was called: by its path if PATH does not have it."""
+    called, name = sys.argv[0], "contact-sync"
+    if Path(called).name == name and shutil.which(name) is None:
+        name = os.path.relpath(called)
+    rows = [(what.format(command=name), why) for what, why in _NEXT]
+    width = max(len(what) for what, _ in rows)
+    return "\n".join(("", "Next:", *(f"  {what:<{width}}    {why}" for what, why in rows)))
+
+
 def _run(stream: IO[str], system: System, seconds: float, deadline_seconds: float, *, as_json: bool) -> int:
     began = time.monotonic()
     ends = began + deadline_seconds - CLOSING_SECONDS
@@ -112,5 +124,5 @@ def _run(stream: IO[str], system: System, seconds: float, deadline_seconds: floa
     for line in summary.unfinished:
         click.echo(f"contact-sync: when time was up: {line}", err=True)
     if not as_json and summary.ok:
-        click.echo(_NEXT.rstrip())
+        click.echo(next_steps())
     return 0 if summary.ok else EXIT_FAILED

@@ -131,7 +131,7 @@ def _workers(found: Status) -> str:
 def _oldest(found: Status) -> str:
     seconds = found.oldest_seconds
     if seconds is None:
-        return "nothing waits"
+        return f"nothing waits but {many(found.parked, 'parked pair')}" if found.parked else "nothing waits"
     deletes = found.oldest_delete_seconds
     beside = "" if deletes is None else f"; the oldest delete for {in_words(deletes)}"
     return f"has waited for {in_words(seconds)}{beside}"

@@ -82,7 +82,10 @@ class WaitUntilSynced:
             letter = found.letters[-1]
             raise AssertionError(f"{owner!r} -> {contact!r} is a dead letter: {letter.reason} {letter.message or ''}")
         if found.known is None:
-            raise AssertionError(f"{owner!r} -> {contact!r} is not synced: no change of this pair was emitted")
+            raise AssertionError(
+                f"{owner!r} -> {contact!r} is not synced: no change of this pair was emitted in this test;"
+                " a producer that was made before the test sends to another Redis"
+            )
         return (owner, contact) in self.endpoint.contacts(owner)
 
     def _worker(self) -> Runtime:

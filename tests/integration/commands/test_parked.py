@@ -43,6 +43,12 @@ def test_parked_pairs_are_listed_with_since_when_why_and_when_next(fleet: Fleet)
     assert all(word in line for word in (listed["id"], "40401", "owner 1", "contact 9", listed["next"]))
 
 
+def test_health_and_status_name_them_if_nothing_else_waits(fleet: Fleet) -> None:
+    park(fleet, ("1", "2"))
+    assert run(fleet, "health").stdout == "healthy: nothing waits but 1 parked pair: contact-sync parked list\n"
+    assert "nothing waits but 1 parked pair" in run(fleet, "status").stdout
+
+
 def test_parked_pairs_are_chosen_as_dead_letters_are(fleet: Fleet) -> None:
     first, second = sorted(park(fleet, ("1", "9"), ("2", "8")), key=lambda each: str(each["owner"]))
 
