@@ -86,7 +86,7 @@ def faults(  # noqa: PLR0913, PLR0917 - an entry, and what its rules depend on
         found["at"] = "missing, and the bulk lane needs it"
     home = partition_of(fields.get(b"owner", b""), partitions)
     if b"owner" in fields and home != partition:
-        # The inbox puts what breaks another rule into any partition: in one alone, a mistake would fill that one's letters.
+        # The inbox puts what breaks another rule into any partition, so that a mistake does not fill one with letters.
         beside = ", unless it came through the inbox" if found else ""
         found["partition"] = f"in {partition}, its owner belongs in {home}{beside}"
     twice = [name.decode() for name in _FIELDS[:4] if flat[::2].count(name) > 1]
