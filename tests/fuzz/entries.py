@@ -24,7 +24,7 @@ def run(data: bytes) -> str:
     entry_id, flat = b"%d-0" % entry_ms_of(entry), in_twos(lines)
     read = read_entry(entry_id, flat, 0, partitions, lane, id_max)  # type: ignore[arg-type] # one of both
     for fast in (False, True):
-        log = coalesce_prefix([(entry_id, flat)], 0, partitions, 1, fast=fast, lane=lane, id_max=id_max)  # type: ignore[arg-type] # the same
+        log = coalesce_prefix([[entry_id, flat]], 0, partitions, 1, fast=fast, lane=lane, id_max=id_max)  # type: ignore[arg-type] # the same
         if isinstance(read, Malformed):
             assert (log.malformed, log.pairs, log.entries) == ([read], 0, 1), "the paths differ"
             continue

@@ -24,14 +24,14 @@ _LEDGER: Final = (None, Remembered("delete", T, 0), Remembered("upsert", 0, T), 
 _PENDING: Final = (None, state_of("delete", 0, T - 5), state_of("upsert", T + 1, T)._replace(suspect=2))
 _MARKS: Final = (None, Mark(T, 0), Mark(0, T + 9))
 
-Raw = list[tuple[bytes, list[bytes]]]
+Raw = list[list[Any]]
 
 
 def _log_of(blocks: list[bytes]) -> Raw:
     """Entries in the order of their ids, as a stream has them."""
     lines = [each.split(b"\n") for each in blocks[:24]]
     timed = sorted(((entry_ms_of(first), in_twos(rest)) for first, *rest in lines), key=lambda each: each[0])
-    return [(b"%d-%d" % (ms, i), flat) for i, (ms, flat) in enumerate(timed)]
+    return [[b"%d-%d" % (ms, i), flat] for i, (ms, flat) in enumerate(timed)]
 
 
 def _twos(flat: list[bytes]) -> set[tuple[bytes, bytes]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from worker.core.codec import Mark
 
-RawEntries = Sequence[tuple[bytes, list[bytes]]]
-"""Entries of a log as XRANGE returns them: id, then fields and values in turn."""
+RawEntries = Sequence[list[Any]]
+"""Entries of a log as XRANGE returns them: of each a list of its id, and of a list of its fields and values in turn."""
 
 
 class ReadRequest(NamedTuple):

@@ -133,6 +133,8 @@ def coalesce_prefix(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop: a call
     position, entries = b"", 0
     blocked = False
     other = deletes
+    entry_id: bytes
+    flat: list[bytes]
     for entry_id, flat in raw:
         said: dict[bytes, Said] | None = None
         source = unstamped = b""

@@ -92,6 +92,7 @@ def _collected() -> bool:
 def _traceparents(logs: Iterable[tuple[RawEntries, int]]) -> Iterable[str]:
     """The distinct traceparents, at most as many as a span has links."""
     found: dict[str, None] = {}
+    fields: list[bytes]
     for raw, count in logs:
         for _, fields in raw[:count]:
             # Optional fields come after the four that every change has.

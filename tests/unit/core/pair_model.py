@@ -7,7 +7,7 @@ What decides is the real code, from raw entries to the writes of a settlement. O
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from producers.contract.change import partition_of
 from tests.support.pair_oracle import Known, Said, Told, confirm, read, record
@@ -88,11 +88,11 @@ class Round(NamedTuple):
 
 
 @cache
-def _raw(change: Said) -> tuple[bytes, list[bytes]]:
+def _raw(change: Said) -> list[Any]:
     flat = [b"owner", OWNER, b"contact", CONTACT, b"op", change.op.encode()]
     if change.at is not None:
         flat += [b"at", b"%d" % change.at]
-    return b"%d-0" % change.entry_ms, flat
+    return [b"%d-0" % change.entry_ms, flat]
 
 
 def _marked(kept: Kept, op: Op, until_ms: int) -> Kept:

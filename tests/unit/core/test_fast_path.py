@@ -69,7 +69,7 @@ def entries(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 
 logs = st.lists(entries(), max_size=14).map(
     lambda every: [
-        (b"%b-%d" % (ms, i), flat) for i, (ms, flat) in enumerate(sorted(every, key=lambda each: int(each[0])))
+        [b"%b-%d" % (ms, i), flat] for i, (ms, flat) in enumerate(sorted(every, key=lambda each: int(each[0])))
     ]
 )
 
@@ -94,7 +94,7 @@ def test_an_entry_is_plain_if_and_only_if_the_rules_take_it(entry: tuple[bytes, 
     entry_ms, flat = entry
     entry_id = entry_ms + b"-0"
     change = read_entry(entry_id, flat, 0, PARTITIONS)
-    log = coalesce_prefix([(entry_id, flat)], 0, PARTITIONS, 1, fast=True)
+    log = coalesce_prefix([[entry_id, flat]], 0, PARTITIONS, 1, fast=True)
     if isinstance(change, Malformed):
         assert log.malformed == [change]
         return
@@ -114,7 +114,7 @@ def test_an_entry_is_plain_if_and_only_if_the_rules_take_it(entry: tuple[bytes, 
 def test_every_change_is_fast(fields: dict[bytes, bytes], order: int, owner: bytes) -> None:
     said = {b"owner": owner, b"contact": b"2", b"op": b"delete", **fields}
     flat = [item for each in [*said.items()][::order] for item in each]
-    log = coalesce_prefix([(b"%d-0" % T, flat)], partition_of(owner, PARTITIONS), PARTITIONS, 1, fast=True)
+    log = coalesce_prefix([[b"%d-0" % T, flat]], partition_of(owner, PARTITIONS), PARTITIONS, 1, fast=True)
     assert [*log.fast_path] == [pair_of(owner, b"2")]
 
 
@@ -140,7 +140,7 @@ def test_a_pair_that_the_ledger_knows_is_fast_if_all_that_it_knows_is_older(
 ) -> None:
     pair = pair_of(OURS, b"2")
     flat = [b"owner", OURS, b"contact", b"2", b"op", op, *([b"at", b"%d" % at] if at else [])]
-    log = coalesce_prefix([(b"%d-0" % T, flat)], 0, PARTITIONS, 1, fast=True)
+    log = coalesce_prefix([[b"%d-0" % T, flat]], 0, PARTITIONS, 1, fast=True)
     part = PartitionSlice(0, log, ledger={pair: encode_remembered(known)} if known else {})
     part.judge("resend", T)
     assert [*log.fast_path] == ([] if then is None else [pair])

@@ -51,7 +51,7 @@ results = st.builds(
 def log_of(changes: list[tuple[bytes, bytes, int]], room: int = 500) -> LogPrefix:
     """These changes of owner 1 as they were read: contact, op, and `at` or 0."""
     raw = [
-        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, *([b"at", b"%d" % at] if at else [])])
+        [b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, *([b"at", b"%d" % at] if at else [])]]
         for i, (contact, op, at) in enumerate(changes)
     ]
     return coalesce_prefix(raw, 0, 1, room)
@@ -218,7 +218,7 @@ def test_what_has_become_stale_while_it_waited_waits_no_more() -> None:
 
 
 def test_a_malformed_entry_is_dead_with_what_of_it_was_readable() -> None:
-    log = coalesce_prefix([(b"%d-7" % T, [b"owner", b"\xff1", b"op", b"upsert", b"at", b"12"])], 0, 1, 500)
+    log = coalesce_prefix([[b"%d-7" % T, [b"owner", b"\xff1", b"op", b"upsert", b"at", b"12"]]], 0, 1, 500)
     into = settled(judged(log), BatchResult("kept", T, T + 5), 500)
     assert into.letters[:2] == [b"", b""]
     letter = json.loads(into.letters[2])

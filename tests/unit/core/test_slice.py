@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -25,9 +25,9 @@ contacts = st.sampled_from([b"2", b"3", b"4", b"\x01"])  # the last is not an id
 said = st.lists(st.tuples(contacts, st.sampled_from([b"upsert", b"delete"]), st.integers(T, T + 3)), max_size=12)
 
 
-def raw(*changes: tuple[bytes, bytes, int]) -> list[tuple[bytes, list[bytes]]]:
+def raw(*changes: tuple[bytes, bytes, int]) -> list[list[Any]]:
     return [
-        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, b"at", b"%d" % at])
+        [b"%d-%d" % (T, i), [b"owner", b"1", b"contact", contact, b"op", op, b"at", b"%d" % at]]
         for i, (contact, op, at) in enumerate(changes)
     ]
 

@@ -35,7 +35,7 @@ def test_a_tag_alone_suppresses_nobody() -> None:
 def slice_of(*said: tuple[bytes, bytes, bytes], **known: object) -> PartitionSlice:
     """These entries as they were read: owner, contact, op; in one partition."""
     raw = [
-        (b"%d-%d" % (T, i), [b"owner", owner, b"contact", contact, b"op", op, b"at", b"%d" % (T - 9 + i)])
+        [b"%d-%d" % (T, i), [b"owner", owner, b"contact", contact, b"op", op, b"at", b"%d" % (T - 9 + i)]]
         for i, (owner, contact, op) in enumerate(said)
     ]
     return PartitionSlice(0, coalesce_prefix(raw, 0, 1, 500, fast=True), **known)  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def test_a_delete_is_said_again_if_a_lost_worker_may_have_sent_the_upsert_that_w
 
 def test_a_malformed_entry_becomes_a_dead_letter_only_if_it_says_a_delete() -> None:
     raw = [
-        (b"%d-%d" % (T, i), [b"owner", b"1", b"contact", b"2", b"op", op, b"at", b"soon"])
+        [b"%d-%d" % (T, i), [b"owner", b"1", b"contact", b"2", b"op", op, b"at", b"soon"]]
         for i, op in enumerate((b"upsert", b"add", b"delete"))
     ]
     part = PartitionSlice(0, coalesce_prefix(raw, 0, 1, 500, fast=True))
