@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.bench.processes import PROJECT
-from tests.bench.report import chart, headline, plan, reconciling, report, sizes
+from tests.bench.report import chart, compiled, headline, plan, reconciling, report, sizes
 from tests.bench.run import RESULTS
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ BLOCKS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "sizes": sizes,
     "reconciling": reconciling,
     "plan": plan,
+    "compiled": compiled,
 }
 
 _BLOCK: Final = re.compile(r"(<!-- bench:begin (\w+) -->\n).*?(\n?<!-- bench:end -->)", re.DOTALL)

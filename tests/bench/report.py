@@ -14,6 +14,7 @@ REDIS_GOAL_US: Final = 6.0
 PENDING_GOALS: Final = {"short ids": 120, "UUIDs": 180}
 OUTAGE_GOAL: Final = 0.90
 LATENCY_GOALS: Final = {50: 0.15, 2_000: 0.30}
+COMPILED_GOAL: Final = 1.5
 
 
 HEAD: Final = "contact-sync worker"
@@ -113,6 +114,38 @@ def plan(found: Mapping[str, Any]) -> str:
         f"{ceil(2 * asked[-1]):,},000 such commands a second."
     )
     return _table(("part", "cost of a change", "for 10^6 a second"), rows) + "\n\n" + said
+
+
+def compiled(found: Mapping[str, Any]) -> str:
+    """What a compiled core gains, and whether that is enough to take it."""
+    run = found["compiled"]
+    of = run["found"]["by_traffic"]
+    rows = [
+        (
+            *(traffic, f"{each['pure_us']:.2f}", f"{each['compiled_us']:.2f}", f"{each['ratio']:.2f}"),
+            *(f"{each['pure_rate']:,.0f}", f"{each['compiled_rate']:,.0f}", f"{each['drain_ratio']:.2f}"),
+        )
+        for traffic, each in of.items()
+    ]
+    head = (
+        *("changes", "read, join and encode: CPU µs a change", "compiled", "ratio"),
+        *("drain at 0 ms: a second", "compiled", f"ratio ({COMPILED_GOAL:g} is needed)"),
+    )
+    shares = [each["pure_us"] / _whole_us(found["drain"]["found"][f"0 ms, {traffic}"]) for traffic, each in of.items()]
+    best = max(each["drain_ratio"] for each in of.values())
+    said = (
+        f"**The core {'is not' if best < COMPILED_GOAL else 'should be'} compiled.** A drain row would have to gain "
+        f"{COMPILED_GOAL:g} x, and the best one gains {best:.2f} x.\n"
+        f"Reading, joining and encoding are {min(shares) * 100:.0f} to {max(shares) * 100:.0f} % of a change: of the "
+        "processor time that it takes in worker, Redis and endpoint."
+    )
+    return f"{_table(head, rows)}\n\n{said}\n\nCompiled by mypyc {run['found']['mypyc']}. {_measured(run)}"
+
+
+def _whole_us(systems: Mapping[str, Any]) -> float:
+    """Processor time of a change in a drain of ours, in microseconds: in worker, Redis and endpoint."""
+    ours = systems[HEAD]
+    return float(ours["worker_us"] + ours["redis_us"] + ours["endpoint_us"])
 
 
 def _least_and_most(of: Iterable[Mapping[str, Any]], name: str) -> str:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
 
 from tests.bench.changes import DAILY_PAIRS, HOT_PAIRS, changes, known_pairs
+from tests.bench.compiled import copy, steps
 from tests.bench.endpoint import ANSWER
 from tests.bench.figures import DOCUMENTS, figures, written
 from tests.bench.plot import bars, lines
 from tests.bench.processes import endpoint
-from tests.bench.run import RESULTS
+from tests.bench.report import COMPILED_GOAL, HEAD
+from tests.bench.report import compiled as compiled_text
+from tests.bench.run import RESULTS, main
+from tests.bench.systems import append_all, packed_log
 from worker.core.outcome import Answer, Confirmed, decide
+from worker.local.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_distinct_changes_are_of_a_pair_of_their_own_but_for_one_in_twenty() -> None:
@@ -56,6 +65,46 @@ def test_the_endpoint_counts_requests_and_records_and_its_answer_confirms() -> N
     assert counted["last"] - counted["first"] >= 0.015
     assert answer.content == ANSWER
     assert decide(Answer(answer.status_code, None, answer.content), 2, 0.0) == Confirmed(0, 0)
+
+
+def test_a_copy_of_the_tree_is_measured_by_its_own_code(tmp_path: Path) -> None:
+    with EmbeddedRedis(tcp=True) as server:
+        append_all(server.url, packed_log(changes(100, "distinct")))
+        found = steps(copy(tmp_path), server.url)
+    assert found["code"] == str(tmp_path / "worker" / "core" / "slice.py")
+    assert found["seconds"] > 0
+    assert not found["compiled"]
+
+
+def test_without_a_compiler_a_part_says_so_in_one_line_and_the_results_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results.json"
+    results.write_text("{}")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr("sys.argv", ["bench", "--parts", "compiled", "--out", str(results)])
+    main()
+    [line] = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"compiled was not measured: there is no .*\bC compiler\b.*", line)
+    assert results.read_text() == "{}"
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(COMPILED_GOAL - 0.01, "is not"), (COMPILED_GOAL, "should be")])
+def test_a_compiled_core_is_judged_by_the_drain_row_that_gains_most(gain: float, verdict: str) -> None:
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    first, *others = found["compiled"]["found"]["by_traffic"].values()
+    first["drain_ratio"] = gain
+    for each in others:
+        each["drain_ratio"] = 1.0
+    assert f"The core {verdict} compiled." in compiled_text(found)
+
+
+def test_the_share_of_the_join_is_that_of_a_change_in_the_drain() -> None:
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for name, each in found["compiled"]["found"]["by_traffic"].items():
+        each["pure_us"] = 2.0
+        found["drain"]["found"][f"0 ms, {name}"][HEAD] |= {"worker_us": 6.0, "redis_us": 3.0, "endpoint_us": 1.0}
+    assert "are 20 to 20 % of a change" in compiled_text(found)
 
 
 @pytest.mark.parametrize(
