@@ -63,7 +63,11 @@ def test_the_place_of_a_process_that_died_is_free_after_its_time(fleet: Fleet) -
 
 def test_a_place_is_given_before_its_time_and_says_when_that_is(fleet: Fleet) -> None:
     gate, other = gates(fleet, rate=20, in_flight=10)
-    places = [gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS), gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS)]
+    while True:
+        places = [gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS), gate.ask(LIFE_SECONDS), other.ask(LIFE_SECONDS)]
+        if places[-1].gate.now_ms - places[0].gate.now_ms < 45:
+            break
+        fleet.client.delete(fleet.keys.gate)  # the machine stood still, so that the fourth has its time, too
     assert [bool(each.token) for each in places] == [True, True, True, False]
     assert places[0].start_ms == 0
     first, *others = [each.gate.now_ms + each.start_ms for each in places[:3]]
