@@ -403,6 +403,7 @@ def test_behind_a_dangling_link_it_is_readable_by_its_owner_only(tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
 def test_a_spool_that_filled_its_disk_drains_when_redis_is_back(server: fakeredis.FakeServer, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
