@@ -49,7 +49,8 @@ def day(date: str) -> str:
 def share(value: float) -> str:
     """A small share as people say it, rounded up: rounded down it would claim too much."""
     for of, words in ((100, "%"), (100_000, "in 100,000"), (1_000_000, "in a million"), (10**9, "in a billion")):
-        if (rounded := _rounded_up(value * of)) >= 1:
+        if (rounded := _rounded_up(value * of)) >= (1 if of < 10**6 else 0.5):  # nobody says 910 in a billion
+            rounded = max(rounded, 1)
             return f"{rounded:g} {words}"
     return "0"
 
