@@ -143,8 +143,9 @@ def brought_back(history: History) -> Iterator[Violation]:
     if not history.healed:
         return
     for pair in sorted(history.contacts):
-        beyond = any(sent.beyond and (*pair, "upsert") in sent.records for sent in history.sent)
-        if not history.erased.isdisjoint(pair) and not beyond:
+        if history.erased.isdisjoint(pair):
+            continue
+        if not any(sent.beyond and (*pair, "upsert") in sent.records for sent in history.sent):
             yield Violation("erased", pair, "the endpoint still has it")
     for key in history.mentions:
         yield Violation("erased", None, f"somebody who was erased still stands in {key}")
