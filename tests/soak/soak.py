@@ -36,7 +36,10 @@ RECOVERY_SECONDS: Final = 120.0
 """Longest that a recovery may take; more is a violation."""
 
 DRAIN_SECONDS: Final = 180.0
-"""Longest that it may take at the end until nothing waits; more is a violation."""
+"""Longest that it may take at the end until nothing waits, beside what an import takes; more is a violation."""
+
+IMPORTED_A_SECOND: Final = 2_000.0
+"""Changes of an import that drain in a second at least: half of what the endpoint's limit allows."""
 
 WHOLE_SECONDS: Final = 60.0
 """Longest that the servers may take after a fault until all of them are there and follow whom they should."""
@@ -357,7 +360,8 @@ class _Peace:
     def _drain(self, what: str) -> bool:
         """Waits until nothing waits, nothing is in flight, and nothing may act late any more; whether that came."""
         self._progress.at(1.0, f"peace: {what}")
-        return _wait_until(self._quiet, DRAIN_SECONDS) is not None
+        longest = DRAIN_SECONDS + self._ran.options.import_size / IMPORTED_A_SECOND
+        return _wait_until(self._quiet, longest) is not None
 
     def _quiet(self) -> bool:
         try:
