@@ -88,6 +88,7 @@ def test_a_log_joins_into_what_the_rules_make_of_it(raw: RawEntries, room: int, 
     assert log.states == states
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(entries())
 def test_an_entry_is_plain_if_and_only_if_the_rules_take_it(entry: tuple[bytes, list[bytes]]) -> None:

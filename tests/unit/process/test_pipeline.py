@@ -73,6 +73,7 @@ def piped(sender: Sender) -> Pipeline:
     return Pipeline(sender, lambda: False, time.monotonic)
 
 
+@pytest.mark.slow
 def test_a_slow_endpoint_gets_more_and_a_quick_one_fewer_again() -> None:
     sender = Sender(SLOW_SECONDS)
     pipeline = piped(sender)
@@ -129,6 +130,7 @@ def test_a_run_that_hangs_in_redis_does_not_keep_the_others() -> None:
     assert pipeline.run(flush, 0.8) > 5
 
 
+@pytest.mark.slow
 def test_no_more_than_a_few_wait_for_a_redis_that_hangs() -> None:
     pipeline = piped(Sender(0.0))
     begun: list[float] = []
@@ -157,6 +159,7 @@ def test_runs_that_find_nothing_end_it_and_are_not_begun_again_and_again() -> No
     assert len(asked) < 4 + 4 + 5 * SLOW_SECONDS / 0.05
 
 
+@pytest.mark.slow
 def test_what_a_run_raises_is_raised_once_all_have_ended() -> None:
     sender = Sender(SLOW_SECONDS)
     pipeline = piped(sender)

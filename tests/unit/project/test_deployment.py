@@ -256,6 +256,7 @@ def test_what_the_image_copies_is_all_that_its_build_sees() -> None:
     assert lines_of(PROJECT / ".dockerignore")[0] == "*"
 
 
+@pytest.mark.slow
 def test_worker_and_commands_load_with_no_package_but_those_of_the_image(tmp_path: Path) -> None:
     text = (PROJECT / "requirements.txt").read_text(encoding="utf-8")
     there = {"contact-sync", *re.findall(r"^([a-z0-9._-]+)==", text, flags=re.MULTILINE)}

@@ -217,6 +217,7 @@ NOTE = "x" * 70_000
 """Longer than one line may be."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

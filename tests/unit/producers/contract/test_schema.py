@@ -43,6 +43,7 @@ changes = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(changes)
 def test_a_change_fits_the_schema_exactly_if_it_fits_the_model(change: dict[str, Any]) -> None:
     try:

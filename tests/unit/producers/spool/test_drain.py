@@ -308,6 +308,7 @@ PAIRS = st.tuples(st.sampled_from("12"), st.sampled_from("89"))
 WORLD = st.lists(st.tuples(PAIRS, st.sampled_from(["taken", "refused", "lost"])), max_size=12)
 
 
+@pytest.mark.slow
 @example(calls=[[(("1", "8"), "refused"), (("1", "8"), "taken")]], ways=[])  # rarely drawn
 @given(calls=st.lists(WORLD, max_size=4), ways=st.lists(st.lists(st.booleans(), max_size=6), max_size=3))
 def test_whatever_redis_refuses_no_change_is_lost_or_overtaken(
@@ -363,6 +364,7 @@ def test_a_row_that_no_producer_wrote_is_set_aside_and_blocks_nobody(server: fak
     assert (spool.set_aside(), len(spool)) == (3, 0)
 
 
+@pytest.mark.slow
 def test_however_many_such_rows_lie_before_a_change_it_is_found(path: Path) -> None:
     spool = Spool(path, "ns")
     spool.append([ContactChange(owner="1", contact="2", op="upsert", at=T)] * 3_000)
