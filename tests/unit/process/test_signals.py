@@ -78,6 +78,5 @@ def test_a_child_whose_worker_stops_ends_as_soon_as_it_has_nothing_left_to_do() 
     assert run(CHILD_ENDS) == (3, ["it stays while the worker does"])
 
 
-@pytest.mark.slow
 def test_a_child_does_not_wait_long_for_its_last_result_to_be_read() -> None:
     assert run(UNREAD) == (0, ["0.5"])
