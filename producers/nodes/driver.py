@@ -12,6 +12,6 @@ from redis.driver_info import DriverInfo
 DRIVER: Final = DriverInfo(lib_version=redis.__version__)
 """redis-py and its version.
 
-Without it redis-py reads its own version from the installed package at every first connection, and imports modules for
-that. While a thread imports a module, a fork gives the child a lock of that module which nobody releases.
+Without it redis-py reads its own version from the installed package for each connection, and imports modules for that.
+While a thread imports a module, a fork gives the child a lock of that module which nobody releases.
 """

@@ -19,6 +19,7 @@ from worker.delivery.settle import Settler
 from worker.store.client import node_of
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
+from worker.store.inbox import Inbox
 from worker.store.loss_detector import GROUPS, LossDetector
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
@@ -179,6 +180,7 @@ class Process:
             scanner=scanner_of(namespace, world.monotonic, world.look_later),
             gate=gate,
             broker=fleet,
+            inbox=Inbox(namespace),
             flush=flusher.run,
             token=name,
             monotonic=world.monotonic,

@@ -13,7 +13,7 @@ from worker.config.listen import LOCALHOST, listen, url_of
 from worker.config.serve import ServeSettings, Tokens
 from worker.serve.access import Access
 from worker.serve.app import build_app
-from worker.serve.server import Server
+from worker.serve.server import server_of
 from worker.serve.snapshots import SnapshotCache
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def serving(fleet: Fleet, tokens: Tokens = OPEN, *, loopback: bool = True, **ove
     """A client of it, without a sign-in."""
     settings = serve_settings(fleet, **overrides)
     access = Access(tokens, LOCALHOST, loopback=loopback, proxied=settings.proxied_hosts)
-    server = Server(build_app(SnapshotCache(settings, time.monotonic), access))
+    server = server_of(build_app(SnapshotCache(settings, time.monotonic), access))
     with listen(LOCALHOST, 0) as listener:
         # Who connects before the loop runs waits in the listener's backlog.
         thread = threading.Thread(target=server.run, args=([listener],), name="serve")

@@ -10,6 +10,7 @@ import structlog
 from worker.process.ticker import Ticker
 from worker.store.backlog import BacklogScanner
 from worker.store.gate import Gate
+from worker.store.inbox import Inbox
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def ticker_of(  # noqa: PLR0913 - what tests vary, by name
         scanner=BacklogScanner(namespace),
         gate=Gate(namespace),
         broker=broker,
+        inbox=Inbox(namespace),
         flush=flush,
         token=token,
         monotonic=time.monotonic,

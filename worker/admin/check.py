@@ -86,8 +86,7 @@ def check_all(settings: WorkerSettings, shown: Callable[[str], str], epoch: Call
             yield from check_nodes(client, shown, settings.wait_replicas)
         else:
             yield from check_server(info, shown(settings.redis_url))
-            if settings.wait_replicas:
-                yield check_replicas(info, shown(settings.redis_url), settings.wait_replicas)
+            yield from check_replicas(info, shown(settings.redis_url), settings.wait_replicas)
         yield (permissions := check_permissions(client, settings.keys))
         yield check_persistence(info, directive(client, "appendfsync"), directive(client, "save"))
         yield check_clock(client, epoch)

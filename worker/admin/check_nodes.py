@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOVES_SHOWN: Final = 8
 
 
-def check_nodes(client: ClusterClient, shown: Callable[[str], str], wait: Replicas = 0) -> Iterator[Finding]:
+def check_nodes(client: ClusterClient, shown: Callable[[str], str], wait: Replicas) -> Iterator[Finding]:
     """Checks every node that serves slots, as a server by itself.
 
     Args:
@@ -38,8 +38,7 @@ def check_nodes(client: ClusterClient, shown: Callable[[str], str], wait: Replic
             yield Finding("redis", "wrong", f"{address} is away: {str(error).rstrip('.')}")
             continue
         yield from check_server(info, shown(f"redis://{address}"), node=True)
-        if wait:
-            yield check_replicas(info, str(address), wait)
+        yield from check_replicas(info, str(address), wait)
 
 
 def check_balance(namespace: Namespace) -> Finding:

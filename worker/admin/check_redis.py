@@ -34,13 +34,16 @@ def check_server(info: Mapping[str, Any], url: str, *, node: bool = False) -> It
         yield Finding("eviction", "wrong", f"maxmemory-policy {policy} silently drops changes: set it to noeviction")
 
 
-def check_replicas(info: Mapping[str, Any], address: str, wait: Replicas) -> Finding:
-    """Checks that a server has the replicas that are waited for (0: none, "all": at least one)."""
+def check_replicas(info: Mapping[str, Any], address: str, wait: Replicas) -> Iterator[Finding]:
+    """Checks that a server has the replicas that are waited for, if any are (`all`: at least one)."""
+    if not wait:
+        return
     follow, wanted = int(info.get("connected_slaves", 0)), 1 if wait == "all" else wait
     said, name = f"{address} has {many(follow, 'replica')}", variable_of("wait_replicas")
     if follow >= wanted:
-        return Finding("replicas", "ok", said)
-    return Finding("replicas", "wrong", f"{said}, but {name} is {wait}: no change counts as accepted there")
+        yield Finding("replicas", "ok", said)
+    else:
+        yield Finding("replicas", "wrong", f"{said}, but {name} is {wait}: no change counts as accepted there")
 
 
 def check_permissions(client: redis.Redis, keys: Keys) -> Finding:

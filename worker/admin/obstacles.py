@@ -89,8 +89,7 @@ def _of_workers(found: Status) -> Iterator[Obstacle]:
         said = f"workers of this namespace differ in {', '.join(map(variable_of, names))}"
         yield Obstacle("mixed_settings", said, "give all of them the same, or another namespace each")
     for name in sorted({each.trouble for each in found.workers} & _TROUBLES.keys()):
-        if found.inbox_entries or name != "replicas_absent":  # who told it may no longer be the one that moves them
-            yield Obstacle(name, *_TROUBLES[name])
+        yield Obstacle(name, *_TROUBLES[name])
 
 
 def gate_words(gate: GateSnapshot) -> str:

@@ -1,10 +1,15 @@
-"""Opens the sockets that this project's own HTTP servers listen on."""
+"""What this project's own HTTP servers have in common: how they listen, and when they say so."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOCALHOST: Final = "127.0.0.1"
 
@@ -43,3 +48,23 @@ def url_of(listener: socket.socket) -> str:
     """Returns the URL under which clients reach the socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which announces itself once it serves and handles signals.
+
+    A signal that came between an announcement and the handlers would be an exception just anywhere.
+
+    Args:
+        config: uvicorn's.
+        announce: called without arguments.
+    """
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None] = lambda: None) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts like uvicorn, then announces."""
+        await super().startup(sockets)
+        self._announce()

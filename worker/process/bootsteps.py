@@ -134,7 +134,6 @@ class TickerStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_: Any) -> None:
         self._app = worker.app
         self._ticker: Ticker | None = None
-        self._inbox: Inbox | None = None
         self._thread: threading.Thread | None = None
         self._presence: Presence | None = None
 
@@ -157,13 +156,13 @@ class TickerStep(bootsteps.StartStopStep):
             trouble=self._trouble,
             settings=shared_settings(settings),
         )
-        self._inbox = Inbox(namespace, load_map(settings.inbox_map), settings.wait_replicas)
         self._ticker = Ticker(
             settings,
             namespace=namespace,
             scanner=scanner_of(namespace),
             gate=Gate(namespace, FlowLimits.of(settings.rate, settings.in_flight)),
             broker=queue,
+            inbox=Inbox(namespace, load_map(settings.inbox_map), settings.wait_replicas),
             flush=_flush_here(settings),
             token=f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}",
             monotonic=time.monotonic,
@@ -173,16 +172,13 @@ class TickerStep(bootsteps.StartStopStep):
                 LedgerRotation(namespace, time.monotonic, settings.ledger_seconds).rotate_due,
                 self._presence.beat,
             ),
-            move_inbox=self._inbox.move,
         )
         self._thread = threading.Thread(target=self._ticker.run, name="ticker", daemon=True)
         self._thread.start()
         signals.worker_shutdown.connect(self._wait, weak=False)
 
     def _trouble(self) -> str:
-        if self._ticker is not None and (trouble := self._ticker.trouble()):
-            return trouble
-        return "replicas_absent" if self._inbox is not None and self._inbox.waits_for_replicas else ""
+        return "" if self._ticker is None else self._ticker.trouble()
 
     def close(self, _worker: Any) -> None:
         """Stops ticking, so that the ticker of another process takes over while this process finishes its requests."""

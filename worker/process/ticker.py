@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from worker.core.gate import GateSnapshot
     from worker.store.backlog import BacklogScanner
     from worker.store.gate import Gate
+    from worker.store.inbox import Inbox
     from worker.store.namespace import Namespace
 
 PACE_SECONDS: Final = 0.05
@@ -76,12 +77,12 @@ class Ticker:
         scanner: BacklogScanner,
         gate: Gate,
         broker: Broker,
+        inbox: Inbox,
         flush: Callable[[float], int],
         token: str,
         monotonic: Callable[[], float],
         log: Log,
         watches: Sequence[Callable[[], None]] = (),
-        move_inbox: Callable[[], int] = lambda: 0,
     ) -> None:
         self._settings = settings
         self._client, self._key = namespace.client, namespace.keys.ticker
@@ -98,7 +99,9 @@ class Ticker:
         self._untaken = math.inf
         self._log = log
         self._watches = watches
-        self._move_inbox = move_inbox
+        self._inbox = inbox
+        self._inbox_waits = False
+        self._leads = False
         self._stop = threading.Event()
         self._away: dict[str, str] = {}
 
@@ -109,7 +112,8 @@ class Ticker:
                 for check in self._watches:
                     with suppress(NodeAwayError):  # one node of a cluster, which the others need not wait for
                         check()
-                wait = self._tick() if self.take_lead() else TICKER_STANDBY_SECONDS
+                self._leads = self.take_lead()
+                wait = self._tick() if self._leads else TICKER_STANDBY_SECONDS
                 self._log_reach("redis", away=False)
             except redis.RedisError as error:
                 self._log_reach("redis", away=True, error=type(error).__name__, refuses=refusal(error))
@@ -125,9 +129,16 @@ class Ticker:
         self._stop.set()
 
     def trouble(self) -> str:
-        """`broker_away` or `broker_refuses` if hints cannot be left, or are not taken; else empty."""
-        told = self._away.get("broker")
-        return "" if told is None else "broker_away" if told == "away" else "broker_refuses"
+        """What keeps the fleet's ticker from its work; empty if nothing does, or if this is not the fleet's ticker.
+
+        `broker_away` or `broker_refuses`: hints cannot be left, or are not taken. `replicas_absent`: entries stay in
+        the inbox, because too few replicas have their changes.
+        """
+        if not self._leads:
+            return ""  # what it met when it was is another's to tell now
+        if told := self._away.get("broker"):
+            return "broker_away" if told == "away" else "broker_refuses"
+        return "replicas_absent" if self._inbox_waits else ""
 
     def take_lead(self) -> bool:
         """Takes the fleet's ticker lease if it is free, or renews it; returns whether this ticker has it."""
@@ -157,9 +168,12 @@ class Ticker:
     def _tick(self) -> float:
         """Leaves hints for what is due; returns how long to wait before the next tick (seconds)."""
         survey = self._scanner.scan(block_ms=int(TICKER_IDLE_SECONDS * 1000))
+        self._inbox_waits = False
         if survey.inbox:
             # While the lease passes on, two tickers may do this at once. Doubled changes do no harm: they coalesce.
-            if not self._move_inbox() and not survey.waiting:
+            moved = self._inbox.move()
+            self._inbox_waits = self._inbox.waits_for_replicas
+            if not moved and not survey.waiting:
                 return TICKER_IDLE_SECONDS  # Redis is full, perhaps: the next scan would return at once
             survey = self._scanner.scan()
         if not survey.waiting:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from worker.config.listen import is_loopback_host, listen, url_of
+from worker.config.listen import Server, is_loopback_host, listen, url_of
 from worker.serve.access import Access
 from worker.serve.app import build_app
 from worker.serve.connections import Connection
 from worker.serve.snapshots import SnapshotCache
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from starlette.applications import Starlette
@@ -43,36 +42,22 @@ def serve(settings: ServeSettings, tokens: Tokens, host: str, port: int, announc
     access = Access(tokens, host, loopback=is_loopback_host(host), proxied=settings.proxied_hosts)
     with listen(host, port) as listener:
         app = build_app(SnapshotCache(settings, time.monotonic), access)
-        server = Server(app, lambda: announce(url_of(listener)))
+        server = server_of(app, lambda: announce(url_of(listener)))
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 
 
-class Server(uvicorn.Server):
-    """uvicorn with the application. It limits connections, and stops in bounded time.
-
-    Args:
-        app: the application.
-        announce: called once it serves and handles signals.
-    """
-
-    def __init__(self, app: Starlette, announce: Callable[[], None] = lambda: None) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=Connection,
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=_STOP_SECONDS,
-            )
-        )
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts like uvicorn, then announces: a signal that comes before would be an exception just anywhere."""
-        await super().startup(sockets)
-        self._announce()
+def server_of(app: Starlette, announce: Callable[[], None] = lambda: None) -> Server:
+    """Returns the server of the application. It limits connections, and stops in bounded time."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+    )
+    return Server(config, announce)

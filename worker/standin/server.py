@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from pydantic import SecretStr
 
-from worker.config.listen import LOCALHOST, listen, url_of
+from worker.config.listen import LOCALHOST, Server, listen, url_of
 from worker.standin.app import build_app
 from worker.standin.client import StandInClient
 from worker.standin.settings import DEFAULT_KEY, StandInSettings
@@ -27,7 +27,7 @@ KEEP_ALIVE_SECONDS = 75
 _STOP_SECONDS = 10.0
 
 
-class StandInServer(uvicorn.Server):
+class StandInServer(Server):
     """uvicorn with the stand-in's own protocol. It stops at once, even while clients wait for answers.
 
     Args:
@@ -47,15 +47,10 @@ class StandInServer(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            )
+            ),
+            announce,
         )
         self._stand_in = stand_in
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts like uvicorn, then announces: a signal that comes before would be an exception just anywhere."""
-        await super().startup(sockets)
-        self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends every wait and every connection, then stops like uvicorn."""

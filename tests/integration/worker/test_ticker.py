@@ -174,6 +174,15 @@ def test_a_broker_that_is_away_makes_the_ticker_flush_by_itself(
     assert "".join(capfd.readouterr()).count("broker_away") == 1
 
 
+def test_only_the_fleets_ticker_tells_what_it_met(fleet: Fleet, hall: Hall) -> None:
+    ticker = hall.ticker("a", broker_url=NOWHERE)
+    with ticking(ticker):
+        fleet.append("1", "2", "upsert", T)
+        wait_until(lambda: ticker.trouble() == "broker_away", what="the broker is away")
+        fleet.client.set(fleet.keys.ticker, "another", px=60_000)
+        wait_until(lambda: not ticker.trouble(), what="another ticker tells it now")
+
+
 def test_what_nobody_foresaw_does_not_end_the_ticker(
     fleet: Fleet, hall: Hall, capfd: pytest.CaptureFixture[str]
 ) -> None:
