@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.support.partition_zero import OTHER, PAIR, claim, partitions_of, settle, stored
+from worker.core.lane import class_of
 from worker.store import scripts
 from worker.store.gate import Gate
 
@@ -110,6 +113,21 @@ def test_the_ledger_is_kept_for_what_waits_unread_although_the_clock_went_back(
     settle(partitions, lease, position=b"%d-0" % start, ledger=[PAIR, b"u5,"])
     settle(partitions, lease, position=b"%d-0" % ahead)
     assert stored(fleet, "ledger_new") == {PAIR.decode(): "u5,"}
+
+
+@pytest.mark.parametrize(("pairs", "encoding"), [(500, b"hashtable"), (20, b"listpack")])
+def test_what_a_large_batch_fills_is_no_list_that_redis_searches_from_its_start(
+    fleet: Fleet, partitions: Partitions, pairs: int, encoding: bytes
+) -> None:
+    known = [item for i in range(pairs) for item in (b"1\x1f%d" % i, b"u5,")]
+    settle(partitions, claim(partitions), ledger=known, keep=known)
+    for key, name in (
+        (fleet.keys.ledger_new(0), "ledger_new"),
+        (fleet.keys.pending_classes(0)[class_of("upsert", bulk=False)], "pending"),
+    ):
+        assert fleet.client.object("encoding", key) == encoding, name
+        held: Any = fleet.client.hgetall(key)
+        assert held == dict.fromkeys(known[::2], b"u5,"), name
 
 
 # A server that is full

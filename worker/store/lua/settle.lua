@@ -82,12 +82,24 @@ local function each_chunk(command, key, first, last)
     redis.call(command, key, unpack(ARGV, i, math.min(i + 3899, last)))
   end
 end
-each_chunk('HSET', KEYS[5], ledger_first, ledger_last)
+-- Redis keeps a hash of up to 512 fields as a list, and searches all of it for each field. One value above 64 bytes makes
+-- it a table for good. So many at once would soon do so anyway, after that search had cost Redis more than all else here.
+local function fill(key, first, last)
+  local many = last - first > 2 * 128
+  if many then
+    redis.call('HSET', key, '', string.rep('-', 65))
+  end
+  each_chunk('HSET', key, first, last)
+  if many then
+    redis.call('HDEL', key, '')
+  end
+end
+fill(KEYS[5], ledger_first, ledger_last)
 each_chunk('HDEL', KEYS[5], forget_first, forget_last)
 each_chunk('HDEL', KEYS[6], forget_first, forget_last)
 for _, class in ipairs(classes) do
   each_chunk('HDEL', class.key, class.drop_first, class.drop_last)
-  each_chunk('HSET', class.key, class.keep_first, class.keep_last)
+  fill(class.key, class.keep_first, class.keep_last)
 end
 each_chunk('HDEL', parked, unpark_first, unpark_last)
 each_chunk('HSET', parked, park_first, park_last)
