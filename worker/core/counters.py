@@ -52,10 +52,15 @@ def count_time(totals: Counter[str], op: Op, first_ms: int, now_ms: int) -> None
 
 def count_times(totals: Counter[str], op: Op, entries: Iterable[bytes], now_ms: int) -> None:
     """Counts many changes by the ids of their entries, whose times have 13 digits; each millisecond is counted once."""
+    under, ms = [0] * (len(_BOUNDS_MS) + 1), 0
     for moment, number in Counter([entry_id[:13] for entry_id in entries]).items():
         took_ms = max(0, now_ms - int(moment))
-        totals[f"took:{op}:{bisect_left(_BOUNDS_MS, took_ms)}"] += number
-        totals[f"took:{op}:ms"] += number * took_ms
+        under[bisect_left(_BOUNDS_MS, took_ms)] += number
+        ms += number * took_ms
+    counted = {f"took:{op}:{i}": number for i, number in enumerate(under) if number}
+    if counted:
+        totals.update(counted)
+        totals[f"took:{op}:ms"] += ms
 
 
 def times(counted: Mapping[str, int], op: Op) -> tuple[list[int], int]:

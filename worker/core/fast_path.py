@@ -10,6 +10,7 @@ Times are kept as their 13 digits: they compare as the numbers do, and an empty 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from worker.core.entry import entry_time_ms
@@ -94,7 +95,7 @@ class FastPathPairs:
         entries = {pair: b"u," + said[0] for pair, said in self.upserts.items()}
         entries |= {pair: b"d%b," % max(said[0], said[2]) for pair, said in self.deletes.items()}
         entries |= self.remembered
-        return [item for entry in entries.items() for item in entry]
+        return list(chain.from_iterable(entries.items()))
 
 
 def join_said(a: Said, b: Said) -> Said:
