@@ -33,7 +33,8 @@ _EQUAL = (Said("upsert", 1), Said("delete", 1))
 _UNSTAMPED = (Said("upsert"), Said("delete"))
 _BULK_UPSERT = (Said("upsert", 1, "bulk"), Said("delete", 2))
 _BULK_DELETE = (Said("upsert", 1), Said("delete", 2, "bulk"))
-_BACK_AGAIN = (Said("upsert", 1), Said("delete", 2), Said("upsert", 3))
+
+BACK_AGAIN: Final = Scene((Said("upsert", 1), Said("delete", 2), Said("upsert", 3)), (), 1)
 
 SCENES: Final = (
     *(Scene(_LATER_DELETE, faults) for faults in ((), _CRASH, _LOSE, _REFUSE)),
@@ -41,7 +42,7 @@ SCENES: Final = (
     *(Scene(changes, _FAILOVER, 1) for changes in (_LATER_DELETE, _LATER_UPSERT)),  # a replica doubles every state
     *(Scene(changes, _CRASH) for changes in (_EQUAL, _UNSTAMPED, _BULK_UPSERT, _BULK_DELETE)),
     *(Scene(changes, _REFUSE) for changes in (_UNSTAMPED, _BULK_UPSERT)),
-    Scene(_BACK_AGAIN, (), 1),
+    BACK_AGAIN,
 )
 """All of them are explored by the command."""
 

@@ -12,7 +12,8 @@ import structlog
 from tests.model.bugs import NO_BUG
 from tests.model.explore import explore
 from tests.model.run import told
-from tests.model.scenes import PLANTED, SLICE, Scene
+from tests.model.scenes import BACK_AGAIN, PLANTED, SLICE, Scene
+from tests.model.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,22 @@ def test_whatever_happens_a_pair_comes_to_rest_and_ends_as_the_contract_says(sce
     assert found.broken == "", "\n".join(found.story)
     assert found.whole
     assert found.states > 500, "the world has become too small to tell anything"
+
+
+def test_a_state_that_was_written_down_is_the_same_again() -> None:
+    """Also if entries of one millisecond were settled before others of it came: their ids must not begin anew."""
+    world = World(1, NO_BUG)
+    reached = [world.begin(BACK_AGAIN.changes, ())]
+    for here in reached:
+        world.thaw(here)
+        for move in world.moves():
+            world.thaw(here)
+            world.do(move)
+            reached.append(world.freeze())
+            world.thaw(reached[-1])
+            assert world.freeze() == reached[-1], move
+        if len(reached) > 3_000:
+            break
 
 
 @pytest.mark.parametrize(("bug", "scene"), PLANTED, ids=[bug.why for bug, _ in PLANTED])

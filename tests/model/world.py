@@ -653,10 +653,8 @@ def _rich(data: tuple[Any, ...]) -> dict[str, Any]:
         elif kind == "text":
             found[key] = Text(*value)
         else:
-            stream = found[key] = Stream()
-            for raw, flat in value[2]:
-                stream.append(int(raw.partition(b"-")[0]), list(flat))
-            stream.last, stream.added = value[:2]
+            last, added, entries = value
+            found[key] = Stream.of(entries, last, added)
     return found
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def bytes_of(value: Any) -> bytes:
@@ -45,6 +48,15 @@ class Stream:
         self.last = (0, 0)
         self.added = 0
         self._ids: list[tuple[int, int]] = []
+
+    @classmethod
+    def of(cls, entries: Iterable[tuple[bytes, Iterable[bytes]]], last: tuple[int, int], added: int) -> Stream:
+        """A stream that holds these entries under the ids that they have."""
+        stream = cls()
+        stream.entries = [[raw, list(flat)] for raw, flat in entries]
+        stream._ids = [entry_id(raw) for raw, _ in stream.entries]
+        stream.last, stream.added = last, added
+        return stream
 
     def append(self, now_ms: int, flat: list[bytes]) -> bytes:
         """Adds an entry under the next id; returns it."""
