@@ -163,7 +163,7 @@ class LogFile:
             match words[0].upper(), matched[2], words[2:]:
                 case b"XADD", b"events" | b"bulk" as log, [entry_id, *flat]:
                     yield self._entry(partition, entry_id, flat, "live" if log == b"events" else "bulk")
-                case b"HSET", b"ledger:new", flat:
+                case b"HSET", b"ledger:new", flat if flat[0]:  # a nameless field only makes a table of a large ledger
                     settled.confirmed += map(_record, flat[::2], flat[1::2])
                 case b"HSET", b"dead", [letter_id, letter]:
                     settled.buried.append((letter_id, letter))

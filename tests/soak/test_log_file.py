@@ -73,5 +73,17 @@ def test_a_settle_says_what_was_confirmed_and_how_far_the_log_was_read(
         assert before_ms <= settles[0].ms <= fleet.now_ms()
 
 
+def test_a_settle_of_very_many_pairs_says_what_was_confirmed_and_nothing_else(
+    server: EmbeddedRedis, log_file: LogFile, namespace: str, stand_in: StandInClient
+) -> None:
+    with Fleet(server.url, namespace, stand_in) as fleet:
+        contacts = [str(i) for i in range(200)]
+        for contact in contacts:
+            fleet.append("1", contact, "upsert")
+        fleet.deliver()
+        confirmed = [each.confirmed for each in log_file.read_on() if isinstance(each, Settle)]
+        assert sorted(pair for some in confirmed for pair in some) == sorted(("1", each, "upsert") for each in contacts)
+
+
 def _packed(*words: str) -> bytes:
     return b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word.encode()) for word in words)])
