@@ -87,22 +87,23 @@ def _struck(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{times:,} of {len(kinds)} kinds, {times - alone:,} at the same time as others"
 
 
-def _broken(simulation: Mapping[str, Any]) -> Counter[str]:
+def _broken(lived: Sequence[Mapping[str, Any]]) -> Counter[str]:
     """In how many worlds each invariant was broken."""
     found: Counter[str] = Counter()
-    for world in simulation["failing"]:
+    for world in (each for run in lived for each in run["failing"]):
         found.update({each.partition(":")[0] for each in world["violations"]})
     return found
 
 
 def _numbers(results: Mapping[str, Mapping[str, Any]], *, all_rows: bool) -> str:
-    runs, simulation = results["soak"]["runs"], results["simulation"]
+    runs, lived = results["soak"]["runs"], results["simulation"]["runs"]
     minutes = sum(each["options"]["seconds"] for each in runs) / 60
-    broken = _broken(simulation)
+    broken = _broken(lived)
+    worlds, steps, requests = (sum(each[name] for each in lived) for name in ("seeds", "steps", "requests"))
     soak = f"a soak of {minutes:.0f} minutes" if len(runs) == 1 else f"{len(runs)} soaks, {minutes:.0f} minutes"
-    rows = [["", soak, f"{simulation['seeds']:,} simulated worlds"]]
+    rows = [["", soak, f"{worlds:,} simulated worlds"]]
     if all_rows:
-        rows.append(["command", "; ".join(map(_soak_command, runs)), _simulation_command(simulation)])
+        rows.append(["command", "; ".join(map(_soak_command, runs)), "; ".join(map(_simulation_command, lived))])
         rows.append(
             [
                 "what is real",
@@ -111,8 +112,8 @@ def _numbers(results: Mapping[str, Mapping[str, Any]], *, all_rows: bool) -> str
             ]
         )
     pairs = f"{_soaked(runs, 'accepted'):,} of {_soaked(runs, 'pairs'):,}"
-    rows.append(["changes, pairs", pairs, f"{simulation['steps']:,} steps"])
-    rows.append(["requests", f"{_soaked(runs, 'requests'):,}", f"{simulation['requests']:,}"])
+    rows.append(["changes, pairs", pairs, f"{steps:,} steps"])
+    rows.append(["requests", f"{_soaked(runs, 'requests'):,}", f"{requests:,}"])
     rows.append(["faults", _struck(runs), "at every step, by chance"])
     for name, soaked, simulated in _WRONG if all_rows else _WRONG[:3]:
         cells = (sum(_soaked(runs, each) for each in soaked), sum(broken[each] for each in simulated))
@@ -137,18 +138,16 @@ def _soak_command(run: Mapping[str, Any]) -> str:
     return f"`make soak MINUTES={options['seconds'] / 60:g} SEED={options['seed']}{on}{wait}`"
 
 
-def _simulation_command(simulation: Mapping[str, Any]) -> str:
-    pieces = simulation["pieces"]
-    return f"`make simulate SEEDS={simulation['seeds'] // pieces}`, {pieces} pieces"
+def _simulation_command(run: Mapping[str, Any]) -> str:
+    return f"`make simulate SEEDS={run['seeds'] // run['pieces']}`, {many(run['pieces'], 'piece')}"
 
 
 def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The soak and the simulation side by side, and what follows from it."""
-    runs, simulation = results["soak"]["runs"], results["simulation"]
+    runs, lived = results["soak"]["runs"], results["simulation"]["runs"]
     changes, pairs = (share(3 / _soaked(runs, name)) for name in ("accepted", "pairs"))
     alone = [each for run in runs for each in run["faults"].values() if each["p50"] is not None]
     slowest, longest = (max(each[name] for each in alone) for name in ("p50", "longest"))
-    steps = simulation["steps"] / simulation["seeds"]
     return "\n".join(
         (
             _numbers(results, all_rows=True),
@@ -165,9 +164,7 @@ def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:
             f"consuming {_exits(runs, 'stalled')}. Each was started again, as a service manager does.",
             "",
             f"Soaks were run {'; '.join(dict.fromkeys(of_code(each['made']) for each in runs))}.",
-            f"The simulation was run {of_code(simulation['made'])}.",
-            f"It lives {simulation['worlds_per_second_per_core']:.0f} worlds a second",
-            f"on each core, of {steps:.0f} steps each.{_came_up(simulation)}",
+            *map(_told_of_worlds, lived),
         )
     )
 
@@ -176,12 +173,16 @@ def _exits(runs: Sequence[Mapping[str, Any]], why: str) -> str:
     return many(sum(each["worker_exits"][why] for each in runs), "time")
 
 
-def _came_up(simulation: Mapping[str, Any]) -> str:
-    """How many kinds of faults came up, and how many pairs of them in one world; the oldest report does not say."""
-    if "faults" not in simulation:
-        return ""
-    faults, pairs = len(simulation["faults"]), len(simulation["pairs_of_faults"])
-    return f" {faults} kinds of faults came up, {pairs} of their {faults * (faults - 1) // 2} pairs in one world."
+def _told_of_worlds(run: Mapping[str, Any]) -> str:
+    """One run of the simulation, with how much came up in it; the oldest one does not say that."""
+    told = (
+        f"The simulation was run {of_code(run['made'])}: {run['seeds']:,} worlds of "
+        f"{run['steps'] / run['seeds']:.0f} steps each, {run['worlds_per_second_per_core']:.0f} a second on each core."
+    )
+    if "faults" not in run:
+        return told
+    faults, pairs = len(run["faults"]), len(run["pairs_of_faults"])
+    return f"{told} {faults} kinds of faults came up, {pairs} of their {faults * (faults - 1) // 2} pairs in one world."
 
 
 def _tenths_up(value: float) -> str:

@@ -132,7 +132,9 @@ def test_the_sum_of_the_simulations_pieces_is_its_result() -> None:
         "faults": {"kill": 4},
     }
     assert summed["worlds_per_second_per_core"] == 5
-    shown = written("<!-- proof:begin headline -->\n<!-- proof:end -->", {**results(), "simulation": summed})
+    shown = written(
+        "<!-- proof:begin headline -->\n<!-- proof:end -->", {**results(), "simulation": {"runs": [summed]}}
+    )
     assert "20 simulated worlds" in shown
     assert "| lost | 0 | 2 |" in shown
 

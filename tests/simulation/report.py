@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tests.proof.published import made, write
+from tests.proof.published import add_run, made
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -108,7 +108,7 @@ def _table(title: str, counted: Counter[str], seeds: int) -> Iterator[str]:
 
 
 def result(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The sum as it is published."""
+    """The sum as it is published, as one run."""
     worlds = CameUp()
     for piece in pieces:
         worlds.add(CameUp.of(piece))
@@ -128,7 +128,7 @@ def result(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--publish", is_flag=True, help="Write the sum into tests/proof/results, for `make proof`.")
+@click.option("--publish", is_flag=True, help="Add the sum to tests/proof/results, for `make proof`.")
 def main(files: Sequence[Path], *, publish: bool) -> None:
     """Sums pieces, and says in how many worlds what came up.
 
@@ -139,7 +139,7 @@ def main(files: Sequence[Path], *, publish: bool) -> None:
         raise click.UsageError(wrong)
     click.echo("\n".join(as_markdown(pieces)))
     if publish:
-        write("simulation", result(pieces))
+        add_run("simulation", result(pieces))
     if any(piece["failing"] for piece in pieces):
         raise SystemExit(1)
 
