@@ -100,6 +100,20 @@ ERASING: Final = (
         simulated=False,
     ),
     Mutant(
+        "refused_delete_of_who_was_erased_is_forgotten",
+        "a delete that follows a late request is given up once the endpoint refuses it, although the person is there",
+        (
+            Patch(
+                "worker/core/settlement.py",
+                "            if pair in part.suppressed:\n                continue",
+                "            if False:\n                continue",
+            ),
+            Patch("worker/delivery/settle.py", "(erased or not known)", "not known"),
+        ),
+        unit=_UNIT,
+        integration=_FLUSH,
+    ),
+    Mutant(
         "ledger_keeps_who_was_erased",
         "what is confirmed of somebody who was erased stays in a ledger",
         (

@@ -287,6 +287,8 @@ def _settle_marks(into: Settlement, part: PartitionSlice, repairs: frozenset[byt
         into.clear += (pair, part.marks[pair][0])
     for pair in repairs:
         if result.fate == "refused" and (result.refusal is None or result.refusal.known):
+            if pair in part.suppressed:
+                continue  # it may have accepted the person before it began to refuse: the delete is tried again
             # The endpoint never accepts the pair, so no late request can have changed it.
             into.clear += (pair, part.marks[pair][0])
         elif result.fate != "confirmed":

@@ -177,12 +177,13 @@ def _postpone(slices: Sequence[PartitionSlice], sent: Sent, now_ms: int, *, know
     """Late marks that make half of a rejected batch of repairs wait, so that the refused one ends up alone.
 
     A repair has no state that could be suspect or parked; its mark is moved instead, for the ops that it has. One that
-    is refused alone with an unknown code is tried again later.
+    is refused alone with an unknown code is tried again later, and so is a delete of somebody who was erased.
     """
     until_ms = now_ms + max(_POSTPONE_MS, _POSTPONE_REQUESTS * (now_ms - sent.begun_ms))
     waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
     late: list[list[bytes | int]] = [[] for _ in slices]
-    if len(waiting) == 1 and not known:
+    erased = any(pair in slices[i].suppressed for i, pair in waiting)
+    if len(waiting) == 1 and (erased or not known):
         until_ms = now_ms + PARK_SECONDS[1] * 1000
     else:
         waiting = waiting[(len(waiting) + 1) // 2 :]

@@ -106,6 +106,30 @@ def test_a_request_under_way_that_acts_late_is_followed_by_a_delete(fleet: Fleet
     assert (fleet.marks(), fleet.remembered()) == ({}, {})
 
 
+def test_a_delete_that_follows_a_late_request_is_sent_until_the_endpoint_takes_it(fleet: Fleet) -> None:
+    """It may have taken the person before it began to refuse: nothing else tells that the person is still there."""
+    p = fleet.partition("u")
+
+    def unanswered_long_ago() -> None:
+        fleet.client.hset(fleet.keys.late(p), "u\x1f2", f"{T},0")
+        fleet.client.hset(fleet.keys.partition(p), "late_due", T)
+
+    fleet.append("u", "2", "upsert", T)
+    fleet.deliver()
+    erased(fleet, "u")
+    fleet.stand_in.settings(poisoned=[["u", "2"]])
+    unanswered_long_ago()
+    fleet.flush_once()
+    (mark,) = fleet.client.hvals(fleet.keys.late(p))
+    assert int(mark.partition(b",")[0]) > fleet.now_ms() + 60_000, "it is not tried again later"
+    fleet.stand_in.settings(poisoned=[])
+    unanswered_long_ago()
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == set()
+    assert fleet.client.hlen(fleet.keys.late(p)) == 0
+    assert nothing_lost(fleet)
+
+
 def test_the_request_of_a_worker_that_was_lost_is_followed_by_a_delete(fleet: Fleet) -> None:
     fleet.stand_in.faults({"kind": "hang", "times": 1})
     fleet.append("u", "2", "upsert", T)

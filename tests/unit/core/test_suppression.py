@@ -12,7 +12,7 @@ from worker.core.codec import Mark, encode_remembered
 from worker.core.entry import pair_of
 from worker.core.lane import class_of
 from worker.core.pair import PairState, Remembered, Side, join, state_of
-from worker.core.settlement import BatchResult, Settlement, settlement
+from worker.core.settlement import BatchResult, Refusal, Settlement, settlement
 from worker.core.slice import PartitionSlice, coalesce_prefix
 from worker.core.suppression import NOBODY, Suppression, decode_suppression, encode_suppressed, keyed_hash
 
@@ -81,6 +81,15 @@ def test_of_both_ops_the_delete_alone_goes_whichever_is_later() -> None:
     assert records == [(PAIR, "delete")]
     assert (into.totals["suppressed"], into.totals["superseded"]) == (1, 0)
     assert not into.keeps
+
+
+def test_a_delete_after_a_late_request_stays_due_although_the_endpoint_refuses_it() -> None:
+    part = slice_of(marks={PAIR: (b"as stored", Mark(T, 0))})
+    part.judge("resend", T, suppressed(b"2"))
+    batch = fill([part], 500)
+    assert (batch.deletes, batch.repairs) == ((PAIR,), (frozenset([PAIR]),))
+    refused = BatchResult("refused", T, T, refusal=Refusal("40002", "102", "", known=True))
+    assert settlement(part, frozenset(), batch.repairs[0], refused).clear == []
 
 
 def test_an_upsert_that_waits_is_refused_too_and_waits_no_more() -> None:
