@@ -139,7 +139,8 @@ def _soak_command(run: Mapping[str, Any]) -> str:
 
 
 def _simulation_command(run: Mapping[str, Any]) -> str:
-    return f"`make simulate SEEDS={run['seeds'] // run['pieces']}`, {many(run['pieces'], 'piece')}"
+    first = f" FIRST={run['first']}" if run.get("first") else ""  # the oldest one does not say it: 0
+    return f"`make simulate SEEDS={run['seeds'] // run['pieces']}{first}`, {many(run['pieces'], 'piece')}"
 
 
 def numbers(results: Mapping[str, Mapping[str, Any]]) -> str:

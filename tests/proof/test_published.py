@@ -113,6 +113,7 @@ def test_a_run_is_added_to_those_that_are_there(tmp_path: Path) -> None:
 def test_the_sum_of_the_simulations_pieces_is_its_result() -> None:
     piece = {
         "commit": "abc1234",
+        "first": 40,
         "seeds": 10,
         "steps": 100,
         "requests": 7,
@@ -124,7 +125,8 @@ def test_the_sum_of_the_simulations_pieces_is_its_result() -> None:
     }
     summed = result([piece, piece])
     assert summed["made"]["commit"] == "abc1234"
-    assert {name: summed[name] for name in ("pieces", "seeds", "steps", "requests", "faults")} == {
+    assert {name: summed[name] for name in ("first", "pieces", "seeds", "steps", "requests", "faults")} == {
+        "first": 40,
         "pieces": 2,
         "seeds": 20,
         "steps": 200,

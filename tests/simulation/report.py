@@ -116,6 +116,7 @@ def result(pieces: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seconds = sum(piece["processor_seconds"] for piece in pieces)
     return {
         "made": made(pieces[0]["commit"]),
+        "first": min(piece["first"] for piece in pieces),
         "pieces": len(pieces),
         "seeds": seeds,
         "steps": steps,
