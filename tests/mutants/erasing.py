@@ -102,14 +102,7 @@ ERASING: Final = (
     Mutant(
         "refused_delete_of_who_was_erased_is_forgotten",
         "a delete that follows a late request is given up once the endpoint refuses it, although the person is there",
-        (
-            Patch(
-                "worker/core/settlement.py",
-                "            if pair in part.suppressed:\n                continue",
-                "            if False:\n                continue",
-            ),
-            Patch("worker/delivery/settle.py", "(erased or not known)", "not known"),
-        ),
+        (Patch("worker/core/settlement.py", "return known and pair not in part.suppressed", "return known"),),
         unit=_UNIT,
         integration=_FLUSH,
     ),

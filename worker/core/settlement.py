@@ -282,14 +282,25 @@ def _dead_letter(into: Settlement, part: PartitionSlice, pair: bytes, reached: V
     _leave(into, part, pair, reached)
 
 
+def gives_up(part: PartitionSlice, pair: bytes, *, known: bool) -> bool:
+    """Whether a repair that was refused alone is not sent again.
+
+    The endpoint never accepts a pair that it refuses with a known code, so no late request can have changed it. Of
+    somebody who was erased that is not enough: it may have accepted the person before it began to refuse.
+
+    Args:
+        part: the partition.
+        pair: whose outcome was to be repaired.
+        known: whether the contract knows the code.
+    """
+    return known and pair not in part.suppressed
+
+
 def _settle_marks(into: Settlement, part: PartitionSlice, repairs: frozenset[bytes], result: BatchResult) -> None:
     for pair in part.past:
         into.clear += (pair, part.marks[pair][0])
     for pair in repairs:
-        if result.fate == "refused" and (result.refusal is None or result.refusal.known):
-            if pair in part.suppressed:
-                continue  # it may have accepted the person before it began to refuse: the delete is tried again
-            # The endpoint never accepts the pair, so no late request can have changed it.
+        if result.fate == "refused" and gives_up(part, pair, known=result.refusal is None or result.refusal.known):
             into.clear += (pair, part.marks[pair][0])
         elif result.fate != "confirmed":
             continue

@@ -8,7 +8,7 @@ from worker.core.backoff import PARK_SECONDS
 from worker.core.counters import OUTCOMES, request_counter
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.outcome import Confirmed, Hold, Rejected, Retry, TooLarge, loggable_code
-from worker.core.settlement import BatchResult, Fate, Refusal, Settlement, settlement
+from worker.core.settlement import BatchResult, Fate, Refusal, Settlement, gives_up, settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -177,13 +177,12 @@ def _postpone(slices: Sequence[PartitionSlice], sent: Sent, now_ms: int, *, know
     """Late marks that make half of a rejected batch of repairs wait, so that the refused one ends up alone.
 
     A repair has no state that could be suspect or parked; its mark is moved instead, for the ops that it has. One that
-    is refused alone with an unknown code is tried again later, and so is a delete of somebody who was erased.
+    is refused alone is tried again later, unless it is given up.
     """
     until_ms = now_ms + max(_POSTPONE_MS, _POSTPONE_REQUESTS * (now_ms - sent.begun_ms))
     waiting = [(i, pair) for i, pairs in enumerate(sent.batch.repairs) for pair in sorted(pairs)]
     late: list[list[bytes | int]] = [[] for _ in slices]
-    erased = any(pair in slices[i].suppressed for i, pair in waiting)
-    if len(waiting) == 1 and (erased or not known):
+    if len(waiting) == 1 and not any(gives_up(slices[i], pair, known=known) for i, pair in waiting):
         until_ms = now_ms + PARK_SECONDS[1] * 1000
     else:
         waiting = waiting[(len(waiting) + 1) // 2 :]
