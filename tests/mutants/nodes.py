@@ -212,7 +212,7 @@ NODES: Final[tuple[Mutant, ...]] = (
         (
             Patch(
                 "worker/store/loss_detector.py",
-                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]\n",
+                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(self._counting))]\n",
                 "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values())[:0])]\n",
             ),
         ),
@@ -256,13 +256,25 @@ NODES: Final[tuple[Mutant, ...]] = (
         (
             Patch(
                 "worker/store/loss_detector.py",
-                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]\n",
+                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(self._counting))]\n",
                 "        if self.__dict__.setdefault('_nodes', set(first)) != set(first):\n"
                 "            self._seen.clear()\n"
                 "        self._nodes = set(first)\n"
-                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]\n",
+                "        return [self._keys.config, *(self._keys.partition(p) for p in sorted(self._counting))]\n",
             ),
         ),
         integration=(_SOAK,),
+    ),
+    Mutant(
+        "count_left_with_a_moved_slot",
+        "a worker stops counting in a slot that moves: what its former node lost just before is never noticed",
+        (
+            Patch(
+                "worker/store/loss_detector.py",
+                "        self._counting.update(first.values())\n",
+                "        self._counting = set(first.values())\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_cluster_commands.py",),
     ),
 )

@@ -327,4 +327,10 @@ STEPS: Final = (
         integration=("tests/integration/commands/test_dead_letters.py",),
         simulated=False,
     ),
+    Mutant(
+        "rest_of_a_log_read_without_lease",
+        "who lost the lease says what the rest of the log means without what the next holder has settled",
+        (Patch(PARTITION, "        if next(replies) != lease.token:\n", "        if next(replies) == lease:\n"),),
+        integration=("tests/integration/store/test_claim_and_settle.py",),
+    ),
 )

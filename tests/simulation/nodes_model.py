@@ -77,7 +77,6 @@ class ClusterModel:
 
     Attributes:
         nodes: all of them.
-        ever_moved: whether a slot has ever begun to move.
     """
 
     def __init__(self, model: RedisModel, keys: Keys, places: Sequence[int], skews: Sequence[int]) -> None:
@@ -87,7 +86,6 @@ class ClusterModel:
         named += [keys.lease(p) for p in range(len(places) - len(named))]
         self._owner = {slot_of_key(key): self.nodes[n] for key, n in zip(named, places, strict=True)}
         self._moving: dict[int, Moving] = {}
-        self.ever_moved = False
 
     def node_of(self, key: str) -> Node:
         """Who serves a key, also while its slot is on its way."""
@@ -162,7 +160,6 @@ class ClusterModel:
         source = self._owner.get(slot, self.nodes[0])
         if slot in self._moving or source is to or source.replica is not None or to.replica is not None:
             return False  # what comes to a node whose replica gets nothing more would be lost as a whole
-        self.ever_moved = True
         self._moving[slot] = Moving(to)
         return True
 

@@ -369,7 +369,7 @@ class World:
         self._clocks_differ()
         self.tell("{} fails over, and loses {}", node.address, "nothing" if since_us is None else "its tail")
         if since_us is not None:
-            self.losses_noticed.lose(since_us, alive, certain=bool(partitions) and not self.cluster.ever_moved)
+            self.losses_noticed.lose(since_us, alive, certain=bool(partitions))
             self.lost.append(Loss(partitions, now_ms - (self.mono_us - since_us) // 1000 - 1, now_ms))
 
     def _clocks_differ(self) -> None:

@@ -64,6 +64,7 @@ class LossDetector:
         self._give_up = give_up
         self._group = int.from_bytes(os.urandom(4)) % GROUPS
         self._seen: dict[str, tuple[int, int]] = {}
+        self._counting: set[int] = set()
         self._next = 0.0
 
     def check(self) -> None:
@@ -92,9 +93,13 @@ class LossDetector:
                 self._agree()
 
     def _counted(self) -> list[str]:
-        """The hashes in which checks are counted: the configuration, and in a cluster one more on each node."""
+        """The hashes in which checks are counted: the configuration, and in a cluster one more on each node.
+
+        A slot that moves takes its count along, and what its former node lost shows nowhere else. So it stays counted.
+        """
         first = {node: p for p in reversed(range(self._partitions)) if (node := node_of(self._client, p)) is not None}
-        return [self._keys.config, *(self._keys.partition(p) for p in sorted(first.values()))]
+        self._counting.update(first.values())
+        return [self._keys.config, *(self._keys.partition(p) for p in sorted(self._counting))]
 
     def _alarm(self, lost_from_ms: int, lost_at_ms: int) -> None:
         self._log.error(

@@ -162,7 +162,10 @@ class Partitions:
         ]
 
     def read(self, leases: Sequence[Lease], requests: Sequence[ReadRequest]) -> list[ReadResult]:
-        """Reads as much of each leased partition as requested, in one round trip.
+        """Reads as much of each leased partition as requested, in one round trip; nothing if its lease is lost.
+
+        Redis may lose a lease before its time. Its next holder settles what is read here, and the rest of the log alone
+        may say an upsert that a delete outdates.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
@@ -181,6 +184,7 @@ class Partitions:
                 commands.append(("HSCAN", self._keys.late(p), lease.late_cursor, "COUNT", request.marks))
             if request.parked:
                 commands.append(("HSCAN", self._keys.parked(p), 0, "COUNT", _PARKED_PAGE))
+            commands.append(("GET", self._keys.lease(p)))  # after all that nobody else may settle meanwhile
         replies = iter(all_checked(round_trip(self._client, commands)))
         return [self._result(lease, request, replies) for lease, request in zip(leases, requests, strict=True)]
 
@@ -212,6 +216,8 @@ class Partitions:
 
             found_due, _ = self._scan_on(self._keys.parked(lease.partition), 0, next(replies), _PARKED_PAGE, tried)
             parked = {pair: value for pair, (_, value) in sorted(found_due.items(), key=itemgetter(1))[:1]}
+        if next(replies) != lease.token:
+            return ReadResult([], has_old_ledger, {}, {}, [], {}, {}, now_ms)
         return ReadResult(entries, has_old_ledger, pending, classes, bulk, marks, parked, now_ms)
 
     def _classes(self, lease: Lease, request: ReadRequest) -> list[tuple[int, str]]:

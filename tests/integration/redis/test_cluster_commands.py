@@ -190,6 +190,26 @@ def test_a_node_that_comes_back_empty_is_noticed_whichever_it_is(cluster: Embedd
         assert len(log.errors) == 1
 
 
+def test_what_a_node_lost_is_noticed_although_its_slot_has_moved_since(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    deliver(fleet, 100)
+    clock, log = itertools.count(step=2.0), Said()
+    slots = [key_slot(fleet.keys.partition(p).encode()) for p in range(PARTITIONS)]
+    nodes = [node_of(cluster, slot) for slot in slots]
+    with connect(cluster.url) as client:
+        detector = LossDetector(
+            Namespace(client, fleet.keys, PARTITIONS), lambda: float(next(clock)), log, lambda: None
+        )
+        for _ in range(3):  # the first learns which node has what
+            detector.check()
+        counted = max(map(nodes.index, set(nodes)))  # of the node whose first partition comes last
+        with connected(cluster.addresses[nodes[counted]]) as node:
+            node.hset(fleet.keys.partition(counted), "beat", 1)
+        move_slot(cluster, slots[counted], nodes[0])
+        client.hget(fleet.keys.partition(counted), "beat")  # so the client knows that it has moved
+        detector.check()
+        assert [name for name, _ in log.errors] == ["redis_lost_changes"]
+
+
 class Said:
     """A log that remembers its errors."""
 

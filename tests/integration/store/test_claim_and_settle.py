@@ -13,6 +13,8 @@ from tests.support.fleet import PARTITIONS
 from tests.support.partition_zero import OTHER, PAIR, claim, partitions_of, settle, state_of, stored
 from tests.support.waiting import wait_until
 from worker.core.dead_letter import DEAD_CAP
+from worker.core.lane import CLASSES
+from worker.core.read import ReadRequest
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 
@@ -175,6 +177,21 @@ def test_a_fenced_settle_moves_nothing(fleet: Fleet, partitions: Partitions, why
     result = settle(partitions, lease, position=entry.encode(), ledger=ledger, letters=letters, totals={"events": 1})
     assert result == "fenced"
     assert state_of(fleet) == before
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_who_lost_the_lease_reads_nothing(fleet: Fleet, partitions: Partitions, taken_over: bool) -> None:  # noqa: FBT001 - a case
+    """What its next holder has settled is no longer in the log: the rest alone would mean something else."""
+    ask = ReadRequest(10, 10, [10] * CLASSES, 10, parked=True)
+    first = fleet.append_raw(0, {"owner": "1", "contact": "2", "op": "delete"})
+    fleet.append_raw(0, {"owner": "1", "contact": "2", "op": "upsert", "at": "1"})
+    lease = claim(partitions)
+    assert len(partitions.read([lease], [ask])[0].entries) == 2
+    fleet.client.delete(fleet.keys.lease(0))
+    if taken_over:
+        settle(partitions, claim(partitions), position=first, keep=[PAIR, b"d7"])
+    read = partitions.read([lease], [ask])[0]
+    assert (read.entries, read.bulk, read.pending, read.marks, read.parked) == ([], [], {}, {}, {})
 
 
 def test_a_settle_that_is_asked_for_twice_is_done_once(fleet: Fleet, partitions: Partitions) -> None:
