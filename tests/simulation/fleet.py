@@ -127,6 +127,17 @@ class Watch(LossDetector):
         """How many partitions there are is recorded nowhere here."""
 
 
+def _partitions(world: World, settings: WorkerSettings, namespace: Namespace) -> Partitions:
+    return Partitions(
+        namespace,
+        world.monotonic,
+        lease_seconds=settings.lease_seconds,
+        late_seconds=settings.late_seconds,
+        ledger_seconds=settings.ledger_seconds,
+        wait=world.wait,
+    )
+
+
 class Process:
     """One worker process: threads that flush, and a ticker.
 
@@ -139,13 +150,7 @@ class Process:
         client = world.client().as_redis
         namespace = Namespace(client, KEYS, PARTITIONS)
         gate = WatchedGate(world, namespace, FlowLimits.of(settings.rate, settings.in_flight), fleet.token)
-        partitions = Partitions(
-            namespace,
-            world.monotonic,
-            lease_seconds=settings.lease_seconds,
-            late_seconds=settings.late_seconds,
-            ledger_seconds=settings.ledger_seconds,
-        )
+        partitions = _partitions(world, settings, namespace)
         requests = RequestSender(
             settings,
             gate=gate,
@@ -248,14 +253,7 @@ class Fleet:
         self.world.forget_the_dead()
 
     def _partitions(self) -> Partitions:
-        world, settings = self.world, self.settings
-        return Partitions(
-            Namespace(world.client().as_redis, KEYS, PARTITIONS),
-            world.monotonic,
-            lease_seconds=settings.lease_seconds,
-            late_seconds=settings.late_seconds,
-            ledger_seconds=settings.ledger_seconds,
-        )
+        return _partitions(self.world, self.settings, Namespace(self.world.client().as_redis, KEYS, PARTITIONS))
 
     def retry_parked(self) -> None:
         """Somebody lets all parked pairs be tried now, in a process of his own."""

@@ -20,9 +20,21 @@ if TYPE_CHECKING:
 PAIR, OTHER = b"1\x1f2", b"1\x1f3"
 
 
-def partitions_of(fleet: Fleet, client: redis.Redis, **durations: float) -> Partitions:
-    durations = {"lease_seconds": 30.0, "late_seconds": 30.0, "ledger_seconds": 3600.0} | durations
-    return Partitions(Namespace(client, fleet.keys, PARTITIONS), time.monotonic, **durations)
+def partitions_of(
+    fleet: Fleet,
+    client: redis.Redis,
+    *,
+    lease_seconds: float = 30.0,
+    late_seconds: float = 30.0,
+    ledger_seconds: float = 3600.0,
+) -> Partitions:
+    return Partitions(
+        Namespace(client, fleet.keys, PARTITIONS),
+        time.monotonic,
+        lease_seconds=lease_seconds,
+        late_seconds=late_seconds,
+        ledger_seconds=ledger_seconds,
+    )
 
 
 def claim(partitions: Partitions) -> Lease:

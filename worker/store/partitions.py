@@ -68,7 +68,7 @@ class Partitions:
         one_pending: whether all pairs that wait are kept in one hash, so that older workers find them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its clock and its times, by name
         self,
         namespace: Namespace,
         monotonic: Callable[[], float],
@@ -76,10 +76,12 @@ class Partitions:
         lease_seconds: float,
         late_seconds: float,
         ledger_seconds: float,
+        wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self.namespace = namespace
         self._client, self._keys, _ = namespace
         self._monotonic = monotonic
+        self._wait = wait
         self._lease_seconds = lease_seconds
         self._late_ms = int(late_seconds * 1000)
         self._ledger_ms = int(ledger_seconds * 1000)
@@ -392,7 +394,7 @@ class Partitions:
         while (
             moving := [i for i, reply in enumerate(replies) if isinstance(reply, TryAgainError)]
         ) and self._monotonic() < until:
-            time.sleep(_AGAIN_SECONDS)
+            self._wait(_AGAIN_SECONDS)
             self._run_some(calls, replies, moving)
         return replies
 
