@@ -198,8 +198,8 @@ class ContactProducer:
     def pressure(self) -> float:
         """Returns, with one round trip, whether a bulk job should slow down: from 0 (no) to 1 (send nothing more).
 
-        It is the greater of two shares: what waits in the bulk lane, of two million changes; and Redis' memory in use
-        above half of it, of what is left up to 90 %.
+        It is the greater of two shares. One rises from 0 to 1 as the bulk lane fills to two million changes, the other
+        as Redis' memory in use goes from 50 % to 90 %.
 
         Raises:
             redis.RedisError: Redis did not answer, or refused.

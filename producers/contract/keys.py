@@ -116,7 +116,7 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """Hash of worker processes: name -> when it started, when it was last seen, and what it is. Display only."""
+        """Hash of workers: name -> when it started, when it was last seen, and what it is. Display only."""
         return f"{self.namespace}:workers"
 
     @property
@@ -126,7 +126,7 @@ class Keys:
 
     @property
     def scaling(self) -> str:
-        """Hash of how many workers are wanted, and of what the next decision follows from."""
+        """Hash of how many workers are wanted, and what the next decision follows from."""
         return f"{self.namespace}:scaling"
 
     @property

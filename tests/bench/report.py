@@ -63,7 +63,7 @@ def sizes(found: Mapping[str, Any]) -> str:
         (
             "remembered pair",
             of["ledger"],
-            "distinct pairs confirmed in one to two times `CONTACT_SYNC_LEDGER_SECONDS`",
+            "distinct pairs confirmed in one to two times `CONTACT_SYNC_LEDGER_SECONDS`, or while older changes wait",
         ),
     ]
     table = _table(("what", "bytes each", "how many"), [(what, f"{size:.0f}", many) for what, size, many in rows])

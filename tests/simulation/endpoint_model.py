@@ -51,7 +51,7 @@ OK: Final = Weather("confirmed", "at_once", None)
 SLOW: Final = Weather("confirmed slowly", "at_once", None, 1)
 REFUSED: Final = (
     Answer(400, None, _envelope(400, "40002", "102")),
-    Answer(422, None, b"no"),
+    Answer(422, None, _envelope(422)),
     Answer(200, None, _envelope(400, "40002", "103")),
 )
 UNKNOWN: Final = (
@@ -85,6 +85,7 @@ HELD: Final = (
     Weather("key refused", "never", Answer(401, None, _envelope(401, "40103"))),
     Weather("key refused in a 200", "never", Answer(200, None, _envelope(400, "40001"))),
     Weather("not found", "never", Answer(404, None, b"")),
+    Weather("a proxy cannot process it", "never", Answer(422, None, b"no")),
     Weather("redirect", "never", Answer(302, None, b"")),
 )
 CLIMATES: Final[tuple[tuple[Weather, ...], ...]] = (

@@ -1,4 +1,4 @@
-"""Tells how many worker processes the fleet needs. Whoever reads the status makes the next decision if it is due."""
+"""Tells how many workers the fleet needs. Whoever reads the status makes the next decision if it is due."""
 
 from __future__ import annotations
 

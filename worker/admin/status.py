@@ -144,7 +144,7 @@ class Status:
         wrong_type_partitions: those with a key of the wrong type, which something else wrote.
         lost: when changes were lost that Redis had accepted, None if none were or that is acknowledged.
         replaced_partitions: those whose log is not the one that was read before, until acknowledged.
-        workers: the worker processes seen in the last minute.
+        workers: those seen in the last minute, each with all its processes.
         parts: each partition, in order.
         counted: every counter, including those that are not in `totals`.
         inbox_entries: entries in the inbox, which the ticker moves into the streams.
@@ -154,7 +154,7 @@ class Status:
         closed_partitions: those whose logs are closed for another number of partitions, with that number.
         late_pairs: pairs that unanswered requests may still change, or that are to be repaired after one.
         late_until_ms: when the last of these requests can act no longer (Unix ms), None if there is none.
-        workers_wanted: worker processes that the fleet needs, None if that was not asked.
+        workers_wanted: how many workers the fleet needs, None if that was not asked.
         nodes: the servers that hold the partitions.
         away_partitions: those whose server does not answer; all numbers are without them.
         gate_away: whether the endpoint's state is unknown, because the server that holds it does not answer.

@@ -55,7 +55,7 @@ Example:
 def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bool) -> None:
     """Forward changes from the outbox of a database to the log; URL is a database URL for SQLAlchemy.
 
-    Several relays may run at once: each takes different lanes. A killed relay loses nothing. If Redis or the database
+    Several relays may run at once: each takes other owners. A killed relay loses nothing. If Redis or the database
     is away, it waits and then continues by itself.
     """
     if as_json and not once:

@@ -30,9 +30,9 @@ _TIMEOUT_SECONDS = 30.0  # a step may move a thousand pairs, and nothing else is
 def repartition(*, partitions: int, as_json: bool) -> None:
     """Change the number of partitions to PARTITIONS.
 
-    Nothing may be waiting, there must be no dead letters, deliveries must be paused, and producers and workers stopped.
-    Otherwise it says what prevents the change, changes nothing, and exits with status 1. Confirmed outcomes stay
-    remembered.
+    Nothing may be waiting or parked, no late mark may be open, and there must be no dead letters. Deliveries must be
+    paused, and producers and workers stopped. Otherwise it says what prevents the change, changes nothing, and exits
+    with status 1. Confirmed outcomes stay remembered.
 
     While it runs, Redis refuses new changes. If it is interrupted, producers and workers refuse to work until it is run
     again.

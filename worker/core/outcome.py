@@ -166,8 +166,10 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
             after_seconds = retry_after_seconds(answer.retry_after, now_epoch_seconds)
             limited = answer.status == 429 or (envelope is not None and envelope.status == 429)
             return Retry(after_seconds, _may_still_act(answer.status, envelope), error, limited)
-        case _Claim.REJECTED | _Claim.UNKNOWN:
-            return _rejected(envelope, error, known=claim is _Claim.REJECTED)
+        case _Claim.REJECTED | _Claim.UNKNOWN if envelope is not None:
+            said = envelope.error
+            known = claim is _Claim.REJECTED
+            return Rejected(sanitize(said.code), sanitize(said.field), sanitize(said.message), known)
         # No request is smaller than one record, and a legal one has a few hundred bytes: a limit below that is a
         # fault in somebody's configuration. To call the record bad would bury every record, one after the other.
         case _Claim.TOO_LARGE if records > 1:
@@ -178,7 +180,9 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
 
 def _least_confirming(status: int, envelope: Envelope | None) -> _Claim:
     if envelope is None:
-        return _claim_of_status(status)
+        claim = _claim_of_status(status)
+        # A proxy's page says nothing of any record: to believe it would bury records, one after the other.
+        return _Claim.HOLD if claim is _Claim.REJECTED else claim
     code = envelope.error.code
     return max(
         _with_code(_claim_of_status(status), status, code),
@@ -251,13 +255,6 @@ def _may_still_act(status: int, envelope: Envelope | None) -> bool:
     if not (status == 200 or status >= 400):
         return True  # 202 and the like: accepted, done later
     return envelope.status == 200 == status and not envelope.error.code  # neither success nor failure
-
-
-def _rejected(envelope: Envelope | None, error: str, *, known: bool) -> Rejected:
-    if envelope is None:
-        return Rejected(code="", field="", message=error, known=known)
-    said = envelope.error
-    return Rejected(sanitize(said.code), sanitize(said.field), sanitize(said.message), known)
 
 
 def _describe(answer: Answer, envelope: Envelope | None) -> str:

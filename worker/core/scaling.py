@@ -1,4 +1,4 @@
-"""Decides how many worker processes the fleet needs (pure).
+"""Decides how many workers the fleet needs, each with all its processes (pure).
 
 One decision follows from the one before it: it goes up soon and down late, and it stays as it is while more or fewer
 workers would change nothing.
@@ -55,7 +55,7 @@ class Load(NamedTuple):
 
     Attributes:
         now_ms: that moment, by Redis' clock (Unix ms).
-        workers: worker processes that are seen.
+        workers: how many are seen.
         partitions: partitions of the log; a worker beyond their number has nothing to do.
         batch_size: most records in a request.
         linger_seconds: how long a change may wait for others.
@@ -110,7 +110,7 @@ class Scaling(NamedTuple):
 
     Attributes:
         at_ms: when it was made (Unix ms, Redis' clock); 0 for none.
-        wanted: worker processes.
+        wanted: how many workers.
         accepted: `Load.accepted` at that moment.
         ended: `Load.ended` then.
         bulk: `Load.bulk` then.
@@ -165,7 +165,7 @@ class Scaling(NamedTuple):
         )
 
     def need(self, load: Load) -> float:
-        """Worker processes that the load needs, not rounded and not more than can have an effect."""
+        """Workers that the load needs, not rounded and not more than can have an effect."""
         capacity = self.capacity or FIRST_CAPACITY
         late = load.live if load.oldest_seconds > load.linger_seconds + LATE_SECONDS else 0
         records = self.arrival + late / LIVE_SECONDS + load.bulk / BULK_SECONDS

@@ -54,7 +54,7 @@ class Actions:
         return generate_latest(registry)
 
     def workers_wanted(self) -> int | None:
-        """Returns how many worker processes the fleet needs, for an autoscaler.
+        """Returns how many workers the fleet needs, for an autoscaler.
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.

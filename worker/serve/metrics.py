@@ -75,10 +75,14 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Status], float]], ...]] = (
         "Partitions whose log was replaced, until acknowledged.",
         lambda status: len(status.replaced_partitions),
     ),
-    ("workers", "Worker processes that were seen in the last minute.", lambda status: len(status.workers)),
+    (
+        "workers",
+        "Workers that were seen in the last minute, each with all its processes.",
+        lambda status: len(status.workers),
+    ),
     (
         "workers_wanted",
-        "Worker processes that the fleet needs, for an autoscaler.",
+        "Workers that the fleet needs, each with all its processes, for an autoscaler.",
         lambda status: status.workers_wanted or 0,
     ),
     ("ticker_alive", "Whether a worker's ticker is alive.", lambda status: status.worker_awake),

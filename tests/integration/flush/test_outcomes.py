@@ -53,6 +53,7 @@ HELD = [
     ({"kind": "status", "status": 404}, "endpoint_refuses"),
     ({"kind": "status", "status": 400}, "endpoint_refuses"),
     ({"kind": "status", "status": 400, "garbage": True}, "endpoint_refuses"),
+    ({"kind": "status", "status": 422, "garbage": True}, "endpoint_refuses"),
     ({"kind": "envelope", "code": "40002", "field": "101"}, "endpoint_refuses"),
     ({"kind": "status", "status": 413}, "endpoint_refuses"),
     *(({"kind": "redirect", "status": status, "location": "/elsewhere"}, "redirect") for status in (301, 302, 307)),
@@ -63,7 +64,6 @@ REFUSED = [
     *({"kind": "envelope", "code": "40002", "field": field} for field in ("102", "103", "104", "")),
     {"kind": "status", "status": 400, "code": "40002", "field": "102"},
     {"kind": "status", "status": 422},
-    {"kind": "status", "status": 422, "garbage": True},
 ]
 """The endpoint refuses this one record."""
 
