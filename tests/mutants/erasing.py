@@ -60,7 +60,7 @@ ERASING: Final = (
         (
             Patch(
                 "worker/core/settlement.py",
-                "                into.late += (pair, part.late_until_ms, 0)\n            _leave",
+                "                into.late += (pair, max(part.late_until_ms, result.now_ms), 0)\n            _leave",
                 "                pass\n            _leave",
             ),
         ),

@@ -223,8 +223,12 @@ class Status:
 
     @property
     def idle_but_late(self) -> bool:
-        """Whether nothing is waiting and nothing is in flight; late requests are left out."""
-        return not (self.inbox_entries or self.backlog_events or self.pending_pairs or self.in_flight)
+        """Whether nothing is waiting and nothing is in flight; late requests are left out.
+
+        What a server holds that does not answer is not known, and may be waiting.
+        """
+        known = not (self.away_partitions or self.gate_away or any(each.away for each in self.nodes))
+        return known and not (self.inbox_entries or self.backlog_events or self.pending_pairs or self.in_flight)
 
     @property
     def full_partitions(self) -> list[int]:

@@ -75,8 +75,8 @@ def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
         left += f", beside {many(last.inbox_entries, 'entry')} in the inbox"
     if last.oldest_seconds is not None:
         left += f", the oldest for {in_words(last.oldest_seconds)}"
-    if late := last.late_words():
-        left += f"; {late}"
+    for more in filter(None, (last.late_words(), last.away_words())):
+        left += f"; {more}"
     endpoint = f"the endpoint is {gate.state.replace('_', ' ')}"
     if gate.state != "ok":
         endpoint += f" ({printable('; '.join(filter(None, [gate.reason, gate.error])))})"

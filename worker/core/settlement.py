@@ -131,9 +131,9 @@ def settlement(
         into.totals["stale"] += reached.stale
         into.totals["suppressed"] += reached.suppressed
         if reached.op is None:
-            if pair in part.suppressed and part.late_until_ms > result.begun_ms:
-                # A worker whose lease expired may have sent the upsert that is refused now: a delete follows then.
-                into.late += (pair, part.late_until_ms, 0)
+            if pair in part.suppressed and (part.late_until_ms > result.begun_ms or _perhaps_sent(part, pair)):
+                # The upsert that is refused now may be on its way, or at the endpoint already: a delete follows then.
+                into.late += (pair, max(part.late_until_ms, result.now_ms), 0)
             _leave(into, part, pair, None)
         elif pair in part.resting and pair not in chosen:
             _rest(into, part, pair, reached)
@@ -150,6 +150,12 @@ def settlement(
     into.totals["coalesced"] += part.log.read - len(part.log.malformed) + waited - joined
     _settle_marks(into, part, repairs, result)
     return into
+
+
+def _perhaps_sent(part: PartitionSlice, pair: bytes) -> bool:
+    """Whether a worker whose lease expired can have sent what waits of a pair, however long ago that was."""
+    states = part.log.states.get(pair), part.pending.get(pair)
+    return any(state is not None and state.first_ms <= part.late_to_ms for state in states)
 
 
 def _settle_chosen(into: Settlement, part: PartitionSlice, pair: bytes, reached: Verdict, result: BatchResult) -> None:

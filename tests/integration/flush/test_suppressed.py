@@ -173,3 +173,29 @@ def test_the_longer_of_two_suppressions_counts(fleet: Fleet) -> None:
     hashed = erased(fleet, "u", for_ms=DAY_MS)
     erased(fleet, "u", for_ms=1)
     assert Suppressions(fleet.namespace).under("").until_ms[hashed] > fleet.now_ms() + DAY_MS // 2
+
+
+def test_what_a_lost_worker_delivered_long_ago_is_followed_by_a_delete(fleet: Fleet) -> None:
+    """It was lost before it could settle, and the endpoint was away until that worker's time was over."""
+    fleet.absorb(("u", "2", "upsert", T, "live"))
+    fleet.deliver()
+    p = fleet.partition("u")
+    fleet.client.delete(fleet.keys.ledger_new(p))
+    fleet.absorb(("u", "2", "upsert", T, "live"))
+    fleet.client.hset(fleet.keys.partition(p), mapping={"late_until": T, "late_to": fleet.now_ms()})
+    erased(fleet, "u")
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == set()
+    assert fleet.client.hlen(fleet.keys.late(p)) == 0
+
+
+def test_a_delete_that_must_follow_is_not_forgotten_although_another_request_has_no_answer(fleet: Fleet) -> None:
+    fleet.absorb(("u", "2", "upsert", T, "live"), ("3", "4", "upsert", T, "live"))
+    ends = fleet.now_ms() + 60_000
+    fleet.client.hset(fleet.keys.partition(fleet.partition("u")), mapping={"late_until": ends, "late_to": ends})
+    fleet.stand_in.faults({"kind": "envelope", "code": "50001", "times": 1}, {"kind": "hang", "times": 1})
+    fleet.flush_once()
+    erased(fleet, "u")
+    fleet.client.hdel(fleet.keys.gate, "not_before")
+    fleet.flush_once()
+    assert set(fleet.marks()) == {("u", "2"), ("3", "4")}

@@ -135,6 +135,18 @@ def test_an_upsert_that_a_lost_worker_may_have_sent_is_followed_by_a_delete() ->
     assert into.late == [PAIR, T + 500, 0]
 
 
+@pytest.mark.parametrize(("first_ms", "late"), [(T - 60, [PAIR, T + 5, 0]), (T - 10, [])])
+def test_an_upsert_that_a_lost_worker_may_have_delivered_long_ago_is_followed_by_a_delete(
+    first_ms: int, late: list[bytes | int]
+) -> None:
+    waits = state_of("upsert", first_ms, first_ms)
+    upserts = class_of("upsert", bulk=False)
+    part = slice_of(pending={PAIR: waits}, classes={PAIR: upserts}, late_until_ms=T - 20, late_to_ms=T - 50)
+    part.judge("resend", T, suppressed(b"1"))
+    _, into = confirmed(part)
+    assert (into.late, into.drop[upserts]) == (late, [PAIR])
+
+
 def test_a_delete_is_said_again_if_a_lost_worker_may_have_sent_the_upsert_that_was_refused() -> None:
     """The delete alone came later than anything that worker can have known; the refused upsert did not."""
     part = slice_of((b"1", b"2", b"delete"), late_until_ms=T + 500, late_to_ms=T - 100)

@@ -203,7 +203,7 @@ FIGURES = [
     Figure("docs/reference/contract.md", "{} refusals of single records in a row", "Twenty", SINGLE_REJECTIONS_MAX, 20),
     Figure("docs/reference/contract.md", "({} unless configured otherwise)", "30", LONGEST_WAIT_SECONDS, 30.0),
     Figure("docs/reference/contract.md", "while the pressure is {} or more", "0.9", PRESSURE_WAITS, 0.9),
-    Figure("docs/reference/contract.md", "the bulk lane fills to {} changes", "two million", BULK_WAITING_MAX, 2_000_000),
+    Figure("docs/reference/contract.md", "lane fills to {} changes", "two million", BULK_WAITING_MAX, 2_000_000),
     Figure("docs/reference/contract.md", "in use goes from 50 % to {} %", "90", MEMORY_FULL, 0.9),
     Figure("docs/reference/contract.md", "memory in use goes from {} %", "50", MEMORY_EASY, 0.5),
     Figure("docs/reference/contract.md", "the first {} entries of each log", "100", STATUS_HEADS, 100),
