@@ -20,6 +20,7 @@ from redis.exceptions import AskError, ExecAbortError, MovedError, TryAgainError
 
 from producers.contract.query import UNREADABLE, unreadable
 from producers.nodes.exchange import REFUSALS, Answer, Started, exchange_async, finish, pack, start
+from producers.nodes.pool import waiting_pool
 from producers.nodes.slots import slot_of
 from producers.nodes.trip import (
     NODE_SECONDS,
@@ -334,7 +335,8 @@ class AsyncClusterClient:
     def _client_of(self, node: Address) -> redis.asyncio.Redis:
         client = self._clients.get(node)
         if client is None:
-            pool = redis.asyncio.ConnectionPool(**{**self._options, "host": node.host, "port": node.port})
+            at = {**self._options, "host": node.host, "port": node.port}
+            pool = waiting_pool(at["socket_timeout"], **at)
             client = self._clients[node] = redis.asyncio.Redis.from_pool(pool)
         return client
 

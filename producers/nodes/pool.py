@@ -1,12 +1,16 @@
-"""A pool of connections that takes less time to give one than a round trip."""
+"""Pools of connections: one that takes less time to give one than a round trip, and one whose users wait for one."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 
 import redis
+import redis.asyncio
 from redis.connection import ConnectionPool
+
+ASYNC_CONNECTIONS_MAX: Final = 100
+"""Most connections of a producer for asyncio to one server, however many tasks send at once."""
 
 
 class QuickPool(ConnectionPool):
@@ -59,6 +63,18 @@ class QuickPool(ConnectionPool):
             except IndexError:  # another thread took it
                 break
         super().disconnect(inuse_connections)
+
+
+def waiting_pool(wait_seconds: float, **options: Any) -> redis.asyncio.BlockingConnectionPool:
+    """A pool for asyncio in which a task waits for a connection; redis-py's usual one refuses it when all are in use.
+
+    Args:
+        wait_seconds: longest wait; then it is a redis.ConnectionError.
+        options: of the pool and its connections.
+    """
+    return redis.asyncio.BlockingConnectionPool(
+        **{"max_connections": ASYNC_CONNECTIONS_MAX, "timeout": wait_seconds, **options}
+    )
 
 
 def _is_readable(connection: Any) -> bool:

@@ -21,7 +21,7 @@ from producers.nodes.connect import (
 )
 from producers.nodes.credentials import credentials_options
 from producers.nodes.exchange import exchange_async, finish, start
-from producers.nodes.pool import QuickPool
+from producers.nodes.pool import QuickPool, waiting_pool
 from producers.nodes.replicas import ReplicaCount, with_wait
 from producers.nodes.trip import wait_command
 from producers.send.report import Replies
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
+
+_UNBOUNDED: Final = 2**31
+"""Each thread that sends has a connection. By default redis-py refuses the 101st, as if Redis were away."""
 
 _OPTIONS: Final[dict[str, Any]] = {
     "socket_timeout": SOCKET_TIMEOUT_SECONDS,
@@ -57,6 +60,7 @@ def connect(url: str, timeout_seconds: float | None = None, credentials: str | N
         {} if timeout_seconds is None else dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout_seconds)
     )
     given = {"retry": Retry(NoBackoff(), 0), **_OPTIONS, **shorter, **credentials_options(credentials)}
+    given["max_connections"] = _UNBOUNDED
     if is_cluster(url):
         return cluster_client(url, **given)
     options = pool_options(url, **given)
@@ -69,7 +73,7 @@ def connect_async(url: str, credentials: str | None = None) -> redis.asyncio.Red
     if is_cluster(url):
         return async_cluster_client(url, **given)
     options = async_pool_options(url, **given)
-    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
+    return redis.asyncio.Redis.from_pool(waiting_pool(SOCKET_TIMEOUT_SECONDS, **options))
 
 
 class Appender:

@@ -97,7 +97,7 @@ def verify(namespace: Namespace, receipt: Mapping[str, Any], inbox_map: InboxMap
     """
     known = read_suppression(namespace)
     said = {name: value for name, value in receipt.items() if name != "seal"}
-    if not known.key or not hmac.compare_digest(_seal(known.key, said), str(receipt.get("seal"))):
+    if not known.key or not _is_sealed(known.key, said, receipt.get("seal")):
         return Verified(genuine=False, complete=False, stored=False, suppressed=False)
     hashed = str(said["user_hash"]).encode()
     now_ms = time_ms(namespace.client.time())
@@ -107,6 +107,13 @@ def verify(namespace: Namespace, receipt: Mapping[str, Any], inbox_map: InboxMap
         stored=Traces(namespace, lambda each: keyed_hash(known.key, each) == hashed, inbox_map=inbox_map).exist(),
         suppressed=known.until_ms.get(hashed, 0) > now_ms,
     )
+
+
+def _is_sealed(key: bytes, said: Mapping[str, Any], seal: object) -> bool:
+    try:
+        return hmac.compare_digest(_seal(key, said).encode(), str(seal).encode("utf-8", "surrogatepass"))
+    except orjson.JSONEncodeError:  # nested more deeply than anything that was ever sealed
+        return False
 
 
 def _seal(key: bytes, said: Mapping[str, Any]) -> str:

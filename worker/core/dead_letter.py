@@ -135,21 +135,37 @@ def read_letter(partition: int, letter_id: bytes, value: bytes) -> DeadLetter:
     return DeadLetter(
         id=letter_id.decode(),
         partition=partition,
-        owner=found["owner"],
-        contact=found["contact"],
-        op=found["op"],
-        at=found["at"],
+        owner=text_or_none(found["owner"]),
+        contact=text_or_none(found["contact"]),
+        op=text_or_none(found["op"]),
+        at=whole_or_none(found["at"]),
         source=found["source"],
         reason=found["reason"],
         code=found["code"],
-        field=found["field"],
-        message=found["message"],
+        field=text_or_none(found["field"]),
+        message=text_or_none(found["message"]),
         since_ms=found["since"],
         entry=found["entry"],
         entry_ms=found["entry_ms"],
         lane=found.get("lane", "live"),
-        said=found.get("said"),
+        said=message_or_none(found.get("said")),
     )
+
+
+def text_or_none(value: object) -> str | None:
+    """The value if it is a text: anybody may write the message that a letter repeats."""
+    return value if isinstance(value, str) else None
+
+
+def whole_or_none(value: object) -> int | None:
+    """The value if it is a whole number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def message_or_none(value: object) -> list[str] | None:
+    """The value if it is fields and values of an entry, in turn."""
+    whole = isinstance(value, list) and len(value) % 2 == 0 and all(isinstance(each, str) for each in value)
+    return value if whole else None  # type: ignore[return-value] # which it is by now
 
 
 def values_of(texts: Iterable[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import orjson
 from worker.core.backoff import next_try_ms
 from worker.core.codec import Parked, encode_parked, encode_remembered, encode_state
 from worker.core.counters import count_time, count_times, dead_counter
+from worker.core.dead_letter import message_or_none, text_or_none, whole_or_none
 from worker.core.entry import UNMAPPED, Malformed, entry_time_ms, split_pair
 from worker.core.lane import CLASSES, class_of
 from worker.core.outcome import loggable_code
@@ -351,17 +352,18 @@ def _unmapped_letter(entry: Malformed, now_ms: int) -> bytes:
     told = found if isinstance(found, dict) else {}
     return orjson.dumps(
         {
-            **{name: told.get(name) for name in ("owner", "contact", "op", "at")},
+            **{name: text_or_none(told.get(name)) for name in ("owner", "contact", "op")},
+            "at": whole_or_none(told.get("at")),
             "source": None,
             "reason": entry.reason,
             "code": None,
-            "field": told.get("field"),
-            "message": told.get("rule"),
+            "field": text_or_none(told.get("field")),
+            "message": text_or_none(told.get("rule")),
             "lane": entry.lane,
             "since": now_ms,
             "entry": entry.entry_id.decode(),
             "entry_ms": entry_time_ms(entry.entry_id),
-            "said": told.get("said"),
+            "said": message_or_none(told.get("said")),
         }
     )
 

@@ -137,3 +137,12 @@ def test_whatever_may_be_an_id_in_it_is_told() -> None:
     texts = ['{"id": 3}', "value", '{"after": {"user_id": "ann", "n": [7, true, null]}, "deep": "{\\"a\\": \\"b\\"}"}']
     assert set(values_of(texts)) == {*texts, "3", "ann", "7", '{"a": "b"}', "b"}
     assert list(values_of(["[" * 5000])) == ["[" * 5000]
+
+
+@pytest.mark.parametrize("said", ["text", ["key"], ["key", 5], {"key": "value"}, 7])
+def test_what_has_another_type_in_a_message_that_anybody_may_have_written_is_left_out(said: object) -> None:
+    stored = dict.fromkeys(("source", "code", "entry", "entry_ms")) | {"reason": "unmapped", "since": T}
+    stored |= {"owner": 5, "contact": ["2"], "op": {}, "at": "soon", "field": 1, "message": [], "said": said}
+    found = read_letter(0, b"0-1", orjson.dumps(stored))
+    assert (found.owner, found.contact, found.op, found.at, found.said) == (None,) * 5
+    assert (found.field, found.message, list(found.ids)) == (None, None, [])
