@@ -65,6 +65,12 @@ def pack(words: Iterable[str | bytes | int | float]) -> bytes:
     return b"*%d\r\n%b" % (len(texts), b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in texts]))
 
 
+def without_arguments(refusal: redis.RedisError) -> redis.RedisError:
+    """The refusal without the arguments of a command that the server does not know: it repeats them, and they hold ids."""
+    words, repeats, _ = str(refusal).partition(", with args beginning with")
+    return redis.ResponseError(words) if repeats else refusal
+
+
 def start(client: redis.Redis, commands: bytes) -> Started:
     """Writes packed commands over one connection."""
     pool: Any = client.connection_pool
@@ -98,7 +104,7 @@ def finish(started: Started, count: int) -> Answer:
                 # A refusal must not end the connection: the replies after it are still to be read.
                 replies.append(connection.read_response(disconnect_on_error=False))
             except REFUSALS as refusal:
-                replies.append(refusal)
+                replies.append(without_arguments(refusal))
                 demoted = demoted or is_demoted(refusal)
     except (redis.RedisError, OSError) as error:
         return Answer(replies, error)
@@ -134,7 +140,7 @@ async def exchange_async(client: redis.asyncio.Redis, commands: bytes, count: in
                 try:
                     replies.append(await connection.read_response(disconnect_on_error=False))
                 except REFUSALS as refusal:
-                    replies.append(refusal)
+                    replies.append(without_arguments(refusal))
                     demoted = demoted or is_demoted(refusal)
                 if seconds is not None and clock() - moved > seconds * _MOVED_AFTER:
                     moved = clock()

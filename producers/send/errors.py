@@ -51,7 +51,7 @@ class NotAccepted(ContactSyncError):  # noqa: N818 - a name that says what happe
         self.accepted = accepted
         self.cause = cause
         self.interrupted = interrupted
-        # An error of redis-py contains no ids: it names the server, or repeats what the server said of the command.
+        # The error of an exchange contains no ids: it names the server, or says what the server refuses.
         line = (
             f"{len(self.changes)} of {len(self.changes) + accepted} changes not accepted "
             f"({len(self.refused)} refused, {len(self.uncertain)} uncertain): {str(cause).rstrip('.')}"
