@@ -66,7 +66,7 @@ def pack(words: Iterable[str | bytes | int | float]) -> bytes:
 
 
 def without_arguments(refusal: redis.RedisError) -> redis.RedisError:
-    """The refusal without the arguments of a command that the server does not know: it repeats them, and they hold ids."""
+    """The refusal without the arguments of a command: a server that does not know it repeats them, ids included."""
     words, repeats, _ = str(refusal).partition(", with args beginning with")
     return redis.ResponseError(words) if repeats else refusal
 

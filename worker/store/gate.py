@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -9,6 +10,7 @@ from uuid import uuid4
 from producers.nodes.trip import NodeAwayError
 from worker.core.flow import NO_LIMITS, NOTHING_LEFT, TOKEN_LENGTH, FlowLimits, Left
 from worker.core.gate import CLOCK_BACK_MS, FIELDS, SINGLE_REJECTIONS_MAX, Permit, Place, read_snapshot, read_state
+from worker.core.local_pace import LocalPace
 from worker.store import scripts
 from worker.store.client import round_trip
 from worker.store.replies import all_checked, time_ms
@@ -35,7 +37,7 @@ class Gate:
         monotonic: a clock, in seconds.
 
     While the gate's node of a cluster is away, a gate that was last seen open stays so: nobody can close it meanwhile,
-    or pause. One that was never seen, or was closed, lets nothing out.
+    or pause. Then each process keeps to the limits by itself. One that was never seen, or was closed, lets nothing out.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class Gate:
         self._token = token
         self._monotonic = monotonic
         self._seen: tuple[float, GateSnapshot] | None = None
+        self._local = LocalPace()
+        self._lock = threading.Lock()
 
     def snapshot(self) -> GateSnapshot:
         """The gate as it is, and the time by Redis' clock; moves nothing.
@@ -80,8 +84,9 @@ class Gate:
             answer, now_ms, wait_ms, found = self._run(scripts.GATE_ASK, args)
         except NodeAwayError:
             if (last := self._last_open()) is not None:
-                return Place(last, token)
+                return self._ask_locally(last, token, life_seconds)
             raise
+        self._local = LocalPace()
         gate = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
         if answer == b"go":
             interval_ms = int(1000 / gate.rate) if gate.rate else 0
@@ -110,7 +115,8 @@ class Gate:
             reply = self._run(scripts.GATE_ENTER, args)
         except NodeAwayError:
             if (last := self._last_open()) is not None:
-                return Permit(True, False, last.generation, last.attempts, last.single_rejections)
+                go = not self._local.closed(self._monotonic())
+                return Permit(go, False, last.generation, self._local.attempts, last.single_rejections)
             raise
         answer, generation, attempts, single_rejections, _ = reply
         return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
@@ -163,11 +169,36 @@ class Gate:
             return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
         except NodeAwayError:
             if self._last_open() is not None:
+                self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), limit, left.token)
                 return "ok"  # as nobody can move it: the next report does, once its node answers
             raise
 
+    def _ask_locally(self, last: GateSnapshot, token: str, life_seconds: float) -> Place:
+        now, (rate, in_flight) = self._monotonic(), self._limits
+        known = last.rate if rate <= 0 else min(rate, last.rate or rate)
+        with self._lock:
+            wait = self._local.ask(token, now, now + life_seconds, known, in_flight or last.in_flight_limit)
+        if wait > 0:
+            return Place(last._replace(wait_ms=max(1, int(wait * 1000))), "")
+        return Place(last, token, int(1000 / known) if known else 0)
+
+    def _report_locally(self, what: What, delay_seconds: float, limit: int, token: str) -> None:
+        with self._lock:
+            self._local.end(token)
+            if what in {"retry", "limited", "hold"}:
+                self._local.fail(self._monotonic() + delay_seconds)
+            elif what != "unused":
+                self._local.succeed()
+        if what == "too_large" and self._seen is not None:
+            since, gate = self._seen
+            self._seen = since, gate._replace(limit=limit)
+
     def leave(self, generation: int, what: What, left: Left) -> scripts.Call:
         """The report of a request that moves the gate by nothing else, to be sent along with what is settled."""
+        with self._lock:
+            self._local.end(left.token)
+            if what == "confirmed":
+                self._local.succeed()
         return scripts.Call(scripts.GATE_REPORT, [self._key], [generation, what, 0, "", "", 0, *self._flow_args(left)])
 
     def _flow_args(self, left: Left) -> list[Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.recorded_messages import mapping
 from tests.support.waiting import wait_until
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
+from worker.core.flow import FlowLimits, Left
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 from worker.store.gate import Gate
@@ -130,6 +132,27 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         assert any(address in line and line.startswith("wrong") for line in check.stdout.splitlines())
         drain = run(fleet, "drain", "--timeout", "1")
         assert (drain.exit_code, f"Redis is partly away: {address}" in drain.stderr) == (1, True), drain.stderr
+
+
+def test_a_process_keeps_to_the_limits_while_the_gates_node_is_away(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    deliver(fleet, 10)
+    with connect(cluster.url) as client:
+        gate = Gate(Namespace(client, fleet.keys, PARTITIONS), FlowLimits.of(20, 3))
+        gate.leave(0, "unused", Left(gate.ask(1.0).token))
+        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "dead"):
+            places = [gate.ask(5.0) for _ in range(100)]
+            assert sum(bool(each.token) for each in places) == 1
+            first = next(each for each in places if each.token)
+            assert not first.gate.closed
+            assert gate.enter(first.token, 5.0, first.gate.generation).go
+            gate.report(first.gate.generation, "limited", delay_seconds=0.5, left=Left(first.token, wait_ms=1_500))
+            time.sleep(0.6)
+            later = gate.ask(5.0)
+            assert (later.token, 0 < later.gate.wait_ms <= 900) == ("", True)
+            assert not gate.enter("whoever", 5.0, first.gate.generation).go
+            time.sleep(0.95)
+            assert gate.ask(5.0).token
+            assert not gate.ask(5.0).token  # one at a time, until one succeeds
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:

@@ -1,0 +1,65 @@
+"""What a process allows itself while the gate's node of a cluster is away: the limits that were known last (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CLOSED_AGAIN_SECONDS = 0.05
+"""When it is worth asking again for a place among those under way."""
+
+
+@dataclass(slots=True)
+class LocalPace:
+    """The pace of one process. All times are of its monotonic clock, in seconds.
+
+    Each process keeps to the fleet's limits by itself, for it cannot know how many others do. A request that fails puts
+    off all others of the process; then one at a time goes out, until one does not fail.
+
+    Attributes:
+        attempts: failed requests in a row.
+    """
+
+    attempts: int = 0
+    _not_before: float = 0.0
+    _next: float = 0.0
+    _under_way: dict[str, float] = field(default_factory=dict)
+
+    def ask(self, token: str, now: float, life: float, rate: float | None, in_flight_limit: int | None) -> float:
+        """Takes a place for a request; returns how long to wait before it is worth asking again, 0 if there is one.
+
+        Args:
+            token: names the request.
+            now: the present.
+            life: when the request is over, or its process is dead.
+            rate: most requests a second, None if there is no limit.
+            in_flight_limit: most requests under way at once, None if there is no limit.
+        """
+        if now < self._not_before:
+            return self._not_before - now
+        for over in [each for each, ends in self._under_way.items() if ends <= now]:
+            del self._under_way[over]
+        most = 1 if self.attempts else in_flight_limit
+        if most is not None and len(self._under_way) >= most:
+            return CLOSED_AGAIN_SECONDS
+        if rate and now < self._next:
+            return self._next - now
+        self._next = now + (1 / rate if rate else 0.0)
+        self._under_way[token] = life
+        return 0.0
+
+    def closed(self, now: float) -> bool:
+        """Whether a request that has a place may not go out all the same: another has failed meanwhile."""
+        return now < self._not_before
+
+    def end(self, token: str) -> None:
+        """A request gives its place back."""
+        self._under_way.pop(token, None)
+
+    def fail(self, until: float) -> None:
+        """A request failed: none goes out before that moment."""
+        self.attempts += 1
+        self._not_before = max(self._not_before, until)
+
+    def succeed(self) -> None:
+        """A request did not fail."""
+        self.attempts = 0
