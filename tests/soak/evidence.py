@@ -222,7 +222,9 @@ def _match(
             and (part.request.number, part.partition) not in matched
         ]
         if fitting:
-            best = min(fitting, key=lambda part: (len(part.records), -part.received_ms))
+            # What it says is settled had been read before the request began, as far as clocks tell.
+            read_ms = max(map(milliseconds_of, settle.position)) - CLOCK_MS
+            best = min(fitting, key=lambda part: (part.received_ms < read_ms, len(part.records), -part.received_ms))
             matched[best.request.number, best.partition] = settle
         else:
             what = f"partition {settle.partition} settled {len(wrote)} records at {settle.ms} that were not answered so"

@@ -89,6 +89,13 @@ def test_of_two_requests_each_gets_the_settle_that_says_just_what_it_said() -> N
     assert [sent.read_by_ms for sent in evidence.history.sent] == [T, T + 1]
 
 
+def test_a_settle_is_of_a_request_that_can_have_read_as_far_as_it_says() -> None:
+    """A failover lost the settle of the first. The second said a repair beside the record: none is written of that."""
+    done: list[Done] = [entry(0), entry(700), settle(900, RECORD, position=700), entry(950)]
+    evidence = evidence_of(ran(done, request(1, 20, RECORD), request(2, 800, RECORD, ("1", "9", "upsert"))))
+    assert [sent.settled for sent in evidence.history.sent] == [frozenset(), frozenset({PARTITION})]
+
+
 def test_a_record_that_was_refused_alone_and_buried_is_refused() -> None:
     letter: dict[str, str | int | None] = {
         "owner": "1",
