@@ -68,6 +68,25 @@ ERASING: Final = (
         integration=_FLUSH,
     ),
     Mutant(
+        "delivered_by_a_lost_worker_long_ago",
+        "an upsert is refused that a lost worker has delivered, once that worker can act no longer",
+        (
+            Patch(
+                "worker/core/settlement.py",
+                "(part.late_until_ms > result.begun_ms or _perhaps_sent(part, pair))",
+                "part.late_until_ms > result.begun_ms",
+            ),
+        ),
+        unit=_UNIT,
+        integration=_FLUSH,
+    ),
+    Mutant(
+        "late_mark_lost_to_another_request",
+        "that a delete must follow is forgotten if a request of the same round has no answer",
+        (Patch("worker/delivery/settle.py", "late[i] += _marks(", "late[i] = _marks("),),
+        integration=_FLUSH,
+    ),
+    Mutant(
         "contact_side_not_suppressed",
         "whoever was erased comes back as a contact",
         (Patch(_SUPPRESSION, "for user in (owner, contact):", "for user in (owner,):"),),

@@ -266,6 +266,26 @@ NODES: Final[tuple[Mutant, ...]] = (
         integration=(_SOAK,),
     ),
     Mutant(
+        "no_pace_without_the_gate",
+        "while the gate's node is away no limit and no backoff holds",
+        (
+            Patch(
+                "worker/store/gate.py",
+                "                return self._ask_locally(last, token, life_seconds)\n",
+                "                return Place(last, token)\n",
+            ),
+        ),
+        integration=("tests/integration/redis/test_cluster_commands.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "away_taken_for_empty",
+        "what a server holds that does not answer counts as delivered",
+        (Patch("worker/admin/status.py", "        return known and not (", "        return not ("),),
+        integration=("tests/integration/redis/test_cluster_commands.py",),
+        simulated=False,
+    ),
+    Mutant(
         "count_left_with_a_moved_slot",
         "a worker stops counting in a slot that moves: what its former node lost just before is never noticed",
         (

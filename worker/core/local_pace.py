@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-CLOSED_AGAIN_SECONDS = 0.05
+CLOSED_AGAIN_SECONDS: Final = 0.05
 """When it is worth asking again for a place among those under way."""
 
 

@@ -73,12 +73,11 @@ class Settler:
         if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:
             # Marked before anything else is written: whatever happens from here on, the request may still act.
             until_ms = sent.deadline_ms + int(self._settings.late_seconds * 1000)
-            late = [
-                each + _marks(part, sent, i, until_ms) for i, (each, part) in enumerate(zip(late, slices, strict=True))
-            ]
+            for i, part in enumerate(slices):
+                late[i] += _marks(part, sent, i, until_ms)
         elif isinstance(sent.outcome, Rejected) and not any(sent.batch.chosen):
-            postponed = _postpone(slices, sent, now_ms, known=sent.outcome.known)
-            late = [each + more for each, more in zip(late, postponed, strict=True)]
+            for i, more in enumerate(_postpone(slices, sent, now_ms, known=sent.outcome.known)):
+                late[i] += more
         self._partitions.mark_late([(each.partition, flat) for each, flat in zip(slices, late, strict=True)])
         renew = [
             not sent.stopped and this.next_ms < _PACED_MS and _has_more(lease, part, each, closed=this.gate.closed)
