@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from producers.contract.change import ContactChange
@@ -40,12 +40,15 @@ class EmitResult(NamedTuple):
         lines: how many lines were read.
         not_accepted: the changes that Redis did not accept, or may not have accepted. They are among the last thousand
             of ``lines``; no line after these was read.
+        behind: changes of these lines that were not sent, because a change before them breaks a rule that only sending
+            tells. They come after those that were not accepted.
     """
 
     sent: int
     bad: int
     lines: int
     not_accepted: NotAccepted | None = None
+    behind: Sequence[ContactChange] = ()
 
 
 def read_lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
@@ -127,7 +130,7 @@ def emit_lines(  # noqa: PLR0913 - each has its name
         sent, bad = sent + outcome.sent, bad + len(outcome.bad)
         on_sent(outcome.sent)
         if outcome.not_accepted is not None:
-            return EmitResult(sent, bad, count, outcome.not_accepted)
+            return EmitResult(sent, bad, count, outcome.not_accepted, outcome.behind)
     return EmitResult(sent, bad, count)
 
 
@@ -135,6 +138,7 @@ class _BatchOutcome(NamedTuple):
     sent: int
     bad: list[tuple[int, str]]
     not_accepted: NotAccepted | None = None
+    behind: Sequence[ContactChange] = ()
 
 
 def _batches(lines: Iterable[bytes | None]) -> Iterator[list[bytes]]:
@@ -167,7 +171,12 @@ def _emit_batch(
         try:
             return _BatchOutcome(sent + len(producer.send((change for _, change in changes), lane=lane)), bad)
         except NotAccepted as error:
-            return _BatchOutcome(sent + error.accepted, bad, error)
+            behind: list[ContactChange] = []
+            if isinstance(error.interrupted, InvalidChange):  # which hid those after it from this call
+                index = error.interrupted.index or 0
+                bad.append((changes[index][0], error.interrupted.rule))
+                behind = [change for _, change in changes[index + 1 :]]
+            return _BatchOutcome(sent + error.accepted, bad, error, behind)
         except (
             InvalidChange
         ) as invalid:  # only the clock can tell; the changes before it were sent, those after it were not

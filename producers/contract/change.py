@@ -232,3 +232,12 @@ def _fault_line(field: str, kind: str, value: object) -> str:
         fault = id_fault(value.encode("utf-8", "surrogatepass"))
         return f"{field} {rule}: {_FAULTS[fault]}" if fault else f"{field} {rule}"
     return f"{field} {rule}"
+
+
+def source_fault(source: object) -> str | None:
+    """Returns the rule that a configured ``source`` breaks, None if it keeps all."""
+    try:
+        ContactChange(owner="0", contact="0", op="upsert", source=source)  # type: ignore[arg-type] # it is checked here
+    except InvalidChange as invalid:
+        return invalid.rule
+    return None

@@ -64,6 +64,8 @@ def record(changes: Iterable[Item], *, using: str = DEFAULT_DB_ALIAS) -> list[Co
     chunk = Chunk(current_traceparent(), id_max=read_settings().id_max)
     for change in changes:
         chunk.admit(change, _STAMPER)
+    if seconds := _STAMPER.ahead_seconds():  # no stamp is written down before the clock has reached it
+        time.sleep(seconds)
     recorded = [chunk.stamped(index) for index in range(len(chunk))]
     Change.objects.using(using).bulk_create(
         Change(

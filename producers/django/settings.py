@@ -7,6 +7,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from producers.contract.change import source_fault
 from producers.contract.errors import SettingsError
 from producers.settings import ProducerSettings, load_settings
 
@@ -26,6 +27,8 @@ def read_settings() -> ProducerSettings:
         raise ImproperlyConfigured(
             f"CONTACT_SYNC has no setting {unknown[0]!r}, only {', '.join(sorted(names | _OWN))}"
         )
+    if (said := given.get("SOURCE")) is not None and (rule := source_fault(said)):
+        raise ImproperlyConfigured(f"CONTACT_SYNC['SOURCE']: {rule}")
     fields = {name.lower(): value for name, value in given.items() if name not in _OWN}
     try:
         return load_settings(ProducerSettings, None, None, **fields)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from sqlalchemy import Connection, insert
 from sqlalchemy.orm import registry
 
-from producers.contract.change import ContactChange
+from producers.contract.change import ContactChange, source_fault
+from producers.contract.errors import SettingsError
 from producers.outbox.tables import CHANGES
 from producers.relay.forward import DELIVERY_LANE
 from producers.relay.lane import lane_of
@@ -48,11 +49,13 @@ class Outbox:
         clock: returns the Unix time in seconds. A change without ``at`` is stamped when it is recorded.
 
     Raises:
-        SettingsError: CONTACT_SYNC_ID_MAX_CHARACTERS is invalid, the one setting that it needs.
+        SettingsError: ``source`` is too long, or CONTACT_SYNC_ID_MAX_CHARACTERS is invalid, the one setting it needs.
     """
 
     def __init__(self, *, source: str | None = None, clock: Callable[[], float] = time.time) -> None:
         self._id_max = load_settings(RecorderSettings).id_max
+        if source is not None and (rule := source_fault(source)):
+            raise SettingsError(rule)
         self._source = source
         self._stamper = Stamper(clock)
 
@@ -100,6 +103,8 @@ class Outbox:
         chunk = Chunk(current_traceparent(), id_max=self._id_max)
         for change in changes:
             chunk.admit(change, self._stamper)
+        if seconds := self._stamper.ahead_seconds():  # no stamp is written down before the clock has reached it
+            time.sleep(seconds)
         recorded = [chunk.stamped(index) for index in range(len(chunk))]
         rows = [self._row(change) for change in recorded]
         if isinstance(session, Connection):

@@ -259,6 +259,7 @@ def test_signals_record_what_happens_to_a_models_rows(using: str, log: Log) -> N
         ({"REDIS_URI": "x"}, "CONTACT_SYNC has no setting 'REDIS_URI', only FORWARD_AFTER_COMMIT, ID_MAX_CHARACTERS, "),
         ({"PARTITIONS": 0}, "CONTACT_SYNC: CONTACT_SYNC_PARTITIONS must be"),
         ({"REDIS_URL": "http://x"}, "CONTACT_SYNC: CONTACT_SYNC_REDIS_URL"),
+        ({"SOURCE": "s" * 65}, r"CONTACT_SYNC\['SOURCE'\]: source must be a string of at most 64 bytes"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_said_when_the_app_starts(using: str, given: dict[str, Any], said: str) -> None:

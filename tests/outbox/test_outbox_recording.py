@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from producers import ContactChange, InvalidChange
 from producers.contract.change import partition_of
+from producers.contract.errors import SettingsError
 from producers.outbox import Outbox, metadata
 from producers.outbox.tables import CHANGES
 
@@ -44,6 +46,19 @@ def test_a_change_is_committed_with_what_it_is_about_and_stamped_when_it_was_rec
     first, second = rows(engine)
     assert (first["lane"], first["source"], first["traceparent"]) == (partition_of("ünï", 16), "crm", TRACE)
     assert (second["source"], second["refused"]) == ("importer", None)
+
+
+def test_a_source_that_no_relay_would_send_is_refused_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"^source must be a string of at most 64 bytes of UTF-8$"):
+        Outbox(source="\u4e16" * 22)
+
+
+def test_no_stamp_is_recorded_before_the_clock_has_reached_it(engine: Engine) -> None:
+    """Else a later change, recorded elsewhere, would count as the older one."""
+    with Session(engine) as session, session.begin():
+        both = [{"owner": "1", "contact": str(n), "op": op} for n in range(200) for op in ("delete", "upsert")]
+        newest = max(each.at or 0 for each in Outbox().record(session, both))
+        assert newest <= time.time() * 1000
 
 
 def test_the_lane_is_recorded_and_is_live_for_rows_that_name_none(engine: Engine) -> None:

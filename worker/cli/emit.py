@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from producers import ContactChange, Lane, NotAccepted
+    from producers.emit import EmitResult
 
 _EPILOG = """\b
 Example:
@@ -70,7 +71,7 @@ def emit(*, file: BinaryIO, unsent: Path | None, lane: Lane | None) -> None:
         else:
             failure = redis_failure(settings.redis_url, result.not_accepted.cause)
             click.echo(f"contact-sync: {failure}; changes accepted: {result.sent:,}", err=True)
-            left = _write_rest(rest_file, result.not_accepted, lines, result.lines, lane)
+            left = _write_rest(rest_file, result, result.not_accepted, lines, lane)
             where = "standard output" if unsent is None else str(unsent)
             raise Failure(
                 f"changes not accepted, or perhaps not: {left:,}; they are written to {where}: emit them again"
@@ -119,11 +120,11 @@ def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:
 
 
 def _write_rest(
-    out: IO[bytes], lost: NotAccepted, lines: Iterator[bytes | None], number: int, lane: Lane | None
+    out: IO[bytes], result: EmitResult, lost: NotAccepted, lines: Iterator[bytes | None], lane: Lane | None
 ) -> int:
     """Writes the changes that were not accepted and all after them, with `at` and lane; returns the number."""
     count = 0
-    for change in chain(lost.changes, _stamped_rest(lost, lines, number, lane)):
+    for change in chain(lost.changes, _stamped_rest(result, lost, lines, lane)):
         if change is None:
             out.flush()  # the pipe pauses: what was read is saved before it waits for more
         else:
@@ -134,12 +135,19 @@ def _write_rest(
 
 
 def _stamped_rest(
-    lost: NotAccepted, lines: Iterator[bytes | None], number: int, lane: Lane | None
+    result: EmitResult, lost: NotAccepted, lines: Iterator[bytes | None], lane: Lane | None
 ) -> Iterator[ContactChange | None]:
-    """The changes in the lines after ``number``, and None when a pipe pauses; reports bad lines."""
+    """The changes after those that are lost, and None when a pipe pauses; reports bad lines."""
     # Later than every stamp so far, so that two changes of one pair keep their order.
     after = (max((change.at or 0 for change in lost.changes), default=0) + 1.5) / 1000
     stamper = Stamper(lambda: max(time.time(), after))
+
+    def stamped(change: ContactChange) -> ContactChange:
+        at = stamper.stamp(change.owner, change.contact) if change.at is None else change.at
+        return change.model_copy(update={"at": at, "lane": change.lane or lane})
+
+    yield from map(stamped, result.behind)
+    number = result.lines
     for line in lines:
         if line is None:
             yield None
@@ -147,9 +155,7 @@ def _stamped_rest(
         number += 1
         try:
             if line and not line.isspace():
-                change = parse_line(line)
-                at = stamper.stamp(change.owner, change.contact) if change.at is None else change.at
-                yield change.model_copy(update={"at": at, "lane": change.lane or lane})
+                yield stamped(parse_line(line))
         except InvalidChange as invalid:
             _report_bad(number, invalid.rule)
 

@@ -120,12 +120,13 @@ class Plan:
     def add_known(self, known: Iterable[tuple[bytes, bytes]], waiting: Iterable[bytes], owner: bytes | None) -> None:
         """Adds the ledger's entries and the waiting pairs, of one owner or of all."""
         head = b"" if owner is None else owner + b"\x1f"
-        for pair, value in known:
-            if pair.startswith(head):
-                self._known.add(value, pair)
+        # What waits goes into the ledger: read in this order, a pair is seen twice meanwhile, but never missed.
         for pair in waiting:
             if pair.startswith(head):
                 self._waiting.add(_WAITS, pair)
+        for pair, value in known:
+            if pair.startswith(head):
+                self._known.add(value, pair)
 
     def compute(self, as_of_ms: int, *, despite_rejects: bool = False) -> None:
         """Computes the changes to send, bucket by bucket."""

@@ -6,6 +6,8 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from producers import ContactChange, ContactProducer, NotAccepted
@@ -195,8 +197,8 @@ def _send(  # noqa: PLR0913, PLR0917 - input, target, options and callbacks
 ) -> int:
     of = plan.counts["upsert"] + plan.counts["delete"]
     # With differences, changes of an interrupted run may be confirmed by now; the differences left are all sent again.
-    done = 0 if options.differences else checkpoint.begin(plan.digest)
-    checkpoint.save(plan.digest, done)
+    done, said = (0, _Said()) if options.differences else checkpoint.begin(plan)
+    checkpoint.save(plan.digest, done, said)
     before, began = done, time.monotonic()
     # Rows are checked. A pair that was confirmed before there was a limit is deleted whatever its ids.
     with ContactProducer(settings=settings.model_copy(update={"id_max_characters": None})) as producer:
@@ -205,7 +207,9 @@ def _send(  # noqa: PLR0913, PLR0917 - input, target, options and callbacks
             pacer.wait()
             producer.send(chunk, lane="bulk")
             done += len(chunk)
-            checkpoint.save(plan.digest, done)
+            for each in chunk:
+                said.add(each.op, each.owner, each.contact)
+            checkpoint.save(plan.digest, done, said)
             on_sent(done, of)
             if options.rate is not None:
                 time.sleep(max(0.0, began + (done - before) / options.rate - time.monotonic()))
@@ -226,6 +230,20 @@ def _chunks(plan: Plan, skip: int, as_of_ms: int, rate: float | None) -> Iterato
         yield chunk
 
 
+class _Said:
+    """What changes say that were sent, in order."""
+
+    def __init__(self) -> None:
+        self._hash = blake2b(digest_size=16)
+
+    def add(self, op: str, owner: str, contact: str) -> None:
+        self._hash.update(f"{op}\n{owner}\n{contact}\n".encode())
+
+    @property
+    def checksum(self) -> str:
+        return self._hash.hexdigest()
+
+
 class _Checkpoint:
     """The progress of an unfinished run of this source, stored in Redis.
 
@@ -236,7 +254,7 @@ class _Checkpoint:
     def __init__(self, namespace: Namespace, options: Options) -> None:
         client = namespace.client
         self._client, self._key, self._name = client, namespace.keys.reconcile, options.name
-        self._found: dict[str, int] | None = None
+        self._found: dict[str, Any] | None = None
         if options.resume:
             stored: Any = client.hget(self._key, self._name)
             if stored is None:
@@ -247,17 +265,25 @@ class _Checkpoint:
         if self.as_of_ms > now_ms:
             raise ContactSyncError("--as-of must not be later than now, by Redis's clock")
 
-    def begin(self, digest: int) -> int:
-        """Returns how many changes the interrupted run has sent."""
-        if self._found is None:
-            return 0
-        if self._found["digest"] != digest:
-            raise NotResumable("the source has changed since that run began: start again without --resume")
-        return self._found["sent"]
+    def begin(self, plan: Plan) -> tuple[int, _Said]:
+        """Returns how many of the changes the interrupted run has sent, and what they say.
 
-    def save(self, digest: int, sent: int) -> None:
-        """Stores how many changes are in the log."""
-        value = json.dumps({"as_of": self.as_of_ms, "digest": digest, "sent": sent})
+        They are only counted. If others come first by now, because rows have another order or pairs have dead letters
+        since, all are sent again.
+        """
+        if self._found is None:
+            return 0, _Said()
+        if self._found["digest"] != plan.digest:
+            raise NotResumable("the source has changed since that run began: start again without --resume")
+        said = _Said()
+        for each in islice(plan.changes(), self._found["sent"]):
+            said.add(*each)
+        same = said.checksum == self._found.get("said")
+        return (self._found["sent"], said) if same else (0, _Said())
+
+    def save(self, digest: int, sent: int, said: _Said) -> None:
+        """Stores how many changes are in the log, and what they say."""
+        value = json.dumps({"as_of": self.as_of_ms, "digest": digest, "sent": sent, "said": said.checksum})
         self._client.hset(self._key, self._name, value)
 
     def end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 from tests.support.commands import run, told
@@ -83,3 +84,14 @@ def test_the_input_itself_is_no_place_for_what_was_not_accepted(fleet: Fleet, tm
     file.write_text(lines({"owner": "1", "contact": "2", "op": "upsert"}))
     assert run(fleet, "emit", str(file), "--unsent", str(file)).exit_code == 2
     assert fleet.backlog() == 0
+
+
+def test_a_line_that_only_sending_refuses_hides_none_after_it_while_redis_is_away(fleet: Fleet, tmp_path: Path) -> None:
+    far = int(time.time() * 1000) + 3_600_000
+    said = [{"owner": "1", "contact": str(n), "op": "delete", **({"at": far} if n == 2 else {})} for n in range(1, 5)]
+    unsent = tmp_path / "unsent.jsonl"
+    ran = run(fleet, "emit", "--unsent", str(unsent), given=lines(*said), redis_url="redis://127.0.0.1:1/0")
+    assert (ran.exit_code, "line 2: at must be" in ran.stderr) == (1, True), ran.stderr
+    left = [json.loads(line) for line in unsent.read_text().splitlines()]
+    assert [each["contact"] for each in left] == ["1", "3", "4"]
+    assert [each["at"] for each in left] == sorted(each["at"] for each in left)

@@ -223,6 +223,23 @@ def test_after_a_kill_it_goes_on_where_it_was_with_the_time_it_began_with(
     assert run(fleet, "reconcile", str(source), "--resume").exit_code == 2
 
 
+def test_what_comes_in_another_order_when_it_is_resumed_is_all_sent(
+    fleet: Fleet, source: Path, wait_until: WaitUntil
+) -> None:
+    """As a query without an order gives it: what was sent is known by its number alone."""
+    rows = [f"{n},2" for n in range(400)]
+    write(source, *rows)
+    with_rate = ("reconcile", str(source), "--rate", "200")
+    with running(fleet.environment(), *with_rate, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: fleet.backlog() >= 100, seconds=30, what="some of it is sent")
+        process.kill()
+        process.wait(30)
+    write(source, *reversed(rows))
+    told(fleet, "reconcile", str(source), "--resume")
+    owners = {fields[b"owner"] for p in range(8) for _, fields in fleet.client.xrange(fleet.keys.bulk(p))}
+    assert len(owners) == 400
+
+
 def test_a_run_is_not_resumed_with_another_source(fleet: Fleet, source: Path) -> None:
     write(source, "1,2")
     fleet.client.hset(fleet.keys.reconcile, str(source), json.dumps({"as_of": T, "digest": 1, "sent": 1}))
