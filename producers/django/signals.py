@@ -6,7 +6,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from django.db import router, transaction
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import class_prepared, post_delete, post_save
 
 from producers.django.recording import delete, upsert
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def sync_contacts(
     model: type[Model], *, owner: str | Callable[[Any], object], contact: str | Callable[[Any], object]
 ) -> None:
-    """Records an upsert whenever a row of the model is saved, and a delete whenever a row is deleted.
+    """Records an upsert whenever a row of the model is saved, and a delete whenever a row is deleted, by a proxy too.
 
     They are recorded in the same transaction: outside of one, each save is given its own. If the owner or the contact
     is None, as a foreign key can be, nothing is recorded. Django sends no signals for ``QuerySet.update``,
@@ -45,8 +45,22 @@ def sync_contacts(
 
     _save_in_transactions(model)
     name = f"contact_sync.{model._meta.label}"  # noqa: SLF001 - its public name
-    post_save.connect(saved, sender=model, weak=False, dispatch_uid=name)
-    post_delete.connect(deleted, sender=model, weak=False, dispatch_uid=name)
+
+    def connect(sender: Any, **_: Any) -> None:
+        """Django names the class that was used: a proxy for the rows of its model, too."""
+        if issubclass(sender, model):
+            post_save.connect(saved, sender=sender, weak=False, dispatch_uid=name)
+            # With a row of a child its parent's row is deleted as well, and named.
+            if sender._meta.concrete_model is model._meta.concrete_model:  # noqa: SLF001 - its public name
+                post_delete.connect(deleted, sender=sender, weak=False, dispatch_uid=name)
+
+    for each in _with_subclasses(model):
+        connect(each)
+    class_prepared.connect(connect, weak=False, dispatch_uid=name)
+
+
+def _with_subclasses(model: type[Model]) -> list[type[Model]]:
+    return [model, *(each for child in model.__subclasses__() for each in _with_subclasses(child))]
 
 
 def _save_in_transactions(model: type[Model]) -> None:

@@ -249,7 +249,11 @@ def send_rows(run: Run, rows: Iterable[tuple[int, Mapping[str, Any]]], now_epoch
     except NotAccepted as error:
         # All changes of such a pair are sent again, the accepted ones too, so that they arrive in order.
         failed, cause = {(each.owner, each.contact) for each in error.changes}, error.cause
+        if error.interrupted is not None:  # the clock went back since it was checked: what follows was not sent either
+            failed = {(change.owner, change.contact) for _, change in fits}
         run.hold(error)
+    except InvalidChange as error:  # the same, and all before it are in the log
+        failed, cause = {(change.owner, change.contact) for _, change in fits[error.index or 0 :]}, error
     return Sent([row_id for row_id, change in fits if (change.owner, change.contact) not in failed], refused, cause)
 
 

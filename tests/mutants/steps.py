@@ -243,12 +243,22 @@ STEPS: Final = (
         (
             Patch(
                 REDRIVE,
-                "if outdates(kept and string.match(kept, '^%d+;(.*)$')) or outdates(redis.call('HGET', KEYS[4], pair))",
-                "if outdates(redis.call('HGET', KEYS[4], pair))",
+                "if outdates(kept and string.match(kept, '^%d+;(.*)$')) or outdates(new)",
+                "if outdates(new)",
             ),
             Patch(MODEL, 'None if kept is None else kept.partition(b";")[2],', "None,"),
         ),
         integration=("tests/integration/commands/test_dead_letters.py",),
+    ),
+    Mutant(
+        "redrive_of_a_delete_over_an_unstamped_upsert",
+        "a delete is redriven although an upsert was confirmed of which nobody knows whether it is newer",
+        (
+            Patch(REDRIVE, "if reach > 0 and op == 'delete' and (", "if false and ("),
+            Patch(MODEL, 'if reach > 0 and op == b"delete" and any(', "if reach > 1e15 and any("),
+        ),
+        integration=("tests/integration/commands/test_dead_letters.py",),
+        simulated=False,
     ),
     Mutant(
         "retry_over_an_unread_log",

@@ -253,6 +253,24 @@ def test_signals_record_what_happens_to_a_models_rows(using: str, log: Log) -> N
     assert log.said()[-1][:3] == ("delete", "1", "3")
 
 
+def test_what_is_done_by_a_proxy_of_the_model_is_recorded_too(using: str, log: Log) -> None:
+    from producers.django import sync_contacts  # noqa: PLC0415 - as above
+    from tests.outbox.shop.models import Contact, ShownContact  # noqa: PLC0415 - as above
+
+    sync_contacts(Contact, owner="user_id", contact="contact_id")
+    with transaction.atomic(using):
+        ShownContact.objects.using(using).create(user_id=1, contact_id=2).delete()
+        ShownContact.objects.using(using).create(user_id=1, contact_id=3)
+        ShownContact.objects.using(using).all().delete()
+    said = [("upsert", "1", "2"), ("delete", "1", "2"), ("upsert", "1", "3"), ("delete", "1", "3")]
+    assert [each[:3] for each in log.said()] == said
+
+    options = type("Meta", (), {"app_label": "shop", "proxy": True})
+    later: Any = type(f"Later{using}", (Contact,), {"__module__": Contact.__module__, "Meta": options})
+    later.objects.using(using).create(user_id=1, contact_id=4)
+    assert log.said()[-1][:3] == ("upsert", "1", "4")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

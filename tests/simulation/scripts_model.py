@@ -434,6 +434,8 @@ def redrive(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     ]
     if any(_outdates(each, op, at) for each in known):
         return [b"outdated"]
+    if reach > 0 and op == b"delete" and any(each and each[:1] == b"u" and each[-1:] == b"," for each in known[1:]):
+        return [b"forgotten"]
     vouched, rotated = redis.hmget(partition, "vouched", "rotated")
     if reach > 0 and reach <= int(vouched or rotated or 0):
         return [b"forgotten"]

@@ -176,6 +176,17 @@ def test_the_ledger_reaches_back_to_what_is_newer_than_the_time_it_vouches_from(
     assert [each["why"] for each in told(fleet, "dead-letters", "redrive")["refused"]] == why
 
 
+def test_a_delete_of_the_wrong_partition_undoes_no_upsert_whose_time_nobody_kept(fleet: Fleet) -> None:
+    wrong = (fleet.partition("1") + 1) % PARTITIONS
+    fleet.append_raw(wrong, {"owner": "1", "contact": "2", "op": "delete"})
+    fleet.deliver()
+    fleet.append("1", "2", "upsert")
+    fleet.deliver()
+    assert told(fleet, "dead-letters", "redrive")["refused"] == [{"id": f"{wrong}-1", "why": "forgotten"}]
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "2")}
+
+
 def test_a_redrive_goes_by_what_was_forgotten_and_not_by_the_setting_of_who_redrives(fleet: Fleet) -> None:
     fleet.change(ledger_seconds=1)
     wrong = (fleet.partition("1") + 1) % PARTITIONS

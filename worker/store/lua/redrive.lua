@@ -5,7 +5,7 @@
 --       all of the owner's own partition
 -- ARGV  1 id of the letter, '' if it is in another partition and is removed there afterwards  2 pair
 --       3 op: upsert | delete  4 at_ms: when the change happened, as far as is known
---       5 reach_ms: how far back the ledger is needed, 0 if dead:pairs remembers everything
+--       5 reach_ms: how far back the ledger is needed, 0 if dead:pairs remembers everything, times included
 --       6.. fields and values of the entry, in turn
 -- Returns { 'redriven', id of the entry } | { 'gone' } | { 'outdated' } | { 'forgotten' }: the ledger does not reach back
 --   far enough to rule out a newer outcome
@@ -26,9 +26,13 @@ local function outdates(known)
   return at <= delete_at or at <= upsert_at
 end
 local kept = redis.call('HGET', dead_pairs, pair)
-if outdates(kept and string.match(kept, '^%d+;(.*)$')) or outdates(redis.call('HGET', KEYS[4], pair))
-  or outdates(redis.call('HGET', KEYS[5], pair)) then
+local new, old = redis.call('HGET', KEYS[4], pair), redis.call('HGET', KEYS[5], pair)
+if outdates(kept and string.match(kept, '^%d+;(.*)$')) or outdates(new) or outdates(old) then
   return { 'outdated' }
+end
+-- The ledger keeps no time of an upsert without `at`: it may be newer than this delete.
+if reach > 0 and op == 'delete' and (string.match(new or '', '^u%d*,$') or string.match(old or '', '^u%d*,$')) then
+  return { 'forgotten' }
 end
 
 -- As recorded where the ledger rotated: no setting of whoever redrives knows what was forgotten. An earlier version
