@@ -265,21 +265,25 @@ def read_dotenv(dotenv: Path | None = Path(".env")) -> Mapping[str, str | None]:
     An app that changed its user after its start may well stand in a directory that is not its own.
 
     Raises:
-        SettingsError: the file cannot be read.
+        SettingsError: the file cannot be read, or a line of it: whoever wrote it meant a setting that would be missing.
     """
     try:
         if dotenv is None or not dotenv.is_file():
             return {}
     except OSError:
         return {}
-    from dotenv import dotenv_values  # noqa: PLC0415 - loaded only if there is a .env file
+    from dotenv.parser import parse_stream  # noqa: PLC0415 - loaded only if there is a .env file
 
     try:
-        # Without interpolation, because a secret may contain a dollar sign.
-        return dotenv_values(dotenv, interpolate=False)
+        # By its parser, which does not interpolate: a secret may contain a dollar sign.
+        with dotenv.open(encoding="utf-8") as file:
+            found = list(parse_stream(file))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"{dotenv} cannot be read: {reason}") from None
+    if wrong := [each.original.line for each in found if each.error]:
+        raise SettingsError(f"{dotenv}, line {wrong[0]}: it must be NAME=value; a quote that opens must close")
+    return {each.key: each.value for each in found if each.key is not None}
 
 
 def _lines(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> Iterator[str]:

@@ -204,7 +204,8 @@ class Fleet:
             # It starts again and again while it is barred; one that has just started may not know the signal yet.
             unready = (worker.tree is not None and self.upgraded) or not _is_ready(worker.log)
             begun = time.monotonic()
-            os.kill(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended by itself just now
+                os.kill(process.pid, signal.SIGTERM)
             while (status := process.poll()) is None and time.monotonic() < begun + GRACE_SECONDS:
                 time.sleep(WATCH_SECONDS / 10)
             took = time.monotonic() - begun

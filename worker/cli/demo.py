@@ -14,9 +14,9 @@ import orjson
 import redis
 
 from producers.contract.errors import ContactSyncError
-from worker.cli.interrupts import exiting_on_sigterm
+from worker.cli.interrupts import EXIT_INTERRUPTED, exiting_on_sigterm
 from worker.cli.number import Number
-from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED
+from worker.cli.session import EXIT_FAILED
 from worker.demo.run import Demo
 from worker.demo.screen import screen_for
 from worker.demo.system import DemoFailedError, System

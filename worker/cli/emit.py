@@ -71,8 +71,8 @@ def emit(*, file: BinaryIO, unsent: Path | None, lane: Lane | None) -> None:
         else:
             failure = redis_failure(settings.redis_url, result.not_accepted.cause)
             click.echo(f"contact-sync: {failure}; changes accepted: {result.sent:,}", err=True)
-            left = _write_rest(rest_file, result, result.not_accepted, lines, lane)
             where = "standard output" if unsent is None else str(unsent)
+            left = _write_rest(rest_file, result, result.not_accepted, lines, lane)
             raise Failure(
                 f"changes not accepted, or perhaps not: {left:,}; they are written to {where}: emit them again"
             )
@@ -100,16 +100,22 @@ def _report_bad(number: int, rule: str) -> None:
 def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
     """The file for changes that are not accepted, opened before any is sent, so that opening cannot fail later."""
     if unsent is None:
+        if sys.stdout.name == os.devnull:  # it was closed before the start
+            raise Failure("standard output is closed: name a file for what is not accepted with --unsent", EXIT_USAGE)
         yield sys.stdout.buffer
         return
     try:
         opened = unsent.open("ab")  # appended: what an earlier run wrote there is not in the log yet
     except OSError as error:
         raise Failure(f"{unsent} cannot be written: {error.strerror}", EXIT_USAGE) from None
-    with opened:
-        if _same_file(opened, file):
-            raise click.BadParameter("must not be FILE itself", param_hint="--unsent")
-        yield opened
+    try:
+        with opened:
+            if _same_file(opened, file):
+                raise click.BadParameter("must not be FILE itself", param_hint="--unsent")
+            yield opened
+    except OSError as error:
+        lost = f"{unsent} cannot be written: {error.strerror}"
+        raise Failure(f"{lost}; not all that was not accepted is there: emit all of it again") from None
 
 
 def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:

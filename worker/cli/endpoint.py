@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from worker.cli.interrupts import EXIT_INTERRUPTED
 from worker.cli.number import Number
-from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.cli.session import EXIT_USAGE, Failure
 from worker.config.listen import LOCALHOST
 from worker.standin.key import KEY_ID, KEY_SECRET, KeyInputError, stand_in_key
 from worker.standin.server import serve

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 _DAY_MS = 86_400_000
+_RECEIPT_MAX_BYTES = 1 << 20  # a hundred times one
 
 _ONE_OF = {
     "inbox_entries": "inbox entry",
@@ -182,7 +183,7 @@ def _progress() -> Iterator[Callable[[int, int, Left], None]]:
 def _verify(namespace: Namespace, file: IO[bytes], inbox_map: InboxMap | None, *, as_json: bool) -> None:
     name = getattr(file, "name", "-")
     try:
-        said = orjson.loads(file.read())
+        said = orjson.loads(file.read(_RECEIPT_MAX_BYTES))
     except orjson.JSONDecodeError:
         said = None
     if not isinstance(said, dict) or not {"user_hash", "complete", "seal"} <= said.keys():

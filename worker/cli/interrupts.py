@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+EXIT_INTERRUPTED: Final = 130
+
 _AGAIN_SECONDS: Final = 0.05
 """Time until a lost Ctrl-C is raised again: by then the destructor that lost it has returned."""
 

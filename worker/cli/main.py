@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from producers.contract.errors import ContactSyncError
-from worker.cli.interrupts import heeding_sigterm_as_process_1, losing_no_ctrl_c
+from worker.cli.interrupts import EXIT_INTERRUPTED, heeding_sigterm_as_process_1, losing_no_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ COMMANDS: Final[Mapping[str, CommandSource]] = {
 }
 
 
-_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """Errors of writing that the user can fix. Click itself handles a reader that has gone."""
 
 
@@ -118,9 +118,9 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; a user's mistake is one line and an exit status, never a traceback."""
-        from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure  # noqa: PLC0415 - not for --help
-
         try:
+            from worker.cli.session import EXIT_USAGE, Failure  # noqa: PLC0415 - not for --help
+
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             click.echo(err=True)  # ends the line that shows the terminal's ^C

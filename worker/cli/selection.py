@@ -12,6 +12,7 @@ import orjson
 
 from worker.cli.duration import Duration
 from worker.cli.session import Failure, session
+from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.store.dead_letters import Wanted
 from worker.store.gate import Gate
@@ -70,8 +71,10 @@ def selecting(what: str, reason_help: str) -> Callable[[_Command], _Command]:
                 help=f"Only {what} older than this, such as 90s, 15m, 6h or 30d.  [default: any age]",
             ),
             click.option("--reason", help=f"{reason_help}  [default: any]"),
-            click.option("--contact", help=f"Only {what} of this contact.  [default: any]"),
-            click.option("--owner", help=f"Only {what} of this owner.  [default: any]"),
+            click.option(
+                "--contact", type=USER_ID, metavar="TEXT", help=f"Only {what} of this contact.  [default: any]"
+            ),
+            click.option("--owner", type=USER_ID, metavar="TEXT", help=f"Only {what} of this owner.  [default: any]"),
             click.argument("ids", nargs=-1, metavar="[ID]...", callback=_check_ids),
         ):
             command = add(command)

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from producers.settings import load_settings, variable_of
-from worker.cli.session import EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.cli.interrupts import EXIT_INTERRUPTED
+from worker.cli.session import EXIT_USAGE, Failure
 from worker.config.listen import LOCALHOST, is_loopback_host
 from worker.config.serve import ServeSettings, read_tokens
 from worker.process.logs import set_up_logging

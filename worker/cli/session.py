@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
 
 _TIMEOUT_SECONDS: Final = 5.0  # no lease expires while a command waits, so a slow Redis may take longer
 

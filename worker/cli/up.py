@@ -18,8 +18,8 @@ from producers.contract.errors import ContactSyncError
 from producers.contract.partitions import agree_partitions
 from producers.nodes.connect import is_cluster
 from producers.settings import variable_of
-from worker.cli.interrupts import Interrupts, noting_interrupts
-from worker.cli.session import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Failure
+from worker.cli.interrupts import EXIT_INTERRUPTED, Interrupts, noting_interrupts
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure
 from worker.cli.up_backup import back_up, restore
 from worker.config.settings import load_worker_settings
 from worker.local.cluster import EmbeddedCluster

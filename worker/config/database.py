@@ -44,4 +44,7 @@ def why(error: Exception) -> str:
     cause: BaseException | None = getattr(error, "orig", None)
     words = (cause.args[1:] or [cause]) if isinstance(cause, Exception) else [type(error).__name__]
     said = str(words[0]).strip()  # drivers of MySQL put a number before what they say
+    if type(error).__name__ == "DataError":
+        return f"a value does not fit its column's type ({type(cause).__name__})"  # the driver repeats the value, an id
+    said = said.partition(" with text ")[0]  # SQLite repeats it as well
     return said.splitlines()[0][:200] if said else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Final
@@ -41,6 +42,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError:
         listener.close()
         raise
+    except (TypeError, ValueError):  # a name that no name can be
+        listener.close()
+        raise OSError(errno.EINVAL, "it is not a host's name") from None
     return listener
 
 

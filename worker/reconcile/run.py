@@ -259,7 +259,10 @@ class _Checkpoint:
             stored: Any = client.hget(self._key, self._name)
             if stored is None:
                 raise NotResumable("nothing to resume: no run of this source was interrupted")
-            self._found = json.loads(stored)
+            try:
+                self._found = json.loads(stored)
+            except ValueError:
+                raise NotResumable("the stored progress cannot be read: start again without --resume") from None
         now_ms = time_ms(command(client, "TIME"))
         self.as_of_ms = self._found["as_of"] if self._found else options.as_of_ms or now_ms
         if self.as_of_ms > now_ms:

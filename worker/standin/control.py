@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CONTROL_PATH = "/_stand-in"
 
 _ITEMS_PER_CHUNK = 5_000
+_DIGITS_MAX = 18
 
 _FAULT: TypeAdapter[Fault] = TypeAdapter(Fault)
 _FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
@@ -158,7 +159,7 @@ def _number(request: Request, name: str) -> int | None:
     value = request.query_params.get(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdecimal()):
+    if not (value.isascii() and value.isdecimal() and len(value) <= _DIGITS_MAX):
         raise ControlInputError(f"{name}: must be a number of 0 or more, in decimal digits")
     return int(value)
 

@@ -243,3 +243,9 @@ def test_purging_without_anybody_to_ask_removes_nothing(fleet: Fleet) -> None:
     assert ran.exit_code == 2
     assert "add --yes" in ran.stderr
     assert len(fleet.dead_letters()) == 1
+
+
+@pytest.mark.parametrize("option", ["--owner", "--contact"])
+def test_an_id_that_no_change_can_have_selects_nothing_in_silence(fleet: Fleet, option: str) -> None:
+    ran = run(fleet, "dead-letters", "list", option, "\udcff")
+    assert (ran.exit_code, "bytes of UTF-8" in ran.stderr) == (2, True)

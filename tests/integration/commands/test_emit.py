@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.commands import run, told
+import pytest
+
+from tests.support.commands import COMMAND, run, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def lines(*changes: Mapping[str, object]) -> str:
@@ -95,3 +99,20 @@ def test_a_line_that_only_sending_refuses_hides_none_after_it_while_redis_is_awa
     left = [json.loads(line) for line in unsent.read_text().splitlines()]
     assert [each["contact"] for each in left] == ["1", "3", "4"]
     assert [each["at"] for each in left] == sorted(each["at"] for each in left)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full is /dev/full")
+def test_a_file_that_cannot_take_what_is_not_accepted_is_named(fleet: Fleet) -> None:
+    change = lines({"owner": "1", "contact": "2", "op": "delete"})
+    ran = run(fleet, "emit", "--unsent", "/dev/full", given=change, redis_url="redis://127.0.0.1:1/0")
+    assert (ran.exit_code, "/dev/full cannot be written" in ran.stderr) == (1, True), ran.stderr
+
+
+def test_nothing_is_sent_if_what_is_not_accepted_has_nowhere_to_go(fleet: Fleet) -> None:
+    environ = {"PATH": os.environ["PATH"], **fleet.environment()}
+    change = lines({"owner": "1", "contact": "2", "op": "delete"})
+    closed = [COMMAND, "emit"]
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *map(str, closed)]
+    ran = subprocess.run(shell, env=environ, input=change, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, "standard output is closed" in ran.stderr) == (2, True), ran.stderr
+    assert fleet.backlog() == 0

@@ -57,6 +57,13 @@ def test_a_query_that_fails_is_one_line_and_sends_nothing(fleet: Fleet, url: str
     assert says in ran.stderr
 
 
+def test_a_value_that_cannot_be_read_is_not_repeated(fleet: Fleet, url: str) -> None:
+    query = "select cast(x'616c6963652d35353031ff' as text) as owner, 1 as contact"
+    ran = run(fleet, "reconcile", url, "--query", query)
+    assert (ran.exit_code, ran.stderr.count("\n"), "alice" in ran.stderr) == (1, 1, False)
+    assert "column 'owner'" in ran.stderr
+
+
 @pytest.mark.parametrize("url", ["nonsense hunter2", "sqlite:////no/such/dir/x.db?hunter2", "what://u:hunter2@h/db"])
 def test_a_database_that_is_not_there_is_one_line_without_its_password(fleet: Fleet, url: str) -> None:
     ran = run(fleet, "reconcile", url, "--query", QUERY)

@@ -290,6 +290,8 @@ def test_settings_that_do_not_fit_are_refused_in_one_line_and_change_nothing(
 
 
 def test_a_number_in_the_query_that_is_none_is_refused(stand_in: StandInClient) -> None:
+    long = httpx.get(f"{stand_in.url}/_stand-in/requests?since={'9' * 5_000}", trust_env=False)
+    assert long.status_code == 400
     answer = httpx.get(f"{stand_in.url}/_stand-in/requests?since=-1", trust_env=False)
     assert (answer.status_code, answer.json()) == (
         400,

@@ -134,3 +134,11 @@ def test_a_file_that_is_no_text_is_refused(dotenv: Path) -> None:
     with pytest.raises(SettingsError, match=r"\.env cannot be read: it is not UTF-8$"):
         load({}, dotenv)
     assert load({}, dotenv.parent) == load({}, dotenv.parent / "none") == ProducerSettings()
+
+
+def test_a_line_of_the_file_that_cannot_be_read_drops_no_setting(dotenv: Path) -> None:
+    dotenv.write_text('CONTACT_SYNC_REDIS_URL=redis://file\nCONTACT_SYNC_NAMESPACE="prod\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"\.env, line 2: it must be NAME=value"):
+        load({}, dotenv)
+    dotenv.write_text("# a remark\nexport CONTACT_SYNC_NAMESPACE='a-b'\n\n", encoding="utf-8")
+    assert load({}, dotenv).namespace == "a-b"
