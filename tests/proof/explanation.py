@@ -156,7 +156,9 @@ class Explainer:
 
     def _moved(self, origin: Possible, says: Iterable[Possible], delivery: Delivery) -> set[Possible]:
         """What the readings that say the record become by its outcome, and what its worker read but did not settle."""
-        to = delivery.settled_to
+        # Around a failover a producer says the same again and again, and the files tell less: which of several equal
+        # requests a settle was of is not certain, so nor is how far its worker had read.
+        to = None if delivery.sent.adrift else delivery.settled_to
         if delivery.settled is False:
             return {origin}
         then: set[Possible] = set()
