@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.trip import NodeAwayError
 from worker.admin.obstacles import obstacles
-from worker.core.codec import decode_mark
+from worker.core.codec import Unreadable, decode_mark
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import entry_time_ms
 from worker.core.gate import FIELDS, read_snapshot
@@ -362,8 +362,18 @@ def read_status(namespace: Namespace) -> Status:
     """Reads all partitions, each in one transaction, so that its numbers add up.
 
     Raises:
+        Unreadable: what is stored is something else.
         redis.RedisError: Redis does not answer, or refuses.
     """
+    try:
+        return _read(namespace)
+    except Unreadable:
+        raise
+    except ValueError:
+        raise Unreadable("a number in a key of a partition, or in NAMESPACE:config,") from None
+
+
+def _read(namespace: Namespace) -> Status:
     client, keys, _ = namespace
     # The inbox first: an entry that moves meanwhile is counted in its partition.
     empty_inbox: tuple[int, int | None, bool] = (0, None, False)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from producers.contract.errors import ContactSyncError
 from worker.core.pair import PairState, Refused, Remembered, Side
 
 if TYPE_CHECKING:
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 _PART: Final = b"\x1f"  # no source holds a control character
 _OPS: Final[dict[bytes, Op]] = {b"d": "delete", b"u": "upsert"}
+
+
+class Unreadable(ContactSyncError, ValueError):  # noqa: N818 - a name that says what happened needs no suffix
+    """What is stored in Redis is not what this project writes there; the line says what, and repeats nothing of it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} cannot be read: something else wrote it in Redis")
 
 
 class Mark(NamedTuple):
@@ -83,19 +91,26 @@ def _decode_side(part: bytes) -> Side:
 
 
 def decode_state(value: bytes) -> PairState:
-    """Decodes what `encode_state` wrote."""
+    """Decodes what `encode_state` wrote.
+
+    Raises:
+        Unreadable: it is something else.
+    """
     delete = upsert = None
     suspect, refused = 0, None
-    for part in value.split(_PART):
-        if part[:1] == b"d":
-            delete = _decode_side(part)
-        elif part[:1] == b"u":
-            upsert = _decode_side(part)
-        elif part[:1] == b"?":
-            suspect = int(part[1:])
-        else:
-            since_ms, tries, code, name = part[1:].split(b",")
-            refused = Refused(int(since_ms), int(tries), code.decode(), name.decode())
+    try:
+        for part in value.split(_PART):
+            if part[:1] == b"d":
+                delete = _decode_side(part)
+            elif part[:1] == b"u":
+                upsert = _decode_side(part)
+            elif part[:1] == b"?":
+                suspect = int(part[1:])
+            else:
+                since_ms, tries, code, name = part[1:].split(b",")
+                refused = Refused(int(since_ms), int(tries), code.decode(), name.decode())
+    except ValueError:
+        raise Unreadable("the state of a pair that waits") from None
     return PairState(delete, upsert, suspect, refused)
 
 
@@ -119,9 +134,16 @@ def encode_parked(parked: Parked) -> bytes:
 
 
 def decode_parked(value: bytes) -> Parked:
-    """Decodes what `encode_parked` wrote."""
+    """Decodes what `encode_parked` wrote.
+
+    Raises:
+        Unreadable: it is something else.
+    """
     head, _, state = value.partition(b";")
-    return Parked(int(head.removesuffix(b"b")), decode_state(state), head.endswith(b"b"))
+    try:
+        return Parked(int(head.removesuffix(b"b")), decode_state(state), head.endswith(b"b"))
+    except ValueError:
+        raise Unreadable("a parked pair") from None
 
 
 def encode_remembered(confirmed: Remembered) -> bytes:
@@ -135,22 +157,39 @@ def decode_remembered(value: bytes) -> Remembered:
     """Decodes what `encode_remembered` wrote.
 
     Raises:
-        ValueError: it is something else.
+        Unreadable: it is something else.
     """
     op = _OPS.get(value[:1])
-    if op is None:
-        raise ValueError("it begins with no op")
     delete_at, _, upsert_at = value[1:].partition(b",")
-    return Remembered(op, int(delete_at or 0), int(upsert_at or 0))
+    if op is not None:
+        try:
+            return Remembered(op, int(delete_at or 0), int(upsert_at or 0))
+        except ValueError:
+            pass
+    raise Unreadable("what is remembered of a pair")
 
 
 def decode_mark(value: bytes) -> Mark:
-    """Decodes a late mark, which `mark_late.lua` wrote."""
+    """Decodes a late mark, which `mark_late.lua` wrote.
+
+    Raises:
+        Unreadable: it is something else.
+    """
     upsert_until, _, delete_until = value.partition(b",")
-    return Mark(int(upsert_until), int(delete_until))
+    try:
+        return Mark(int(upsert_until), int(delete_until))
+    except ValueError:
+        raise Unreadable("a late mark") from None
 
 
 def decode_dead_pair(value: bytes) -> DeadPair:
-    """Decodes what is kept of a pair with dead letters, which `settle.lua` wrote."""
+    """Decodes what is kept of a pair with dead letters, which `settle.lua` wrote.
+
+    Raises:
+        Unreadable: it is something else.
+    """
     letters, _, confirmed = value.partition(b";")
-    return DeadPair(int(letters), decode_remembered(confirmed) if confirmed else None)
+    try:
+        return DeadPair(int(letters), decode_remembered(confirmed) if confirmed else None)
+    except ValueError:
+        raise Unreadable("what is kept of a pair with dead letters") from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from producers.contract.change import AT_MIN_MS, OPS, id_fault, source_fits
+from worker.core.codec import Unreadable
 from worker.core.entry import pair_of
 from worker.core.pair import state_of, verdict
 from worker.core.reasons import OF_RECORDS, READABLE
@@ -130,8 +131,19 @@ class DeadLetter:
 
 
 def read_letter(partition: int, letter_id: bytes, value: bytes) -> DeadLetter:
-    """Decodes a letter as it was written when its partition was settled."""
-    found: dict[str, Any] = orjson.loads(value)
+    """Decodes a letter as it was written when its partition was settled.
+
+    Raises:
+        Unreadable: it is something else.
+    """
+    try:
+        return _read(partition, letter_id, orjson.loads(value))
+    except (ValueError, KeyError, TypeError):
+        shown = letter_id.decode("ascii", "replace") if len(letter_id) <= 20 else "with a long id"
+        raise Unreadable(f"the dead letter {shown} in NAMESPACE:{{{partition}}}:dead") from None
+
+
+def _read(partition: int, letter_id: bytes, found: Any) -> DeadLetter:
     return DeadLetter(
         id=letter_id.decode(),
         partition=partition,

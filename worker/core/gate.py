@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from worker.core.codec import Unreadable
 from worker.core.flow import in_flight_limit, read_flow, read_limits
 
 if TYPE_CHECKING:
@@ -150,14 +151,29 @@ class Permit(NamedTuple):
     single_rejections: int
 
 
+_NUMBERS: Final = (
+    *("not_before", "probe_until", "moved", "paused", "generation", "limit", "limit_at", "attempts", "lone", "seen"),
+)
+
+
 def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
     """What the stored gate means at this time.
 
     Args:
         stored: each of `FIELDS` with its value, None if it is missing.
         now_ms: the present by Redis' clock (Unix ms).
-    """
 
+    Raises:
+        Unreadable: a field holds something else.
+    """
+    try:
+        return _read(stored, now_ms)
+    except ValueError:
+        wrong = [name for name in _NUMBERS if not (stored[name] or b"0").removeprefix(b"-").isdigit()]
+        raise Unreadable(f"the field {wrong[0] if wrong else 'of the rate'} of NAMESPACE:gate") from None
+
+
+def _read(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
     def number(name: str) -> int:
         return int(stored[name] or 0)
 

@@ -209,6 +209,6 @@ def read_scaling(stored: Mapping[str, str]) -> Scaling:
     """The stored decision; `NOTHING_DECIDED` if it cannot be read, for instance because another version stored it."""
     try:
         read = {name: type(default)(float(stored[name])) for name, default in NOTHING_DECIDED._asdict().items()}
-    except (KeyError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return NOTHING_DECIDED
     return Scaling(**read)

@@ -330,3 +330,26 @@ def test_the_worker_command_delivers_and_ends_when_told_to(fleet: Fleet, wait_un
         finally:
             process.kill()
             log.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "key", "field"),
+    [
+        ("status", "gate", "attempts"),
+        ("health", "gate", "generation"),
+        ("explain 1 2", "gate", "limit"),
+        ("status", "{0}:partition", "oldest"),
+        ("health", "{0}:totals", "events"),
+        ("status", "config", "lost_at"),
+        ("status", "{0}:late", "1\x1f2"),
+        ("dead-letters list", "{0}:dead", "0-1"),
+        ("parked list", "{0}:parked", "1\x1f2"),
+    ],
+)
+def test_what_something_else_wrote_in_redis_is_told_in_one_line(
+    fleet: Fleet, command: str, key: str, field: str
+) -> None:
+    fleet.client.hset(f"{fleet.keys.namespace}:{key}", field, "secret-owner")
+    ran = run(fleet, *command.split())
+    assert (ran.exit_code, ran.stderr.count("\n"), "secret" in ran.stderr) == (2, 1, False), ran.stderr
+    assert "cannot be read: something else wrote it in Redis" in ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,10 @@ from producers.contract.change import SOURCE_MAX_BYTES
 from worker.core.codec import (
     DeadPair,
     Mark,
+    Unreadable,
     decode_dead_pair,
     decode_mark,
+    decode_parked,
     decode_remembered,
     decode_state,
     encode_remembered,
@@ -23,6 +26,8 @@ from worker.core.codec import (
 from worker.core.pair import PairState, Refused, Remembered, Side
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from producers.contract.change import Op
 
 T = 1_795_460_847_757
@@ -100,5 +105,16 @@ def test_a_waiting_pair_costs_few_bytes() -> None:
 
 @pytest.mark.parametrize("value", [b"", b"1,2", b"x,1", b"d1;2"])
 def test_what_nobody_of_ours_wrote_is_refused_as_a_value(value: bytes) -> None:
-    with pytest.raises(ValueError, match=r"it begins with no op|invalid literal"):
+    with pytest.raises(Unreadable, match=r"^what is remembered of a pair cannot be read"):
         decode_remembered(value)
+
+
+@pytest.mark.parametrize("decode", [decode_state, decode_parked, decode_remembered, decode_mark, decode_dead_pair])
+@pytest.mark.parametrize("stored", [b"", b"abc", b"\xff", b"dx", b"u1,x", b"!1", b"?", b"1;x", b"x,1"])
+def test_what_something_else_wrote_is_told_in_one_line_that_repeats_nothing(
+    decode: Callable[[bytes], object], stored: bytes
+) -> None:
+    with suppress(Unreadable):
+        decode(stored)  # some of them are what another decoder reads
+    with pytest.raises(Unreadable, match=r"^[a-z ]+ cannot be read: something else wrote it in Redis$"):
+        decode(b"secret-owner")
