@@ -265,7 +265,7 @@ def read_dotenv(dotenv: Path | None = Path(".env")) -> Mapping[str, str | None]:
     An app that changed its user after its start may well stand in a directory that is not its own.
 
     Raises:
-        SettingsError: the file cannot be read, or a line of it: whoever wrote it meant a setting that would be missing.
+        SettingsError: the file cannot be read, or a line that names a setting of ours: it would be missing.
     """
     try:
         if dotenv is None or not dotenv.is_file():
@@ -281,7 +281,8 @@ def read_dotenv(dotenv: Path | None = Path(".env")) -> Mapping[str, str | None]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"{dotenv} cannot be read: {reason}") from None
-    if wrong := [each.original.line for each in found if each.error]:
+    # Other lines may be for other programs, which read such a file in other ways.
+    if wrong := [each.original.line for each in found if each.error and PREFIX in each.original.string]:
         raise SettingsError(f"{dotenv}, line {wrong[0]}: it must be NAME=value; a quote that opens must close")
     return {each.key: each.value for each in found if each.key is not None}
 

@@ -140,5 +140,5 @@ def test_a_line_of_the_file_that_cannot_be_read_drops_no_setting(dotenv: Path) -
     dotenv.write_text('CONTACT_SYNC_REDIS_URL=redis://file\nCONTACT_SYNC_NAMESPACE="prod\n', encoding="utf-8")
     with pytest.raises(SettingsError, match=r"\.env, line 2: it must be NAME=value"):
         load({}, dotenv)
-    dotenv.write_text("# a remark\nexport CONTACT_SYNC_NAMESPACE='a-b'\n\n", encoding="utf-8")
+    dotenv.write_text("# a remark\nof another program\nexport CONTACT_SYNC_NAMESPACE='a-b'\n\n", encoding="utf-8")
     assert load({}, dotenv).namespace == "a-b"
