@@ -127,17 +127,6 @@ class Watch(LossDetector):
         """How many partitions there are is recorded nowhere here."""
 
 
-def _partitions(world: World, settings: WorkerSettings, namespace: Namespace) -> Partitions:
-    return Partitions(
-        namespace,
-        world.monotonic,
-        lease_seconds=settings.lease_seconds,
-        late_seconds=settings.late_seconds,
-        ledger_seconds=settings.ledger_seconds,
-        wait=world.wait,
-    )
-
-
 class Process:
     """One worker process: threads that flush, and a ticker.
 
@@ -150,7 +139,7 @@ class Process:
         client = world.client().as_redis
         namespace = Namespace(client, KEYS, PARTITIONS)
         gate = WatchedGate(world, namespace, FlowLimits.of(settings.rate, settings.in_flight), fleet.token)
-        partitions = _partitions(world, settings, namespace)
+        partitions = Partitions.of(namespace, settings, world.monotonic, world.wait)
         requests = RequestSender(
             settings,
             gate=gate,
@@ -253,7 +242,9 @@ class Fleet:
         self.world.forget_the_dead()
 
     def _partitions(self) -> Partitions:
-        return _partitions(self.world, self.settings, Namespace(self.world.client().as_redis, KEYS, PARTITIONS))
+        world = self.world
+        namespace = Namespace(world.client().as_redis, KEYS, PARTITIONS)
+        return Partitions.of(namespace, self.settings, world.monotonic, world.wait)
 
     def retry_parked(self) -> None:
         """Somebody lets all parked pairs be tried now, in a process of his own."""

@@ -159,14 +159,11 @@ def decode_remembered(value: bytes) -> Remembered:
     Raises:
         Unreadable: it is something else.
     """
-    op = _OPS.get(value[:1])
     delete_at, _, upsert_at = value[1:].partition(b",")
-    if op is not None:
-        try:
-            return Remembered(op, int(delete_at or 0), int(upsert_at or 0))
-        except ValueError:
-            pass
-    raise Unreadable("what is remembered of a pair")
+    try:
+        return Remembered(_OPS[value[:1]], int(delete_at or 0), int(upsert_at or 0))
+    except (KeyError, ValueError):
+        raise Unreadable("what is remembered of a pair") from None
 
 
 def decode_mark(value: bytes) -> Mark:

@@ -151,11 +151,6 @@ class Permit(NamedTuple):
     single_rejections: int
 
 
-_NUMBERS: Final = (
-    *("not_before", "probe_until", "moved", "paused", "generation", "limit", "limit_at", "attempts", "lone", "seen"),
-)
-
-
 def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
     """What the stored gate means at this time.
 
@@ -166,16 +161,12 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
     Raises:
         Unreadable: a field holds something else.
     """
-    try:
-        return _read(stored, now_ms)
-    except ValueError:
-        wrong = [name for name in _NUMBERS if not (stored[name] or b"0").removeprefix(b"-").isdigit()]
-        raise Unreadable(f"the field {wrong[0] if wrong else 'of the rate'} of NAMESPACE:gate") from None
 
-
-def _read(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
     def number(name: str) -> int:
-        return int(stored[name] or 0)
+        try:
+            return int(stored[name] or 0)
+        except ValueError:
+            raise Unreadable(f"the field {name} of NAMESPACE:gate") from None
 
     wait_ms = max(number("not_before"), number("probe_until")) - now_ms
     if number("moved") > now_ms + CLOCK_BACK_MS:
@@ -184,9 +175,11 @@ def _read(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
     if paused_ms:
         wait_ms = PAUSE_RECHECK_MS
     state = "held" if paused_ms else read_state(stored["state"])
-    limit = stored["limit"]
-    flow = read_flow(stored, now_ms, CLOCK_BACK_MS)
-    limits = read_limits(stored["limits"])
+    limit = number("limit")
+    try:
+        flow, limits = read_flow(stored, now_ms, CLOCK_BACK_MS), read_limits(stored["limits"])
+    except ValueError:
+        raise Unreadable("a field of the rate in NAMESPACE:gate") from None
     if state == "ok":
         wait_ms = math.ceil(flow.pace.wait_ms(now_ms, limits.rate))
     return GateSnapshot(
@@ -194,7 +187,7 @@ def _read(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapshot:
         state=state,
         generation=number("generation"),
         wait_ms=max(0, wait_ms),
-        limit=None if limit is None else _grown(int(limit), now_ms - number("limit_at")),
+        limit=_grown(limit, now_ms - number("limit_at")) if limit else None,
         reason=PAUSED if paused_ms else _text(stored["reason"]),
         error=_text(stored["error"]),
         not_before_ms=number("not_before"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-CLOSED_AGAIN_SECONDS: Final = 0.05
+ASK_AGAIN_SECONDS: Final = 0.05
 """When it is worth asking again for a place among those under way."""
 
 
@@ -25,27 +25,27 @@ class LocalPace:
     _next: float = 0.0
     _under_way: dict[str, float] = field(default_factory=dict)
 
-    def ask(self, token: str, now: float, life: float, rate: float | None, in_flight_limit: int | None) -> float:
+    def ask(self, token: str, now: float, ends: float, rate: float | None, in_flight_limit: int | None) -> float:
         """Takes a place for a request; returns how long to wait before it is worth asking again, 0 if there is one.
 
         Args:
             token: names the request.
             now: the present.
-            life: when the request is over, or its process is dead.
+            ends: when the request is over, or its process is dead.
             rate: most requests a second, None if there is no limit.
             in_flight_limit: most requests under way at once, None if there is no limit.
         """
         if now < self._not_before:
             return self._not_before - now
-        for over in [each for each, ends in self._under_way.items() if ends <= now]:
+        for over in [each for each, until in self._under_way.items() if until <= now]:
             del self._under_way[over]
         most = 1 if self.attempts else in_flight_limit
         if most is not None and len(self._under_way) >= most:
-            return CLOSED_AGAIN_SECONDS
+            return ASK_AGAIN_SECONDS
         if rate and now < self._next:
             return self._next - now
         self._next = now + (1 / rate if rate else 0.0)
-        self._under_way[token] = life
+        self._under_way[token] = ends
         return 0.0
 
     def closed(self, now: float) -> bool:

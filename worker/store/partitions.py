@@ -89,14 +89,21 @@ class Partitions:
         self._form_read = float("-inf")
 
     @classmethod
-    def of(cls, namespace: Namespace, settings: WorkerSettings) -> Self:
+    def of(
+        cls,
+        namespace: Namespace,
+        settings: WorkerSettings,
+        monotonic: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> Self:
         """All partitions of a namespace, with the times that are configured."""
         return cls(
             namespace,
-            time.monotonic,
+            monotonic,
             lease_seconds=settings.lease_seconds,
             late_seconds=settings.late_seconds,
             ledger_seconds=settings.ledger_seconds,
+            wait=wait,
         )
 
     def now_ms(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.core.local_pace import CLOSED_AGAIN_SECONDS, LocalPace
+from worker.core.local_pace import ASK_AGAIN_SECONDS, LocalPace
 
 FAR = 1e9
 
@@ -22,10 +22,10 @@ def test_a_rate_spaces_requests() -> None:
 def test_a_place_is_free_when_its_request_has_ended_or_its_time_is_over() -> None:
     pace = LocalPace()
     assert pace.ask("a", 5.0, 6.0, None, 2) == pace.ask("b", 5.0, 7.0, None, 2) == 0.0
-    assert pace.ask("c", 5.0, FAR, None, 2) == CLOSED_AGAIN_SECONDS
+    assert pace.ask("c", 5.0, FAR, None, 2) == ASK_AGAIN_SECONDS
     pace.end("b")
     assert pace.ask("c", 5.0, FAR, None, 2) == 0.0
-    assert pace.ask("d", 5.9, FAR, None, 2) == CLOSED_AGAIN_SECONDS
+    assert pace.ask("d", 5.9, FAR, None, 2) == ASK_AGAIN_SECONDS
     assert pace.ask("d", 6.0, FAR, None, 2) == 0.0
 
 
@@ -36,10 +36,10 @@ def test_after_a_failure_none_goes_for_as_long_and_then_one_at_a_time() -> None:
     pace.fail(7.0)
     assert (pace.closed(6.9), pace.closed(7.0), pace.attempts) == (True, False, 1)
     assert pace.ask("c", 6.0, FAR, None, None) == 1.0
-    assert pace.ask("c", 7.0, FAR, None, None) == CLOSED_AGAIN_SECONDS  # the other one is still under way
+    assert pace.ask("c", 7.0, FAR, None, None) == ASK_AGAIN_SECONDS  # the other one is still under way
     pace.end("b")
     assert pace.ask("c", 7.0, FAR, None, None) == 0.0
-    assert pace.ask("d", 7.0, FAR, None, None) == CLOSED_AGAIN_SECONDS
+    assert pace.ask("d", 7.0, FAR, None, None) == ASK_AGAIN_SECONDS
     pace.fail(6.0)
     assert pace.attempts == 2
     pace.succeed()

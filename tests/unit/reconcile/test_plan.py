@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -54,3 +54,17 @@ def test_a_split_keeps_every_pair_once_in_order_and_a_pair_in_one_part() -> None
                     for _, pair in words:
                         assert seen.setdefault(pair, index) == index
         assert total == spill.count == 20_000
+
+
+def test_what_waits_is_read_before_the_ledger_into_which_it_goes() -> None:
+    """The other way round, a change that is confirmed meanwhile is in neither."""
+    read: list[str] = []
+
+    def noted(name: str, items: list[Any]) -> Iterator[Any]:
+        for each in items:
+            read.append(name)
+            yield each
+
+    with Plan(lambda _: None) as plan:
+        plan.add_known(noted("ledger", [(b"1\x1f2", b"u1,")]), noted("waits", [b"1\x1f2"]), None)
+    assert read == ["waits", "ledger"]
