@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,6 +103,26 @@ def test_rows_that_break_a_rule_are_kept_aside_and_hold_up_nothing(engine: Engin
         reasons = connection.scalars(sqlalchemy.select(CHANGES.c.refused).order_by(CHANGES.c.id)).all()
     assert [str(reason).split()[0] for reason in reasons] == ["op", "owner", "contact", "at", "at"]
     assert relay.run_once() == Relayed(0, 0)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_producer_whose_clock_has_gone_back_keeps_what_it_takes_for_the_future(
+    engine: Engine,
+    log: Log,
+    relay: Relay,
+    refuses: bool,  # noqa: FBT001 - a case
+) -> None:
+    now = int(time.time() * 1000)
+    record(engine, ("upsert", "1", "9", T), ("delete", "1", "8", now), ("delete", "1", "7", T))
+    keys = [log.settings.keys.events(p) for p in range(PARTITIONS)] if refuses else []
+    for key in keys:
+        log.client.set(key, "something else")
+    with ContactProducer(settings=log.settings, clock=lambda: time.time() - 3_600) as behind:
+        assert Relay(engine, behind).run_once().forwarded == (0 if refuses else 1)
+    for key in keys:
+        log.client.delete(key)
+    assert relay.run_once() == Relayed(3 if refuses else 2, 0)
+    assert sorted(log.said()) == sorted([("upsert", "1", "9", T), ("delete", "1", "8", now), ("delete", "1", "7", T)])
 
 
 def test_a_redis_that_is_away_or_full_keeps_all_in_the_outbox(engine: Engine, log: Log, relay: Relay) -> None:
