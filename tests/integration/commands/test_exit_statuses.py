@@ -367,3 +367,20 @@ def shown_on_a_terminal(environ: dict[str, str], *args: str) -> str:
                 seen += part
         process.wait(30)
     return seen.decode()
+
+
+def test_a_host_that_is_no_name_is_one_line(fleet: Fleet) -> None:
+    with running(fleet.environment(), "endpoint", "--port", "0", "--host", b"\xff") as process:  # type: ignore[arg-type] # as a shell gives it
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert (process.wait(30), said.count("\n")) == (1, 1), said
+
+
+def test_an_output_that_is_open_for_reading_alone_is_one_line(fleet: Fleet) -> None:
+    with (
+        open(os.devnull, "rb") as nothing,  # noqa: PTH123 - a plain descriptor is the case
+        running(fleet.environment(), "status", "--json", stdout=nothing) as process,
+    ):
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert (process.wait(30), "Traceback" in said, said.count("\n")) == (1, False, 1), said
