@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -179,7 +180,7 @@ class Gate:
         with self._lock:
             wait = self._local.ask(token, now, now + life_seconds, known, in_flight or last.in_flight_limit)
         if wait > 0:
-            return Place(last._replace(wait_ms=max(1, int(wait * 1000))), "")
+            return Place(last._replace(wait_ms=math.ceil(wait * 1000)), "")
         return Place(last, token, int(1000 / known) if known else 0)
 
     def _report_locally(self, what: What, delay_seconds: float, limit: int, token: str) -> None:
