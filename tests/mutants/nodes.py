@@ -226,6 +226,20 @@ NODES: Final[tuple[Mutant, ...]] = (
         simulated=False,
     ),
     Mutant(
+        "loss_told_in_one_answer",
+        "a loss whose answer never came is noted in Redis, and no worker says so",
+        (
+            Patch(
+                "worker/store/loss_detector.py",
+                "            seen.unanswered = seen.beat > 0  #",
+                "            seen.unanswered = False  #",
+            ),
+        ),
+        unit=("tests/simulation/test_simulation.py",),
+        integration=("tests/integration/redis/test_lost_changes.py",),
+        simulated=False,
+    ),
+    Mutant(
         "one_clock_for_all_marks",
         "what is due in a partition is told by the clock of whichever node is asked",
         (

@@ -287,6 +287,13 @@ STEPS: Final = (
         simulated=False,
     ),
     Mutant(
+        "alarm_of_a_log_told_in_one_answer",
+        "that a log was trimmed is said in one answer, which may never come",
+        (Patch("worker/store/lua/trimmed.lua", "local untold = tonumber(known[4] or '0')\n", "local untold = 0\n"),),
+        integration=("tests/integration/redis/test_lost_changes.py",),
+        simulated=False,
+    ),
+    Mutant(
         "inbox_appends_while_there_is_room",
         "an inbox that filled Redis never drains: its entries need room in the logs before they give theirs back",
         (

@@ -98,16 +98,20 @@ class Watch(LossDetector):
 
     def check(self) -> None:
         """Checks if it is time to."""
-        due, seen = self._monotonic() >= self._next, dict(self._seen)
+        due, seen = self._monotonic() >= self._next, self._beats()
         self._world.losses_noticed.begin(self._name)
         if not self._knows_the_nodes():
             self._world.losses_noticed.trouble(self._name)
         super().check()
         if due:
             # A count rises with each answer. Its client leaves a node that hung alone, and says so without asking it.
-            if any(self._seen.get(key, (0, 0)) <= seen.get(key, (0, 0)) for key in self._counted()):
+            now = self._beats()
+            if any(now.get(key, 0) <= seen.get(key, 0) for key in self._counted()):
                 self._world.losses_noticed.trouble(self._name)
             self._world.losses_noticed.checked(self._name)
+
+    def _beats(self) -> dict[str, int]:
+        return {key: each.beat for key, each in self._seen.items()}
 
     def _knows_the_nodes(self) -> bool:
         """Whether it knows where each partition is: else it does not reach every node that has one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, TryAgainError
@@ -31,6 +31,30 @@ slot_of_key = cache(lambda key: key_slot(key.encode()))
 """The slot of a key."""
 
 
+class Since(NamedTuple):
+    """When a replica got something for the last time, by both clocks: Redis' own may jump until it takes over.
+
+    Attributes:
+        mono_us: by the clock that never jumps.
+        time_ms: as the oracle knows Redis' clock (Unix ms).
+    """
+
+    mono_us: int
+    time_ms: int
+
+
+class Replica(NamedTuple):
+    """A replica that gets nothing more.
+
+    Attributes:
+        kept: the keys that it has.
+        since: when it got something for the last time.
+    """
+
+    kept: dict[str, Value]
+    since: Since
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One node.
@@ -41,7 +65,7 @@ class Node:
         refuses_until_us: until when nobody listens there (monotonic).
         hangs_until_us: until when it does not answer (monotonic).
         known_scripts: digests that EVALSHA knows.
-        replica: what its replica has, and since when it has got nothing more (monotonic); None while it has all.
+        replica: what its replica has, None while it has all.
     """
 
     address: Address
@@ -49,7 +73,7 @@ class Node:
     refuses_until_us: int = 0
     hangs_until_us: int = 0
     known_scripts: set[str] = field(default_factory=set)
-    replica: tuple[dict[str, Value], int] | None = None
+    replica: Replica | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -201,27 +225,27 @@ class ClusterModel:
         """The keys that a node holds."""
         return (key for key in self._model.data if self.node_of(key) is node)
 
-    def stop_replicating(self, node: Node, mono_us: int) -> None:
+    def stop_replicating(self, node: Node, since: Since) -> None:
         """Its replica gets nothing more from now on."""
         if node.replica is None and not self._moving:
-            node.replica = {key: deepcopy(self._model.data[key]) for key in self.keys_of(node)}, mono_us
+            node.replica = Replica({key: deepcopy(self._model.data[key]) for key in self.keys_of(node)}, since)
 
-    def fail_over(self, node: Node, skew_us: int) -> int | None:
+    def fail_over(self, node: Node, skew_us: int) -> Since | None:
         """Its replica takes over, with a clock of its own and no scripts.
 
         Returns:
-            Since when what the node had accepted is lost (monotonic), None if nothing is.
+            Since when what the node had accepted is lost, None if nothing is.
         """
         node.skew_us, node.known_scripts = skew_us, set()
         if node.replica is None:
             return None
-        kept, since_us = node.replica
+        kept, since = node.replica
         node.replica = None
         for key in list(self.keys_of(node)):
             del self._model.data[key]
         # A slot that left meanwhile left its replica too, and one that came was never there.
         self._model.data.update({key: value for key, value in kept.items() if self.node_of(key) is node})
-        return since_us
+        return since
 
 
 def _moved(slot: int, owner: Node) -> MovedError:

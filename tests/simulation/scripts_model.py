@@ -35,17 +35,17 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     token_was, holder, position, seq, late_until_was, late_to_was, late_due, bulk_position = redis.hmget(
         partition, "token", "holder", "position", "seq", "late_until", "late_to", "late_due", "bulk_position"
     )
-    parked_due = redis.hget(partition, "parked_due")
+    parked_due, untold = redis.hmget(partition, "parked_due", "untold_replaced")
     late_until, late_to = int(late_until_was or 0), int(late_to_was or 0)
     now_us, now_ms = redis.now_us(), redis.now_ms
-    replaced = 0
+    replaced = int(untold or 0)
     positions = [position or b"0-0", bulk_position or b"0-0"]
     for i, (key, name) in enumerate(((events, "position"), (bulk, "bulk_position"))):
         log = redis.stream_of(key)
         known = entry_id(positions[i])
         if positions[i] != b"0-0" and (log is None or (log.entries and entry_id(log.entries[0][0]) <= known)):
             replaced, positions[i] = 1, b"0-0"
-            redis.hset(partition, name, b"0-0", "strayed", now_ms)
+            redis.hset(partition, name, b"0-0", "strayed", now_ms, "untold_replaced", 1)
     token = max(int(token_was or 0) + 1, now_us)
     if holder is not None:
         late_until = max(late_until, now_ms + int(argv[1]))
@@ -56,25 +56,28 @@ def claim(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     redis.hset(partition, "token", token, "holder", token)
     counts = [redis.xlen(events), bulk_waiting, sizes[0], int(late_due or 0), *sizes[1:3]]
     counts += [late_until, late_to, replaced, sizes[11], int(parked_due or 0), *sizes[3:11]]
-    first = _first_trimmed(redis, partition, (events, bulk), keys[18])
+    first = _untold_trimmed(redis, partition, (events, bulk), keys[18])
     return [b"%d" % token, now_ms, seq or b"0", *positions, *counts, first]
 
 
-def _first_trimmed(redis: RedisModel, partition: str, logs: Sequence[str], totals: str) -> int:
+def _untold_trimmed(redis: RedisModel, partition: str, logs: Sequence[str], totals: str) -> int:
     """trimmed.lua."""
     streams = [each for each in map(redis.stream_of, logs) if each is not None]
     if not streams:
         return 0
     gone = sum(each.added - len(each.entries) for each in streams) - int(redis.hget(totals, "events") or 0)
-    known, seq, told = redis.hmget(partition, "gone", "seq", "trimmed")
+    known, seq, trimmed, untold = redis.hmget(partition, "gone", "seq", "trimmed", "untold_trimmed")
     before = int(known) if known is not None else gone if seq is not None else 0
     if known is None or gone != before:
         redis.hset(partition, "gone", gone)
     if gone <= before:
-        return 0
+        return int(untold or 0)
     redis.hincrby(partition, "trimmed", gone - before)
     redis.hsetnx(partition, "trimmed_at", redis.now_ms)
-    return 0 if told is not None else gone - before
+    if trimmed is not None:
+        return int(untold or 0)
+    redis.hset(partition, "untold_trimmed", gone - before)
+    return gone - before
 
 
 def _last_ms(redis: RedisModel, *logs: str) -> int:
@@ -403,10 +406,10 @@ def ticker(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
 def beat(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     """beat.lua."""
     config, seen, now_ms = keys[0], int(argv[0]), redis.now_ms
-    group, seen_own = f"beat:{int(argv[1])}", int(argv[2])
-    names = ("beat", "beat_at", "lost_from", "partitions", "repartitioning", group)
-    beat_was, beat_at, lost_from_was, partitions, changing, own_was = redis.hmget(config, *names)
-    count, lost_from, lost_at = int(beat_was or 0), 0, 0
+    group, seen_own, told_ms = f"beat:{int(argv[1])}", int(argv[2]), int(argv[3])
+    names = ("beat", "beat_at", "lost_from", "partitions", "repartitioning", group, "lost_at")
+    beat_was, beat_at, lost_from_was, partitions, changing, own_was, lost_at_was = redis.hmget(config, *names)
+    count, lost_from, lost_at, noted = int(beat_was or 0), 0, 0, int(lost_at_was or 0)
     own, own_at = (int(each) for each in (own_was or b"0 0").split())
     redis.hdel(config, "none")
     if count < seen or own < seen_own:
@@ -414,9 +417,11 @@ def beat(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
         if own < seen_own and own_at:
             lost_from = min(lost_from, own_at)
         redis.hset(config, "lost_from", lost_from if lost_from_was is None else lost_from_was, "lost_at", now_ms)
-        count, own = max(count, seen), max(own, seen_own)
+        count, own, noted = max(count, seen), max(own, seen_own), now_ms
+    elif told_ms >= 0 and noted not in {0, told_ms}:
+        lost_from, lost_at = int(lost_from_was or 0), noted
     redis.hset(config, "beat", count + 1, "beat_at", now_ms, group, f"{own + 1} {now_ms}")
-    return [count + 1, lost_from, lost_at, -1 if changing is not None else int(partitions or 0), own + 1]
+    return [count + 1, lost_from, lost_at, -1 if changing is not None else int(partitions or 0), own + 1, noted]
 
 
 def redrive(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

@@ -456,9 +456,7 @@ class _Life:
         world.begin_to_move(key, node, world.mono_us + 100_000 * (1 + chance.below(40)))
 
     def _replica_lags(self) -> None:
-        node = self._chance.one_of(self._cluster.nodes)
-        self._cluster.stop_replicating(node, self._world.mono_us)
-        self._world.tell("the replica of {} gets nothing more", node.address)
+        self._world.stop_replicating(self._chance.one_of(self._cluster.nodes))
 
     def _failover(self) -> None:
         nodes = self._cluster.nodes

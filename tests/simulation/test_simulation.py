@@ -15,7 +15,10 @@ from tests.simulation.simulation import simulate
 
 PROJECT = Path(__file__).parents[2]
 SEEDS = 600
-LATELY = (216, 1333, 2037, 28888, 41467, 48168, 80654, 126696, 453522, 724997, 864982, 3015671, 3029785)
+LATELY = (
+    *(216, 1333, 2037, 28888, 41467, 48168, 80654, 126696, 453522, 724997, 864982),
+    *(3015671, 3029785, 7030450, 7037310),
+)
 """Seeds that once told of a fault, of the code or of the simulation itself."""
 ERASED_LATELY = (349, 100363, 100534, 100608, 100618, 3004349)
 """The same of worlds in which somebody is erased."""

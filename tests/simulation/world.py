@@ -19,6 +19,7 @@ from tests.simulation.chronicle import WATCHED, Chronicle
 from tests.simulation.client import ModelClient, ModelCluster
 from tests.simulation.endpoint_model import EndpointModel, Request, confirmation, records_of
 from tests.simulation.losses import Loss, Noticed
+from tests.simulation.nodes_model import Since
 from tests.simulation.redis_model import RedisModel, digest_of
 from tests.simulation.scripts_model import SCRIPTS
 from worker.core.outcome import Answer as Answered
@@ -359,18 +360,23 @@ class World:
         self.cluster.end_all_moves()
         self._clocks_differ()
 
+    def stop_replicating(self, node: Node) -> None:
+        """A node's replica gets nothing more from now on."""
+        assert self.cluster is not None
+        self.cluster.stop_replicating(node, Since(self.mono_us, self.history_ms()))
+        self.tell("the replica of {} gets nothing more", node.address)
+
     def fail_over(self, node: Node, skew_us: int, partitions: Collection[int], alive: Collection[str]) -> None:
         """A node's replica takes over, perhaps without what the node accepted last."""
         assert self.cluster is not None
-        now_ms = self.history_ms()
-        since_us = self.cluster.fail_over(node, skew_us)
+        since = self.cluster.fail_over(node, skew_us)
         for p in partitions:
             self.chronicle.roll_back(p)
         self._clocks_differ()
-        self.tell("{} fails over, and loses {}", node.address, "nothing" if since_us is None else "its tail")
-        if since_us is not None:
-            self.losses_noticed.lose(since_us, alive, certain=bool(partitions))
-            self.lost.append(Loss(partitions, now_ms - (self.mono_us - since_us) // 1000 - 1, now_ms))
+        self.tell("{} fails over, and loses {}", node.address, "nothing" if since is None else "its tail")
+        if since is not None:
+            self.losses_noticed.lose(since.mono_us, alive, certain=bool(partitions))
+            self.lost.append(Loss(partitions, since.time_ms, self.history_ms()))
 
     def _clocks_differ(self) -> None:
         """Keys are judged by another node's clock: what could act by the old one has done so, or counts as beyond."""

@@ -32,8 +32,8 @@ _PAGE: Final = 1_000
 _ADDED: Final = "totals_of"
 """Field of the first partition: whose counters were added to its own last."""
 
-_OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone")
-"""Fields of a partition about the stream that was there; claim.lua says what `strayed` is."""
+_OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone", "untold_replaced", "untold_trimmed")
+"""Fields of a partition about the stream that was there; claim.lua and trimmed.lua say what they are."""
 
 _AT_ONCE: Final = 256  # partitions in one round trip
 

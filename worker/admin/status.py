@@ -25,6 +25,7 @@ from worker.store.agreed import CLOSED
 from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
+from worker.store.loss_detector import UNTOLD
 from worker.store.nodes import Node, nodes_of
 from worker.store.presence import Worker, present
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms, unless_away
@@ -583,7 +584,7 @@ def acknowledge(namespace: Namespace) -> None:
     pipe = client.pipeline(transaction=False)
     pipe.hdel(keys.config, "lost_from", "lost_at")
     for p in range(partitions):
-        pipe.hdel(keys.partition(p), "strayed", "trimmed", "trimmed_at", "lost_from", "lost_at")
+        pipe.hdel(keys.partition(p), "strayed", "trimmed", "trimmed_at", "lost_from", "lost_at", *UNTOLD)
     pipe.execute()
 
 

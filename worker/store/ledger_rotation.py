@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from worker.store import scripts
-from worker.store.loss_detector import log_trimmed
+from worker.store.loss_detector import tell_of_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,8 @@ class LedgerRotation:
     """
 
     def __init__(self, namespace: Namespace, monotonic: Callable[[], float], ledger_seconds: float) -> None:
-        self._client, keys, partitions = namespace
+        self._client, self._keys, partitions = namespace
+        keys = self._keys
         self._monotonic = monotonic
         self._every_seconds = min(LONGEST_SECONDS, ledger_seconds / OFTEN)
         self._next = monotonic() + self._every_seconds
@@ -59,4 +60,5 @@ class LedgerRotation:
             self._next = self._monotonic() + self._every_seconds
             replies = scripts.run(self._client, self._calls)
             # A partition that refuses, or has a key of the wrong type, stays as it is.
-            log_trimmed({p: gone for p, gone in enumerate(replies) if isinstance(gone, int)})
+            trimmed = {p: gone for p, gone in enumerate(replies) if isinstance(gone, int)}
+            tell_of_logs(self._client, self._keys, (), trimmed)

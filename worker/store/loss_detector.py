@@ -8,6 +8,7 @@ rotate ledgers count what is missing in a log.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,11 +17,14 @@ from producers.contract.errors import ContactSyncError
 from worker.core.times import iso_utc
 from worker.store import scripts
 from worker.store.agreed import record_partitions
-from worker.store.client import node_of
+from worker.store.client import node_of, round_trip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
+    import redis
+
+    from producers.contract.keys import Keys
     from worker.core.events import Log
     from worker.store.namespace import Namespace
 
@@ -34,15 +38,48 @@ EVERY_SECONDS: Final = 1.0
 """Time between two checks. A loss of only the changes since the last check may go unnoticed."""
 
 
-def log_trimmed(gone: Mapping[int, int]) -> None:
-    """Raises one alarm for all logs from which entries are gone unread.
+UNTOLD: Final = ("untold_replaced", "untold_trimmed")
+"""Fields of a partition that stay until an alarm is logged: the answer that asks for it may never come."""
+
+
+def tell_of_logs(client: redis.Redis, keys: Keys, replaced: Collection[int], trimmed: Mapping[int, int]) -> None:
+    """Raises an alarm for each log that was replaced, and one for all logs from which entries are gone unread.
 
     Args:
-        gone: for each partition how many, 0 for none.
+        client: where the logs are.
+        keys: their names.
+        replaced: the partitions whose log is not the one that was read before.
+        trimmed: for each partition how many entries are gone, 0 for none.
+
+    Raises:
+        redis.ConnectionError, redis.TimeoutError: Redis is away; the same alarms are raised again.
     """
-    partitions = [p for p, entries in gone.items() if entries]
-    if partitions:
-        _LOG.error("log_trimmed", partitions=partitions, lost=sum(gone.values()))
+    for p in replaced:
+        _LOG.error("log_replaced", partition=p, reads="from the start of the log that is there")
+    gone = {p: entries for p, entries in trimmed.items() if entries}
+    if gone:
+        _LOG.error("log_trimmed", partitions=list(gone), lost=sum(gone.values()))
+    round_trip(client, [("HDEL", keys.partition(p), *UNTOLD) for p in {*replaced, *gone}])
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a process knows of the checks of one hash.
+
+    Attributes:
+        beat, own: the greatest counts that it was given: of all processes, and of its group.
+        noted_ms: when a loss was last noted there (Unix ms), 0 if none is.
+        unanswered: whether its last check had no answer, so that Redis may have noticed a loss, and it has not heard.
+    """
+
+    beat: int = 0
+    own: int = 0
+    noted_ms: int = 0
+    unanswered: bool = False
+
+
+_ANSWERED: Final = -1
+"""Stands for a last check that had an answer."""
 
 
 class LossDetector:
@@ -63,7 +100,7 @@ class LossDetector:
         self._log = log
         self._give_up = give_up
         self._group = int.from_bytes(os.urandom(4)) % GROUPS
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._seen: dict[str, _Seen] = {}
         self._counting: set[int] = set()
         self._next = 0.0
 
@@ -80,13 +117,15 @@ class LossDetector:
         counted = self._counted()
         calls = []
         for key in counted:
-            seen, own = self._seen.get(key, (0, 0))
-            calls.append(scripts.Call(scripts.BEAT, [key], [seen, self._group, own]))
+            seen = self._seen.setdefault(key, _Seen())
+            told_ms = seen.noted_ms if seen.unanswered else _ANSWERED
+            seen.unanswered = seen.beat > 0  # the first check of a process can notice nothing
+            calls.append(scripts.Call(scripts.BEAT, [key], [seen.beat, self._group, seen.own, told_ms]))
         for key, reply in zip(counted, scripts.run(self._client, calls), strict=True):
             if isinstance(reply, Exception):
                 continue  # Redis accepts no writes, the key has the wrong type, or a node is away: reported elsewhere
-            seen, lost_from_ms, lost_at_ms, partitions, own = (int(each) for each in reply)
-            self._seen[key] = seen, own
+            beat, lost_from_ms, lost_at_ms, partitions, own, noted_ms = (int(each) for each in reply)
+            self._seen[key] = _Seen(beat, own, noted_ms)
             if lost_at_ms:
                 self._alarm(lost_from_ms, lost_at_ms)
             elif partitions not in {0, self._partitions}:

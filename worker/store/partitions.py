@@ -9,7 +9,6 @@ import time
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-import structlog
 from redis.exceptions import ClusterDownError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -24,7 +23,7 @@ from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
 from worker.store.client import command, in_parts, node_of, round_trip
 from worker.store.log_form import recorded_form
-from worker.store.loss_detector import log_trimmed
+from worker.store.loss_detector import tell_of_logs
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from worker.core.settlement import Settlement
     from worker.store.namespace import Namespace
 
-_LOG = structlog.get_logger("contact_sync")
 
 _PARKED_PAGE: Final = 500
 """Parked pairs to look at in one step for one that is due."""
@@ -140,9 +138,7 @@ class Partitions:
             if isinstance(self._client, ClusterClient):
                 lease.clock = ClockReading(int(now_ms), asked, answered)
             leases.append(lease)
-            if lease.replaced:
-                _LOG.error("log_replaced", partition=partition, reads="from the start of the log that is there")
-        log_trimmed(trimmed)
+        tell_of_logs(self._client, self._keys, [each.partition for each in leases if each.replaced], trimmed)
         return leases
 
     def _read_form(self) -> None:

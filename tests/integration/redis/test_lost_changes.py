@@ -8,16 +8,20 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from structlog import get_logger
 from structlog.testing import capture_logs
 
 from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, Fleet
+from tests.support.redis_proxy import RedisProxy
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess, wait_until_delivered
 from worker.local.redis import EmbeddedRedis
+from worker.store.client import connect
 from worker.store.ledger_rotation import LedgerRotation
 from worker.store.loss_detector import LossDetector
+from worker.store.scripts import BEAT, CLAIM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +97,45 @@ def test_a_loss_is_noticed_although_others_have_checked_as_often_since(own_fleet
     [alarm] = [each for each in logged if each["event"] == "redis_lost_changes"]
     assert alarm["came_back"] == "older"
     assert alarm["accepted_after"] < alarm["accepted_before"]
+
+
+def test_a_loss_is_told_although_the_answer_that_says_so_never_comes(own_fleet: Fleet) -> None:
+    """The check has taken up the counts: the next one finds none that went back."""
+    clock = count()
+    with capture_logs() as logged, RedisProxy(own_fleet.settings().redis_url) as proxy:
+        namespace = own_fleet.namespace._replace(client=connect(proxy.url))
+        detector = LossDetector(namespace, lambda: 10.0 * next(clock), get_logger(), lambda: None)
+        for _ in range(3):
+            detector.check()
+        own_fleet.client.flushall()
+        own_fleet.client.script_load(BEAT.text)
+        proxy.lose_reply_to(BEAT.sha.encode())
+        with pytest.raises(redis.ConnectionError):
+            detector.check()
+        lost = told(own_fleet, "status")["lost"]
+        for _ in range(3):
+            detector.check()
+    assert proxy.cuts == 1
+    [alarm] = [each for each in logged if each["event"] == "redis_lost_changes"]
+    assert alarm["accepted_before"] == lost["accepted_before"]
+
+
+def test_a_process_that_starts_is_not_told_of_a_loss_that_others_noted(own_fleet: Fleet) -> None:
+    own_fleet.client.hset(own_fleet.keys.config, "lost_at", FAR)
+    clock = count()
+    with capture_logs() as logged, RedisProxy(own_fleet.settings().redis_url) as proxy:
+        namespace = own_fleet.namespace._replace(client=connect(proxy.url))
+        detector = LossDetector(namespace, lambda: 10.0 * next(clock), get_logger(), lambda: None)
+        own_fleet.client.script_load(BEAT.text)
+        for loses in (True, False, True, False):
+            if not loses:
+                detector.check()
+                continue
+            proxy.lose_reply_to(BEAT.sha.encode())
+            with pytest.raises(redis.ConnectionError):
+                detector.check()
+    assert proxy.cuts == 2
+    assert [each for each in logged if each["log_level"] == "error"] == []
 
 
 @pytest.mark.parametrize("options", [THREADS, PREFORK], ids=["threads", "prefork"])
@@ -211,6 +254,29 @@ def test_a_log_that_somebody_trims_before_it_is_read_raises_one_alarm(fleet: Fle
         fleet.deliver()
     assert trimmed_alarms(logs) == []
     assert told(fleet, "status")["lost"] is None
+
+
+@pytest.mark.parametrize("alarm", ["log_trimmed", "log_replaced"])
+def test_an_alarm_of_a_log_is_raised_once_although_the_answer_that_asks_for_it_never_comes(
+    redis_server: EmbeddedRedis, fleet: Fleet, alarm: str
+) -> None:
+    with capture_logs() as logs, RedisProxy(redis_server.url) as proxy:
+        worker = fleet.worker(redis_url=proxy.url)
+        fleet.append("1", "1", "upsert", entry=f"{FAR}-0" if alarm == "log_replaced" else "*")
+        fleet.deliver()
+        if alarm == "log_replaced":
+            fleet.client.delete(fleet.keys.events(fleet.partition("1")))
+        for n in range(20):
+            append_trimming(fleet, str(n), 10 if alarm == "log_trimmed" else 100)
+        proxy.lose_reply_to(CLAIM.sha.encode())
+        with pytest.raises(redis.RedisError):
+            worker.flusher.run(0.3)
+        assert proxy.cuts == 1
+        assert [each for each in logs if each["log_level"] == "error"] == []
+        fleet.deliver()
+        fleet.append("1", "1", "delete")
+        fleet.deliver()
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == [alarm]
 
 
 def test_entries_that_were_read_or_forgotten_are_not_taken_for_trimmed_ones(fleet: Fleet) -> None:

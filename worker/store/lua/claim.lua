@@ -6,9 +6,10 @@
 -- ARGV  1 lease_ms  2 late_ms: how long a request may still act after its deadline
 -- Returns nil if the lease is held, else
 --   { token, now_ms, seq, position, bulk_position, waiting, bulk_waiting, late, late_due_ms, dead, dead_pairs,
---     late_until_ms, late_to_ms, replaced: 1 if a log was replaced by another, which is read from its start,
+--     late_until_ms, late_to_ms, replaced: 1 if a log was replaced by another, which is read from its start, until the
+--     field `untold_replaced` is removed: whoever logs the alarm does so,
 --     parked, parked_due_ms, then the number of pending pairs of each class,
---     trimmed: entries that are gone unread, as first_trimmed says }
+--     trimmed: entries that are gone unread, as untold_trimmed says }
 local lease, partition, events, bulk = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 if redis.call('EXISTS', lease) == 1 then
@@ -23,7 +24,7 @@ for i = 5, #KEYS do
 end
 
 local held = redis.call('HMGET', partition, 'token', 'holder', 'position', 'seq', 'late_until', 'late_to', 'late_due',
-  'bulk_position', 'parked_due')
+  'bulk_position', 'parked_due', 'untold_replaced')
 local last_token, holder = tonumber(held[1] or '0'), held[2]
 local position, seq = held[3] or '0-0', held[4] or '0'
 local late_until, late_to = tonumber(held[5] or '0'), tonumber(held[6] or '0')
@@ -38,7 +39,7 @@ local now_ms = math.floor(now_us / 1000)
 -- What is settled is trimmed in the same step, and ids only rise. So a log that has an entry at or before the position,
 -- or is not there at all, is not the log that the position is of: it was replaced, and is read from its start. The field
 -- `strayed` says when. It keeps the name by which an earlier version, which may run beside this one, knows it.
-local replaced = 0
+local replaced = tonumber(held[10] or '0')
 local function stays(log, field, settled)
   if settled == '0-0' then
     return settled
@@ -55,7 +56,8 @@ local function stays(log, field, settled)
     return settled
   end
   replaced = 1
-  redis.call('HSET', partition, field, '0-0', 'strayed', string.format('%.0f', now_ms))
+  redis.call('HSET', partition, field, '0-0', 'strayed', string.format('%.0f', now_ms),
+    'untold_replaced', '1')
   return '0-0'
 end
 position = stays(events, 'position', position)
@@ -82,4 +84,4 @@ redis.call('HSET', partition, 'token', token, 'holder', token)
 return { token, now_ms, seq, position, bulk_position, redis.call('XLEN', events), bulk_waiting, sizes[5],
   tonumber(held[7] or '0'), sizes[6], sizes[7], late_until, late_to, replaced, sizes[16], tonumber(held[9] or '0'),
   sizes[8], sizes[9], sizes[10], sizes[11], sizes[12], sizes[13], sizes[14], sizes[15],
-  first_trimmed(partition, { events, bulk }, KEYS[19], now_ms) }
+  untold_trimmed(partition, { events, bulk }, KEYS[19], now_ms) }
