@@ -21,14 +21,22 @@ local token, expected = ARGV[1], tonumber(ARGV[2])
 local known = redis.call('HMGET', partition, 'token', 'seq', 'rotated', 'oldest', 'late_due', 'oldest_delete',
   'oldest_bulk', 'parked_due')
 local seq = tonumber(known[2] or '0')
-local function settled(late_due_ms, parked_due_ms)
-  return { 'settled', redis.call('XLEN', events), redis.call('XLEN', bulk), redis.call('HLEN', late), late_due_ms,
-    redis.call('HLEN', dead), redis.call('HLEN', dead_pairs), redis.call('HLEN', parked), parked_due_ms,
-    redis.call('HLEN', KEYS[11]), redis.call('HLEN', KEYS[12]), redis.call('HLEN', KEYS[13]), redis.call('HLEN', KEYS[14]),
-    redis.call('HLEN', KEYS[15]), redis.call('HLEN', KEYS[16]), redis.call('HLEN', KEYS[17]), redis.call('HLEN', KEYS[18]) }
+-- How many fields the keys have that are mostly not there: 7 to 9, and 11 to 19. One call finds out that none is.
+local function sizes_now()
+  local sizes = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+  if redis.call('EXISTS', late, dead, dead_pairs, unpack(KEYS, 11, 19)) > 0 then
+    for i = 7, 19 do
+      sizes[i] = redis.call('HLEN', KEYS[i])
+    end
+  end
+  return sizes
+end
+local function settled(sizes, late_due_ms, parked_due_ms)
+  return { 'settled', redis.call('XLEN', events), redis.call('XLEN', bulk), sizes[7], late_due_ms, sizes[8], sizes[9],
+    sizes[19], parked_due_ms, unpack(sizes, 11, 18) }
 end
 if known[1] == token and seq == expected + 1 then
-  return settled(tonumber(known[5] or '0'), tonumber(known[8] or '0'))
+  return settled(sizes_now(), tonumber(known[5] or '0'), tonumber(known[8] or '0'))
 end
 if redis.call('GET', lease) ~= token or seq ~= expected then
   return { 'fenced' }
@@ -137,6 +145,8 @@ for i = total_first, total_last, 2 do
   redis.call('HINCRBY', KEYS[10], ARGV[i], ARGV[i + 1])
 end
 
+local sizes = sizes_now() -- nothing below changes them
+
 -- The time of the oldest pair of each lane that waits, and of the oldest live delete: exact while few wait, else the
 -- lower bound known.
 local function oldest_of(first, known_oldest, known_delete)
@@ -151,7 +161,7 @@ local function oldest_of(first, known_oldest, known_delete)
   local waiting, moved = 0, false
   for i = first, first + 3 do
     local class = classes[i]
-    waiting = waiting + redis.call('HLEN', class.key)
+    waiting = waiting + sizes[10 + i]
     moved = moved or class.keep_last >= class.keep_first or class.drop_last >= class.drop_first
   end
   if waiting == 0 then
@@ -188,7 +198,7 @@ note('oldest_bulk', oldest_bulk, known[7])
 note('oldest_delete', oldest_delete, known[6])
 
 -- The time at which the next late mark can be judged.
-local marks = redis.call('HLEN', late)
+local marks = sizes[7]
 local late_due = tonumber(known[5] or '0')
 local cleared = clear_last >= clear_first
 if marks == 0 and known[5] then
@@ -204,7 +214,7 @@ elseif marks > 0 and (cleared and marks <= 1000 or not cleared and late_due <= n
 end
 
 -- The time at which the next parked pair is tried again: exact while few are parked, else the lower bound known.
-local parked_pairs = redis.call('HLEN', parked)
+local parked_pairs = sizes[19]
 local parked_due = tonumber(known[8] or '0')
 local moved = park_last >= park_first or unpark_last >= unpark_first
 local function due_ms(value)
@@ -255,4 +265,4 @@ else
   redis.call('DEL', lease)
   redis.call('HDEL', partition, 'holder')
 end
-return settled(late_due, parked_due)
+return settled(sizes, late_due, parked_due)
