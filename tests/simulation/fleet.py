@@ -164,6 +164,7 @@ class Process:
                 gate=gate,
                 monotonic=world.monotonic,
                 draw=world.chance.fraction,
+                log=Silence(),
             ),
             requests=requests,
             settler=Settler(settings, partitions, requests, world.monotonic, Silence()),

@@ -384,13 +384,14 @@ def gate_report(  # noqa: C901, PLR0911 - as the Lua
 
 def pause(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
     """pause.lua."""
-    gate, since = keys[0], int(redis.hget(keys[0], "paused") or 0)
+    gate, before = keys[0], int(redis.hget(keys[0], "paused") or 0)
     redis.hdel(gate, "none")
     if bytes_of(argv[0]) == b"resume":
         redis.hdel(gate, "paused")
-    elif not since:
-        redis.hset(gate, "paused", redis.now_ms)
-    return since
+        return [before, 0]
+    now = before or redis.now_ms
+    redis.hset(gate, "paused", now)
+    return [before, now]
 
 
 def ticker(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:

@@ -18,6 +18,7 @@ from worker.core.dead_letter import DEAD_CAP
 from worker.core.entry import entry_time_ms
 from worker.core.gate import FIELDS, read_snapshot
 from worker.core.lane import BULK, CLASSES
+from worker.core.lease import UNTOLD
 from worker.core.numbers import are, many
 from worker.core.times import iso_utc
 from worker.store import scripts
@@ -25,7 +26,6 @@ from worker.store.agreed import CLOSED
 from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
-from worker.store.loss_detector import UNTOLD
 from worker.store.nodes import Node, nodes_of
 from worker.store.presence import Worker, present
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms, unless_away

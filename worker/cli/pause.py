@@ -32,14 +32,13 @@ def pause(*, as_json: bool) -> None:
     """
     settings = load_worker_settings(require_credentials=False)
     with session(settings) as namespace:
-        gate = Gate(namespace)
-        was = gate.pause(settings.wait_replicas)
-        since = was or gate.snapshot().paused_ms
+        paused = Gate(namespace).pause(settings.wait_replicas)
+    since = iso_utc(paused.since_ms)
     if as_json:
-        echo_json({"paused": True, "since": iso_utc(since), "was_paused": bool(was)})
+        echo_json({"paused": True, "since": since, "was_paused": paused.already})
         return
     in_flight = f"requests in flight end within {settings.request_timeout_seconds:g} s"
-    click.echo(f"already paused since {iso_utc(since)}" if was else f"paused; {in_flight}")
+    click.echo(f"already paused since {since}" if paused.already else f"paused; {in_flight}")
 
 
 @click.command(epilog=_RESUME_EPILOG)

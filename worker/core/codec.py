@@ -26,10 +26,20 @@ _OPS: Final[dict[bytes, Op]] = {b"d": "delete", b"u": "upsert"}
 
 
 class Unreadable(ContactSyncError, ValueError):  # noqa: N818 - a name that says what happened needs no suffix
-    """What is stored in Redis is not what this project writes there; the line says what, and repeats nothing of it."""
+    """What is stored in Redis is not what this project writes there; the line says what, and repeats nothing of it.
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} cannot be read: something else wrote it in Redis")
+    Attributes:
+        partition: in which it is, None if that is not known.
+    """
+
+    def __init__(self, what: str, partition: int | None = None) -> None:
+        super().__init__(f"{what} cannot be read: something else wrote it in Redis; remove it there (HDEL)")
+        self._what = what
+        self.partition = partition
+
+    def within(self, partition: int) -> Unreadable:
+        """The same, with the partition in which it is."""
+        return Unreadable(self._what.replace("{P}", f"{{{partition}}}"), partition)
 
 
 class Mark(NamedTuple):
@@ -110,7 +120,7 @@ def decode_state(value: bytes) -> PairState:
                 since_ms, tries, code, name = part[1:].split(b",")
                 refused = Refused(int(since_ms), int(tries), code.decode(), name.decode())
     except ValueError:
-        raise Unreadable("the state of a pair that waits") from None
+        raise Unreadable("a value in NAMESPACE:{P}:pending, or in a key that begins so,") from None
     return PairState(delete, upsert, suspect, refused)
 
 
@@ -143,7 +153,7 @@ def decode_parked(value: bytes) -> Parked:
     try:
         return Parked(int(head.removesuffix(b"b")), decode_state(state), head.endswith(b"b"))
     except ValueError:
-        raise Unreadable("a parked pair") from None
+        raise Unreadable("a value in NAMESPACE:{P}:parked") from None
 
 
 def encode_remembered(confirmed: Remembered) -> bytes:
@@ -163,7 +173,7 @@ def decode_remembered(value: bytes) -> Remembered:
     try:
         return Remembered(_OPS[value[:1]], int(delete_at or 0), int(upsert_at or 0))
     except (KeyError, ValueError):
-        raise Unreadable("what is remembered of a pair") from None
+        raise Unreadable("a value in NAMESPACE:{P}:ledger:new or NAMESPACE:{P}:ledger:old") from None
 
 
 def decode_mark(value: bytes) -> Mark:
@@ -176,7 +186,7 @@ def decode_mark(value: bytes) -> Mark:
     try:
         return Mark(int(upsert_until), int(delete_until))
     except ValueError:
-        raise Unreadable("a late mark") from None
+        raise Unreadable("a value in NAMESPACE:{P}:late") from None
 
 
 def decode_dead_pair(value: bytes) -> DeadPair:
@@ -189,4 +199,4 @@ def decode_dead_pair(value: bytes) -> DeadPair:
     try:
         return DeadPair(int(letters), decode_remembered(confirmed) if confirmed else None)
     except ValueError:
-        raise Unreadable("what is kept of a pair with dead letters") from None
+        raise Unreadable("a value in NAMESPACE:{P}:dead:pairs") from None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import BULK, CLASSES, LIVE_DELETES
+
+UNTOLD: Final = ("untold_replaced", "untold_trimmed")
+"""Fields of a partition that stay until an alarm is logged: the answer to a claim that asks for it may never come."""
 
 
 class ClockReading(NamedTuple):

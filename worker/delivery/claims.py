@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
     from worker.config.settings import WorkerSettings
     from worker.core.backlog import PartitionBacklog
+    from worker.core.codec import Unreadable
+    from worker.core.events import Log
     from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
     from worker.store.backlog import BacklogScanner
     from worker.store.gate import Gate
     from worker.store.partitions import Partitions
+
 
 ABSORB_SCAN_SECONDS: Final = 0.25
 """How often a run that waits for its place looks for logs to absorb."""
@@ -110,6 +113,7 @@ class Claims:
         gate: the endpoint as the fleet sees it.
         monotonic: a clock, in seconds.
         draw: a random number in [0, 1).
+        log: receives what cannot be read.
 
     Attributes:
         reach: how many entries fill a request.
@@ -124,6 +128,7 @@ class Claims:
         gate: Gate,
         monotonic: Callable[[], float],
         draw: Callable[[], float],
+        log: Log,
     ) -> None:
         self._batch_size = settings.batch_size
         self._lease_seconds = settings.lease_seconds
@@ -134,6 +139,7 @@ class Claims:
         self._gate = gate
         self._monotonic = monotonic
         self._draw = draw
+        self._log = log
         self.reach = Reach()
         self._choice: Choice | None = None
         self._lock = threading.Lock()
@@ -184,6 +190,20 @@ class Claims:
             redis.RedisError: it is not certain that they were released; they expire.
         """
         self._partitions.release(leases)
+
+    def set_aside(self, run: FlushRun, this: Round, error: Unreadable) -> None:
+        """Ends a round before its request: something else wrote into a key of a partition.
+
+        That partition is left alone until its lease expires. The others go on.
+
+        Raises:
+            redis.RedisError: it is not certain that the others were released; they expire.
+        """
+        self._log.error("state_unreadable", partition=error.partition, error=str(error))
+        self.release([each for each in run.leases if each.partition != error.partition])
+        run.leases = []
+        if this.token:
+            self._gate.report(this.gate.generation, "unused", left=Left(this.token, unused=True))
 
     def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int) -> None:
         if self._missing(run, limit) > 0 and not (run.leases and gate.closed):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from producers.nodes.trip import NodeAwayError
 from worker.core.batch import fill
+from worker.core.codec import Unreadable
 from worker.core.round import Round
 from worker.core.slice import assemble, coalesce, pairs_of
 from worker.delivery.claims import Claims, FlushRun
@@ -74,6 +75,10 @@ class Flusher:
                     self._flush(run, this)
                 except NodeAwayError:
                     run.leases = []  # they expire; partitions of other nodes go on
+                except Unreadable as error:
+                    if error.partition is None:
+                        raise
+                    self._claims.set_aside(run, this, error)
                 rounds += 1
             elif self._monotonic() + this.seconds < ends:
                 self._wait(this.seconds)
@@ -106,10 +111,15 @@ class Flusher:
             self._tracing.read(lanes + [(read.bulk, prefix.bulk_entries) for read, prefix in both])
         pairs = [pairs_of(prefix, read) for prefix, read in zip(prefixes, reads, strict=True)]
         recalled = self._partitions.recall(this.leases, reads, pairs)
-        slices = [assemble(*each) for each in zip(this.leases, prefixes, reads, recalled, strict=True)]
         suppression = self._suppressed(this.gate.suppression)
-        for part in slices:
-            part.judge(self._readd, this.now_ms, suppression)
+        slices = []
+        for lease, prefix, read, known in zip(this.leases, prefixes, reads, recalled, strict=True):
+            try:
+                part = assemble(lease, prefix, read, known)
+                part.judge(self._readd, this.now_ms, suppression)
+            except Unreadable as error:
+                raise error.within(lease.partition) from None
+            slices.append(part)
         return slices
 
     @staticmethod

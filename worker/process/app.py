@@ -20,6 +20,7 @@ from producers.contract.errors import ContactSyncError, SettingsError
 from producers.settings import variable_of
 from worker.config.broker import BrokerCredentials
 from worker.config.settings import load_worker_settings
+from worker.core.codec import Unreadable
 from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
 from worker.process.bootsteps import QUICK, TickerStep
@@ -157,6 +158,8 @@ def _add_flush_task(app: Celery, settings: WorkerSettings) -> None:
         except redis.RedisError as error:
             # Nothing is lost: the changes are still in the log, the leases expire, and the ticker hints again.
             _LOG.warning("flush_interrupted", error=refusal(error) or type(error).__name__)
+        except Unreadable as error:  # something else wrote into a key of ours; what it says is one line
+            _LOG.error("state_unreadable", error=str(error))
 
 
 def _set_up_logging(

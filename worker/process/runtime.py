@@ -155,7 +155,9 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
     flusher = Flusher(
         settings,
         partitions=partitions,
-        claims=Claims(settings, partitions=partitions, scanner=scanner, gate=gate, monotonic=monotonic, draw=draw),
+        claims=Claims(
+            settings, partitions=partitions, scanner=scanner, gate=gate, monotonic=monotonic, draw=draw, log=log
+        ),
         requests=requests,
         settler=Settler(settings, partitions, requests, monotonic, log),
         suppressed=Suppressions(namespace).under,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from producers.nodes.trip import NodeAwayError
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
 def _random_token() -> str:
     return uuid4().hex[:TOKEN_LENGTH]
+
+
+class Paused(NamedTuple):
+    """A pause of all deliveries.
+
+    Attributes:
+        since_ms: when it began (Unix ms).
+        already: whether deliveries were paused before.
+    """
+
+    since_ms: int
+    already: bool
 
 
 class Gate:
@@ -122,19 +134,17 @@ class Gate:
         answer, generation, attempts, single_rejections, _ = reply
         return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
 
-    def pause(self, wait: Replicas = 0) -> int:
+    def pause(self, wait: Replicas = 0) -> Paused:
         """Lets no request out in the whole fleet until `resume`; requests that are under way end as they do.
 
         Args:
             wait: how many replicas must have the pause.
 
-        Returns:
-            Since when deliveries were paused already (Unix ms), 0 if they were not.
-
         Raises:
             NotReplicatedError: deliveries are paused, and too few replicas have that.
         """
-        return int(self._run(scripts.PAUSE, ["pause"], wait))
+        before_ms, now_ms = self._run(scripts.PAUSE, ["pause"], wait)
+        return Paused(int(now_ms), bool(before_ms))
 
     def resume(self, wait: Replicas = 0) -> int:
         """Lets requests out again, as far as the gate's state allows; returns since when they were paused, or 0.
@@ -145,7 +155,7 @@ class Gate:
         Raises:
             NotReplicatedError: deliveries continue, and too few replicas have that.
         """
-        return int(self._run(scripts.PAUSE, ["resume"], wait))
+        return int(self._run(scripts.PAUSE, ["resume"], wait)[0])
 
     def report(  # noqa: PLR0913 - the fields of one report; all but the first two by name
         self,

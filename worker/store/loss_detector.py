@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from producers.contract.errors import ContactSyncError
+from worker.core.lease import UNTOLD
 from worker.core.times import iso_utc
 from worker.store import scripts
 from worker.store.agreed import record_partitions
@@ -36,10 +37,6 @@ used a deposed master notices what it accepted, unless one of its group used the
 
 EVERY_SECONDS: Final = 1.0
 """Time between two checks. A loss of only the changes since the last check may go unnoticed."""
-
-
-UNTOLD: Final = ("untold_replaced", "untold_trimmed")
-"""Fields of a partition that stay until an alarm is logged: the answer that asks for it may never come."""
 
 
 def tell_of_logs(client: redis.Redis, keys: Keys, replaced: Collection[int], trimmed: Mapping[int, int]) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.trip import NodeAwayError
-from worker.core.codec import decode_mark, decode_parked
+from worker.core.codec import Unreadable, decode_mark, decode_parked
 from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import CLASSES, class_of
 from worker.core.lease import ClockReading, Lease
@@ -174,6 +174,7 @@ class Partitions:
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses.
+            Unreadable: something else wrote into a key of a partition.
         """
         commands: list[tuple[Any, ...]] = []
         for lease, request in zip(leases, requests, strict=True):
@@ -194,6 +195,12 @@ class Partitions:
         return [self._result(lease, request, replies) for lease, request in zip(leases, requests, strict=True)]
 
     def _result(self, lease: Lease, request: ReadRequest, replies: Iterator[Any]) -> ReadResult:
+        try:
+            return self._decoded(lease, request, replies)
+        except Unreadable as error:
+            raise error.within(lease.partition) from None
+
+    def _decoded(self, lease: Lease, request: ReadRequest, replies: Iterator[Any]) -> ReadResult:
         entries, now_ms, has_old_ledger = next(replies) or [], time_ms(next(replies)), bool(next(replies))
         bulk = (next(replies) or []) if request.bulk else []
         pending: dict[bytes, bytes] = {}

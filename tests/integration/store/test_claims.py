@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from structlog import get_logger
+
 from worker.core.round import Round
 from worker.delivery.claims import SCAN_SECONDS, SCAN_SHARE, Claims, FlushRun
 from worker.store.cluster_backlog import scanner_of
@@ -47,6 +49,7 @@ def claims_of(fleet: Fleet, scan_seconds: float = 0.0) -> tuple[Claims, Counted]
         gate=Gate(namespace),
         monotonic=scanner.monotonic,
         draw=lambda: 0.0,
+        log=get_logger(),
     )
     return claims, scanner
 

@@ -62,3 +62,21 @@ def test_below_the_level_that_is_named_nothing_is_shown(
         wait_until_delivered(process_fleet)
         wait_until(lambda: "batch_retry" in worker.said(), what="the retry is told")
         assert "batch_confirmed" not in worker.said()
+
+
+@OPTIONS
+def test_what_something_else_wrote_is_one_line_and_holds_up_no_other_partition(
+    process_fleet: Fleet, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    partition = process_fleet.partition("1")
+    other = next(str(n) for n in range(2, 100) if process_fleet.partition(str(n)) != partition)
+    process_fleet.client.hset(process_fleet.keys.pending_classes(partition)[1], "1\x1f2", "secret")
+    process_fleet.append("1", "2", "upsert")
+    process_fleet.append(other, "3", "delete")
+    process_fleet.append(other, "4", "upsert")
+    with WorkerProcess(process_fleet.environment(), tmp_path, options) as worker:
+        wait_until(lambda: (other, "4") in process_fleet.stand_in.contacts(), seconds=40, what="others are delivered")
+        wait_until(lambda: "state_unreadable" in worker.said(), seconds=40, what="it is told")
+        process_fleet.client.hdel(process_fleet.keys.pending_classes(partition)[1], "1\x1f2")
+        wait_until(lambda: ("1", "2") in process_fleet.stand_in.contacts(), seconds=40, what="it goes on")
+        assert ("Traceback" in worker.said(), "secret" in worker.said()) == (False, False)

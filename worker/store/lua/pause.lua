@@ -3,9 +3,11 @@
 --
 -- KEYS  1 gate
 -- ARGV  1 'pause' | 'resume'
--- Returns since when deliveries were paused before (Unix ms), 0 if they were not
+-- Returns { before_ms, now_ms }: since when deliveries were paused before, and are paused now; 0 if they were not, or are
+-- not
 local gate = KEYS[1]
-local since = tonumber(redis.call('HGET', gate, 'paused') or '0')
+local before = tonumber(redis.call('HGET', gate, 'paused') or '0')
+local now = 0
 
 -- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'none')
@@ -14,12 +16,12 @@ if ARGV[1] == 'resume' then
   redis.call('HSET', gate, 'paused', '0')
   redis.call('HDEL', gate, 'paused')
 else
-  local now = since
-  if since == 0 then
+  now = before
+  if before == 0 then
     local time = redis.call('TIME')
     now = math.floor(time[1] * 1000 + time[2] / 1000)
   end
   -- Written again if it was paused already, because who waits for replicas waits for what was written last.
   redis.call('HSET', gate, 'paused', string.format('%.0f', now))
 end
-return since
+return { before, now }
