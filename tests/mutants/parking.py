@@ -92,12 +92,39 @@ PARKING: Final = (
         (
             Patch(
                 "worker/core/slice.py",
-                "            if pair in self.resting:\n                self.past.append(pair)",
-                "            if pair in self.resting and (known := self.remembered(pair)) is not None:\n"
-                "                self.repairs[pair] = known.op",
+                "                if known is None or known.op != newer:\n",
+                "                if known is None:\n",
             ),
         ),
         integration=_PARKED,
+    ),
+    Mutant(
+        "parked_beside_older_workers",
+        "a new worker parks an upsert, an older one confirms a newer delete past it, and the upsert comes after that",
+        (Patch("worker/store/partitions.py", "        return not self.one_pending\n", "        return True\n"),),
+        integration=("tests/integration/store/test_log_form.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "parked_pair_is_never_repaired",
+        "a late request undid a delete, and nothing says so again while a newer delete is parked",
+        (
+            Patch(
+                "worker/core/slice.py",
+                "                if known is None or known.op != newer:\n",
+                "                if known is None or newer is not None:\n",
+            ),
+        ),
+        unit=("tests/unit/core/test_slice.py",),
+        integration=_PARKED,
+        simulated=False,
+    ),
+    Mutant(
+        "buried_pair_is_never_repaired",
+        "a late request undid what was confirmed, and nothing says so again once the parked record is buried",
+        (Patch("worker/admin/parked.py", "            part.past.clear()", "            part.past"),),
+        integration=_PARKED,
+        simulated=False,
     ),
     Mutant(
         "probe_repeats_what_was_refused",

@@ -151,6 +151,7 @@ class Process:
             server_key=lambda _generation: "key",
             monotonic=world.monotonic,
             draw=world.chance.fraction,
+            parks=partitions.parks,
             wait=world.wait,
         )
         scanner = scanner_of(namespace, world.monotonic, world.look_later)

@@ -170,6 +170,7 @@ class ParkedPairs:
 
         def buried(part: PartitionSlice, now_ms: int) -> tuple[Settlement, int]:
             part.judge("resend", now_ms)
+            part.past.clear()  # without the parked records a late request may have undone what was confirmed
             chosen = frozenset(pair for pair in part.parked if part.verdicts[pair].op is not None)
             return settlement(part, chosen, frozenset(), BatchResult("buried", now_ms, now_ms)), len(chosen)
 

@@ -107,6 +107,7 @@ class BatchResult:
         now_ms: the present (Unix ms, Redis' clock).
         suspect: most records of the next batch with these pairs (fate `suspect`).
         refusal: why the endpoint refuses them (fate `refused`).
+        parks: whether a record may be parked; else it waits on.
     """
 
     fate: Fate
@@ -114,6 +115,7 @@ class BatchResult:
     now_ms: int
     suspect: int = 0
     refusal: Refusal | None = None
+    parks: bool = True
 
 
 def settlement(
@@ -168,7 +170,10 @@ def _settle_chosen(into: Settlement, part: PartitionSlice, pair: bytes, reached:
     elif result.fate == "confirmed":
         _confirm(into, part, pair, reached, result)
     elif result.refusal is not None and (not result.refusal.known or part.letters <= 0):
-        _park(into, part, pair, reached, result)
+        if result.parks:
+            _park(into, part, pair, reached, result)
+        else:
+            _keep(into, part, pair, reached, suspect=1)
     else:
         _dead_letter(into, part, pair, reached, result)
 

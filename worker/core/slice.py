@@ -325,11 +325,13 @@ class PartitionSlice:
         for pair, (_, mark) in self.marks.items():
             if mark.until_ms > now_ms:
                 continue
-            if pair in self.resting:
-                self.past.append(pair)  # its parked record is newer than what the late request said, and overrides it
-                continue
             found, known = self.verdicts.get(pair), self.remembered(pair)
-            if found is not None and found.op is not None:
+            newer = found.op if found is not None else None
+            if pair in self.resting:
+                if known is None or known.op != newer:
+                    self.past.append(pair)  # if it undid what was confirmed, it did what the parked record asks for
+                    continue
+            elif newer is not None:
                 continue  # the record that is sent now makes a repair needless
             if pair in self.suppressed:
                 self.repairs[pair] = "delete"  # whatever was confirmed: the late request may have brought somebody back

@@ -104,6 +104,7 @@ class RequestSender:
         server_key: Callable[[int], str],
         monotonic: Callable[[], float],
         draw: Callable[[], float],
+        parks: Callable[[], bool],
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
@@ -112,6 +113,7 @@ class RequestSender:
         self._server_key = server_key
         self._monotonic = monotonic
         self._draw = draw
+        self._parks = parks
         self._wait = wait
 
     def send(self, this: Round, batch: Batch) -> Sent:
@@ -153,7 +155,8 @@ class RequestSender:
         latency_ms = (self._monotonic() - begun) * 1000
         # A Retry-After that is a date counts by Redis' clock: this machine's may be far off.
         outcome = decide(answer, batch.records, this.at_ms(self._monotonic()) / 1000)
-        if isinstance(outcome, Rejected) and not outcome.known and self._settings.unknown_refusal == "hold":
+        holds = self._settings.unknown_refusal == "hold" or not self._parks()
+        if isinstance(outcome, Rejected) and not outcome.known and holds:
             outcome = Hold("endpoint_refuses", _of(outcome))
         excess = isinstance(outcome, Confirmed) and outcome.inserted + outcome.deleted > batch.records
         if excess:

@@ -67,7 +67,7 @@ class Settler:
         """
         fate = self._requests.report(sent, absorbed=any(map(this.absorbs, this.leases)))
         leases, now_ms = this.leases, this.at_ms(self._monotonic())
-        settlements = _settlements(slices, sent, fate, now_ms)
+        settlements = self._settlements(slices, sent, fate, now_ms)
         _count(settlements, sent)
         late = [each.late for each in settlements]
         if isinstance(sent.outcome, Retry) and sent.outcome.ambiguous:
@@ -96,6 +96,28 @@ class Settler:
                 self._partitions.mark_late([(slices[i].partition, _marks(slices[i], sent, i, now_ms))])
         self._partitions.release([lease for lease, each in zip(leases, results, strict=True) if each == "full"])
         return [lease for lease, stays, each in zip(leases, renew, results, strict=True) if stays and each == "settled"]
+
+    def _settlements(
+        self, slices: Sequence[PartitionSlice], sent: Sent, fate: Fate | None, now_ms: int
+    ) -> list[Settlement]:
+        if fate is None:
+            return [Settlement() for _ in slices]
+        outcome = sent.outcome
+        refusal = None
+        if isinstance(outcome, Rejected):
+            refusal = Refusal(outcome.code, outcome.field, outcome.message, outcome.known)
+        result = BatchResult(
+            fate,
+            sent.begun_ms,
+            now_ms,
+            suspect=(sent.batch.records + 1) // 2,
+            refusal=refusal,
+            parks=self._partitions.parks(),
+        )
+        return [
+            settlement(part, chosen, repairs, result)
+            for part, chosen, repairs in zip(slices, sent.batch.chosen, sent.batch.repairs, strict=True)
+        ]
 
     def _log_outcome(
         self, sent: Sent, slices: Sequence[PartitionSlice], settlements: Sequence[Settlement], fenced: int
@@ -134,20 +156,6 @@ class Settler:
         if sent.excess and isinstance(sent.outcome, Confirmed):
             said = {"inserted": sent.outcome.inserted, "deleted": sent.outcome.deleted}
             self._log.warning("counts_exceed_records", records=sent.batch.records, **said)
-
-
-def _settlements(slices: Sequence[PartitionSlice], sent: Sent, fate: Fate | None, now_ms: int) -> list[Settlement]:
-    if fate is None:
-        return [Settlement() for _ in slices]
-    outcome = sent.outcome
-    refusal = None
-    if isinstance(outcome, Rejected):
-        refusal = Refusal(outcome.code, outcome.field, outcome.message, outcome.known)
-    result = BatchResult(fate, sent.begun_ms, now_ms, suspect=(sent.batch.records + 1) // 2, refusal=refusal)
-    return [
-        settlement(part, chosen, repairs, result)
-        for part, chosen, repairs in zip(slices, sent.batch.chosen, sent.batch.repairs, strict=True)
-    ]
 
 
 def _count(settlements: Sequence[Settlement], sent: Sent) -> None:

@@ -149,6 +149,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         server_key=ServerKeyHeader(settings),
         monotonic=monotonic,
         draw=draw,
+        parks=partitions.parks,
         wait=pipeline.rest,
     )
     scanner = scanner_of(namespace)

@@ -104,6 +104,10 @@ class Partitions:
             wait=wait,
         )
 
+    def parks(self) -> bool:
+        """Whether pairs may be parked: older workers know no parked pairs, and would send a newer change past them."""
+        return not self.one_pending
+
     def now_ms(self) -> int:
         """Redis' clock (Unix ms); in a cluster that of any node."""
         return time_ms(command(self._client, "TIME"))

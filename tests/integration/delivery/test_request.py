@@ -49,6 +49,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
         server_key=lambda _generation: key()["Server-Key"],
         monotonic=clock_that_stalls(at_call=2),
         draw=lambda: 0.5,
+        parks=lambda: True,
     )
     begins_ms = fleet.now_ms()
     sent = requests.send(this, ONE)
@@ -90,6 +91,7 @@ def test_a_request_goes_out_at_its_time_and_not_before(fleet: Fleet) -> None:
         server_key=key_when_sent,
         monotonic=time.monotonic,
         draw=lambda: 0.5,
+        parks=lambda: True,
     )
     assert isinstance(requests.send(this, ONE).outcome, Confirmed)
     assert went[0] >= now + STALL_SECONDS

@@ -38,6 +38,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
         server_key=server_key,
         monotonic=lambda: time.monotonic() + late,
         draw=lambda: 0.5,
+        parks=lambda: True,
     )
     sent = requests.send(Round(place.gate, looked, time.monotonic(), [lease], 500, place.token), ONE)
     assert not sent.posted

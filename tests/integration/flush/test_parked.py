@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.fleet import T
 from tests.support.waiting import wait_until
+from worker.admin.parked import ParkedPairs
 from worker.core.backoff import PARK_SECONDS
 from worker.core.codec import Parked, decode_parked, encode_parked
 from worker.core.entry import pair_of
 from worker.core.gate import SINGLE_REJECTIONS_MAX
+from worker.store.dead_letters import Wanted
+from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
@@ -200,3 +204,39 @@ def test_a_parked_delete_is_not_undone_by_the_repair_of_what_was_confirmed_befor
     make_due(fleet, "1", "2")
     fleet.flush_once()
     assert [op for _, _, _, op in fleet.applied()] == ["upsert", "delete"]
+
+
+def late_upsert_of(fleet: Fleet, contact: str) -> None:
+    """Lets an unanswered upsert have acted by now, and its mark be due."""
+    p = fleet.partition("1")
+    fleet.client.hset(fleet.keys.late(p), pair_of(b"1", contact.encode()), "1,0")
+    fleet.client.hset(fleet.keys.partition(p), "late_due", 1)
+
+
+def test_a_late_upsert_that_undid_a_delete_is_repaired_while_a_newer_delete_is_parked(fleet: Fleet) -> None:
+    fleet.append("1", "2", "delete", T)
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
+    fleet.append("1", "2", "delete", T + 5)
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=[])
+    late_upsert_of(fleet, "2")
+    fleet.deliver()
+    assert (fleet.marks(), fleet.totals()["repairs"]) == ({}, 1)
+    assert [op for _, _, _, op in fleet.applied()] == ["delete", "delete"]
+    assert set(parked(fleet)) == {pair_of(b"1", b"2")}
+
+
+def test_a_late_upsert_that_undid_a_delete_is_repaired_once_the_upsert_after_it_is_buried(fleet: Fleet) -> None:
+    fleet.append("1", "2", "delete", T)
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
+    fleet.append("1", "2", "upsert", T + 5)
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=[])
+    late_upsert_of(fleet, "2")
+    pairs = ParkedPairs(Partitions.of(fleet.namespace, fleet.settings()), 3.0, time.monotonic, time.sleep)
+    assert pairs.bury(list(pairs.find(Wanted()))) == 1
+    fleet.deliver()
+    assert (fleet.marks(), fleet.totals()["repairs"]) == ({}, 1)
+    assert [op for _, _, _, op in fleet.applied()] == ["delete", "delete"]

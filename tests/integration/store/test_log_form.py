@@ -10,6 +10,7 @@ from producers.contract.errors import TooOld
 from producers.contract.partitions import LOG_FORMAT
 from tests.support.commands import run, told
 from tests.support.fleet import T
+from worker.core.dead_letter import DEAD_CAP
 from worker.core.lane import class_of
 from worker.store.log_form import NEWEST, LogForm, agree_form, recorded_form
 
@@ -103,3 +104,29 @@ def test_who_is_too_old_is_told_so_in_one_line(fleet: Fleet, field: str, who: st
     if field == "least_writer":
         with pytest.raises(TooOld):
             fleet.producer().upsert("1", "2")
+
+
+def test_nothing_is_parked_while_older_workers_may_read_the_log(fleet: Fleet) -> None:
+    """They know no parked pairs: they would confirm a newer delete, and the parked upsert would come after it."""
+    was_read(fleet)
+    fleet.change(backoff_max_seconds=60.0)
+    fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
+    fleet.append("1", "2", "upsert", T)
+    fleet.flush_once()
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.reason, snapshot.error) == ("held", "endpoint_refuses", "code 40401")
+    assert (fleet.client.exists(fleet.keys.parked(fleet.partition("1"))), fleet.waits()) == (0, True)
+
+
+def test_what_no_dead_letter_has_room_for_waits_on_while_older_workers_may_read_the_log(fleet: Fleet) -> None:
+    was_read(fleet)
+    p = fleet.partition("1")
+    letters = {f"{p}-{n}": "{}" for n in range(DEAD_CAP)}
+    fleet.client.hset(fleet.keys.dead(p), mapping=letters)
+    fleet.stand_in.settings(poisoned=["2"])
+    fleet.append("1", "2", "upsert", T)
+    fleet.flush_once()
+    assert (fleet.client.exists(fleet.keys.parked(p)), len(fleet.pending())) == (0, 1)
+    fleet.client.delete(fleet.keys.dead(p))
+    fleet.deliver()
+    assert fleet.client.hlen(fleet.keys.dead(p)) == 1
