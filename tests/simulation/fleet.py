@@ -144,6 +144,7 @@ class Process:
         namespace = Namespace(client, KEYS, PARTITIONS)
         gate = WatchedGate(world, namespace, FlowLimits.of(settings.rate, settings.in_flight), fleet.token)
         partitions = Partitions.of(namespace, settings, world.monotonic, world.wait)
+        suppressed = Suppressions(namespace).under
         requests = RequestSender(
             settings,
             gate=gate,
@@ -165,11 +166,12 @@ class Process:
                 gate=gate,
                 monotonic=world.monotonic,
                 draw=world.chance.fraction,
+                suppressed=suppressed,
                 log=Silence(),
             ),
             requests=requests,
             settler=Settler(settings, partitions, requests, world.monotonic, Silence()),
-            suppressed=Suppressions(namespace).under,
+            suppressed=suppressed,
             monotonic=world.monotonic,
             stopping=lambda: False,
             wait=world.look_later,

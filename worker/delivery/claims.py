@@ -7,7 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from producers.nodes.trip import NodeAwayError
 from worker.core.backlog import Ranked
+from worker.core.codec import Unreadable
 from worker.core.flow import Left
 from worker.core.linger import Linger
 from worker.core.reach import Reach
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
 
     from worker.config.settings import WorkerSettings
     from worker.core.backlog import PartitionBacklog
-    from worker.core.codec import Unreadable
     from worker.core.events import Log
     from worker.core.gate import GateSnapshot
     from worker.core.lease import Lease
+    from worker.core.suppression import Suppression
     from worker.store.backlog import BacklogScanner
     from worker.store.gate import Gate
     from worker.store.partitions import Partitions
@@ -113,6 +115,7 @@ class Claims:
         gate: the endpoint as the fleet sees it.
         monotonic: a clock, in seconds.
         draw: a random number in [0, 1).
+        suppressed: the people who were erased, under a state of the gate.
         log: receives what cannot be read.
 
     Attributes:
@@ -128,6 +131,7 @@ class Claims:
         gate: Gate,
         monotonic: Callable[[], float],
         draw: Callable[[], float],
+        suppressed: Callable[[str], Suppression],
         log: Log,
     ) -> None:
         self._batch_size = settings.batch_size
@@ -139,6 +143,7 @@ class Claims:
         self._gate = gate
         self._monotonic = monotonic
         self._draw = draw
+        self._suppressed = suppressed
         self._log = log
         self.reach = Reach()
         self._choice: Choice | None = None
@@ -159,6 +164,11 @@ class Claims:
         asked = self._monotonic()
         gate, token, next_ms, start_ms, absorbs = self._gate.ask(self._lease_seconds)
         answered = self._monotonic()
+        try:
+            self._suppressed(gate.suppression)
+        except NodeAwayError:  # nothing may go out before this process knows who was erased: others may know it
+            self._return_place(gate, token)
+            return None
         waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
         # What waits already may not be what goes next: only unread logs and live deletes are worth staying for.
@@ -176,8 +186,7 @@ class Claims:
             this = Round(gate, asked, answered, run.leases, limit, token, next_ms, answered + start_ms / 1000)
             clock = run.leases[0].clock  # until it is read again: what is due decides what is read
             return this if clock is None else this.by_clock(*clock)
-        if token:
-            self._gate.report(gate.generation, "unused", left=Left(token, unused=True))
+        self._return_place(gate, token)
         if found:
             return Wait(0.0)
         run.absorbs = self._monotonic() + ABSORB_SCAN_SECONDS
@@ -191,19 +200,24 @@ class Claims:
         """
         self._partitions.release(leases)
 
-    def set_aside(self, run: FlushRun, this: Round, error: Unreadable) -> None:
-        """Ends a round before its request: something else wrote into a key of a partition.
+    def give_up(self, run: FlushRun, this: Round, error: NodeAwayError | Unreadable) -> None:
+        """Ends a round before its request, because what is known of its pairs cannot be read.
 
-        That partition is left alone until its lease expires. The others go on.
+        If a node is away, all leases of the round are there, and expire. If something else wrote into a key of a
+        partition, that partition is left alone until its lease expires, and the others go on.
 
         Raises:
             redis.RedisError: it is not certain that the others were released; they expire.
         """
-        self._log.error("state_unreadable", partition=error.partition, error=str(error))
-        self.release([each for each in run.leases if each.partition != error.partition])
-        run.leases = []
-        if this.token:
-            self._gate.report(this.gate.generation, "unused", left=Left(this.token, unused=True))
+        leases, run.leases = run.leases, []
+        self._return_place(this.gate, this.token)
+        if isinstance(error, Unreadable):
+            self._log.error("state_unreadable", partition=error.partition, error=str(error))
+            self.release([each for each in leases if each.partition != error.partition])
+
+    def _return_place(self, gate: GateSnapshot, token: str) -> None:
+        if token:
+            self._gate.report(gate.generation, "unused", left=Left(token, unused=True))
 
     def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int) -> None:
         if self._missing(run, limit) > 0 and not (run.leases and gate.closed):

@@ -75,10 +75,6 @@ class Flusher:
                     self._flush(run, this)
                 except NodeAwayError:
                     run.leases = []  # they expire; partitions of other nodes go on
-                except Unreadable as error:
-                    if error.partition is None:
-                        raise
-                    self._claims.set_aside(run, this, error)
                 rounds += 1
             elif self._monotonic() + this.seconds < ends:
                 self._wait(this.seconds)
@@ -89,13 +85,20 @@ class Flusher:
 
     def _flush(self, run: FlushRun, this: Round) -> None:
         """Flushes one batch, from the log to its outcome."""
+        try:
+            this, slices = self._known(this)
+        except (NodeAwayError, Unreadable) as error:
+            self._claims.give_up(run, this, error)
+            return
+        sent = self._requests.send(this, self._fill(this, slices))
+        run.leases = self._settler.settle(this, slices, sent)
+
+    def _known(self, this: Round) -> tuple[Round, list[PartitionSlice]]:
+        """What is known of the pairs that may be sent now, and the round by the clock of their node."""
         asked = self._monotonic()
         reads = self._read(this)
         this = this.by_clock(reads[0].now_ms, asked, self._monotonic())
-        slices = self._coalesce(this, reads)
-        batch = self._fill(this, slices)
-        sent = self._requests.send(this, batch)
-        run.leases = self._settler.settle(this, slices, sent)
+        return this, self._coalesce(this, reads)
 
     def _read(self, this: Round) -> list[ReadResult]:
         """Reads the logs, and of what waits already as much as fits into the batch."""

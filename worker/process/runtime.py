@@ -152,16 +152,23 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
         parks=partitions.parks,
         wait=pipeline.rest,
     )
-    scanner = scanner_of(namespace)
+    scanner, suppressed = scanner_of(namespace), Suppressions(namespace).under
     flusher = Flusher(
         settings,
         partitions=partitions,
         claims=Claims(
-            settings, partitions=partitions, scanner=scanner, gate=gate, monotonic=monotonic, draw=draw, log=log
+            settings,
+            partitions=partitions,
+            scanner=scanner,
+            gate=gate,
+            monotonic=monotonic,
+            draw=draw,
+            suppressed=suppressed,
+            log=log,
         ),
         requests=requests,
         settler=Settler(settings, partitions, requests, monotonic, log),
-        suppressed=Suppressions(namespace).under,
+        suppressed=suppressed,
         monotonic=monotonic,
         stopping=pipeline.stopping,
         wait=pipeline.wait,

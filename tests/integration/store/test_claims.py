@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from structlog import get_logger
 
 from worker.core.round import Round
+from worker.core.suppression import NOBODY
 from worker.delivery.claims import SCAN_SECONDS, SCAN_SHARE, Claims, FlushRun
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
@@ -49,6 +50,7 @@ def claims_of(fleet: Fleet, scan_seconds: float = 0.0) -> tuple[Claims, Counted]
         gate=Gate(namespace),
         monotonic=scanner.monotonic,
         draw=lambda: 0.0,
+        suppressed=lambda _state: NOBODY,
         log=get_logger(),
     )
     return claims, scanner
