@@ -277,6 +277,20 @@ STEPS: Final = (
         simulated=False,
     ),
     Mutant(
+        "partitions_by_chance",
+        "what is claimed for a request is drawn, so that bulk goes while live upserts wait in other partitions",
+        (
+            Patch(
+                "worker/core/backlog.py",
+                "            for tier in others:\n                left = take(tier, left)\n",
+                "",
+            ),
+        ),
+        unit=("tests/unit/core/test_backlog.py",),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
         "trimmed_log_unnoticed",
         "what somebody trims from a log before it is read is not missed",
         (

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.core.lane import BULK, CLASSES, LIVE_DELETES
+from worker.core.lane import BULK, CLASSES, LIVE_DELETES, is_heavy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -82,14 +82,19 @@ class PartitionBacklog:
         return bool(self.bulk_ms or any(self.classes[each] for each in BULK))
 
     @property
+    def heavy(self) -> int:
+        """How many of these pairs are of owners that have very many."""
+        return sum(self.classes[each] for each in range(CLASSES) if is_heavy(each))
+
+    @property
     def waits(self) -> bool:
         """Whether anything waits in it, even if it is not due yet."""
         return bool(self.oldest_ms or self.has_bulk or self.pending or self.late_due_ms or self.parked_due_ms)
 
     @property
     def goes_first(self) -> int:
-        """How many records it has for a request because of its live deletes: a log that has one is read for it."""
-        return sum(self.classes[each] for each in LIVE_DELETES) + (self.entries if self.delete_ms else 0)
+        """How many records it has because of live deletes of most owners: a log that has one is read for it."""
+        return self.classes[LIVE_DELETES[0]] + (self.entries if self.delete_ms else 0)
 
     def is_long(self, batch_size: int) -> bool:
         """Whether its log holds so much that what is new in it would wait for several requests."""
@@ -156,27 +161,52 @@ class Survey:
     inbox: bool = False
 
 
+class _Tier:
+    """Partitions that have records of one kind, in the order in which these go.
+
+    Args:
+        some: the partitions.
+        wanted: how many records of the kind a partition has.
+    """
+
+    def __init__(self, some: Iterable[PartitionBacklog], wanted: Callable[[PartitionBacklog], int]) -> None:
+        self._left = deque(each for each in some if wanted(each))
+        self.wanted = wanted
+
+    def next(self, gone: set[int]) -> PartitionBacklog | None:
+        """The first that is not gone."""
+        while self._left and self._left[0].partition in gone:
+            self._left.popleft()
+        return self._left[0] if self._left else None
+
+
 class Ranked:
     """Partitions to choose from, in order; each is chosen once. What one choice costs does not grow with their number.
 
-    Those with live deletes go first, whatever else they hold. Half of the room that they leave goes to those whose live
-    logs are unread, so that a delete in them is found; the other half to any, so that nobody is kept waiting by news
-    elsewhere. If none of them has anything in bulk, one that has goes with them.
+    If more waits than a request takes, partitions go in the order of what they have: live deletes, live upserts, bulk
+    deletes, bulk upserts, of each those of most owners before those of owners with very many. But half of the room that
+    live deletes leave goes to those whose live logs are unread, so that a delete in them is found. If none of those
+    chosen has anything in bulk, or of an owner with very many, one that has goes along, so that nobody is kept waiting
+    by what comes elsewhere.
 
     Args:
         ranked: the partitions, the first first.
     """
 
     def __init__(self, ranked: Sequence[PartitionBacklog]) -> None:
-        self._left = deque(ranked)
         # What was read goes out at once; then the log whose delete has waited longest.
-        self._deletes = sorted((each for each in ranked if each.goes_first), key=lambda each: each.delete_ms)
-        self._bulk = deque(each for each in ranked if each.has_bulk)
+        deletes = sorted((each for each in ranked if each.goes_first), key=lambda each: each.delete_ms)
+        waiting = [each for each in ranked if any(each.classes)]
+        self._deletes = _Tier(deletes, lambda each: each.goes_first)
+        self._unread = _Tier(ranked, lambda each: each.entries)
+        self._classes = [_Tier(waiting, _of_class(which)) for which in range(CLASSES)]
+        self._left = _Tier(ranked, lambda each: each.records or 1)
+        self._along = (_Tier(ranked, lambda each: each.has_bulk), _Tier(waiting, lambda each: each.heavy))
         self._records = sum(each.records for each in ranked)
         self._gone: set[int] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._left)
+        return self._left.next(self._gone) is not None
 
     def take(self, room: int) -> list[int]:
         """Chooses partitions until they fill a request.
@@ -184,30 +214,33 @@ class Ranked:
         Args:
             room: how many records the request has room for.
         """
-        chosen: dict[int, PartitionBacklog] = {}
+        chosen: list[PartitionBacklog] = []
 
-        def take(some: Iterable[PartitionBacklog], wanted: Callable[[PartitionBacklog], int], until: int) -> None:
-            nonlocal room
-            for each in some:
-                if room <= until:
-                    return
-                if each.partition not in self._gone and (records := wanted(each)):
-                    chosen[each.partition] = each
-                    self._gone.add(each.partition)
-                    room -= records
+        def choose(each: PartitionBacklog) -> None:
+            chosen.append(each)
+            self._gone.add(each.partition)
+
+        def take(tier: _Tier, left: int, until: int = 0) -> int:
+            """Chooses those of a tier; returns how much room is left after its records of all that are chosen."""
+            left -= sum(map(tier.wanted, chosen))
+            while left > until and (each := tier.next(self._gone)) is not None:
+                choose(each)
+                left -= tier.wanted(each)
+            return left
 
         if self._records > room > 0:
-            take(self._deletes, lambda each: each.goes_first, 0)
-            take(self._left, lambda each: each.entries, room // 2)
-        take(self._left, lambda each: each.records or 1, 0)
-        while self._bulk and self._bulk[0].partition in self._gone:
-            self._bulk.popleft()
-        if self._bulk and chosen and not any(each.has_bulk for each in chosen.values()):
-            bulk = self._bulk.popleft()
-            chosen[bulk.partition] = bulk
-            self._gone.add(bulk.partition)
-        while self._left and self._left[0].partition in self._gone:
-            self._left.popleft()
-        self._deletes = [each for each in self._deletes if each.partition not in self._gone]
-        self._records -= sum(each.records for each in chosen.values())
-        return list(chosen)
+            first, *others = self._classes[LIVE_DELETES[-1] :]
+            left = take(first, take(self._deletes, room))
+            left = take(self._unread, left, left // 2)
+            for tier in others:
+                left = take(tier, left)
+        take(self._left, room)
+        for tier in self._along:
+            if chosen and not any(map(tier.wanted, chosen)) and (each := tier.next(self._gone)) is not None:
+                choose(each)
+        self._records -= sum(each.records for each in chosen)
+        return [each.partition for each in chosen]
+
+
+def _of_class(which: int) -> Callable[[PartitionBacklog], int]:
+    return lambda each: each.classes[which]

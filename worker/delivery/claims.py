@@ -171,8 +171,10 @@ class Claims:
             return None
         waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
-        # What waits already may not be what goes next: only unread logs and live deletes are worth staying for.
-        stays = any(lease.waiting or lease.bulk_waiting or lease.live_deletes for lease in run.leases)
+        # What waits already may not be what goes next: worth staying for are unread logs, and live deletes that fill a
+        # request, since with fewer others may be due elsewhere.
+        unread = any(lease.waiting or lease.bulk_waiting for lease in run.leases)
+        stays = unread or sum(lease.live_deletes for lease in run.leases) >= limit
         if waits or answered >= run.ends or not stays:
             self.release(run.leases)
             run.leases = []

@@ -85,8 +85,9 @@ def test_a_live_change_takes_what_waits_of_its_pair_in_bulk_along(fleet: Fleet) 
     assert fleet.applied()[-1][1:] == ("1", "2", "delete")
 
 
-def test_live_deletes_go_first_then_live_upserts_and_bulk_has_its_tenth(fleet: Fleet) -> None:
-    fleet.change(batch_size=20, partitions=1)
+@pytest.mark.parametrize("partitions", [1, PARTITIONS])
+def test_live_deletes_go_first_then_live_upserts_and_bulk_has_its_tenth(fleet: Fleet, partitions: int) -> None:
+    fleet.change(batch_size=20, partitions=partitions, rate="500")  # what goes next is looked for at each request
     lanes: tuple[Lane, Lane] = ("bulk", "live")
     fleet.absorb(
         *((f"{lane}{op}{i}", "c", op, T, lane) for lane in lanes for op in ("upsert", "delete") for i in range(60)),
@@ -128,6 +129,20 @@ def test_an_owner_with_many_pairs_that_wait_does_not_keep_another_waiting(fleet:
     fleet.append("news", "c", op, T)
     fleet.deliver(seconds=60)
     assert max(first_request_of(fleet, owner) for owner in ("news", *(f"light{i}" for i in range(12)))) <= begun + 6
+
+
+@pytest.mark.parametrize("op", ["upsert", "delete"])
+@pytest.mark.parametrize("lane", ["live", "bulk"])
+def test_owners_with_many_pairs_in_every_partition_keep_no_other_waiting(fleet: Fleet, op: Op, lane: Lane) -> None:
+    fleet.change(batch_size=20)
+    heavy = {fleet.partition(f"heavy{i}"): f"heavy{i}" for i in range(100)}
+    assert len(heavy) == PARTITIONS
+    fleet.absorb(
+        *((owner, f"c{i}", op, T, lane) for i in range(100) for owner in heavy.values()),
+        *((f"light{i}", "c", op, T, lane) for i in range(10)),
+    )
+    fleet.deliver(seconds=60)
+    assert max(first_request_of(fleet, f"light{i}") for i in range(10)) <= 2
 
 
 @pytest.mark.parametrize("waiting", [20, 200])

@@ -15,23 +15,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def of_class(which: int) -> Callable[[PartitionBacklog], int]:
+    return lambda each: each.classes[which]
+
+
 def chosen(left: list[PartitionBacklog], room: int) -> list[int]:
     """The rule, spelled out for partitions of which none was chosen yet."""
     found: list[PartitionBacklog] = []
+    free = room
 
-    def take(wanted: Callable[[PartitionBacklog], int], until: int) -> None:
-        nonlocal room
+    def take(wanted: Callable[[PartitionBacklog], int], until: int = 0) -> None:
+        nonlocal free
+        free -= sum(map(wanted, found))
         for each in left:
-            if room > until and each not in found and wanted(each):
+            if free > until and each not in found and wanted(each):
                 found.append(each)
-                room -= wanted(each)
+                free -= wanted(each)
 
     if sum(each.records for each in left) > room:
-        take(lambda each: sum(each.classes[some] for some in LIVE_DELETES), 0)
-        take(lambda each: each.entries, room // 2)
-    take(lambda each: each.records or 1, 0)
-    if found and not any(each.has_bulk for each in found):
-        found += [each for each in left if each.has_bulk][:1]
+        for which in LIVE_DELETES:
+            take(of_class(which))
+        take(lambda each: each.entries, free // 2)
+        for which in range(len(LIVE_DELETES), CLASSES):
+            take(of_class(which))
+    free = room
+    take(lambda each: each.records or 1)
+    for goes_along in (lambda each: each.has_bulk, lambda each: any(each.classes[1::2])):
+        if found and not any(map(goes_along, found)):
+            found += [each for each in left if each not in found and goes_along(each)][:1]
     return [each.partition for each in found]
 
 
