@@ -90,7 +90,8 @@ class Flusher:
         except (NodeAwayError, Unreadable) as error:
             self._claims.give_up(run, this, error)
             return
-        sent = self._requests.send(this, self._fill(this, slices))
+        batch = self._fill(this, slices)
+        sent = self._requests.send(this, batch)
         run.leases = self._settler.settle(this, slices, sent)
 
     def _known(self, this: Round) -> tuple[Round, list[PartitionSlice]]:
