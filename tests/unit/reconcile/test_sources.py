@@ -109,11 +109,12 @@ def test_a_header_that_does_not_fit_is_one_line_without_what_it_says(header: byt
 @pytest.mark.parametrize(
     "text",
     [
+        b"owner,contact",
         b"owner,contact\n1,2\n1,23",
         b'owner,contact\n1,2\n1,"3\n',
         gzip.compress(b"owner,contact\n1,2\n" * 999, mtime=0)[:-9],
     ],
-    ids=["no line end", "open quote", "gzip"],
+    ids=["header", "no line end", "open quote", "gzip"],
 )
 def test_a_csv_that_ends_half_way_is_not_taken_for_whole(text: bytes) -> None:
     with pytest.raises(SourceBroken, match="cut off"):
