@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 import click
@@ -18,11 +17,13 @@ from producers.contract.change import LANES
 from producers.emit import emit_lines, parse_line, read_lines
 from producers.send.pressure import BulkPacer
 from producers.send.stamp import Stamper
+from worker.cli.path import PathName
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_failure
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
+    from pathlib import Path
 
     from producers import ContactChange, Lane, NotAccepted
     from producers.emit import EmitResult
@@ -40,7 +41,7 @@ _REDRAW_LINES: Final = 1_000
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE]")
 @click.option(
     "--unsent",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathName(dir_okay=False),
     help="File to append the changes to that Redis did not accept.  [default: standard output]",
 )
 @click.option(

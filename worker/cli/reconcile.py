@@ -10,7 +10,6 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -24,6 +23,7 @@ from worker.admin.drain import drain
 from worker.admin.status import read_status
 from worker.cli.duration import Duration
 from worker.cli.number import Number
+from worker.cli.path import PathName
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many, were
@@ -38,6 +38,7 @@ from worker.reconcile.run import nothing_read, reassert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     import redis
 
@@ -130,13 +131,13 @@ def reconcile_command() -> None:
 @click.option(
     "--diff",
     "diff_path",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Write the changes to this file as JSON lines.  [default: nowhere]",
 )
 @click.option(
     "--rejects",
     "rejects_path",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Write rejected rows to this file as JSON lines.  [default: nowhere]",
 )
 @click.option("--trim", is_flag=True, help="Remove blanks around ids and ops.  [default: reject such ids]")
