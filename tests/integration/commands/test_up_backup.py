@@ -171,7 +171,7 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(machine: Machine) -
         (("--backup", "x"), "holds no data"),
         (("--restore", "missing"), "missing cannot be read: No such file"),
         (("--restore", "nonsense"), "nonsense is not a backup"),
-        (("--restore", "cut"), "did not start"),
+        (("--restore", "cut"), "cut cannot be read: it is damaged, or of a newer server"),
     ):
         line = refused(machine, "--data", "data", *args)
         assert said in line
