@@ -233,6 +233,8 @@ def _for_shell(settings: WorkerSettings) -> str:
         if value is None or name not in settings.model_fields_set:
             lines.append(f"unset {variable_of(name)}")
         else:
+            if isinstance(value, Path):
+                value = value.absolute()  # that shell may be in another directory
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             lines.append(f"export {variable_of(name)}={shlex.quote(text)}")
     return "\n".join(lines) + "\n"
