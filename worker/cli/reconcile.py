@@ -25,6 +25,7 @@ from worker.cli.duration import Duration
 from worker.cli.number import Number
 from worker.cli.path import PathName
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
+from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many, were
 from worker.core.times import iso_utc
@@ -126,7 +127,7 @@ def reconcile_command() -> None:
     callback=_moment,
     help="Time when the snapshot began, such as 2026-11-24T03:00:00Z, or in Unix milliseconds.  [default: now]",
 )
-@click.option("--owner", help="Reconcile only this owner.  [default: all]")
+@click.option("--owner", type=USER_ID, metavar="TEXT", help="Reconcile only this owner.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="Send nothing; only show what would be sent.")
 @click.option(
     "--diff",

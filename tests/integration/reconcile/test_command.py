@@ -105,6 +105,13 @@ def test_one_owner_alone_and_a_dry_run_with_its_differences(fleet: Fleet, source
     assert run(fleet, "emit", str(diff)).exit_code == 0
 
 
+@pytest.mark.parametrize("owner", ["", "\udcff", "a\x1fb"], ids=["empty", "not UTF-8", "separator"])
+def test_an_owner_that_no_change_can_have_is_wrong_usage(fleet: Fleet, source: Path, owner: str) -> None:
+    ran = run(fleet, "reconcile", write(source, "1,2"), "--owner", owner)
+    assert (ran.exit_code, ran.stdout, fleet.backlog()) == (2, "", 0)
+    assert "Invalid value for '--owner': must be" in ran.stderr
+
+
 # Differences alone
 
 
