@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,6 +111,15 @@ def test_an_owner_that_no_change_can_have_is_wrong_usage(fleet: Fleet, source: P
     ran = run(fleet, "reconcile", write(source, "1,2"), "--owner", owner)
     assert (ran.exit_code, ran.stdout, fleet.backlog()) == (2, "", 0)
     assert "Invalid value for '--owner': must be" in ran.stderr
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are UTF-8 there")
+def test_a_source_whose_name_is_not_utf_8_is_read(fleet: Fleet, tmp_path: Path) -> None:
+    source = tmp_path / "caf\udce9.csv"
+    source.write_text("owner,contact\n1,2\n")
+    assert told(fleet, "reconcile", str(source))["source"] == rf"{tmp_path}/caf\udce9.csv"
+    assert "udce9.csv" in run(fleet, "reconcile", "history").stdout
+    assert fleet.backlog() == 1
 
 
 # Differences alone
