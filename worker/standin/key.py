@@ -34,9 +34,12 @@ def stand_in_key(key_id: str | None, key_secret_file: Path | None) -> tuple[str,
         SettingsError: the file `.env` cannot be read.
     """
     variables = {**read_dotenv(), **os.environ}
-    identifier = key_id if key_id is not None else _configured(variables, KEY_ID)
+    if key_id is None:
+        name, identifier = KEY_ID, _configured(variables, KEY_ID)
+    else:
+        name, identifier = "--key-id", key_id and _checked("--key-id", key_id)  # an empty one accepts any
     if ":" in identifier:
-        raise KeyInputError(f"{KEY_ID}: must not contain a colon, which separates id and secret")
+        raise KeyInputError(f"{name}: must not contain a colon, which separates id and secret")
     if key_secret_file is not None:
         return identifier, _read("--key-secret-file", key_secret_file)
     return identifier, _configured(variables, KEY_SECRET)

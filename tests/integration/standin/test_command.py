@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -112,6 +113,20 @@ def test_a_key_that_does_not_fit_is_wrong_usage_and_never_shown(environment: dic
     assert ended.stderr.count("\n") == 1
     assert "hush" not in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("key_id", "reason"),
+    [
+        ("a:b", "must not contain a colon"),
+        ("\udcff", "must be one line of printable ASCII characters"),
+        ("a b", "must be one line of printable ASCII characters"),
+    ],
+)
+def test_an_id_as_an_option_that_does_not_fit_is_named_by_the_option(key_id: str, reason: str) -> None:
+    ended = run("--port", "0", "--key-id", key_id)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert re.match(rf"contact-sync: --key-id:? {reason}", ended.stderr)
 
 
 def test_a_port_in_use_is_one_line_and_exit_status_1() -> None:
