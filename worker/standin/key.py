@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from producers.contract.errors import SettingsError
 from producers.settings import read_dotenv
-from worker.config.server_key import check_half
+from worker.config.server_key import check_half, read_half
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
@@ -56,11 +56,9 @@ def _configured(variables: Mapping[str, str | None], name: str) -> str:
 
 def _read(name: str, path: Path) -> str:
     try:
-        value = path.read_text(encoding="utf-8").strip(" \t\r\n")
-    except OSError as error:
-        raise KeyInputError(f"{name}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise KeyInputError(f"{name}: {path} must be UTF-8") from None
+        value = read_half(path, name)
+    except SettingsError as error:
+        raise KeyInputError(str(error)) from None
     if not value:
         raise KeyInputError(f"{name}: {path} must not be empty")
     return _checked(name, value)

@@ -103,10 +103,14 @@ def test_options_win_over_the_environment(tmp_path: Path) -> None:
     [
         ({KEY_SECRET: "hush", f"{KEY_SECRET}_FILE": "secret"}, f"{KEY_SECRET} and {KEY_SECRET}_FILE: only one"),
         ({f"{KEY_SECRET}_FILE": "missing"}, f"{KEY_SECRET}_FILE: missing cannot be read: No such file"),
+        ({f"{KEY_SECRET}_FILE": "long"}, f"{KEY_SECRET}_FILE: long is longer than 65536 bytes"),
         ({KEY_ID: "a:b"}, f"{KEY_ID}: must not contain a colon"),
     ],
 )
-def test_a_key_that_does_not_fit_is_wrong_usage_and_never_shown(environment: dict[str, str], reason: str) -> None:
+def test_a_key_that_does_not_fit_is_wrong_usage_and_never_shown(
+    tmp_path: Path, environment: dict[str, str], reason: str
+) -> None:
+    (tmp_path / "long").write_text("é" * 40_000, encoding="utf-8")
     ended = run("--port", "0", **environment)
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"contact-sync: {reason}")
