@@ -103,6 +103,8 @@ def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
     if unsent is None:
         if sys.stdout.name == os.devnull:  # it was closed before the start
             raise Failure("standard output is closed: name a file for what is not accepted with --unsent", EXIT_USAGE)
+        if _same_file(sys.stdout.buffer, file):
+            raise Failure("standard output is FILE itself: name another file with --unsent", EXIT_USAGE)
         yield sys.stdout.buffer
         return
     try:
@@ -120,8 +122,10 @@ def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:
+    """Tells if both are one regular file, where what is written would be read again; a terminal may be both."""
     try:
-        return os.path.sameopenfile(one.fileno(), other.fileno())
+        found = os.fstat(one.fileno())
+        return stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.fstat(other.fileno()))
     except OSError:  # a stream that is not a file
         return False
 
