@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import sys
@@ -10,7 +11,6 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -30,6 +30,7 @@ from worker.config.settings import load_worker_settings
 from worker.core.numbers import many, were
 from worker.core.times import iso_utc
 from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken, TooManyDeletes, reconcile
+from worker.reconcile.aside import NoRoomError, file_aside
 from worker.reconcile.database import QuerySource
 from worker.reconcile.files import FORMATS, FileSource
 from worker.reconcile.history import drift, past_runs, record
@@ -256,6 +257,7 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         Failure: it could not be finished.
     """
     with ExitStack() as undo:
+        undo.enter_context(_telling_no_room())
         namespace = undo.enter_context(session(settings))
         client, keys, partitions = namespace
         _check_outputs(asked)
@@ -301,6 +303,15 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
             record(namespace, done)
     _tell(done, as_json=asked.as_json)
     return done
+
+
+@contextmanager
+def _telling_no_room() -> Iterator[None]:
+    """Its files are written when they are closed, too."""
+    try:
+        yield
+    except NoRoomError as error:
+        raise Failure(str(error)) from None
 
 
 def _cut_short(failure: str, asked: _Asked) -> Failure:
@@ -446,10 +457,10 @@ def _writing(path: Path | None) -> Iterator[IO[str] | None]:
         return
     if reason := _why_not_writable(path):  # found out before anything is read or sent
         raise Failure(f"{path} cannot be written: {reason}", EXIT_USAGE)
-    with TemporaryFile("w+", encoding="utf-8") as aside:
+    with io.TextIOWrapper(file_aside(), encoding="utf-8") as aside:
         try:
             yield aside
-        except _NotRead:
+        except (_NotRead, NoRoomError):
             raise
         except BaseException:
             _write(path, aside)

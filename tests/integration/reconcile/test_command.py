@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +17,6 @@ from tests.support.fleet import Fleet, T
 from worker.reconcile import Limits, Options, TooManyDeletes, reconcile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.waiting import WaitUntil
 
 
@@ -216,6 +216,29 @@ def test_a_program_reconciles_what_it_iterates_over(fleet: Fleet) -> None:
     assert (done["rows"], done["rejects"], done["sent"]) == (3, 1, 3)
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "2"), ("1", "3")}
+
+
+@pytest.mark.parametrize("rows", [1, 3_000], ids=["written at the end", "written while reading"])
+def test_a_temporary_directory_that_cannot_be_written_is_named(
+    fleet: Fleet, source: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    diff = source.with_name("diff.jsonl")
+    diff.write_text("of the last run\n")
+    write(source, *[f"1,{n}" for n in range(rows)])
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path(os.devnull).open("rb", buffering=0))  # noqa: SIM115 - its user closes it
+    ran = run(fleet, "reconcile", str(source), "--diff", str(diff))
+    assert (ran.exit_code, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert f"the temporary directory {tempfile.gettempdir()} cannot be written: Bad file descriptor;" in ran.stderr
+    assert (fleet.backlog(), diff.read_text()) == (0, "of the last run\n")
+
+
+def test_no_temporary_directory_is_one_line(fleet: Fleet, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write(source, "1,2")
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    ran = run(fleet, "reconcile", text)
+    assert (ran.exit_code, ran.stderr.count("\n"), fleet.backlog()) == (1, 1, 0)
+    assert "the temporary directory cannot be written: No usable temporary directory" in ran.stderr
 
 
 # A run that is cut short
