@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
+import select
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from producers.contract.change import ContactChange
 from producers.contract.errors import InvalidChange
@@ -51,13 +53,32 @@ class EmitResult(NamedTuple):
     behind: Sequence[ContactChange] = ()
 
 
+def read_block(stream: Any, size: int) -> bytes:
+    """Reads what a binary stream has, at most `size` bytes; waits while it has nothing yet; returns nothing at its end.
+
+    A process that shares our input may have made it non-blocking. Python then takes a pause for the end.
+    """
+    block: bytes | None = getattr(stream, "read1", stream.read)(size)  # a pipe returns what is available
+    if block == b"" and _never_waits(stream):
+        while (block := stream.raw.read(size)) is None:
+            select.select([stream.raw], [], [])
+    return block or b""
+
+
+def _never_waits(stream: Any) -> bool:
+    try:
+        return hasattr(stream, "raw") and not os.get_blocking(stream.fileno())
+    except OSError:  # a stream that is not a file
+        return False
+
+
 def read_lines(stream: io.BufferedReader) -> Iterator[bytes | None]:
     """Yields the lines of a file or a pipe, without their ends, and None whenever a pipe has no more for now.
 
     A line longer than LINE_MAX_BYTES is cut so that memory stays flat; what is left is still too long to be valid.
     """
     rest = b""
-    while block := stream.read1(_BLOCK_BYTES):
+    while block := read_block(stream, _BLOCK_BYTES):
         *lines, rest = (rest[: LINE_MAX_BYTES + 1] + block).split(b"\n")
         yield from lines
         if len(block) < _BLOCK_BYTES:

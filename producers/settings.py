@@ -266,6 +266,7 @@ def read_dotenv(dotenv: Path | None = Path(".env")) -> Mapping[str, str | None]:
 
     Raises:
         SettingsError: the file cannot be read, or a line that names a setting of ours: it would be missing.
+            Or a value of ours has a NUL.
     """
     try:
         if dotenv is None or not dotenv.is_file():
@@ -284,7 +285,11 @@ def read_dotenv(dotenv: Path | None = Path(".env")) -> Mapping[str, str | None]:
     # Other lines may be for other programs, which read such a file in other ways.
     if wrong := [each.original.line for each in found if each.error and PREFIX in each.original.string]:
         raise SettingsError(f"{dotenv}, line {wrong[0]}: it must be NAME=value; a quote that opens must close")
-    return {each.key: each.value for each in found if each.key is not None}
+    values = {each.key: each.value for each in found if each.key is not None}
+    for name, value in values.items():
+        if name.startswith(PREFIX) and "\0" in (value or ""):  # no variable can have one, and so no path
+            raise SettingsError(f"{dotenv}: {name} must have no NUL")
+    return values
 
 
 def _lines(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from worker.admin.conform import ADVICE, RULES, Tried, faults, try_message
+from worker.cli.path import PathName
 from worker.cli.session import Failure, echo_json, painted, printable, session
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many
@@ -41,7 +41,7 @@ _SHOWN = 3  # entries shown for each rule
 @click.option(
     "--map",
     "map_path",
-    type=click.Path(path_type=pathlib.Path),
+    type=PathName(),
     help="Try this mapping of the inbox (CONTACT_SYNC_INBOX_MAP) with MESSAGES instead.",
 )
 @click.option("--partition", type=click.IntRange(0), metavar="N", help="Check only this partition.  [default: all]")

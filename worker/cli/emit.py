@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, cast
 
 import click
@@ -18,11 +17,13 @@ from producers.contract.change import LANES
 from producers.emit import emit_lines, parse_line, read_lines
 from producers.send.pressure import BulkPacer
 from producers.send.stamp import Stamper
+from worker.cli.path import PathName
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_failure
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
+    from pathlib import Path
 
     from producers import ContactChange, Lane, NotAccepted
     from producers.emit import EmitResult
@@ -40,7 +41,7 @@ _REDRAW_LINES: Final = 1_000
 @click.argument("file", type=click.File("rb"), default="-", metavar="[FILE]")
 @click.option(
     "--unsent",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathName(dir_okay=False),
     help="File to append the changes to that Redis did not accept.  [default: standard output]",
 )
 @click.option(
@@ -102,6 +103,8 @@ def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
     if unsent is None:
         if sys.stdout.name == os.devnull:  # it was closed before the start
             raise Failure("standard output is closed: name a file for what is not accepted with --unsent", EXIT_USAGE)
+        if _same_file(sys.stdout.buffer, file):
+            raise Failure("standard output is FILE itself: name another file with --unsent", EXIT_USAGE)
         yield sys.stdout.buffer
         return
     try:
@@ -119,8 +122,10 @@ def _opened(unsent: Path | None, file: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _same_file(one: IO[bytes], other: IO[bytes]) -> bool:
+    """Tells if both are one regular file, where what is written would be read again; a terminal may be both."""
     try:
-        return os.path.sameopenfile(one.fileno(), other.fileno())
+        found = os.fstat(one.fileno())
+        return stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.fstat(other.fileno()))
     except OSError:  # a stream that is not a file
         return False
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from worker.cli.interrupts import EXIT_INTERRUPTED
 from worker.cli.number import Number
+from worker.cli.path import PathName
 from worker.cli.session import EXIT_USAGE, Failure
 from worker.config.listen import LOCALHOST
 from worker.standin.key import KEY_ID, KEY_SECRET, KeyInputError, stand_in_key
 from worker.standin.server import serve
 from worker.standin.settings import DEFAULT_KEY, LONGEST_SECONDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _EPILOG = """\b
 Example:
@@ -33,7 +37,7 @@ Example:
 @click.option("--key-id", help=f"Id of the key to accept.  [default: {KEY_ID}, or {DEFAULT_KEY}]")
 @click.option(
     "--key-secret-file",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help=f"File with the secret of the key to accept.  [default: {KEY_SECRET} or {KEY_SECRET}_FILE, or {DEFAULT_KEY}]",
 )
 @click.option(

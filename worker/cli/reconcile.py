@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import sys
@@ -10,8 +11,6 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
@@ -24,11 +23,14 @@ from worker.admin.drain import drain
 from worker.admin.status import read_status
 from worker.cli.duration import Duration
 from worker.cli.number import Number
+from worker.cli.path import PathName
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
+from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many, were
 from worker.core.times import iso_utc
 from worker.reconcile import Limits, NotResumable, Options, Reject, SourceBroken, TooManyDeletes, reconcile
+from worker.reconcile.aside import NoRoomError, file_aside
 from worker.reconcile.database import QuerySource
 from worker.reconcile.files import FORMATS, FileSource
 from worker.reconcile.history import drift, past_runs, record
@@ -38,6 +40,7 @@ from worker.reconcile.run import nothing_read, reassert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     import redis
 
@@ -125,18 +128,18 @@ def reconcile_command() -> None:
     callback=_moment,
     help="Time when the snapshot began, such as 2026-11-24T03:00:00Z, or in Unix milliseconds.  [default: now]",
 )
-@click.option("--owner", help="Reconcile only this owner.  [default: all]")
+@click.option("--owner", type=USER_ID, metavar="TEXT", help="Reconcile only this owner.  [default: all]")
 @click.option("--dry-run", is_flag=True, help="Send nothing; only show what would be sent.")
 @click.option(
     "--diff",
     "diff_path",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Write the changes to this file as JSON lines.  [default: nowhere]",
 )
 @click.option(
     "--rejects",
     "rejects_path",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Write rejected rows to this file as JSON lines.  [default: nowhere]",
 )
 @click.option("--trim", is_flag=True, help="Remove blanks around ids and ops.  [default: reject such ids]")
@@ -254,6 +257,7 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         Failure: it could not be finished.
     """
     with ExitStack() as undo:
+        undo.enter_context(_telling_no_room())
         namespace = undo.enter_context(session(settings))
         client, keys, partitions = namespace
         _check_outputs(asked)
@@ -299,6 +303,15 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
             record(namespace, done)
     _tell(done, as_json=asked.as_json)
     return done
+
+
+@contextmanager
+def _telling_no_room() -> Iterator[None]:
+    """Its files are written when they are closed, too."""
+    try:
+        yield
+    except NoRoomError as error:
+        raise Failure(str(error)) from None
 
 
 def _cut_short(failure: str, asked: _Asked) -> Failure:
@@ -444,10 +457,10 @@ def _writing(path: Path | None) -> Iterator[IO[str] | None]:
         return
     if reason := _why_not_writable(path):  # found out before anything is read or sent
         raise Failure(f"{path} cannot be written: {reason}", EXIT_USAGE)
-    with TemporaryFile("w+", encoding="utf-8") as aside:
+    with io.TextIOWrapper(file_aside(), encoding="utf-8") as aside:
         try:
             yield aside
-        except _NotRead:
+        except (_NotRead, NoRoomError):
             raise
         except BaseException:
             _write(path, aside)

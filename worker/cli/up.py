@@ -19,6 +19,7 @@ from producers.contract.partitions import agree_partitions
 from producers.nodes.connect import is_cluster
 from producers.settings import variable_of
 from worker.cli.interrupts import EXIT_INTERRUPTED, Interrupts, noting_interrupts
+from worker.cli.path import PathName
 from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure
 from worker.cli.up_backup import back_up, restore
 from worker.config.settings import load_worker_settings
@@ -62,7 +63,7 @@ Example:
 @click.command(epilog=_EPILOG)
 @click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathName(file_okay=False),
     metavar="DIR",
     help="Keep Redis' data in this directory, and use what is there.  [default: keep nothing]",
 )
@@ -74,14 +75,14 @@ Example:
 @click.option("--print-unit", is_flag=True, help="Print a systemd unit that keeps this command running, and end.")
 @click.option(
     "--backup",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathName(dir_okay=False),
     metavar="FILE",
     help="Write all that --data holds into this file, also while it is used, and end.",
 )
 @click.option(
     "--restore",
     "restored",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathName(dir_okay=False),
     metavar="FILE",
     help="Fill --data, a new or empty directory, from this backup, with deliveries paused, and end.",
 )
@@ -232,6 +233,8 @@ def _for_shell(settings: WorkerSettings) -> str:
         if value is None or name not in settings.model_fields_set:
             lines.append(f"unset {variable_of(name)}")
         else:
+            if isinstance(value, Path):
+                value = value.absolute()  # that shell may be in another directory
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             lines.append(f"export {variable_of(name)}={shlex.quote(text)}")
     return "\n".join(lines) + "\n"

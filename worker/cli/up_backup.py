@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import os
+from contextlib import suppress
+from pathlib import Path
+from stat import S_ISREG
+from typing import Final
 
 import click
 
 from worker.admin.backup import mark_restored, mark_taken
+from worker.cli.session import EXIT_USAGE, Failure
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many
 from worker.core.times import iso_utc
 from worker.local.backup import restored, save, server_of
 from worker.store.client import connect
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 _TIMEOUT_SECONDS: Final = 10.0
 
@@ -29,14 +30,21 @@ def back_up(data: Path, file: Path) -> None:
     """Writes the data of the directory into the file, whether a server uses it now or not.
 
     Raises:
+        Failure: the file must not be replaced.
         EmbeddedRedisError, RedisNotFoundError: it cannot be done; the message is one line.
         redis.RedisError: Redis does not answer, or refuses.
     """
+    target = Path(os.path.realpath(file))  # a link stays
+    if target.is_relative_to(os.path.realpath(data)):
+        raise Failure(f"--backup {file} is in the data directory: name a file elsewhere", EXIT_USAGE)
+    with suppress(OSError):  # a new file; what else is wrong with it, writing it will tell
+        if not S_ISREG(target.stat().st_mode):
+            raise Failure(f"--backup {file} is not a regular file: name another", EXIT_USAGE)
     keys = load_worker_settings(require_credentials=False).keys
     with server_of(data) as url:
         with connect(url) as client:
             taken_ms = mark_taken(client, keys)
-        save(url, data, file)
+        save(url, data, target)
     click.echo(f"backup of {iso_utc(taken_ms)} in {file}: it holds the ids of users, so keep it as safe as the data")
 
 

@@ -30,6 +30,10 @@ def open_database(url: str, what: str) -> Engine:
     except ImportError:
         raise NoDatabase(f"{what} needs SQLAlchemy: pip install 'contact-sync[sqlalchemy]'") from None
     try:
+        url.encode()
+    except UnicodeEncodeError:  # a file may have any name, but this one is shown as text
+        raise NoDatabase(f"{what} must be UTF-8") from None
+    try:
         return sqlalchemy.create_engine(url)
     except NoSuchModuleError as error:
         raise NoDatabase(f"{what}: {error}") from None

@@ -83,10 +83,32 @@ def check_half(variable: str, text: str) -> None:
         raise SettingsError(f"{variable} must be one line of printable ASCII characters without blanks{mark}")
 
 
+def read_half(path: Path, variable: str) -> str:
+    """Reads a half of the key from a file, without the blanks around it.
+
+    Args:
+        path: of the file.
+        variable: the setting or option that names it, for the message.
+
+    Raises:
+        SettingsError: the file cannot be read, or holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise SettingsError(f"{variable}: {path} is longer than {_MAX_BYTES} bytes")
+        return content.decode().strip(_BLANKS)
+    except OSError as error:
+        raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: {path} is not UTF-8 text") from None
+
+
 def _half(name: str, value: SecretStr | None, path: Path | None) -> str:
     if path is not None:
         variable = variable_of(name + "_file")
-        text = _read(path, variable)
+        text = read_half(path, variable)
     elif value is not None:
         variable = variable_of(name)
         text = value.get_secret_value()
@@ -98,16 +120,3 @@ def _half(name: str, value: SecretStr | None, path: Path | None) -> str:
     if name == "server_key_id" and ":" in text:
         raise SettingsError(f"{variable} must not contain ':', which separates the id from the secret")
     return text
-
-
-def _read(path: Path, variable: str) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise SettingsError(f"{variable}: {path} is longer than {_MAX_BYTES} bytes")
-        return content.decode().strip(_BLANKS)
-    except OSError as error:
-        raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{variable}: {path} is not UTF-8 text") from None

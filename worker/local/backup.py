@@ -14,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.local.data_dir import EmbeddedRedisError, noted_port
+from worker.local.data_dir import EmbeddedRedisError, EndedAtStartError, noted_port
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def restored(file: Path, data_dir: Path) -> Iterator[str]:
         for name in (_RDB, "contact-sync.lock"):
             (beside / name).unlink(missing_ok=True)
         beside.replace(data_dir)
+    except EndedAtStartError:  # its directory is new, and has only the backup
+        raise BackupError(f"{file} cannot be read: it is damaged, or of a newer server") from None
     except OSError as error:
         raise BackupError(f"{data_dir} cannot be written: {error.strerror}") from None
     finally:

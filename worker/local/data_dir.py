@@ -21,6 +21,10 @@ class EmbeddedRedisError(RuntimeError):
     """The Redis server did not start. The message is one line that says why."""
 
 
+class EndedAtStartError(EmbeddedRedisError):
+    """The Redis server ended before it answered."""
+
+
 def private_directory() -> Path:
     """Makes a directory that only this user can enter, with a path short enough for a Unix socket in it."""
     directory = Path(tempfile.mkdtemp(prefix="contact-sync-"))

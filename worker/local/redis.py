@@ -19,6 +19,7 @@ from redis.retry import Retry
 from worker.local.data_dir import (
     PORT_FILE,
     EmbeddedRedisError,
+    EndedAtStartError,
     free_port,
     lock_data_dir,
     note_port,
@@ -207,7 +208,8 @@ def wait_until_ready(process: SupervisedProcess, path: Path, log: IO[bytes]) -> 
     An answer on the socket proves that this is our server, and that it has bound its port, if it has one.
 
     Raises:
-        EmbeddedRedisError: the server ended, or did not answer in time.
+        EndedAtStartError: the server ended.
+        EmbeddedRedisError: it did not answer in time.
     """
     deadline = time.monotonic() + READY_SECONDS
     with redis.Redis(
@@ -218,7 +220,7 @@ def wait_until_ready(process: SupervisedProcess, path: Path, log: IO[bytes]) -> 
     ) as client:
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise EmbeddedRedisError(f"the embedded Redis did not start: {last_words(log)}")
+                raise EndedAtStartError(f"the embedded Redis did not start: {last_words(log)}")
             try:
                 client.ping()
             except redis.BusyLoadingError:  # it reads its data, for as long as that takes

@@ -37,7 +37,7 @@ def csv_rows(lines: Iterable[Line], *, trim: bool = False) -> Iterator[Row | Rej
         trim: remove blanks around ids and ops.
 
     Raises:
-        SourceBroken: the header is missing or invalid, or the last row has no line end: it could be cut off, as in
+        SourceBroken: the header is missing or invalid, or the last line has no line end: it could be cut off, as in
             `1,23` from `1,234`. Or it cannot be known where a row ends, so that a line of somebody's note could be
             taken for a row.
     """
@@ -61,9 +61,13 @@ def csv_rows(lines: Iterable[Line], *, trim: bool = False) -> Iterator[Row | Rej
         if fields is None:
             return
         if feed.cut:
-            raise SourceBroken(f"the source is cut off: line {feed.number} has no line end")
+            raise SourceBroken(_no_line_end(feed.number))
         if fields:
             yield _row(feed.began, fields, header, trim=trim)
+
+
+def _no_line_end(line: int) -> str:
+    return f"the source is cut off: line {line} has no line end"
 
 
 def _row(line: int, fields: list[str], header: _Header, *, trim: bool) -> Row | Reject:
@@ -120,6 +124,8 @@ def _read_header(feed: _Feed) -> _Header:
     text = next(feed, None)
     if text is None:
         raise SourceBroken("the source is empty: a CSV must begin with a header that names owner and contact")
+    if feed.cut:
+        raise SourceBroken(_no_line_end(feed.number))
     rule = "the header must name the columns owner and contact, and may name op"
     # The error does not repeat the first line: without a header, it holds ids.
     names: list[str] = []

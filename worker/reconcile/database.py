@@ -46,12 +46,16 @@ class QuerySource:
 
     def __enter__(self) -> Self:
         try:
+            query = self._query.encode()
+        except UnicodeEncodeError:
+            raise SourceBroken("--query must be UTF-8") from None
+        try:
             engine = open_database(self._url, "SOURCE with --query")
         except NoDatabase as error:
             raise SourceBroken(str(error)) from None
         self._open.callback(engine.dispose)
         shown = engine.url.render_as_string(hide_password=True)
-        self.name = f"{shown} {sha256(self._query.encode()).hexdigest()[:12]}"
+        self.name = f"{shown} {sha256(query).hexdigest()[:12]}"
         self._engine = engine
         return self
 

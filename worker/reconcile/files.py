@@ -38,7 +38,9 @@ class FileSource:
     """
 
     def __init__(self, path: str, format_: Format | None = None, *, trim: bool = False) -> None:
-        self.name = "standard input" if path == "-" else str(Path(path).absolute())
+        # Redis and JSON take only UTF-8, and a file may have any name.
+        full = str(Path(path).absolute()).encode(errors="backslashreplace").decode()
+        self.name = "standard input" if path == "-" else full
         self._path = path
         self._format = format_
         self._trim = trim

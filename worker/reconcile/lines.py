@@ -7,7 +7,7 @@ import io
 import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from producers.emit import LINE_MAX_BYTES
+from producers.emit import LINE_MAX_BYTES, read_block
 from worker.reconcile.rows import SourceBroken
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ class _Counted(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # its stub names a wider buffer type
-        read1 = getattr(self._stream, "read1", self._stream.read)  # a pipe returns what is available
-        part: bytes = read1(len(buffer))
+        part = read_block(self._stream, len(buffer))
         buffer[: len(part)] = part
         self.count += len(part)
         return len(part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self
@@ -11,6 +10,7 @@ from producers.contract.errors import ContactSyncError
 from worker.core.codec import decode_remembered
 from worker.core.numbers import many
 from worker.core.pair import join_remembered
+from worker.reconcile.aside import file_aside
 from worker.reconcile.difference import difference
 from worker.reconcile.rows import Reject
 from worker.reconcile.spill import BUCKETS, PART, Spill
@@ -70,6 +70,9 @@ class Plan:
 
     Args:
         on_reject: called with each rejected row, and with each pair that occurs twice.
+
+    Raises:
+        NoRoomError: the temporary directory cannot be written.
     """
 
     def __init__(self, on_reject: Callable[[Reject], None]) -> None:
@@ -80,8 +83,8 @@ class Plan:
     def __enter__(self) -> Self:
         self._source, self._known, self._waiting = (self._open.enter_context(Spill()) for _ in range(3))
         self._sent: dict[Op, IO[bytes]] = {
-            "upsert": self._open.enter_context(tempfile.TemporaryFile()),
-            "delete": self._open.enter_context(tempfile.TemporaryFile()),
+            "upsert": self._open.enter_context(file_aside()),
+            "delete": self._open.enter_context(file_aside()),
         }
         return self
 
@@ -138,6 +141,8 @@ class Plan:
                 several = [undo.enter_context(spill.split(number, parts)) for spill in spills]
                 for said, known, others in zip(*several, strict=True):
                     self._compute_part(self._ops_of(said), known, others, as_of_ms, whole=whole)
+        for file in self._sent.values():
+            file.flush()  # a full disk is found out before anything is sent
 
     def _compute_part(
         self, said: dict[bytes, Op], remembered: Tagged, others: Tagged, as_of_ms: int, *, whole: bool

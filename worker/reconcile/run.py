@@ -94,6 +94,7 @@ def reconcile(  # noqa: PLR0913 - input, target, options and callbacks
     Raises:
         SourceBroken: the source cannot be read to its end; nothing was sent.
         TooManyDeletes: there are too many deletes; nothing was sent.
+        NoRoomError: the temporary directory cannot be written; nothing was sent.
         NotResumable: there is no run to resume.
         NotAccepted: Redis did not accept all changes; resume the run.
         redis.RedisError: Redis does not answer, or refuses.

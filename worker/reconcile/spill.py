@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, Final, Self
 from zlib import crc32
+
+from worker.reconcile.aside import file_aside
 
 BUCKETS: Final = 64
 """Number of bucket files. They have no names and disappear with the process."""
@@ -19,7 +20,11 @@ Tagged = Iterator[tuple[bytes, bytes]]
 
 
 class Spill:
-    """Pairs, each with a tag: bytes without a blank. A context manager."""
+    """Pairs, each with a tag: bytes without a blank. A context manager.
+
+    Raises:
+        NoRoomError: the temporary directory cannot be written.
+    """
 
     def __init__(self) -> None:
         self._open = ExitStack()
@@ -29,10 +34,7 @@ class Spill:
 
     def __enter__(self) -> Self:
         self._sizes = [0] * BUCKETS
-        self._files = [
-            self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - closed with the stack
-            for _ in range(BUCKETS)
-        ]
+        self._files = [self._open.enter_context(file_aside()) for _ in range(BUCKETS)]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +59,7 @@ class Spill:
             yield [_tagged(self._files[number])]
             return
         with ExitStack() as undo:
-            files = [undo.enter_context(tempfile.TemporaryFile()) for _ in range(parts)]
+            files = [undo.enter_context(file_aside()) for _ in range(parts)]
             for tag, pair in _tagged(self._files[number]):
                 files[crc32(pair) // BUCKETS % parts].write(b"%b %b\n" % (tag, pair))
             yield [_tagged(file) for file in files]

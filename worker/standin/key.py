@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from producers.contract.errors import SettingsError
 from producers.settings import read_dotenv
-from worker.config.server_key import check_half
+from worker.config.server_key import check_half, read_half
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ def stand_in_key(key_id: str | None, key_secret_file: Path | None) -> tuple[str,
         SettingsError: the file `.env` cannot be read.
     """
     variables = {**read_dotenv(), **os.environ}
-    identifier = key_id if key_id is not None else _configured(variables, KEY_ID)
+    if key_id is None:
+        name, identifier = KEY_ID, _configured(variables, KEY_ID)
+    else:
+        name, identifier = "--key-id", key_id and _checked("--key-id", key_id)  # an empty one accepts any
     if ":" in identifier:
-        raise KeyInputError(f"{KEY_ID}: must not contain a colon, which separates id and secret")
+        raise KeyInputError(f"{name}: must not contain a colon, which separates id and secret")
     if key_secret_file is not None:
         return identifier, _read("--key-secret-file", key_secret_file)
     return identifier, _configured(variables, KEY_SECRET)
@@ -53,11 +56,9 @@ def _configured(variables: Mapping[str, str | None], name: str) -> str:
 
 def _read(name: str, path: Path) -> str:
     try:
-        value = path.read_text(encoding="utf-8").strip(" \t\r\n")
-    except OSError as error:
-        raise KeyInputError(f"{name}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise KeyInputError(f"{name}: {path} must be UTF-8") from None
+        value = read_half(path, name)
+    except SettingsError as error:
+        raise KeyInputError(str(error)) from None
     if not value:
         raise KeyInputError(f"{name}: {path} must not be empty")
     return _checked(name, value)

@@ -39,6 +39,7 @@ _PAGES: Final = 20  # most pages in one call, so that the ticker soon scans agai
 _ITEMS_AT_ONCE: Final = 3_000  # managed services take at most 3,999 arguments in one command
 _ITEMS_MAX: Final = 64  # of one entry: what has more is malformed, because it repeats fields
 _FIELDS: Final = ("owner", "contact", "op", "at", "source", "traceparent")
+_MAP_MAX_BYTES: Final = 1024 * 1024  # a mapping longer than this is some other file
 _KNOWN: Final = frozenset({b"data", *(name.encode() for name in _FIELDS)})
 
 
@@ -59,7 +60,11 @@ def load_map(path: Path | None, name: str = variable_of("inbox_map")) -> InboxMa
     if path is None:
         return None
     try:
-        return read_map(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MAP_MAX_BYTES + 1)
+        if len(content) <= _MAP_MAX_BYTES:
+            return read_map(content.decode())
+        fault = f"it is longer than {_MAP_MAX_BYTES} bytes"
     except OSError as error:
         fault = f"it cannot be read: {error.strerror or error}"
     except UnicodeDecodeError:

@@ -87,6 +87,18 @@ def test_the_input_itself_is_no_place_for_what_was_not_accepted(fleet: Fleet, tm
     file = tmp_path / "changes.jsonl"
     file.write_text(lines({"owner": "1", "contact": "2", "op": "upsert"}))
     assert run(fleet, "emit", str(file), "--unsent", str(file)).exit_code == 2
+    with file.open("rb") as given, file.open("ab") as out:
+        appended = subprocess.run(
+            [COMMAND, "emit"],
+            env={**os.environ, **fleet.environment()},
+            stdin=given,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (appended.returncode, "standard output is FILE itself" in appended.stderr) == (2, True)
     assert fleet.backlog() == 0
 
 

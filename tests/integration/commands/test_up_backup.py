@@ -133,6 +133,28 @@ def test_a_backup_of_data_that_nobody_uses_is_the_same(machine: Machine) -> None
         assert client.get("contact-sync:mine") == b"1"
 
 
+def test_a_backup_replaces_only_a_regular_file_outside_of_the_data(machine: Machine) -> None:
+    directory = machine.directory
+    os.mkfifo(directory / "pipe")
+    (directory / "link").symlink_to("evening.rdb")
+    (directory / "same").symlink_to("data")
+    with machine.up():
+        for name, said in (
+            ("data/dump.rdb", "is in the data directory"),
+            ("data/redis.sock", "is in the data directory"),
+            ("same/mine.rdb", "is in the data directory"),
+            ("pipe", "is not a regular file"),
+        ):
+            ran = machine.run("up", "--data", "data", "--backup", name)
+            assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, "", 1)
+            assert f"--backup {name} {said}" in ran.stderr
+        for _ in range(2):  # the first makes the file, and the second replaces it
+            assert machine.run("up", "--data", "data", "--backup", "link").returncode == 0
+    assert (directory / "pipe").is_fifo()
+    assert (directory / "link").is_symlink()
+    assert (directory / "evening.rdb").read_bytes().startswith((b"REDIS", b"VALKEY"))
+
+
 def refused(machine: Machine, *args: str, **variables: str) -> str:
     ran = machine.run("up", *args, **variables)
     assert (ran.returncode, ran.stdout) in {(1, ""), (2, "")}
@@ -149,7 +171,7 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(machine: Machine) -
         (("--backup", "x"), "holds no data"),
         (("--restore", "missing"), "missing cannot be read: No such file"),
         (("--restore", "nonsense"), "nonsense is not a backup"),
-        (("--restore", "cut"), "did not start"),
+        (("--restore", "cut"), "cut cannot be read: it is damaged, or of a newer server"),
     ):
         line = refused(machine, "--data", "data", *args)
         assert said in line

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +17,6 @@ from tests.support.fleet import Fleet, T
 from worker.reconcile import Limits, Options, TooManyDeletes, reconcile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.waiting import WaitUntil
 
 
@@ -103,6 +104,22 @@ def test_one_owner_alone_and_a_dry_run_with_its_differences(fleet: Fleet, source
     assert [json.loads(line)["owner"] for line in diff.read_text().splitlines()] == ["1"]
     assert fleet.backlog() == 0
     assert run(fleet, "emit", str(diff)).exit_code == 0
+
+
+@pytest.mark.parametrize("owner", ["", "\udcff", "a\x1fb"], ids=["empty", "not UTF-8", "separator"])
+def test_an_owner_that_no_change_can_have_is_wrong_usage(fleet: Fleet, source: Path, owner: str) -> None:
+    ran = run(fleet, "reconcile", write(source, "1,2"), "--owner", owner)
+    assert (ran.exit_code, ran.stdout, fleet.backlog()) == (2, "", 0)
+    assert "Invalid value for '--owner': must be" in ran.stderr
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names are UTF-8 there")
+def test_a_source_whose_name_is_not_utf_8_is_read(fleet: Fleet, tmp_path: Path) -> None:
+    source = tmp_path / "caf\udce9.csv"
+    source.write_text("owner,contact\n1,2\n")
+    assert told(fleet, "reconcile", str(source))["source"] == rf"{tmp_path}/caf\udce9.csv"
+    assert "udce9.csv" in run(fleet, "reconcile", "history").stdout
+    assert fleet.backlog() == 1
 
 
 # Differences alone
@@ -199,6 +216,29 @@ def test_a_program_reconciles_what_it_iterates_over(fleet: Fleet) -> None:
     assert (done["rows"], done["rejects"], done["sent"]) == (3, 1, 3)
     fleet.deliver()
     assert fleet.stand_in.contacts() == {("1", "2"), ("1", "3")}
+
+
+@pytest.mark.parametrize("rows", [1, 3_000], ids=["written at the end", "written while reading"])
+def test_a_temporary_directory_that_cannot_be_written_is_named(
+    fleet: Fleet, source: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    diff = source.with_name("diff.jsonl")
+    diff.write_text("of the last run\n")
+    write(source, *[f"1,{n}" for n in range(rows)])
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Path(os.devnull).open("rb", buffering=0))  # noqa: SIM115 - its user closes it
+    ran = run(fleet, "reconcile", str(source), "--diff", str(diff))
+    assert (ran.exit_code, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert f"the temporary directory {tempfile.gettempdir()} cannot be written: Bad file descriptor;" in ran.stderr
+    assert (fleet.backlog(), diff.read_text()) == (0, "of the last run\n")
+
+
+def test_no_temporary_directory_is_one_line(fleet: Fleet, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = write(source, "1,2")
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    ran = run(fleet, "reconcile", text)
+    assert (ran.exit_code, ran.stderr.count("\n"), fleet.backlog()) == (1, 1, 0)
+    assert "the temporary directory cannot be written: No usable temporary directory" in ran.stderr
 
 
 # A run that is cut short

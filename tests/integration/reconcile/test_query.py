@@ -71,6 +71,14 @@ def test_a_database_that_is_not_there_is_one_line_without_its_password(fleet: Fl
     assert "hunter2" not in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("named", "query", "says"), [("\udce9", QUERY, "SOURCE with --query"), ("", "\udce9", "--query")]
+)
+def test_what_is_not_utf_8_is_one_line(fleet: Fleet, url: str, named: str, query: str, says: str) -> None:
+    ran = run(fleet, "reconcile", url + named, "--query", query, "--dry-run", "--json")
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (1, "", f"contact-sync: {says} must be UTF-8\n")
+
+
 UUIDS = "select user_id as owner, friend as contact from friends where nick like '%'"
 NICKS = "select user_id as owner, nick as contact from friends"
 MARIADB_MIDST = """select case when id > 2000 then cast(exp(9999) as char) else id end as owner,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -102,16 +103,34 @@ def test_options_win_over_the_environment(tmp_path: Path) -> None:
     [
         ({KEY_SECRET: "hush", f"{KEY_SECRET}_FILE": "secret"}, f"{KEY_SECRET} and {KEY_SECRET}_FILE: only one"),
         ({f"{KEY_SECRET}_FILE": "missing"}, f"{KEY_SECRET}_FILE: missing cannot be read: No such file"),
+        ({f"{KEY_SECRET}_FILE": "long"}, f"{KEY_SECRET}_FILE: long is longer than 65536 bytes"),
         ({KEY_ID: "a:b"}, f"{KEY_ID}: must not contain a colon"),
     ],
 )
-def test_a_key_that_does_not_fit_is_wrong_usage_and_never_shown(environment: dict[str, str], reason: str) -> None:
+def test_a_key_that_does_not_fit_is_wrong_usage_and_never_shown(
+    tmp_path: Path, environment: dict[str, str], reason: str
+) -> None:
+    (tmp_path / "long").write_text("é" * 40_000, encoding="utf-8")
     ended = run("--port", "0", **environment)
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"contact-sync: {reason}")
     assert ended.stderr.count("\n") == 1
     assert "hush" not in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("key_id", "reason"),
+    [
+        ("a:b", "must not contain a colon"),
+        ("\udcff", "must be one line of printable ASCII characters"),
+        ("a b", "must be one line of printable ASCII characters"),
+    ],
+)
+def test_an_id_as_an_option_that_does_not_fit_is_named_by_the_option(key_id: str, reason: str) -> None:
+    ended = run("--port", "0", "--key-id", key_id)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert re.match(rf"contact-sync: --key-id:? {reason}", ended.stderr)
 
 
 def test_a_port_in_use_is_one_line_and_exit_status_1() -> None:

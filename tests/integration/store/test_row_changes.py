@@ -205,6 +205,7 @@ def test_a_mapping_that_does_not_fit_is_one_line(arguments: tuple[str, ...], fle
     for text, said in (
         (b'[message]\nin = "stream"', "message.in must be 'field' or 'single' or 'fields'"),
         (b"\xff", "it is not UTF-8"),
+        (b"#" * (1024 * 1024 + 1), "it is longer than 1048576 bytes"),
         (None, "it cannot be read: No such file or directory"),
     ):
         if text is None:

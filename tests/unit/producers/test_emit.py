@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import fakeredis
@@ -147,3 +149,18 @@ def test_a_pipe_that_pauses_holds_nothing_back(emission: Emission) -> None:
     pipe = PausingPipe(emission, GOOD + GOOD[:10], GOOD[10:])
     assert emission.run(read_lines(io.BufferedReader(pipe))).sent == 2
     assert pipe.lengths == [0, 1, 2]
+
+
+def test_a_pipe_that_another_process_made_non_blocking_is_read_to_its_end(emission: Emission) -> None:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+
+    def later() -> None:
+        os.write(write, GOOD)
+        os.close(write)
+
+    writer = threading.Timer(0.2, later)
+    writer.start()
+    with os.fdopen(read, "rb") as stream:
+        assert emission.run(read_lines(stream)) == EmitResult(sent=1, bad=0, lines=1)
+    writer.join()

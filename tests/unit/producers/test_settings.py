@@ -129,6 +129,12 @@ def test_all_that_does_not_fit_is_said_at_once() -> None:
         ProducerSettings(namespace="", partitions=0)
 
 
+def test_a_nul_in_a_value_of_ours_is_refused(dotenv: Path) -> None:
+    dotenv.write_bytes(b"OTHER=a\0b\nCONTACT_SYNC_INBOX_MAP=a\0b\n")
+    with pytest.raises(SettingsError, match=r"env: CONTACT_SYNC_INBOX_MAP must have no NUL$"):
+        load({}, dotenv)
+
+
 def test_a_file_that_is_no_text_is_refused(dotenv: Path) -> None:
     dotenv.write_bytes(b"CONTACT_SYNC_NAMESPACE=\xff\n")
     with pytest.raises(SettingsError, match=r"\.env cannot be read: it is not UTF-8$"):

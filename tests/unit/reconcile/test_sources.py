@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import threading
 import tracemalloc
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -107,15 +109,31 @@ def test_a_header_that_does_not_fit_is_one_line_without_what_it_says(header: byt
 @pytest.mark.parametrize(
     "text",
     [
+        b"owner,contact",
         b"owner,contact\n1,2\n1,23",
         b'owner,contact\n1,2\n1,"3\n',
         gzip.compress(b"owner,contact\n1,2\n" * 999, mtime=0)[:-9],
     ],
-    ids=["no line end", "open quote", "gzip"],
+    ids=["header", "no line end", "open quote", "gzip"],
 )
 def test_a_csv_that_ends_half_way_is_not_taken_for_whole(text: bytes) -> None:
     with pytest.raises(SourceBroken, match="cut off"):
         from_csv(text)
+
+
+def test_a_pipe_that_another_process_made_non_blocking_is_read_to_its_end() -> None:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+
+    def later() -> None:
+        os.write(write, b"owner,contact\n1,2\n")
+        os.close(write)
+
+    writer = threading.Timer(0.2, later)
+    writer.start()
+    with os.fdopen(read, "rb") as stream:
+        assert list(csv_rows(Lines(stream))) == [Row(2, b"1\x1f2", "upsert")]
+    writer.join()
 
 
 def test_damaged_gzip_and_other_encodings_are_one_line() -> None:
