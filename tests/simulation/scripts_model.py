@@ -421,7 +421,8 @@ def beat(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any:
         count, own, noted = max(count, seen), max(own, seen_own), now_ms
     elif told_ms >= 0 and noted not in {0, told_ms}:
         lost_from, lost_at = int(lost_from_was or 0), noted
-    redis.hset(config, "beat", count + 1, "beat_at", now_ms, group, f"{own + 1} {now_ms}")
+    noting = ("fleet_partitions", bytes_of(argv[4]))
+    redis.hset(config, "beat", count + 1, "beat_at", now_ms, group, f"{own + 1} {now_ms}", *noting)
     return [count + 1, lost_from, lost_at, -1 if changing is not None else int(partitions or 0), own + 1, noted]
 
 

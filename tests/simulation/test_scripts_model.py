@@ -334,7 +334,7 @@ def ticker(both: Both, chance: Random) -> Op:
 def beat(both: Both, chance: Random) -> Op:
     key = chance.choice([K.config, K.partition(P)])
     told_ms = chance.choice([-1, 0, int(both.model.hash_of(key).get(b"lost_at", b"0"))])
-    given = [chance.choice([0, 1, 2, 5]), chance.choice([0, 1]), chance.choice([0, 1, 2, 3]), told_ms]
+    given = [chance.choice([0, 1, 2, 5]), chance.choice([0, 1]), chance.choice([0, 1, 2, 3]), told_ms, 8]
     return evalsha(scripts.BEAT, [key], given)
 
 

@@ -13,6 +13,7 @@ from producers.contract.change import partition_of
 from producers.contract.errors import ContactSyncError, TooOld, UnknownLogFormat
 from producers.contract.partitions import LOG_FORMAT, MAX_PARTITIONS
 from worker.core.entry import split_pair
+from worker.core.lease import UNTOLD
 from worker.store import scripts
 from worker.store.agreed import CLOSED_BEGINS, closed_text
 from worker.store.client import command, round_trip, transaction
@@ -32,8 +33,8 @@ _PAGE: Final = 1_000
 _ADDED: Final = "totals_of"
 """Field of the first partition: whose counters were added to its own last."""
 
-_OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone", "untold_replaced", "untold_trimmed")
-"""Fields of a partition about the stream that was there; claim.lua and trimmed.lua say what they are."""
+_OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone", "fleet_partitions", *UNTOLD)
+"""Fields of a partition about the stream that was there; claim.lua, trimmed.lua and beat.lua say what they are."""
 
 _AT_ONCE: Final = 256  # partitions in one round trip
 

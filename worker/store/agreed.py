@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import OutOfMemoryError
 
-from producers.contract.errors import TooOld
+from producers.contract.errors import PartitionsMismatch, TooOld
 from producers.contract.partitions import DEFAULT_PARTITIONS, FIRST_FORMAT, LOG_FORMAT, agree_partitions
+from producers.nodes.trip import NodeAwayError
 from worker.store import scripts
+from worker.store.client import round_trip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 CLOSED: Final = re.compile(rb"^closed: the number of partitions became (\d{1,5})$")
 """The text in the place of a log that a repartition has closed."""
+
+_FIRST_PARTITIONS: Final = 64
+"""The first partition that a node has is one of so many, unless its slots are few."""
 
 CLOSED_BEGINS: Final = "closed: the number of partitions became "
 """How that text begins."""
@@ -66,9 +71,18 @@ def agreed_partitions(client: redis.Redis, settings: ProducerSettings) -> int:
         PartitionsMismatch: another number is recorded than configured.
         UnknownLogFormat: another version of this package wrote the log.
         TooOld: the log needs a newer version: who looks into it must know as much as its workers.
-        redis.RedisError: Redis does not answer, or refuses.
+        redis.RedisError: Redis does not answer, or refuses. If only the node of the configuration is away, the workers
+            have noted the number on the others.
     """
-    found: Any = client.hmget(settings.keys.config, ["partitions", "least_reader"])
+    try:
+        found: Any = client.hmget(settings.keys.config, ["partitions", "least_reader"])
+    except NodeAwayError:
+        noted = _noted_partitions(client, settings.keys)
+        if noted is None:
+            raise
+        if settings.partitions not in {None, noted}:
+            raise PartitionsMismatch(settings.partitions or 0, noted, settings.keys.namespace) from None
+        return noted
     if found[0] is None:
         return settings.partitions or DEFAULT_PARTITIONS
     partitions = agree_partitions(client, settings.keys, settings.partitions)
@@ -76,3 +90,9 @@ def agreed_partitions(client: redis.Redis, settings: ProducerSettings) -> int:
     if least_reader > LOG_FORMAT:
         raise TooOld("workers", least_reader, LOG_FORMAT, settings.keys.namespace)
     return partitions
+
+
+def _noted_partitions(client: redis.Redis, keys: Keys) -> int | None:
+    """The number that workers noted in the first partition of each node, None if none of them answers or has it."""
+    asked = [("HGET", keys.partition(p), "fleet_partitions") for p in range(_FIRST_PARTITIONS)]
+    return next((int(reply) for reply in round_trip(client, asked) if isinstance(reply, bytes)), None)

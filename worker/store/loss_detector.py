@@ -117,7 +117,9 @@ class LossDetector:
             seen = self._seen.setdefault(key, _Seen())
             told_ms = seen.noted_ms if seen.unanswered else _ANSWERED
             seen.unanswered = seen.beat > 0  # the first check of a process can notice nothing
-            calls.append(scripts.Call(scripts.BEAT, [key], [seen.beat, self._group, seen.own, told_ms]))
+            calls.append(
+                scripts.Call(scripts.BEAT, [key], [seen.beat, self._group, seen.own, told_ms, self._partitions])
+            )
         for key, reply in zip(counted, scripts.run(self._client, calls), strict=True):
             if isinstance(reply, Exception):
                 continue  # Redis accepts no writes, the key has the wrong type, or a node is away: reported elsewhere

@@ -9,6 +9,7 @@
 --       3 seen_own: the greatest count of its group that the caller was ever given, 0 at first
 --       4 told_ms: if the caller's last check had no answer, what the one before said as noted_ms, else -1. The last one
 --         may have found a loss, and taken up the counts that show it.
+--       5 partitions: how many the caller's fleet uses, noted for those who read while the node of the configuration is away
 -- Returns { beat, lost_from_ms, lost_at_ms, partitions, own, noted_ms }: if a count went back, the time of the last
 --   check that Redis remembers (0 if none) and of this one, else 0 and 0; the recorded number of partitions, 0 if none is
 --   recorded, -1 while it is being changed; the count of the caller's group; when a loss was last noted, 0 if none is
@@ -35,5 +36,5 @@ elseif told_ms >= 0 and noted ~= 0 and noted ~= told_ms then
 end
 local at = string.format('%.0f', now_ms)
 redis.call('HSET', config, 'beat', string.format('%.0f', beat + 1), 'beat_at', at,
-  group, string.format('%.0f %.0f', own + 1, now_ms))
+  group, string.format('%.0f %.0f', own + 1, now_ms), 'fleet_partitions', ARGV[5])
 return { beat + 1, lost_from, lost_at, known[5] and -1 or tonumber(known[4] or '0'), own + 1, noted }
