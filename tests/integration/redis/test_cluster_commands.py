@@ -129,6 +129,8 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         check = run(fleet, "check")
         assert check.exit_code == 1
         assert any(address in line and line.startswith("wrong") for line in check.stdout.splitlines())
+        conform = run(fleet, "conform", "--json")
+        assert (conform.exit_code, address in conform.stderr, conform.stdout) == (1, True, ""), conform.output
         drain = run(fleet, "drain", "--timeout", "1")
         assert (drain.exit_code, f"Redis is partly away: {address}" in drain.stderr) == (1, True), drain.stderr
 
