@@ -173,6 +173,13 @@ def test_check_says_that_the_config_key_is_none_of_ours(fleet: Fleet) -> None:
     assert checks(fleet)["partitions"] == "wrong"
 
 
+@pytest.mark.parametrize("least", ["least_reader", "least_writer"])
+def test_check_says_that_the_log_needs_a_newer_version(fleet: Fleet, least: str) -> None:
+    fleet.flush()
+    fleet.client.hset(fleet.keys.config, least, "9")
+    assert checks(fleet)["partitions"] == "wrong"
+
+
 def test_check_names_the_url_that_is_not_right_and_its_variable(fleet: Fleet) -> None:
     lines = run(fleet, "check", endpoint_url="http://127.0.0.1:1").stdout.splitlines()
     assert lines[-1].startswith("wrong  endpoint     http://127.0.0.1:1: no connection")
