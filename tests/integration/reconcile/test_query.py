@@ -71,6 +71,12 @@ def test_a_database_that_is_not_there_is_one_line_without_its_password(fleet: Fl
     assert "hunter2" not in ran.stderr
 
 
+def test_a_driver_for_asyncio_is_refused(fleet: Fleet) -> None:
+    ran = run(fleet, "reconcile", "postgresql+asyncpg://u@h/db", "--query", QUERY)
+    assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+    assert "SOURCE with --query needs a driver without asyncio, such as postgresql+psycopg, not asyncpg" in ran.stderr
+
+
 UUIDS = "select user_id as owner, friend as contact from friends where nick like '%'"
 NICKS = "select user_id as owner, nick as contact from friends"
 MARIADB_MIDST = """select case when id > 2000 then cast(exp(9999) as char) else id end as owner,
