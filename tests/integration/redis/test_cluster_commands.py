@@ -117,6 +117,7 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         move_slot(cluster, config, (node + 1) % 3)
     theirs = [p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node]
     address = str(cluster.addresses[node])
+    node_of_gate = node_of(cluster, key_slot(fleet.keys.gate.encode()))
     with away(cluster, node, how):
         said = told(fleet, "status")
         assert said["away_partitions"] == theirs
@@ -133,6 +134,7 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         assert (conform.exit_code, address in conform.stderr, conform.stdout) == (1, True, ""), conform.output
         drain = run(fleet, "drain", "--timeout", "1")
         assert (drain.exit_code, f"Redis is partly away: {address}" in drain.stderr) == (1, True), drain.stderr
+        assert ("the endpoint's state is unknown" in drain.stderr) == (node_of_gate == node)
 
 
 def test_a_process_keeps_to_the_limits_while_the_gates_node_is_away(cluster: EmbeddedCluster, fleet: Fleet) -> None:
