@@ -129,6 +129,9 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     elif wrong_type:
         numbers = ", ".join(map(str, wrong_type))
         yield Finding("streams", "wrong", f"in partitions {numbers} a key has the wrong type: something else wrote it")
+    elif found.wrong_type_keys:
+        named = ", ".join(found.wrong_type_keys)
+        yield Finding("streams", "wrong", f"keys of the wrong type, which something else wrote: {named}")
     else:
         yield Finding("streams", "ok", "every key has the right type")
     if said := found.lost_words():
