@@ -157,9 +157,13 @@ class AsyncContactProducer:
         return (await run_async(self._protocol.load(), self._perform)).pressure
 
     async def aclose(self) -> None:
-        """Sends what waits, forwards what is spooled, then closes the connections, unless the caller owns them."""
+        """Sends what waits, forwards what is spooled, then closes the connections, unless the caller owns them.
+
+        If it is cancelled, what waits is still being sent; call it again.
+        """
         if self._sender is not None:
-            await self._sender
+            # Not `await self._sender`: that would cancel the sender too, and so what other tasks send.
+            await asyncio.wait([self._sender])
         await run_async(self._protocol.close(), self._perform)
         if self._owns_client:
             await self._client.aclose()

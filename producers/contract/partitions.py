@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from producers.contract.errors import PartitionsMismatch, Repartitioning, TooOld, UnknownLogFormat
-from producers.contract.query import Query, ask
+from producers.contract.query import Query, ask, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ def agree_partitions(client: redis.Redis, keys: Keys, configured: int | None) ->
         UnknownLogFormat: another version wrote the record.
         TooOld: the log needs a newer producer.
         Repartitioning: the number is being changed.
-        redis.RedisError: Redis did not answer, or refused.
+        redis.RedisError: Redis did not answer, or refused, or is none.
     """
     asking = agreement(keys, configured)
     query = next(asking)
@@ -72,6 +72,8 @@ def agreement(keys: Keys, configured: int | None) -> Asking[Agreed]:
     read: Command = ("HMGET", keys.config, *_AGREED)
     # Read before writing: a full Redis refuses HSETNX, and a log that exists does not need it.
     [recorded] = yield Query((read,))
+    if not isinstance(recorded, list) or len(recorded) != len(_AGREED):
+        raise unreadable(TypeError("is it Redis?"))
     if recorded[0] is None:
         # The format goes first, so that a recorded number always has one.
         yield Query((("HSETNX", keys.config, "format", str(FIRST_FORMAT)),))

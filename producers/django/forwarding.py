@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.db.models import Exists, Min, OuterRef
+from django.db.models import Exists, Min, OuterRef, Q
 
 from producers.cooldown import Cooldown
 from producers.django.settings import read_settings
 from producers.producer import ContactProducer
 from producers.relay.forward import COLUMNS, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
-from producers.relay.lane import LANES
+from producers.relay.lane import LANES, NO_LANE
 from producers.send.pressure import BulkPermit
 from producers.send.transport import connect
 
@@ -104,12 +104,23 @@ def relay(
         django.db.Error: the database is unavailable, busy for too long, or refuses.
     """
     fill_lanes(using)
+    refused = _refuse_other_lanes(using)
     permit = BulkPermit(producer.load) if bulk is None else bulk
 
     def one(passed: set[int], run: Run) -> tuple[int, Relayed] | None:
         return forward_one(run, using, [lane for lane in range(LANES) if lane not in passed], permit)
 
-    return forward_all(producer, one, permit, batches)
+    done = forward_all(producer, one, permit, batches)
+    return done._replace(refused=done.refused + refused)
+
+
+def _refuse_other_lanes(using: str) -> int:
+    """Refuses the rows that are in none of the lanes, and returns how many."""
+    from producers.django.models import Change  # noqa: PLC0415 - as above
+
+    wrong = Change.objects.using(using).filter(Q(lane__lt=0) | Q(lane__gte=LANES), refused=None)
+    # First only read: on SQLite the app would wait for each write.
+    return wrong.update(refused=NO_LANE) if wrong.exists() else 0
 
 
 def waiting(using: str = DEFAULT_DB_ALIAS) -> Waiting:

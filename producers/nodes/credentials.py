@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 VARIABLE: Final = "CONTACT_SYNC_REDIS_CREDENTIALS"
 
 
+class BadCredentialsError(redis.AuthenticationError):
+    """The function returned something else than credentials, so Redis was not asked."""
+
+
 class FunctionCredentials(CredentialProvider):
     """What a function returns: a password, or a user and a password.
 
@@ -35,7 +39,7 @@ class FunctionCredentials(CredentialProvider):
 
         Raises:
             redis.ConnectionError: it failed; its error may hold a secret, and is not repeated.
-            redis.AuthenticationError: it returned something else.
+            BadCredentialsError: it returned something else.
         """
         try:
             found = self._function()
@@ -43,9 +47,7 @@ class FunctionCredentials(CredentialProvider):
             raise redis.ConnectionError(f"the function of {VARIABLE} failed: {type(error).__name__}") from None
         words = (found,) if isinstance(found, str) else found
         if not isinstance(words, tuple) or len(words) not in {1, 2} or not all(isinstance(each, str) for each in words):
-            raise redis.AuthenticationError(
-                f"the function of {VARIABLE} must return a password, or a user and a password"
-            )
+            raise BadCredentialsError(f"the function of {VARIABLE} must return a password, or a user and a password")
         return words
 
     async def get_credentials_async(self) -> Any:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, inspect, select, update
+from sqlalchemy import delete, func, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from producers.contract.errors import ContactSyncError
 from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes, lacks_delivery_lane
 from producers.relay.forward import DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
+from producers.relay.lane import LANES, NO_LANE
 from producers.send.pressure import BulkPermit
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ class Relay:
             sqlalchemy.exc.SQLAlchemyError: the database is unavailable, busy for too long, or refuses.
         """
         self._fill_lanes()
-        return forward_all(self._producer, self._forward_one, self._bulk, batches)
+        refused = self._refuse_other_lanes()
+        done = forward_all(self._producer, self._forward_one, self._bulk, batches)
+        return done._replace(refused=done.refused + refused)
 
     def waiting(self) -> Waiting:
         """Returns what is in the outbox now.
@@ -137,6 +140,15 @@ class Relay:
                 fill_lanes(connection)
         except IntegrityError:
             pass  # another relay filled them first
+
+    def _refuse_other_lanes(self) -> int:
+        """Refuses the rows that are in none of the lanes, and returns how many."""
+        wrong = [_WAITS, or_(CHANGES.c.lane < 0, CHANGES.c.lane >= LANES)]
+        with self._engine.connect() as connection:  # first only read: on SQLite the app would wait for each write
+            if connection.scalar(select(CHANGES.c.id).where(*wrong).limit(1)) is None:
+                return 0
+        with self._engine.begin() as connection:
+            return connection.execute(update(CHANGES).where(*wrong).values(refused=NO_LANE)).rowcount
 
     def _forward_one(self, passed: set[int], run: Run) -> tuple[int, Relayed] | None:
         """Forwards one batch of one other lane; None if no other lane has changes, or other relays hold them all."""

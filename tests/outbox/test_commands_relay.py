@@ -74,6 +74,7 @@ def test_a_new_database_is_given_its_tables_where_that_is_wanted(database_url: s
         ("postgresql+psycopg://user:secret@127.0.0.1:1/app", 1, "the database: "),
         ("mysql+pymysql://user:secret@127.0.0.1:1/app", 1, "the database: Can't connect to MySQL server"),
         ("oracle+nodriver://user:secret@host/app", 2, "oracle.nodriver"),
+        ("postgresql+asyncpg://user:secret@host/app", 2, "needs a driver without asyncio, such as postgresql+psycopg"),
     ],
 )
 def test_a_database_that_cannot_be_opened_is_one_line_without_its_password(

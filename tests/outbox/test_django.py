@@ -230,11 +230,12 @@ def test_an_id_of_more_characters_than_the_settings_allow_is_not_recorded(using:
 def test_rows_that_break_a_rule_are_kept_aside(using: str, log: Log) -> None:
     from producers.django.models import Change  # noqa: PLC0415 - as above
 
-    for owner, op in (("", "upsert"), ("1", "update"), ("1", "delete")):
-        Change.objects.using(using).create(lane=lane_of("1"), owner=owner, contact="9", op=op, at=T)
+    lane = lane_of("1")
+    for at_lane, owner, op in ((lane, "", "upsert"), (lane, "1", "update"), (16, "1", "delete"), (lane, "1", "delete")):
+        Change.objects.using(using).create(lane=at_lane, owner=owner, contact="9", op=op, at=T)
     told = StringIO()
     call_command("contact_sync_relay", once=True, database=using, stdout=told)
-    assert told.getvalue() == "1 forwarded, 2 refused: see the column `refused`\n"
+    assert told.getvalue() == "1 forwarded, 3 refused: see the column `refused`\n"
     assert log.said() == [("delete", "1", "9", T)]
 
 

@@ -105,6 +105,18 @@ def test_rows_that_break_a_rule_are_kept_aside_and_hold_up_nothing(engine: Engin
     assert relay.run_once() == Relayed(0, 0)
 
 
+def test_rows_in_a_lane_that_no_relay_forwards_are_refused(engine: Engine, log: Log, relay: Relay) -> None:
+    with engine.begin() as connection:  # somebody writes by hand
+        for lane in (lane_of("1"), -1, 16):
+            connection.execute(insert(CHANGES), {"lane": lane, "owner": "1", "contact": "9", "op": "upsert", "at": T})
+    assert relay.run_once() == Relayed(1, 2)
+    assert log.said() == [("upsert", "1", "9", T)]
+    with engine.connect() as connection:
+        reasons = connection.scalars(sqlalchemy.select(CHANGES.c.refused)).all()
+    assert reasons == ["lane must be 0 to 15: the CRC-32 of owner, modulo 16"] * 2
+    assert relay.run_once() == Relayed(0, 0)
+
+
 @pytest.mark.parametrize("refuses", [False, True])
 def test_a_producer_whose_clock_has_gone_back_keeps_what_it_takes_for_the_future(
     engine: Engine,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 
 from producers.contract.errors import ContactSyncError, SettingsError
-from producers.contract.partitions import DEFAULT_PARTITIONS, agree_partitions
+from producers.contract.partitions import DEFAULT_PARTITIONS
 from producers.nodes.cluster import ClusterClient
 from producers.settings import PREFIX, variable_of
 from worker.admin.check_broker import check_broker
@@ -29,6 +29,7 @@ from worker.config.server_key import read_server_key
 from worker.config.settings import WorkerSettings, is_loopback
 from worker.core.outcome import Answer, Confirmed, Hold, Rejected, Retry, TooLarge, decide
 from worker.delivery.endpoint import Endpoint
+from worker.store.agreed import agreed_partitions
 from worker.store.client import command, connect
 from worker.store.inbox import load_map
 from worker.store.namespace import Namespace
@@ -111,7 +112,7 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
         yield Finding("partitions", "ok", f"not recorded yet: the log will begin with {count}")
     else:
         try:
-            count = agree_partitions(client, keys, settings.partitions)
+            count = agreed_partitions(client, settings)
         except ContactSyncError as error:
             yield Finding("partitions", "wrong", str(error))
             return
@@ -128,6 +129,9 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     elif wrong_type:
         numbers = ", ".join(map(str, wrong_type))
         yield Finding("streams", "wrong", f"in partitions {numbers} a key has the wrong type: something else wrote it")
+    elif found.wrong_type_keys:
+        named = ", ".join(found.wrong_type_keys)
+        yield Finding("streams", "wrong", f"keys of the wrong type, which something else wrote: {named}")
     else:
         yield Finding("streams", "ok", "every key has the right type")
     if said := found.lost_words():

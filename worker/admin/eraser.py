@@ -162,6 +162,11 @@ class Eraser:
         self._said = 0
         self._renews = 0.0
 
+    @property
+    def suppressed(self) -> bool:
+        """Whether it has suppressed the user."""
+        return bool(self._hash)
+
     def erase(self, suppress_ms: int, patience_seconds: float, lease_patience_seconds: float) -> Erased:
         """Suppresses the user, and searches again and again until nothing is left, or the patience ends.
 

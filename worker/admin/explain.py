@@ -89,6 +89,11 @@ class Explanation:
     parked: Parked | None = None
     suppressed: bool = False
 
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing was found of the pair."""
+        return self.next is None and not (self.known or self.letters or self.inbox or self.entries or self.mark)
+
 
 def explain(  # noqa: PLR0913 - the pair, and the settings that decide its end
     namespace: Namespace,

@@ -76,8 +76,7 @@ def next_steps(found: Explanation) -> Iterator[str]:
     if found.suppressed:
         yield "upserts of this pair are refused: somebody in it was erased"
     if reached is None:
-        known = bool(found.known or found.letters or found.inbox or found.entries or found.mark)
-        yield "nothing: no change of this pair waits" if known else "nothing: this pair is unknown"
+        yield "nothing: this pair is unknown" if found.unknown else "nothing: no change of this pair waits"
         return
     if reached.stale:
         yield f"{reached.stale} dropped as stale: a newer change was confirmed"

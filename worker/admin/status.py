@@ -489,12 +489,38 @@ def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
         keys.deletes: b"string",
         keys.workers: b"hash",
         keys.inbox: b"stream",
+        keys.suppressed: b"hash",
+        keys.audit: b"stream",
+        **reconcile_types(keys),
     }
-    replies = round_trip(client, [("TYPE", key) for key in types])
+    found = _types_of(client, types)
+    return _foreign(types, found), found[keys.ticker] == types[keys.ticker]
+
+
+def reconcile_types(keys: Keys) -> dict[str, bytes]:
+    """The keys of reconciliations, each with its type."""
+    return {keys.reconcile: b"hash", keys.reconcile_history: b"stream", keys.reconcile_lease: b"string"}
+
+
+def foreign_keys(client: redis.Redis, types: Mapping[str, bytes]) -> list[str]:
+    """Those of these keys that have another type than their own.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    return _foreign(types, _types_of(client, types))
+
+
+def _types_of(client: redis.Redis, keys: Iterable[str]) -> dict[str, bytes]:
+    """The type of each key; `none` if it does not exist, or if its node is away."""
+    asked = list(keys)
+    replies = round_trip(client, [("TYPE", key) for key in asked])
     known = [b"none" if isinstance(each, NodeAwayError) else checked(each) for each in replies]
-    found = dict(zip(types, known, strict=True))
-    wrong = [key for key, kind in found.items() if kind not in {b"none", types[key]}]
-    return wrong, found[keys.ticker] == types[keys.ticker]
+    return dict(zip(asked, known, strict=True))
+
+
+def _foreign(types: Mapping[str, bytes], found: Mapping[str, bytes]) -> list[str]:
+    return [key for key, kind in found.items() if kind not in {b"none", types[key]}]
 
 
 def _gate(namespace: Namespace) -> tuple[GateSnapshot, bool]:

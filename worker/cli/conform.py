@@ -16,6 +16,7 @@ from worker.core.numbers import many
 from worker.core.times import iso_utc
 from worker.store.client import round_trip
 from worker.store.inbox import load_map
+from worker.store.replies import all_checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sized
@@ -33,6 +34,7 @@ Example:
 """
 
 _COLORS = {"ok": "green", "none": "yellow", "wrong": "red"}
+_LAST_MAX = 1_000_000  # Redis refuses a number beyond 64 bits
 _SHOWN = 3  # entries shown for each rule
 
 
@@ -46,7 +48,10 @@ _SHOWN = 3  # entries shown for each rule
 )
 @click.option("--partition", type=click.IntRange(0), metavar="N", help="Check only this partition.  [default: all]")
 @click.option(
-    "--last", type=click.IntRange(1), metavar="N", help="Check the newest N entries of each partition.  [default: 100]"
+    "--last",
+    type=click.IntRange(1, _LAST_MAX),
+    metavar="N",
+    help="Check the newest N entries of each partition.  [default: 100]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def conform(
@@ -127,12 +132,13 @@ def _check_entries(opened: Namespace, partitions: Any, last: int, id_max: int) -
     keys = opened.keys
     lanes: tuple[tuple[Lane, Callable[[int], str]], ...] = (("live", keys.events), ("bulk", keys.bulk))
     every = [(p, lane, key_of(p)) for p in partitions for lane, key_of in lanes]
-    kinds = round_trip(opened.client, [("TYPE", key) for *_, key in every])
+    # An error is raised: entries that cannot be read must not count as conforming.
+    kinds = all_checked(round_trip(opened.client, [("TYPE", key) for *_, key in every]))
     logs = [log for log, kind in zip(every, kinds, strict=True) if kind == b"stream"]
     asked = [("XREVRANGE", key, "+", "-", "COUNT", last) for *_, key in logs]
     return [
         {"id": entry_id.decode(), "partition": p, "faults": faults(entry_id, flat, p, opened.partitions, lane, id_max)}
-        for (p, lane, _), entries in zip(logs, round_trip(opened.client, asked) if asked else (), strict=True)
+        for (p, lane, _), entries in zip(logs, all_checked(round_trip(opened.client, asked)), strict=True)
         for entry_id, flat in entries
     ]
 

@@ -69,7 +69,7 @@ def drain(*, timeout_seconds: float | None, ignore_late: bool) -> None:
 
 
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
-    gate = last.gate
+    gate, endpoint = last.gate, _endpoint(last)
     left = f"{many(last.backlog_events, 'entry')} and {many(last.pending_pairs, 'pair')} are waiting"
     if last.inbox_entries:
         left += f", beside {many(last.inbox_entries, 'entry')} in the inbox"
@@ -77,15 +77,20 @@ def _why(end: str, last: Status, timeout_seconds: float | None) -> str:
         left += f", the oldest for {in_words(last.oldest_seconds)}"
     for more in filter(None, (last.late_words(), last.away_words())):
         left += f"; {more}"
-    endpoint = f"the endpoint is {gate.state.replace('_', ' ')}"
-    if gate.state != "ok":
-        endpoint += f" ({printable('; '.join(filter(None, [gate.reason, gate.error])))})"
     if gate.paused_ms:
         return f"not drained: deliveries are paused since {iso_utc(gate.paused_ms)} (contact-sync resume); {left}"
     if end == "held":
         return f"not drained: {endpoint}; {left}"
     asleep = "" if last.worker_awake else "; no worker is awake"
     return f"not drained within {timeout_seconds:g} s: {left}; {endpoint}{asleep}"
+
+
+def _endpoint(last: Status) -> str:
+    gate = last.gate
+    if last.gate_away:
+        return "the endpoint's state is unknown: the server of Redis that knows it is away"
+    why = "" if gate.state == "ok" else f" ({printable('; '.join(filter(None, [gate.reason, gate.error])))})"
+    return f"the endpoint is {gate.state.replace('_', ' ')}{why}"
 
 
 def _progress() -> AbstractContextManager[Callable[[Status], Any]]:
@@ -112,6 +117,7 @@ class _LiveProgress:
         left = f"{many(status.backlog_events, 'entry')}, {many(status.pending_pairs, 'pair')} left"
         if status.late_pairs:
             left += f"; {status.late_words()}"
-        endpoint = "" if status.gate.state == "ok" else f"; endpoint {status.gate.state.replace('_', ' ')}"
+        state = "unknown" if status.gate_away else status.gate.state
+        endpoint = "" if state == "ok" else f"; endpoint {state.replace('_', ' ')}"
         asleep = "" if status.worker_awake else "; no worker is awake"
         self._live.update(left + endpoint + asleep)

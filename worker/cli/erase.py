@@ -9,11 +9,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 import orjson
+import redis
 
 from worker.admin.erase_receipt import Verified, receipt, verify
 from worker.admin.eraser import Eraser, NotErasable
 from worker.cli.number import Number
-from worker.cli.session import Failure, echo_json, session
+from worker.cli.session import Failure, echo_json, redis_failure, session
 from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many
@@ -128,6 +129,11 @@ def _erase(  # noqa: PLR0913 - what it was asked for
             erased = eraser.erase(int(suppress_days * _DAY_MS), wait_seconds, 2 * settings.lease_seconds)
         except NotErasable as error:
             raise Failure(str(error)) from None
+        except redis.RedisError as error:
+            if not eraser.suppressed:
+                raise
+            failure = redis_failure(settings.redis_url, error)
+            raise Failure(f"not erased yet: {failure}; the user stays suppressed: call it again, it goes on") from None
     said = receipt(namespace, erased)
     if as_json:
         echo_json(said)

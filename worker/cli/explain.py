@@ -89,6 +89,8 @@ def explain(  # noqa: PLR0913 - click passes each option by its name
         return
     click.echo(f"owner {printable(owner)}, contact {printable(contact)}: partition {found.partition}")
     if status is not None:
-        click.echo(f"the {op} of entry {entry}: {_STATUS_WORDS[status]}")
+        # The status does not look into the log: any entry counts as waiting until a worker has read as far.
+        absent = status == "waiting" and found.unknown and not found.cut
+        click.echo(f"the {op} of entry {entry}: {'it is not in the log' if absent else _STATUS_WORDS[status]}")
     for line in explanation_lines(found):
         click.echo(printable(line))

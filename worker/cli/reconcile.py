@@ -20,7 +20,7 @@ from producers.contract.change import AT_MIN_MS
 from producers.contract.errors import InvalidChange
 from producers.send.errors import NotAccepted
 from worker.admin.drain import drain
-from worker.admin.status import read_status
+from worker.admin.status import foreign_keys, read_status, reconcile_types
 from worker.cli.duration import Duration
 from worker.cli.number import Number
 from worker.cli.path import PathName
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from worker.admin.status import Status
     from worker.config.settings import WorkerSettings
     from worker.reconcile.files import Format
+    from worker.store.namespace import Namespace
 
 _EPILOG = """\b
 Example:
@@ -265,6 +266,7 @@ def _once(settings: WorkerSettings, asked: _Asked, how: Options, every: float | 
         diff = undo.enter_context(_writing(asked.diff_path))
         try:
             if not how.dry_run:
+                _refuse_foreign(namespace)
                 _take_lock(undo.enter_context(ReconcileLock(namespace)), client, keys.reconcile, asked, every)
             before = read_status(namespace)
             if asked.source is None:
@@ -312,6 +314,11 @@ def _telling_no_room() -> Iterator[None]:
         yield
     except NoRoomError as error:
         raise Failure(str(error)) from None
+
+
+def _refuse_foreign(namespace: Namespace) -> None:
+    if foreign := foreign_keys(namespace.client, reconcile_types(namespace.keys)):
+        raise Failure(f"the key {foreign[0]} has the wrong type: something else wrote it; rename or remove it")
 
 
 def _cut_short(failure: str, asked: _Asked) -> Failure:
@@ -384,6 +391,7 @@ def _tell_of_wait(line: str) -> None:
 def history(*, as_json: bool) -> None:
     """Show the last hundred reconciliations, newest first, and how far the endpoint had drifted."""
     with session(load_worker_settings(require_credentials=False)) as namespace:
+        _refuse_foreign(namespace)
         runs = past_runs(namespace)
     if as_json:
         echo_json([{**run, "ended": iso_utc(run["ended"]), "as_of": iso_utc(run["as_of"])} for run in runs])

@@ -22,7 +22,7 @@ def open_database(url: str, what: str) -> Engine:
         what: where the URL comes from, for the message.
 
     Raises:
-        NoDatabase: the URL is invalid, or SQLAlchemy or the database's driver is not installed.
+        NoDatabase: the URL is invalid, its driver is for asyncio, or SQLAlchemy or the driver is not installed.
     """
     try:
         import sqlalchemy  # noqa: PLC0415 - an extra
@@ -34,6 +34,9 @@ def open_database(url: str, what: str) -> Engine:
     except UnicodeEncodeError:  # a file may have any name, but this one is shown as text
         raise NoDatabase(f"{what} must be UTF-8") from None
     try:
+        dialect = sqlalchemy.make_url(url).get_dialect()
+        if dialect.is_async:
+            raise NoDatabase(f"{what} needs a driver without asyncio, such as postgresql+psycopg, not {dialect.driver}")
         return sqlalchemy.create_engine(url)
     except NoSuchModuleError as error:
         raise NoDatabase(f"{what}: {error}") from None

@@ -14,6 +14,7 @@ from worker.admin.narrate import explanation_lines, next_steps
 from worker.serve.audit import Audit
 from worker.serve.letters import Letters
 from worker.serve.metrics import Families, families, families_without_redis
+from worker.store.inbox import load_map
 
 if TYPE_CHECKING:
     from worker.admin.status import Part
@@ -31,12 +32,16 @@ class Actions:
 
     Args:
         snapshots: the snapshots of this namespace.
+
+    Raises:
+        SettingsError: the mapping of the inbox cannot be read, or is invalid.
     """
 
     def __init__(self, snapshots: SnapshotCache) -> None:
         self._snapshots = snapshots
         self._letters = Letters(snapshots)
         self._audit = Audit(snapshots.client, snapshots.keys)
+        self._inbox_map = load_map(snapshots.settings.inbox_map)
 
     def metrics(self) -> bytes:
         """Returns all metrics in Prometheus's text format, from a new snapshot; without Redis, only a few.
@@ -92,7 +97,14 @@ class Actions:
         """
         snapshots = self._snapshots
         settings = snapshots.settings
-        found = explain(snapshots.namespace(), owner, contact, readd=settings.readd, id_max=settings.id_max)
+        found = explain(
+            snapshots.namespace(),
+            owner,
+            contact,
+            readd=settings.readd,
+            id_max=settings.id_max,
+            inbox_map=self._inbox_map,
+        )
         lines = list(explanation_lines(found))
         return {"partition": found.partition, "lines": lines, "next": list(next_steps(found))}
 

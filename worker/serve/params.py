@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl
 
 import orjson
 from starlette.requests import ClientDisconnect
@@ -36,7 +37,8 @@ def query_of(request: Request, *names: str) -> dict[str, str]:
     """
     if len(request.url.query) > _QUERY_MAX_BYTES:
         raise Refused(413, "too_large", f"the query must have at most {_QUERY_MAX_BYTES} bytes")
-    items = request.query_params.multi_items()
+    # Starlette replaces what is not UTF-8: then another id would be asked for. What escapes is no id, number or reason.
+    items = parse_qsl(request.url.query, keep_blank_values=True, errors="surrogateescape")
     params = dict(items)
     if not params.keys() <= set(names) or len(params) < len(items):
         known = ", ".join(names) or "none"

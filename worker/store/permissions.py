@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.exceptions import NoPermissionError
 
+from producers.contract.query import unreadable
 from producers.settings import variable_of
 from worker.store import scripts
 from worker.store.client import command
@@ -81,7 +82,11 @@ def refused_commands(client: redis.Redis, keys: Keys) -> list[str]:
         if isinstance(error, NoPermissionError) or is_unknown_command(error):
             return [f"{'SCRIPT LOAD' if 'script|load' in str(error) else 'EVALSHA'} ({error})"]
         raise
-    return _refused_when_tried(client, keys) if reply is None else [name.decode().upper() for name in reply]
+    if reply is None:
+        return _refused_when_tried(client, keys)
+    if not isinstance(reply, list):
+        raise unreadable(TypeError("is it Redis?"))
+    return [name.decode().upper() for name in reply]
 
 
 def _refused_when_tried(client: redis.Redis, keys: Keys) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from redis.exceptions import ClusterCrossSlotError, NoPermissionError
 
+from producers.nodes.credentials import BadCredentialsError
 from producers.nodes.trip import NotAClusterError
 from worker.store.replies import is_wrong_type
 
@@ -38,7 +39,7 @@ def refusal(error: BaseException | None) -> str | None:
     words = str(error)
     named = _COMMAND.search(words)
     if isinstance(error, redis.AuthenticationError):
-        return "it refuses the user or password"
+        return words if isinstance(error, BadCredentialsError) else "it refuses the user or password"
     # MOVED and ASK are not refusals: while slots of a cluster move, they may be all that is left of an answer.
     if isinstance(error, ClusterCrossSlotError | NotAClusterError):
         return words if isinstance(error, NotAClusterError) else _CLUSTER

@@ -10,15 +10,26 @@ import pytest
 
 from tests.support.commands import dead_letter, run, told
 from tests.support.fleet import PARTITIONS, Fleet
+from tests.support.tcp_server import TcpServer
 from worker.admin.check import check_variables
 from worker.admin.check_redis import check_clock
 from worker.local.redis import EmbeddedRedis
 from worker.store.permissions import USED_COMMANDS
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from worker.standin.client import StandInClient
+
+
+class SayingOk(TcpServer):
+    """A server that says OK to whatever it is asked."""
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            while asked := client.recv(65536):
+                client.sendall(b"+OK\r\n" * asked.count(b"*"))
 
 
 def checks(fleet: Fleet, **overrides: Any) -> dict[str, str]:
@@ -171,6 +182,19 @@ def test_the_variables_of_others_and_our_own_are_nothing_to_speak_of(fleet: Flee
 def test_check_says_that_the_config_key_is_none_of_ours(fleet: Fleet) -> None:
     fleet.client.set(fleet.keys.config, "no hash")
     assert checks(fleet)["partitions"] == "wrong"
+
+
+@pytest.mark.parametrize("least", ["least_reader", "least_writer"])
+def test_check_says_that_the_log_needs_a_newer_version(fleet: Fleet, least: str) -> None:
+    fleet.flush()
+    fleet.client.hset(fleet.keys.config, least, "9")
+    assert checks(fleet)["partitions"] == "wrong"
+
+
+def test_check_says_in_one_line_that_a_server_is_not_redis(fleet: Fleet) -> None:
+    with SayingOk() as server:
+        lines = run(fleet, "check", redis_url=f"redis://127.0.0.1:{server.port}/0").stdout.splitlines()
+    assert any(line.startswith("wrong  redis") and "a reply cannot be read" in line for line in lines)
 
 
 def test_check_names_the_url_that_is_not_right_and_its_variable(fleet: Fleet) -> None:

@@ -296,6 +296,8 @@ def test_explain_of_an_unknown_pair_says_so(fleet: Fleet) -> None:
     ran = run(fleet, "explain", "1", "2")
     assert ran.exit_code == 0
     assert "this pair is unknown" in ran.stdout
+    ran = run(fleet, "explain", "1", "2", "--entry", "1-1", "--op", "delete")
+    assert "the delete of entry 1-1: it is not in the log" in ran.stdout
 
 
 # worker

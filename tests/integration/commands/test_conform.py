@@ -70,6 +70,8 @@ def test_an_empty_log_and_a_partition_that_is_none_are_said(fleet: Fleet) -> Non
     assert run(fleet, "conform").exit_code == 1
     assert "the log has no entries" in run(fleet, "conform").stderr
     assert run(fleet, "conform", "--partition", str(PARTITIONS)).exit_code == 2
+    too_many = run(fleet, "conform", "--last", "99999999999999999999")
+    assert (too_many.exit_code, "--last" in too_many.stderr) == (2, True), too_many.output
 
 
 def test_the_bulk_lane_is_checked_too_and_needs_at(fleet: Fleet) -> None:

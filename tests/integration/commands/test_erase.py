@@ -183,6 +183,21 @@ def test_it_goes_on_when_it_is_called_again_and_says_no_delete_twice(fleet: Flee
     assert mentions(fleet) == []
 
 
+def test_a_redis_that_is_full_by_then_leaves_the_user_suppressed_and_it_goes_on(fleet: Fleet) -> None:
+    fleet.append(USER, "1", "upsert")
+    fleet.deliver()
+    fleet.client.config_set("maxmemory", 1)
+    try:
+        ran = run(fleet, "erase", USER, "--wait", "0")
+    finally:
+        fleet.client.config_set("maxmemory", 0)
+    assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+    assert "maxmemory" in ran.stderr
+    assert "the user stays suppressed: call it again, it goes on" in ran.stderr
+    with working(fleet):
+        assert run(fleet, "erase", USER, "--wait", "30").exit_code == 0
+
+
 def test_two_at_once_do_no_harm(fleet: Fleet) -> None:
     fleet.append_many((USER, str(n), "upsert", T) for n in range(50))
     fleet.append_many((str(n), USER, "upsert", T) for n in range(50))

@@ -77,6 +77,20 @@ def test_a_foreign_key_in_a_partition_is_named_and_no_reason_to_restart_while_ot
         assert key in found["message"]
 
 
+@pytest.mark.parametrize("name", ["reconcile", "reconcile_history", "reconcile_lease", "audit", "suppressed"])
+def test_a_foreign_key_of_a_command_is_named_and_no_reason_to_restart(fleet: Fleet, name: str) -> None:
+    key: str = getattr(fleet.keys, name)
+    (fleet.client.set if name != "reconcile_lease" else fleet.client.rpush)(key, "x")
+    assert key in obstacles(fleet)["wrong_type_keys"]["message"]
+    assert key in run(fleet, "check").stdout
+    assert told(fleet, "health")["healthy"]
+    if name.startswith("reconcile"):
+        for line in ("reconcile run -", "reconcile history"):
+            ran = run(fleet, *line.split(), given="owner,contact\n1,2\n")
+            assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+            assert f"the key {key} has the wrong type: something else wrote it" in ran.stderr
+
+
 @pytest.mark.parametrize("name", ["gate", "ticker", "inbox", "workers"])
 def test_a_foreign_key_of_the_fleet_is_named(fleet: Fleet, name: str) -> None:
     waits_for_an_hour(fleet)

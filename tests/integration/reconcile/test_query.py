@@ -79,6 +79,12 @@ def test_what_is_not_utf_8_is_one_line(fleet: Fleet, url: str, named: str, query
     assert (ran.exit_code, ran.stdout, ran.stderr) == (1, "", f"contact-sync: {says} must be UTF-8\n")
 
 
+def test_a_driver_for_asyncio_is_refused(fleet: Fleet) -> None:
+    ran = run(fleet, "reconcile", "postgresql+asyncpg://u@h/db", "--query", QUERY)
+    assert (ran.exit_code, ran.stderr.count("\n")) == (1, 1)
+    assert "SOURCE with --query needs a driver without asyncio, such as postgresql+psycopg, not asyncpg" in ran.stderr
+
+
 UUIDS = "select user_id as owner, friend as contact from friends where nick like '%'"
 NICKS = "select user_id as owner, nick as contact from friends"
 MARIADB_MIDST = """select case when id > 2000 then cast(exp(9999) as char) else id end as owner,

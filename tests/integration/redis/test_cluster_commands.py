@@ -120,6 +120,7 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         move_slot(cluster, config, (node + 1) % 3)
     theirs = [p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node]
     address = str(cluster.addresses[node])
+    node_of_gate = node_of(cluster, key_slot(fleet.keys.gate.encode()))
     with away(cluster, node, how):
         said = told(fleet, "status")
         assert said["away_partitions"] == theirs
@@ -132,8 +133,11 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         check = run(fleet, "check")
         assert check.exit_code == 1
         assert any(address in line and line.startswith("wrong") for line in check.stdout.splitlines())
+        conform = run(fleet, "conform", "--json")
+        assert (conform.exit_code, address in conform.stderr, conform.stdout) == (1, True, ""), conform.output
         drain = run(fleet, "drain", "--timeout", "1")
         assert (drain.exit_code, f"Redis is partly away: {address}" in drain.stderr) == (1, True), drain.stderr
+        assert ("the endpoint's state is unknown" in drain.stderr) == (node_of_gate == node)
 
 
 def test_a_process_keeps_to_the_limits_while_the_gates_node_is_away(cluster: EmbeddedCluster, fleet: Fleet) -> None:

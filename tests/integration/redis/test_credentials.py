@@ -14,7 +14,7 @@ import pytest
 
 from producers import AsyncContactProducer, ContactProducer, NotAccepted, ProducerSettings, SettingsError
 from tests.support.clusters import connected
-from tests.support.commands import COMMAND
+from tests.support.commands import COMMAND, run
 from tests.support.fleet import Fleet
 from tests.support.sentinels import SentinelSetup, address_of
 from tests.support.waiting import wait_until
@@ -191,6 +191,13 @@ def test_a_worker_and_a_command_say_it_in_one_line(redis_server: EmbeddedRedis, 
     ran = subprocess.run([COMMAND, *words], env=environment, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
     assert "CONTACT_SYNC_REDIS_CREDENTIALS: no_such_module:current cannot be loaded (ModuleNotFoundError)" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "check"])
+def test_what_is_no_credentials_is_not_called_a_refusal(fleet: Fleet, command: str) -> None:
+    ran = run(fleet, command, redis_credentials="tokens:odd")
+    assert ran.exit_code == 1
+    assert "the function of CONTACT_SYNC_REDIS_CREDENTIALS must return a password" in ran.output
 
 
 @pytest.mark.parametrize("url", ["redis://:pw@localhost", "redis+cluster://u:pw@a,b", "redis+sentinel://u:pw@a,b/m"])

@@ -213,6 +213,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_no_inline_script(fleet: 
         ("/api/explain?owner=1", 400, "bad_contact"),
         ("/api/explain?owner=&contact=2", 400, "bad_owner"),
         ("/api/explain?owner=%00&contact=2", 400, "bad_owner"),
+        ("/api/explain?owner=%ff&contact=2", 400, "bad_owner"),
         ("/api/explain?owner=1&contact=" + "x" * 257, 400, "bad_contact"),
         ("/api/explain?owner=1&contact=" + "x" * 5000, 413, "too_large"),
         ("/api/explain?owner=1&owner=2&contact=3", 400, "bad_query"),

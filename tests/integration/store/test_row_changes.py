@@ -12,6 +12,7 @@ import pytest
 from tests.support.commands import run, told
 from tests.support.fleet import Fleet, T
 from tests.support.recorded_messages import ENDS, MAPS, TOOLS, mapping, recorded
+from tests.support.serving import serving
 from tests.support.worker_process import WorkerProcess
 from worker.store.client import command
 from worker.store.inbox import Inbox
@@ -177,6 +178,10 @@ def test_explain_knows_what_a_message_says(fleet: Fleet) -> None:
     for contact, op in (("8", "delete"), ("9", "upsert")):
         assert [each["op"] for each in told(fleet, "explain", "1", contact, inbox_map=path)["inbox"]] == [op]
         assert told(fleet, "explain", "1", contact)["inbox"] == []
+    with serving(fleet, inbox_map=path) as client:
+        said = client.get("/api/explain?owner=1&contact=9").json()["lines"]
+    assert said == run(fleet, "explain", "1", "9", inbox_map=path).stdout.splitlines()[1:]
+    assert any("inbox" in line for line in said)
 
 
 def test_a_worker_moves_it_and_one_without_the_mapping_is_named(
@@ -199,7 +204,7 @@ def _without_map(fleet: Fleet, name: str) -> bytes:
     return head + b"inbox_map=none"
 
 
-@pytest.mark.parametrize("arguments", [("worker",), ("explain", "1", "2")])
+@pytest.mark.parametrize("arguments", [("worker",), ("explain", "1", "2"), ("serve", "--port", "0")])
 def test_a_mapping_that_does_not_fit_is_one_line(arguments: tuple[str, ...], fleet: Fleet, tmp_path: Path) -> None:
     path = tmp_path / "map.toml"
     for text, said in (

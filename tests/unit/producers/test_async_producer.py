@@ -21,6 +21,7 @@ from tests.support.log_entries import entries_of, stream_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
+    from pathlib import Path
     from typing import Any
 
 SETTINGS = ProducerSettings(namespace="ns")
@@ -118,6 +119,33 @@ def test_a_cancelled_task_leaves_the_others_their_round_trip(log: Log) -> None:
             await tasks[1]
         assert await tasks[0] < await tasks[2]
         await producer.aclose()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("spooling", [False, True])
+def test_closing_with_a_time_limit_takes_no_change_from_the_tasks_that_wait(tmp_path: Path, *, spooling: bool) -> None:
+    async def scenario() -> None:
+        over = asyncio.Event()
+
+        async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await over.wait()
+            writer.close()
+
+        async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+            url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+            producer = AsyncContactProducer(url, spool=tmp_path / "spool" if spooling else None)
+            tasks = [asyncio.create_task(producer.upsert("1", str(number))) for number in range(3)]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(producer.aclose(), 0.2)
+            over.set()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            if spooling:
+                assert ended == ["spooled"] * 3
+            else:
+                back = [each.changes[0].contact for each in ended if isinstance(each, NotAccepted)]
+                assert back == ["0", "1", "2"]
+            await producer.aclose()
 
     run(scenario())
 

@@ -6,6 +6,7 @@ import asyncio
 
 import fakeredis
 import pytest
+import redis
 
 from producers.contract.errors import PartitionsMismatch, TooOld, UnknownLogFormat
 from producers.contract.keys import Keys
@@ -59,6 +60,14 @@ def test_asyncio_is_answered_alike() -> None:
     asked = asyncio.run(_ask_twice(server))
     assert asked == [[1], [[b"1"], 1]]
     assert ask(fakeredis.FakeRedis(server=server), Query((("HMGET", "h", "a"), ("HLEN", "h")))) == asked[1]
+
+
+@pytest.mark.parametrize("reply", [1, None, b"OK", []])
+def test_what_no_redis_replies_is_an_error_of_redis(reply: object) -> None:
+    asking = agreement(KEYS, None)
+    next(asking)
+    with pytest.raises(redis.RedisError, match="a reply cannot be read"):
+        asking.send([reply])
 
 
 def test_agreement_asks_nothing_more_of_a_log_that_has_a_number() -> None:
