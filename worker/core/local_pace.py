@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from worker.core.gate import SINGLE_REJECTIONS_MAX
+
 ASK_AGAIN_SECONDS: Final = 0.05
 """When it is worth asking again for a place among those under way."""
 
@@ -18,9 +20,11 @@ class LocalPace:
 
     Attributes:
         attempts: failed requests in a row.
+        single_rejections: records that were rejected alone in a row.
     """
 
     attempts: int = 0
+    single_rejections: int = 0
     _not_before: float = 0.0
     _next: float = 0.0
     _under_way: dict[str, float] = field(default_factory=dict)
@@ -61,6 +65,18 @@ class LocalPace:
         self.attempts += 1
         self._not_before = max(self._not_before, until)
 
+    def reject(self, until: float, *, alone: bool) -> bool:
+        """The endpoint rejected the records of a request, or the only one; returns whether it rejects every record.
+
+        If it does, none goes out before that moment, as after a failure.
+        """
+        self.single_rejections += alone
+        if self.single_rejections < SINGLE_REJECTIONS_MAX:
+            self.attempts = 0
+            return False
+        self.fail(until)
+        return True
+
     def succeed(self) -> None:
-        """A request did not fail."""
-        self.attempts = 0
+        """A request was confirmed."""
+        self.attempts = self.single_rejections = 0

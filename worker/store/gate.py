@@ -99,8 +99,8 @@ class Gate:
             if (last := self._last_open()) is not None:
                 return self._ask_locally(last, token, life_seconds)
             raise
-        self._local = LocalPace()
         gate = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
+        self._local = LocalPace(single_rejections=gate.single_rejections)
         if answer == b"go":
             interval_ms = int(1000 / gate.rate) if gate.rate else 0
             return Place(gate._replace(wait_ms=0), token, wait_ms + interval_ms, wait_ms)
@@ -180,8 +180,7 @@ class Gate:
             return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
         except NodeAwayError:
             if self._last_open() is not None:
-                self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), limit, left.token)
-                return "ok"  # as nobody can move it: the next report does, once its node answers
+                return self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), limit, left.token)
             raise
 
     def _ask_locally(self, last: GateSnapshot, token: str, life_seconds: float) -> Place:
@@ -193,16 +192,20 @@ class Gate:
             return Place(last._replace(wait_ms=math.ceil(wait * 1000)), "")
         return Place(last, token, int(1000 / known) if known else 0)
 
-    def _report_locally(self, what: What, delay_seconds: float, limit: int, token: str) -> None:
+    def _report_locally(self, what: What, delay_seconds: float, limit: int, token: str) -> State:
+        until, held = self._monotonic() + delay_seconds, False
         with self._lock:
             self._local.end(token)
             if what in {"retry", "limited", "hold"}:
-                self._local.fail(self._monotonic() + delay_seconds)
+                self._local.fail(until)
+            elif what in {"answered", "single_rejection"}:
+                held = self._local.reject(until, alone=what == "single_rejection")
             elif what != "unused":
-                self._local.succeed()
+                self._local.attempts = 0
         if what == "too_large" and self._seen is not None:
             since, gate = self._seen
             self._seen = since, gate._replace(limit=limit)
+        return "held" if held else "ok"  # else nobody can move it: the next report does, once its node answers
 
     def leave(self, generation: int, what: What, left: Left) -> scripts.Call:
         """The report of a request that moves the gate by nothing else, to be sent along with what is settled."""
@@ -226,7 +229,8 @@ class Gate:
         if self._seen is None or self._seen[1].state != "ok":
             return None
         since, gate = self._seen
-        return gate._replace(now_ms=gate.now_ms + int((self._monotonic() - since) * 1000), wait_ms=0)
+        now_ms = gate.now_ms + int((self._monotonic() - since) * 1000)
+        return gate._replace(now_ms=now_ms, wait_ms=0, single_rejections=self._local.single_rejections)
 
     def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:
         return scripts.run_one(self._client, scripts.Call(script, [self._key], args), wait)

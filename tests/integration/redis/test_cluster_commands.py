@@ -22,6 +22,7 @@ from tests.support.waiting import wait_until
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
 from worker.core.flow import FlowLimits, Left
+from worker.core.gate import SINGLE_REJECTIONS_MAX
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
 from worker.store.gate import Gate
@@ -155,6 +156,27 @@ def test_a_process_keeps_to_the_limits_while_the_gates_node_is_away(cluster: Emb
             assert gate.ask(5.0).token
             now += 1.0
             assert not gate.ask(5.0).token  # one at a time, until one succeeds
+
+
+def test_an_endpoint_that_rejects_every_record_is_held_while_the_gates_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet
+) -> None:
+    now = 1_000.0
+    with connect(cluster.url) as client:
+        gate = Gate(Namespace(client, fleet.keys, PARTITIONS), monotonic=lambda: now)
+        for _ in range(5):
+            gate.report(0, "single_rejection")
+        gate.leave(0, "unused", Left(gate.ask(1.0).token))
+        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "dead"):
+            wanted = SINGLE_REJECTIONS_MAX - 5
+            said = [gate.report(0, "single_rejection", delay_seconds=0.5) for _ in range(wanted)]
+            assert said == [*["ok"] * (wanted - 1), "held"]
+            permit = gate.enter("whoever", 5.0, 0)
+            assert (permit.go, permit.single_rejections) == (False, SINGLE_REJECTIONS_MAX)
+            now += 0.5
+            assert gate.ask(5.0).gate.doubtful
+            gate.leave(0, "confirmed", Left("whoever"))
+            assert gate.report(0, "single_rejection") == "ok"
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:
