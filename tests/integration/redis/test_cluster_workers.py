@@ -12,6 +12,7 @@ from redis.crc import key_slot
 
 from producers import ContactProducer, NotAccepted
 from producers.contract.change import partition_of
+from producers.contract.keys import Keys
 from tests.support.clusters import away, begin_move, changes, end_move, kill, move_keys, move_slot, node_of
 from tests.support.fleet import PARTITIONS, Fleet
 from tests.support.processes import is_stopped, runs
@@ -94,6 +95,34 @@ def test_the_node_of_the_ticker_is_away_from_workers_with_a_broker(  # noqa: PLR
         producer.upsert("1", "2")
         wait_until(lambda: stand_in.counts()["contacts"] == 1, seconds=20, what="the first is delivered")
         _others_go_on(cluster, producer, stand_in, node_of(cluster, key_slot(fleet.keys.ticker.encode())), lost)
+
+
+def test_the_node_of_the_key_that_tells_of_deletes_is_away(
+    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    def node(key: str) -> int:
+        return node_of(cluster, key_slot(key.encode()))
+
+    names = (f"{namespace}-{i}" for i in range(100))
+    keys = next(each for each in map(Keys, names) if node(each.deletes) not in {node(each.gate), node(each.ticker)})
+    lost = node(keys.deletes)
+    settings = {**PROCESS, "linger_seconds": 1.0, "delete_linger_seconds": 0.2, "broker_url": "memory://"}
+    with (
+        Fleet(cluster.url, keys.namespace, stand_in, **settings) as fleet,
+        WorkerProcess(fleet.environment(), tmp_path) as worker,
+    ):
+        worker.wait_until_ready()
+        theirs = {p for p in range(PARTITIONS) if node(fleet.keys.events(p)) == lost}
+        owners = [str(i) for i in range(100) if fleet.partition(str(i)) not in theirs]
+        producer = fleet.producer()
+        for owner in owners:
+            producer.upsert(owner, "1")
+        wait_until(lambda: len(stand_in.contacts()) == len(owners), seconds=20, what="all are at the endpoint")
+        kill(cluster, lost)
+        for owner in owners:
+            producer.delete(owner, "1")
+        wait_until(lambda: not stand_in.contacts(), seconds=30, what="all are deleted")
+        assert "redis_away" not in worker.said()
 
 
 def _others_go_on(
