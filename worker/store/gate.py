@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
 from producers.nodes.trip import NodeAwayError
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from producers.nodes.trip import Replicas
     from worker.core.gate import GateSnapshot, State, What
     from worker.store.namespace import Namespace
+
+
+LAST_OPEN_SECONDS: Final = 15.0
+"""An open gate is trusted without its node if it was seen at most this long before the node was first found away. A
+process that works asks sooner. One that was idle for longer may have missed a pause or an erasure."""
 
 
 def _random_token() -> str:
@@ -50,7 +55,8 @@ class Gate:
         monotonic: a clock, in seconds.
 
     While the gate's node of a cluster is away, a gate that was last seen open stays so: nobody can close it meanwhile,
-    or pause. Then each process keeps to the limits by itself. One that was never seen, or was closed, lets nothing out.
+    or pause. Then each process keeps to the limits by itself. One that was closed, or was not seen lately or ever, lets
+    nothing out.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Gate:
         self._token = token
         self._monotonic = monotonic
         self._seen: tuple[float, GateSnapshot] | None = None
+        self._away_since = math.inf
         self._local = LocalPace()
         self._lock = threading.Lock()
 
@@ -179,7 +186,7 @@ class Gate:
         try:
             return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
         except NodeAwayError:
-            if self._last_open() is not None:
+            if self._seen is not None and self._seen[1].state == "ok":
                 return self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), limit, left.token)
             raise
 
@@ -221,15 +228,18 @@ class Gate:
         return [SINGLE_REJECTIONS_MAX, *told, *self._limits, CLOCK_BACK_MS]
 
     def _note(self, gate: GateSnapshot) -> GateSnapshot:
-        self._seen = (self._monotonic(), gate)
+        self._seen, self._away_since = (self._monotonic(), gate), math.inf
         return gate
 
     def _last_open(self) -> GateSnapshot | None:
-        """The gate as it was seen last, and the time now; None if it was not seen, or not open."""
+        """The gate as it was seen last, and the time now; None if it was not seen lately, or not open."""
         if self._seen is None or self._seen[1].state != "ok":
             return None
-        since, gate = self._seen
-        now_ms = gate.now_ms + int((self._monotonic() - since) * 1000)
+        (since, gate), now = self._seen, self._monotonic()
+        self._away_since = min(self._away_since, now)
+        if self._away_since - since > LAST_OPEN_SECONDS:
+            return None
+        now_ms = gate.now_ms + int((now - since) * 1000)
         return gate._replace(now_ms=now_ms, wait_ms=0, single_rejections=self._local.single_rejections)
 
     def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:

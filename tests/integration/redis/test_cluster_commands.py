@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from producers import ContactProducer
 from producers.contract.partitions import agree_partitions
+from producers.nodes.trip import NodeAwayError
 from tests.support.clusters import away, changes, connected, move_slot, node_of
 from tests.support.commands import COMMAND, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet, T
@@ -25,7 +26,7 @@ from worker.core.flow import FlowLimits, Left
 from worker.core.gate import SINGLE_REJECTIONS_MAX
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
-from worker.store.gate import Gate
+from worker.store.gate import LAST_OPEN_SECONDS, Gate
 from worker.store.inbox import Inbox
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
@@ -177,6 +178,30 @@ def test_an_endpoint_that_rejects_every_record_is_held_while_the_gates_node_is_a
             assert gate.ask(5.0).gate.doubtful
             gate.leave(0, "confirmed", Left("whoever"))
             assert gate.report(0, "single_rejection") == "ok"
+
+
+@pytest.mark.parametrize("idle_seconds", [LAST_OPEN_SECONDS, LAST_OPEN_SECONDS + 1])
+def test_a_gate_that_was_not_seen_lately_lets_nothing_out_while_its_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet, idle_seconds: float
+) -> None:
+    """Somebody may have paused deliveries since, or have been erased."""
+    now = 1_000.0
+    with connect(cluster.url) as client:
+        gate = Gate(Namespace(client, fleet.keys, PARTITIONS), monotonic=lambda: now)
+        gate.leave(0, "unused", Left(gate.ask(1.0).token))
+        now += idle_seconds
+        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "dead"):
+            for _ in range(3):
+                if idle_seconds <= LAST_OPEN_SECONDS:
+                    assert gate.ask(5.0).token
+                    assert gate.enter("whoever", 5.0, 0).go
+                else:
+                    with pytest.raises(NodeAwayError):
+                        gate.ask(5.0)
+                    with pytest.raises(NodeAwayError):
+                        gate.enter("whoever", 5.0, 0)
+                now += 100.0  # the gate cannot move meanwhile
+            assert gate.report(0, "retry") == "ok"  # of a request that went out before
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:
