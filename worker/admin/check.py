@@ -128,6 +128,8 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     elif wrong_type:
         numbers = ", ".join(map(str, wrong_type))
         yield Finding("streams", "wrong", f"in partitions {numbers} a key has the wrong type: something else wrote it")
+    elif away := found.away_words():  # their keys could not be looked at
+        yield Finding("streams", "wrong", away)
     else:
         yield Finding("streams", "ok", "every key has the right type")
     if said := found.lost_words():

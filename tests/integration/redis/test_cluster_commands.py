@@ -108,7 +108,7 @@ def test_a_message_that_says_two_changes_waits_for_both_nodes_and_for_no_other(
     assert fleet.stand_in.contacts() == {(others[0][1], "9"), (others[1][1], "8")}
 
 
-@pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "log")])
+@pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung", "down") for which in ("gate", "log")])
 def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedCluster, fleet: Fleet, lost: str) -> None:
     how, _, which = lost.partition(" ")
     deliver(fleet, 100)
