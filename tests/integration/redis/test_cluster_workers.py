@@ -97,6 +97,26 @@ def test_the_node_of_the_ticker_is_away_from_workers_with_a_broker(  # noqa: PLR
         _others_go_on(cluster, producer, stand_in, node_of(cluster, key_slot(fleet.keys.ticker.encode())), lost)
 
 
+@pytest.mark.parametrize("which", ["gate", "log"])
+def test_a_node_that_accepts_no_writes_stops_its_own_partitions_alone(
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, which: str
+) -> None:
+    key = {"gate": fleet.keys.gate, "log": fleet.keys.events(0)}[which]
+    lost = node_of(cluster, key_slot(key.encode()))
+    theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == lost}
+    flusher = fleet.first.flusher
+    producer = fleet.producer()
+    producer.upsert("1", "0")
+    wait_until(lambda: (flusher.run(1.0), stand_in.contacts())[1], what="the first is delivered")
+    producer.send(changes(100))
+    others = {(str(i), "1") for i in range(100) if partition_of(str(i), PARTITIONS) not in theirs}
+    with away(cluster, lost, "alone"):
+        wait_until(lambda: (flusher.run(1.0), _has(stand_in, others))[1], seconds=30, what="the others are delivered")
+        assert len(stand_in.contacts()) == len(others) + 1
+    fleet.deliver()
+    assert len(stand_in.contacts()) == 101
+
+
 def test_the_node_of_the_key_that_tells_of_deletes_is_away(
     cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
 ) -> None:
