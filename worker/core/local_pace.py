@@ -21,10 +21,12 @@ class LocalPace:
     Attributes:
         attempts: failed requests in a row.
         single_rejections: records that were rejected alone in a row.
+        error: what the last failed request met.
     """
 
     attempts: int = 0
     single_rejections: int = 0
+    error: str = ""
     _not_before: float = 0.0
     _next: float = 0.0
     _under_way: dict[str, float] = field(default_factory=dict)
@@ -39,8 +41,8 @@ class LocalPace:
             rate: most requests a second, None if there is no limit.
             in_flight_limit: most requests under way at once, None if there is no limit.
         """
-        if now < self._not_before:
-            return self._not_before - now
+        if self.closed(now):
+            return self.rest(now)
         for over in [each for each, until in self._under_way.items() if until <= now]:
             del self._under_way[over]
         most = 1 if self.attempts else in_flight_limit
@@ -56,16 +58,21 @@ class LocalPace:
         """Whether a request that has a place may not go out all the same: another has failed meanwhile."""
         return now < self._not_before
 
+    def rest(self, now: float) -> float:
+        """How long none goes out after a failure."""
+        return max(0.0, self._not_before - now)
+
     def end(self, token: str) -> None:
         """A request gives its place back."""
         self._under_way.pop(token, None)
 
-    def fail(self, until: float) -> None:
+    def fail(self, until: float, error: str = "") -> None:
         """A request failed: none goes out before that moment."""
         self.attempts += 1
+        self.error = error
         self._not_before = max(self._not_before, until)
 
-    def reject(self, until: float, *, alone: bool) -> bool:
+    def reject(self, until: float, error: str = "", *, alone: bool) -> bool:
         """The endpoint rejected the records of a request, or the only one; returns whether it rejects every record.
 
         If it does, none goes out before that moment, as after a failure.
@@ -74,7 +81,7 @@ class LocalPace:
         if self.single_rejections < SINGLE_REJECTIONS_MAX:
             self.attempts = 0
             return False
-        self.fail(until)
+        self.fail(until, error)
         return True
 
     def succeed(self) -> None:

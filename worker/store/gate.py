@@ -107,7 +107,13 @@ class Gate:
                 return self._ask_locally(last, token, life_seconds)
             raise
         gate = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
-        self._local = LocalPace(single_rejections=gate.single_rejections)
+        rest = self._local.rest(self._monotonic())
+        if not rest:
+            self._local = LocalPace(single_rejections=gate.single_rejections)
+        elif answer == b"go":
+            # What a request met while the node was away, such as a Retry-After, holds for the whole fleet.
+            self.report(gate.generation, "retry", delay_seconds=rest, error=self._local.error, left=Left(token))
+            return Place(gate._replace(wait_ms=math.ceil(rest * 1000)), "")
         if answer == b"go":
             interval_ms = int(1000 / gate.rate) if gate.rate else 0
             return Place(gate._replace(wait_ms=0), token, wait_ms + interval_ms, wait_ms)
@@ -139,7 +145,8 @@ class Gate:
                 return Permit(go, False, last.generation, self._local.attempts, last.single_rejections)
             raise
         answer, generation, attempts, single_rejections, _ = reply
-        return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
+        go = answer != b"closed" and not self._local.closed(self._monotonic())
+        return Permit(go, answer == b"probe", generation, attempts, single_rejections)
 
     def pause(self, wait: Replicas = 0) -> Paused:
         """Lets no request out in the whole fleet until `resume`; requests that are under way end as they do.
@@ -187,7 +194,7 @@ class Gate:
             return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
         except NodeAwayError:
             if self._seen is not None and self._seen[1].state == "ok":
-                return self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), limit, left.token)
+                return self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), error, limit, left.token)
             raise
 
     def _ask_locally(self, last: GateSnapshot, token: str, life_seconds: float) -> Place:
@@ -199,14 +206,14 @@ class Gate:
             return Place(last._replace(wait_ms=math.ceil(wait * 1000)), "")
         return Place(last, token, int(1000 / known) if known else 0)
 
-    def _report_locally(self, what: What, delay_seconds: float, limit: int, token: str) -> State:
+    def _report_locally(self, what: What, delay_seconds: float, error: str, limit: int, token: str) -> State:
         until, held = self._monotonic() + delay_seconds, False
         with self._lock:
             self._local.end(token)
             if what in {"retry", "limited", "hold"}:
-                self._local.fail(until)
+                self._local.fail(until, error)
             elif what in {"answered", "single_rejection"}:
-                held = self._local.reject(until, alone=what == "single_rejection")
+                held = self._local.reject(until, error, alone=what == "single_rejection")
             elif what != "unused":
                 self._local.attempts = 0
         if what == "too_large" and self._seen is not None:

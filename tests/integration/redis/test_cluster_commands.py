@@ -180,6 +180,30 @@ def test_an_endpoint_that_rejects_every_record_is_held_while_the_gates_node_is_a
             assert gate.report(0, "single_rejection") == "ok"
 
 
+def test_what_the_endpoint_asked_for_while_the_gates_node_was_away_holds_for_the_fleet_once_it_is_back(
+    cluster: EmbeddedCluster, fleet: Fleet
+) -> None:
+    now = 1_000.0
+    with connect(cluster.url) as client:
+        namespace = Namespace(client, fleet.keys, PARTITIONS)
+        gate = Gate(namespace, monotonic=lambda: now)
+        gate.leave(0, "unused", Left(gate.ask(1.0).token))
+        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "down"):
+            token = gate.ask(5.0).token
+            gate.report(0, "limited", delay_seconds=600.0, error="HTTP 429", left=Left(token, wait_ms=600_000))
+        assert not gate.enter("whoever", 5.0, 0).go
+        assert not gate.ask(5.0).token
+        found = Gate(namespace).snapshot()
+        assert (found.state, found.error, found.wait_ms > 500_000) == ("backing_off", "HTTP 429", True)
+        assert not Gate(namespace).ask(5.0).token
+        assert not gate.ask(5.0).token
+        now += 601.0  # by the process' own clock it is over, and the gate's has the last word
+        assert not gate.ask(5.0).token
+        with connected(cluster.addresses[node_of(cluster, key_slot(fleet.keys.gate.encode()))]) as node:
+            node.hset(fleet.keys.gate, "not_before", 1)
+        assert gate.ask(5.0).token
+
+
 @pytest.mark.parametrize("idle_seconds", [LAST_OPEN_SECONDS, LAST_OPEN_SECONDS + 1])
 def test_a_gate_that_was_not_seen_lately_lets_nothing_out_while_its_node_is_away(
     cluster: EmbeddedCluster, fleet: Fleet, idle_seconds: float

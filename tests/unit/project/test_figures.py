@@ -161,7 +161,7 @@ FIGURES = [
     Figure("docs/how-to/redis.md", "If fewer have it within {},", "half a second", WAIT_SECONDS, 0.5),
     Figure("docs/how-to/redis.md", "for each {} changes.", "thousand", CHUNK_SIZE, 1000),
     Figure("docs/how-to/redis.md", "has more than {} words", "3,999", ARGUMENTS_MAX, 3_999),
-    Figure("docs/how-to/redis.md", "within the last {} seconds", "15", LAST_OPEN_SECONDS, 15.0),
+    Figure("docs/how-to/redis.md", "last {} seconds, because it had nothing", "15", LAST_OPEN_SECONDS, 15.0),
     Figure("docs/explanation/design.md", "One that had not for {} s sends", "15", LAST_OPEN_SECONDS, 15.0),
     Figure("docs/how-to/repartition.md", "and wait {} s.", "4", TICKER_LEASE_SECONDS, 4.0),
     Figure("docs/how-to/server-key.md", "go on within {} s;", "15", HOLD_SECONDS, 15.0),
