@@ -18,6 +18,7 @@ from tests.support.fleet import PARTITIONS, Fleet
 from tests.support.processes import is_stopped, runs
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
+from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +116,29 @@ def test_a_node_that_accepts_no_writes_stops_its_own_partitions_alone(
         assert len(stand_in.contacts()) == len(others) + 1
     fleet.deliver()
     assert len(stand_in.contacts()) == 101
+
+
+def test_a_server_key_that_was_mended_is_read_while_the_gates_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    names = ("server_key_id", "server_key_secret")
+    files = {name: tmp_path / name for name in names}
+    for each in files.values():
+        each.write_text(DEFAULT_KEY)
+    fleet.change(**dict.fromkeys(names), **{f"{name}_file": each for name, each in files.items()})
+    lost = node_of(cluster, key_slot(fleet.keys.gate.encode()))
+    theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == lost}
+    owner = next(str(i) for i in range(100) if fleet.partition(str(i)) not in theirs)
+    flusher = fleet.first.flusher
+    fleet.append(owner, "1", "upsert")
+    wait_until(lambda: (flusher.run(1.0), stand_in.contacts())[1], what="the first is delivered")
+    with away(cluster, lost, "down"):
+        stand_in.settings(key_secret="another")
+        before = stand_in.counts()["requests"]
+        fleet.append(owner, "2", "upsert")
+        wait_until(lambda: (flusher.run(1.0), stand_in.counts()["requests"] > before)[1], what="one is refused")
+        files["server_key_secret"].write_text("another")
+        wait_until(lambda: (flusher.run(1.0), len(stand_in.contacts()) == 2)[1], what="the new key is used")
 
 
 def test_the_node_of_the_key_that_tells_of_deletes_is_away(
