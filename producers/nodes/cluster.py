@@ -27,6 +27,7 @@ from producers.nodes.trip import (
     PROBE_SECONDS,
     AskForSlots,
     Command,
+    NodeAwayError,
     Nodes,
     Ping,
     Rest,
@@ -45,6 +46,7 @@ _PING: Final = pack(["PING"])
 _MULTI: Final = pack(["MULTI"])
 _EXEC: Final = pack(["EXEC"])
 _REDIRECTIONS: Final = (MovedError, AskError, TryAgainError)
+_REFUSED: Final = (*REFUSALS, NodeAwayError)
 
 
 def _node_options(options: Mapping[str, Any], connection: type) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class ClusterClient(redis.Redis):
                 for i, reply in zip(those, done, strict=True):
                     replies[i] = reply
             else:
-                refused = next((each for each in got[1:-1] if isinstance(each, REFUSALS)), done)
+                refused = next((each for each in got[1:-1] if isinstance(each, _REFUSED)), done)
                 for i in those:
                     replies[i] = refused if isinstance(done, ExecAbortError) else done
         if rest:

@@ -46,7 +46,7 @@ _ASKING: Final = pack(["ASKING"])
 
 
 class NodeAwayError(redis.ConnectionError):
-    """A node did not answer, or is left alone because it did not.
+    """A node did not answer, is left alone because it did not, or answers that it serves nothing now.
 
     Attributes:
         written: whether the command may have been carried out.
@@ -157,7 +157,7 @@ class Nodes:
         return MAP_SECONDS if self.slots else FIRST_MAP_SECONDS
 
     def away(self) -> dict[Address, str]:
-        """The masters that did not answer last, with what was seen."""
+        """The masters that did not answer last, or served nothing, with what was seen."""
         return {each: self._why[each] for each in self.slots.masters if each in self._why}
 
     def trip(self, commands: Sequence[Command], wait: Replicas = 0) -> Steps[list[list[Any]]]:
@@ -271,7 +271,8 @@ class Nodes:
         asking: set[int],
     ) -> list[int]:
         """Takes a node's answer; returns which commands are to be sent again."""
-        self._note(node, answer.broken)
+        unable = next((each for each in answer.replies if _serves_nothing(each)), None)
+        self._note(node, answer.broken or unable)
         again = []
         replies = iter(answer.replies)
         for i in those:
@@ -280,16 +281,16 @@ class Nodes:
                 if i in asking:
                     next(replies, None)  # the answer to ASKING
                 reply = next(replies, answer)  # the answer itself, which is no reply, if there are no more
-                got.append(self._unanswered(node, answer) if reply is answer else reply)
+                if reply is answer:
+                    reply = _away(node, answer.broken, written=answer.written)
+                elif unable is not None and _serves_nothing(reply):
+                    reply = _away(node, reply, written=False)
+                got.append(reply)
             asking.discard(i)
             results[i] = got
             if len(got) == 1 and self._redirected(i, commands[i].slot, got[0], node, targets, asking):
                 again.append(i)
         return again
-
-    @staticmethod
-    def _unanswered(node: Address, answer: Answer) -> NodeAwayError:
-        return NodeAwayError(f"{node}: {str(answer.broken).rstrip('.')}", written=answer.written)
 
     def _redirected(  # noqa: PLR0913, PLR0917 - the same
         self, i: int, slot: int | None, reply: Any, node: Address, targets: dict[int, Address], asking: set[int]
@@ -304,10 +305,7 @@ class Nodes:
             targets[i] = address_told(reply.host, reply.port, node)
             asking.add(i)
             return True
-        if isinstance(reply, TryAgainError):
-            return True
-        self._map_due = self._map_due or isinstance(reply, ClusterDownError)
-        return False
+        return isinstance(reply, TryAgainError)
 
     def _note(self, node: Address, broken: Exception | None) -> None:
         if broken is None:
@@ -317,6 +315,17 @@ class Nodes:
         self._map_due = True
         if isinstance(broken, redis.TimeoutError):
             self._shunned[node] = (self._clock() + SHUNNED_SECONDS, SHUNNED_SECONDS)
+
+
+def _away(node: Address, why: object, *, written: bool) -> NodeAwayError:
+    return NodeAwayError(f"{node}: {str(why).rstrip('.')}", written=written)
+
+
+def _serves_nothing(reply: object) -> bool:
+    """Whether a node refuses a command for its own state, which passes: it loads, is cut off, or runs a script."""
+    if isinstance(reply, redis.BusyLoadingError | ClusterDownError):  # the latter is MASTERDOWN, too
+        return True
+    return isinstance(reply, redis.ResponseError) and str(reply).startswith("BUSY ")
 
 
 def _raise_if_refused(reply: object) -> None:

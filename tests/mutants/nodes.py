@@ -17,8 +17,8 @@ NODES: Final[tuple[Mutant, ...]] = (
         (
             Patch(
                 _TRIP,
-                "        if isinstance(reply, TryAgainError):\n",
-                "        if isinstance(reply, TryAgainError | NodeAwayError):\n",
+                "        return isinstance(reply, TryAgainError)\n",
+                "        return isinstance(reply, TryAgainError | NodeAwayError)\n",
             ),
         ),
         unit=_UNIT,

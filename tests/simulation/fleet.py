@@ -149,7 +149,7 @@ class Process:
             settings,
             gate=gate,
             endpoint=world,
-            server_key=lambda _generation: "key",
+            server_key=lambda _permit: "key",
             monotonic=world.monotonic,
             draw=world.chance.fraction,
             parks=partitions.parks,

@@ -66,13 +66,47 @@ def kill(cluster: EmbeddedCluster, index: int) -> None:
 
 @contextmanager
 def away(cluster: EmbeddedCluster, index: int, how: str) -> Iterator[None]:
-    """A node that is "dead", for good, or "hung", as long as the context lasts."""
+    """A node that is "dead", for good, or as long as the context lasts "hung", "down" or "alone"."""
     if how == "dead":
         kill(cluster, index)
         yield
     else:
-        with hung(cluster, index):
+        with {"hung": hung, "down": _down, "alone": _alone}[how](cluster, index):
             yield
+
+
+@contextmanager
+def _down(cluster: EmbeddedCluster, index: int) -> Iterator[None]:
+    """A node that answers CLUSTERDOWN, as one does that was restarted or is cut off: it misses a slot."""
+    with connected(cluster.addresses[index]) as node:
+        told = bytes(node.execute_command("CLUSTER", "NODES")).decode()
+        [mine] = [line.split()[8:] for line in told.splitlines() if "myself" in line]
+        slots = (slot for slot in range(16_384) if any(_has(each, slot) for each in mine))
+        free = next(each for each in slots if not node.execute_command("CLUSTER", "COUNTKEYSINSLOT", each))
+        node.config_set("cluster-require-full-coverage", "yes")
+        node.execute_command("CLUSTER", "DELSLOTS", free)
+        wait_until(lambda: not _serves(node), what="the node serves nothing")
+        try:
+            yield
+        finally:
+            node.execute_command("CLUSTER", "ADDSLOTS", free)
+            node.config_set("cluster-require-full-coverage", "no")
+            wait_until(lambda: _serves(node), seconds=30, what="the node serves again")
+
+
+def _serves(node: Any) -> bool:
+    return b"cluster_state:ok" in bytes(node.execute_command("CLUSTER", "INFO"))
+
+
+@contextmanager
+def _alone(cluster: EmbeddedCluster, index: int) -> Iterator[None]:
+    """A node that accepts no writes, because it misses a replica."""
+    with connected(cluster.addresses[index]) as node:
+        node.config_set("min-replicas-to-write", 1)
+        try:
+            yield
+        finally:
+            node.config_set("min-replicas-to-write", 0)
 
 
 def changes(many: int, contact: str = "1") -> list[dict[str, str]]:

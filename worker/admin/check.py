@@ -132,6 +132,8 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     elif found.wrong_type_keys:
         named = ", ".join(found.wrong_type_keys)
         yield Finding("streams", "wrong", f"keys of the wrong type, which something else wrote: {named}")
+    elif away := found.away_words():  # their keys could not be looked at
+        yield Finding("streams", "wrong", away)
     else:
         yield Finding("streams", "ok", "every key has the right type")
     if said := found.lost_words():

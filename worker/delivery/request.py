@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from worker.config.settings import WorkerSettings
     from worker.core.batch import Batch
-    from worker.core.gate import What
+    from worker.core.gate import Permit, What
     from worker.core.round import Round
     from worker.core.settlement import Fate
     from worker.store import scripts
@@ -101,7 +101,7 @@ class RequestSender:
         *,
         gate: Gate,
         endpoint: Sender,
-        server_key: Callable[[int], str],
+        server_key: Callable[[Permit], str],
         monotonic: Callable[[], float],
         draw: Callable[[], float],
         parks: Callable[[], bool],
@@ -142,7 +142,7 @@ class RequestSender:
             single_rejections=permit.single_rejections,
         )
         try:
-            key = self._server_key(permit.generation)
+            key = self._server_key(permit)
         except SettingsError as error:
             return replace(passed, outcome=Hold("credentials", str(error)))
         body = batch.body()

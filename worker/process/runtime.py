@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.config.settings import WorkerSettings
+    from worker.core.gate import Permit
     from worker.delivery.tracing import Tracing
 
 
@@ -49,22 +50,23 @@ class ServerKeyHeader:
     """The value of the `Server-Key` header.
 
     Read again for each generation of the gate: before each probe, and in every process after another's probe has
-    opened the gate. A process that kept an old key would close it again.
+    opened the gate. A process that kept an old key would close it again. While the gate's node of a cluster is away, no
+    generation ends: then it is read again after each failure.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._read: tuple[int, str] | None = None
+        self._read: tuple[tuple[int, int], str] | None = None
 
-    def __call__(self, generation: int) -> str:
-        """Returns the value for a request that is sent under this generation of the gate.
+    def __call__(self, permit: Permit) -> str:
+        """Returns the value for a request that the gate let out.
 
         Raises:
             SettingsError: the key is missing, or its file cannot be read.
         """
-        read = self._read  # threads share this object: another may replace it meanwhile
-        if read is None or read[0] != generation:
-            read = self._read = (generation, read_server_key(self._settings).header)
+        read, of = self._read, (permit.generation, permit.attempts)  # threads share this object: another may replace it
+        if read is None or read[0] != of:
+            read = self._read = (of, read_server_key(self._settings).header)
         return read[1]
 
 

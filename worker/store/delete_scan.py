@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import ResponseError
 
+from producers.nodes.trip import NodeAwayError
 from worker.store.client import command, round_trip
 
 if TYPE_CHECKING:
@@ -178,8 +179,8 @@ class DeleteScan:
         text = ",".join(f"{p}:{ms}" for p, ms in found.items())
         try:
             command(self._client, "SET", self._keys.deletes, text, "PX", _KEPT_MS)
-        except ResponseError:
-            return  # the server is full, and accepts only the steps that empty it
+        except (ResponseError, NodeAwayError):
+            return  # the server is full, and accepts only the steps that empty it; or the key's node is away
         self._published = found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
 from producers.nodes.trip import NodeAwayError
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from producers.nodes.trip import Replicas
     from worker.core.gate import GateSnapshot, State, What
     from worker.store.namespace import Namespace
+
+
+LAST_OPEN_SECONDS: Final = 15.0
+"""An open gate is trusted without its node if it was seen at most this long before the node was first found away. A
+process that works asks sooner. One that was idle for longer may have missed a pause or an erasure."""
 
 
 def _random_token() -> str:
@@ -50,7 +55,8 @@ class Gate:
         monotonic: a clock, in seconds.
 
     While the gate's node of a cluster is away, a gate that was last seen open stays so: nobody can close it meanwhile,
-    or pause. Then each process keeps to the limits by itself. One that was never seen, or was closed, lets nothing out.
+    or pause. Then each process keeps to the limits by itself. One that was closed, or was not seen lately or ever, lets
+    nothing out.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Gate:
         self._token = token
         self._monotonic = monotonic
         self._seen: tuple[float, GateSnapshot] | None = None
+        self._away_since = math.inf
         self._local = LocalPace()
         self._lock = threading.Lock()
 
@@ -99,8 +106,14 @@ class Gate:
             if (last := self._last_open()) is not None:
                 return self._ask_locally(last, token, life_seconds)
             raise
-        self._local = LocalPace()
         gate = self._note(read_snapshot(dict(zip(FIELDS, found, strict=True)), now_ms))
+        rest = self._local.rest(self._monotonic())
+        if not rest:
+            self._local = LocalPace(single_rejections=gate.single_rejections)
+        elif answer == b"go":
+            # What a request met while the node was away, such as a Retry-After, holds for the whole fleet.
+            self.report(gate.generation, "retry", delay_seconds=rest, error=self._local.error, left=Left(token))
+            return Place(gate._replace(wait_ms=math.ceil(rest * 1000)), "")
         if answer == b"go":
             interval_ms = int(1000 / gate.rate) if gate.rate else 0
             return Place(gate._replace(wait_ms=0), token, wait_ms + interval_ms, wait_ms)
@@ -132,7 +145,8 @@ class Gate:
                 return Permit(go, False, last.generation, self._local.attempts, last.single_rejections)
             raise
         answer, generation, attempts, single_rejections, _ = reply
-        return Permit(answer != b"closed", answer == b"probe", generation, attempts, single_rejections)
+        go = answer != b"closed" and not self._local.closed(self._monotonic())
+        return Permit(go, answer == b"probe", generation, attempts, single_rejections)
 
     def pause(self, wait: Replicas = 0) -> Paused:
         """Lets no request out in the whole fleet until `resume`; requests that are under way end as they do.
@@ -179,9 +193,8 @@ class Gate:
         try:
             return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
         except NodeAwayError:
-            if self._last_open() is not None:
-                self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), limit, left.token)
-                return "ok"  # as nobody can move it: the next report does, once its node answers
+            if self._seen is not None and self._seen[1].state == "ok":
+                return self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), error, limit, left.token)
             raise
 
     def _ask_locally(self, last: GateSnapshot, token: str, life_seconds: float) -> Place:
@@ -193,16 +206,20 @@ class Gate:
             return Place(last._replace(wait_ms=math.ceil(wait * 1000)), "")
         return Place(last, token, int(1000 / known) if known else 0)
 
-    def _report_locally(self, what: What, delay_seconds: float, limit: int, token: str) -> None:
+    def _report_locally(self, what: What, delay_seconds: float, error: str, limit: int, token: str) -> State:
+        until, held = self._monotonic() + delay_seconds, False
         with self._lock:
             self._local.end(token)
             if what in {"retry", "limited", "hold"}:
-                self._local.fail(self._monotonic() + delay_seconds)
+                self._local.fail(until, error)
+            elif what in {"answered", "single_rejection"}:
+                held = self._local.reject(until, error, alone=what == "single_rejection")
             elif what != "unused":
-                self._local.succeed()
+                self._local.attempts = 0
         if what == "too_large" and self._seen is not None:
             since, gate = self._seen
             self._seen = since, gate._replace(limit=limit)
+        return "held" if held else "ok"  # else nobody can move it: the next report does, once its node answers
 
     def leave(self, generation: int, what: What, left: Left) -> scripts.Call:
         """The report of a request that moves the gate by nothing else, to be sent along with what is settled."""
@@ -218,15 +235,19 @@ class Gate:
         return [SINGLE_REJECTIONS_MAX, *told, *self._limits, CLOCK_BACK_MS]
 
     def _note(self, gate: GateSnapshot) -> GateSnapshot:
-        self._seen = (self._monotonic(), gate)
+        self._seen, self._away_since = (self._monotonic(), gate), math.inf
         return gate
 
     def _last_open(self) -> GateSnapshot | None:
-        """The gate as it was seen last, and the time now; None if it was not seen, or not open."""
+        """The gate as it was seen last, and the time now; None if it was not seen lately, or not open."""
         if self._seen is None or self._seen[1].state != "ok":
             return None
-        since, gate = self._seen
-        return gate._replace(now_ms=gate.now_ms + int((self._monotonic() - since) * 1000), wait_ms=0)
+        (since, gate), now = self._seen, self._monotonic()
+        self._away_since = min(self._away_since, now)
+        if self._away_since - since > LAST_OPEN_SECONDS:
+            return None
+        now_ms = gate.now_ms + int((now - since) * 1000)
+        return gate._replace(now_ms=now_ms, wait_ms=0, single_rejections=self._local.single_rejections)
 
     def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:
         return scripts.run_one(self._client, scripts.Call(script, [self._key], args), wait)

@@ -9,9 +9,9 @@ import time
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
-from redis.exceptions import ClusterDownError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import TryAgainError
 
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.trip import NodeAwayError
@@ -52,8 +52,8 @@ FULL_FIELD: Final = "full"
 
 _Value = TypeVar("_Value")
 
-_PASSED_OVER: Final = (NodeAwayError, TryAgainError, ClusterDownError)
-"""Replies to a claim that concern one node or slot of a cluster, and pass."""
+_PASSED_OVER: Final = (NodeAwayError, TryAgainError)
+"""Replies that concern one node or slot of a cluster, and pass."""
 
 _AGAIN_SECONDS: Final = 0.05
 
@@ -120,8 +120,10 @@ class Partitions:
     def claim(self, partitions: Sequence[int]) -> list[Lease]:
         """Takes the leases that nobody holds; passes over a partition with a key of the wrong type.
 
+        Other errors of a partition are passed over as long as there are leases: raised, these would be held by nobody.
+
         Raises:
-            redis.RedisError: it is not certain which leases were taken; they expire.
+            redis.RedisError: none was taken, and one was refused; or it is not certain which were taken: they expire.
         """
         if self.one_pending:
             self._read_form()
@@ -131,17 +133,23 @@ class Partitions:
         calls = [scripts.Call(scripts.CLAIM, self._keys_for_claim(p), args) for p in partitions]
         leases = []
         trimmed = {}
+        refused: Exception | None = None
         replies = scripts.run(self._client, calls)
         answered = self._monotonic()
         for partition, reply in zip(partitions, replies, strict=True):
             if reply is None or is_wrong_type(reply) or isinstance(reply, _PASSED_OVER):
                 continue
-            token, now_ms, seq, *rest, trimmed[partition] = checked(reply)
+            if isinstance(reply, Exception):
+                refused = reply
+                continue
+            token, now_ms, seq, *rest, trimmed[partition] = reply
             lease = Lease(partition, token, int(seq), until, *rest[:-CLASSES])
             lease.classes = list(rest[-CLASSES:])
             if isinstance(self._client, ClusterClient):
                 lease.clock = ClockReading(int(now_ms), asked, answered)
             leases.append(lease)
+        if refused is not None and not leases:
+            raise refused
         tell_of_logs(self._client, self._keys, [each.partition for each in leases if each.replaced], trimmed)
         return leases
 

@@ -6,9 +6,10 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from producers.nodes.cluster import ClusterClient
+from producers.nodes.trip import NodeAwayError
 from worker.store.client import ARGUMENTS_MAX, round_trip
 from worker.store.replies import all_checked, checked
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import redis
 
     from producers.nodes.trip import Replicas
+
+
+_NO_WRITES: Final = ("NOREPLICAS", "MISCONF")
 
 
 class Script(NamedTuple):
@@ -91,7 +95,14 @@ def run(client: redis.Redis, calls: Sequence[Call], wait: Replicas = 0) -> list[
         all_checked(again[: len(loads)])
         for i, reply in zip(unknown, again[len(loads) :], strict=True):
             replies[i] = reply
-    return replies
+    return [_of_node(each) for each in replies] if isinstance(client, ClusterClient) else replies
+
+
+def _of_node(reply: Any) -> Any:
+    """The reply of one node; that it is away if it accepts no writes, for lack of replicas or of a disk."""
+    if isinstance(reply, ResponseError) and any(each in str(reply) for each in _NO_WRITES):
+        return NodeAwayError(str(reply), written=False)  # checked at the first write, so nothing was done
+    return reply
 
 
 def run_one(client: redis.Redis, call: Call, wait: Replicas = 0) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.fleet import Fleet
+    from worker.core.gate import Permit
 
 ONE = Batch(chosen=(frozenset({b"1\x1f2"}),), repairs=(frozenset(),), upserts=(b"1\x1f2",), deletes=())
 STALL_SECONDS = 0.25
@@ -46,7 +47,7 @@ def test_a_request_counts_as_begun_before_a_stall_and_as_over_after_it(fleet: Fl
         settings,
         gate=gate,
         endpoint=Endpoint(settings.endpoint_url, settings.request_timeout_seconds, time.monotonic),
-        server_key=lambda _generation: key()["Server-Key"],
+        server_key=lambda _permit: key()["Server-Key"],
         monotonic=clock_that_stalls(at_call=2),
         draw=lambda: 0.5,
         parks=lambda: True,
@@ -80,7 +81,7 @@ def test_a_request_goes_out_at_its_time_and_not_before(fleet: Fleet) -> None:
     this = Round(place.gate, now, now, [lease], 500, place.token, start=now + STALL_SECONDS)
     went: list[float] = []
 
-    def key_when_sent(_generation: int) -> str:
+    def key_when_sent(_permit: Permit) -> str:
         went.append(time.monotonic())
         return key()["Server-Key"]
 

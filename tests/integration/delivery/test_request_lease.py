@@ -14,6 +14,7 @@ from worker.delivery.request import RequestSender
 
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
+    from worker.core.gate import Permit
 
 ONE = Batch(chosen=(frozenset({b"1\x1f2"}),), repairs=(frozenset(),), upserts=(b"1\x1f2",), deletes=())
 
@@ -22,7 +23,7 @@ def test_one_who_was_held_up_behind_the_gate_sends_nothing(fleet: Fleet) -> None
     settings = fleet.settings()
     late = 0.0
 
-    def server_key(_generation: int) -> str:
+    def server_key(_permit: Permit) -> str:
         nonlocal late
         # The last thing before it sends takes so long that its lease ends before the request's deadline.
         late = lease.until - time.monotonic() - settings.request_timeout_seconds + 0.01

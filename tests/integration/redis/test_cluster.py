@@ -67,7 +67,7 @@ def test_an_asynchronous_producer_does_too(cluster: EmbeddedCluster) -> None:
     assert entries(cluster) == 3_100
 
 
-@pytest.mark.parametrize("how", ["dead", "hung"])
+@pytest.mark.parametrize("how", ["dead", "hung", "down"])
 def test_one_node_away_costs_its_own_changes_alone(cluster: EmbeddedCluster, how: str) -> None:
     """Whichever node it is: that of the configuration, too."""
     with ContactProducer(cluster.url) as producer:

@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from producers import ContactProducer
 from producers.contract.partitions import agree_partitions
+from producers.nodes.trip import NodeAwayError
 from tests.support.clusters import away, changes, connected, move_slot, node_of
 from tests.support.commands import COMMAND, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet, T
@@ -22,9 +23,10 @@ from tests.support.waiting import wait_until
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
 from worker.core.flow import FlowLimits, Left
+from worker.core.gate import SINGLE_REJECTIONS_MAX
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
-from worker.store.gate import Gate
+from worker.store.gate import LAST_OPEN_SECONDS, Gate
 from worker.store.inbox import Inbox
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
@@ -106,7 +108,10 @@ def test_a_message_that_says_two_changes_waits_for_both_nodes_and_for_no_other(
     assert fleet.stand_in.contacts() == {(others[0][1], "9"), (others[1][1], "8")}
 
 
-@pytest.mark.parametrize("lost", [f"{how} {which}" for how in ("dead", "hung") for which in ("gate", "log", "config")])
+WAYS = [f"{how} {which}" for how in ("dead", "hung", "down") for which in ("gate", "log", "config")]
+
+
+@pytest.mark.parametrize("lost", WAYS)
 def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedCluster, fleet: Fleet, lost: str) -> None:
     how, _, which = lost.partition(" ")
     deliver(fleet, 100)
@@ -162,6 +167,75 @@ def test_a_process_keeps_to_the_limits_while_the_gates_node_is_away(cluster: Emb
             assert gate.ask(5.0).token
             now += 1.0
             assert not gate.ask(5.0).token  # one at a time, until one succeeds
+
+
+def test_an_endpoint_that_rejects_every_record_is_held_while_the_gates_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet
+) -> None:
+    now = 1_000.0
+    with connect(cluster.url) as client:
+        gate = Gate(Namespace(client, fleet.keys, PARTITIONS), monotonic=lambda: now)
+        for _ in range(5):
+            gate.report(0, "single_rejection")
+        gate.leave(0, "unused", Left(gate.ask(1.0).token))
+        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "dead"):
+            wanted = SINGLE_REJECTIONS_MAX - 5
+            said = [gate.report(0, "single_rejection", delay_seconds=0.5) for _ in range(wanted)]
+            assert said == [*["ok"] * (wanted - 1), "held"]
+            permit = gate.enter("whoever", 5.0, 0)
+            assert (permit.go, permit.single_rejections) == (False, SINGLE_REJECTIONS_MAX)
+            now += 0.5
+            assert gate.ask(5.0).gate.doubtful
+            gate.leave(0, "confirmed", Left("whoever"))
+            assert gate.report(0, "single_rejection") == "ok"
+
+
+def test_what_the_endpoint_asked_for_while_the_gates_node_was_away_holds_for_the_fleet_once_it_is_back(
+    cluster: EmbeddedCluster, fleet: Fleet
+) -> None:
+    now = 1_000.0
+    with connect(cluster.url) as client:
+        namespace = Namespace(client, fleet.keys, PARTITIONS)
+        gate = Gate(namespace, monotonic=lambda: now)
+        gate.leave(0, "unused", Left(gate.ask(1.0).token))
+        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "down"):
+            token = gate.ask(5.0).token
+            gate.report(0, "limited", delay_seconds=600.0, error="HTTP 429", left=Left(token, wait_ms=600_000))
+        assert not gate.enter("whoever", 5.0, 0).go
+        assert not gate.ask(5.0).token
+        found = Gate(namespace).snapshot()
+        assert (found.state, found.error, found.wait_ms > 500_000) == ("backing_off", "HTTP 429", True)
+        assert not Gate(namespace).ask(5.0).token
+        assert not gate.ask(5.0).token
+        now += 601.0  # by the process' own clock it is over, and the gate's has the last word
+        assert not gate.ask(5.0).token
+        with connected(cluster.addresses[node_of(cluster, key_slot(fleet.keys.gate.encode()))]) as node:
+            node.hset(fleet.keys.gate, "not_before", 1)
+        assert gate.ask(5.0).token
+
+
+@pytest.mark.parametrize("idle_seconds", [LAST_OPEN_SECONDS, LAST_OPEN_SECONDS + 1])
+def test_a_gate_that_was_not_seen_lately_lets_nothing_out_while_its_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet, idle_seconds: float
+) -> None:
+    """Somebody may have paused deliveries since, or have been erased."""
+    now = 1_000.0
+    with connect(cluster.url) as client:
+        gate = Gate(Namespace(client, fleet.keys, PARTITIONS), monotonic=lambda: now)
+        gate.leave(0, "unused", Left(gate.ask(1.0).token))
+        now += idle_seconds
+        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "dead"):
+            for _ in range(3):
+                if idle_seconds <= LAST_OPEN_SECONDS:
+                    assert gate.ask(5.0).token
+                    assert gate.enter("whoever", 5.0, 0).go
+                else:
+                    with pytest.raises(NodeAwayError):
+                        gate.ask(5.0)
+                    with pytest.raises(NodeAwayError):
+                        gate.enter("whoever", 5.0, 0)
+                now += 100.0  # the gate cannot move meanwhile
+            assert gate.report(0, "retry") == "ok"  # of a request that went out before
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:

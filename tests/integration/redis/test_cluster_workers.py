@@ -12,11 +12,13 @@ from redis.crc import key_slot
 
 from producers import ContactProducer, NotAccepted
 from producers.contract.change import partition_of
+from producers.contract.keys import Keys
 from tests.support.clusters import away, begin_move, changes, end_move, kill, move_keys, move_slot, node_of
 from tests.support.fleet import PARTITIONS, Fleet
 from tests.support.processes import is_stopped, runs
 from tests.support.waiting import wait_until
 from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProcess
+from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +61,7 @@ def test_worker_processes_without_a_broker_share_the_work(
         assert all(" confirmed" in each.said() or "batch_confirmed" in each.said() for each in (one, other))
 
 
-@pytest.mark.parametrize("lost", [f"{how} {node}" for how in ("dead", "hung") for node in range(3)])
+@pytest.mark.parametrize("lost", [f"{how} {node}" for how in ("dead", "hung", "down") for node in range(3)])
 def test_one_node_away_stops_its_own_partitions_alone(
     cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path, lost: str
 ) -> None:
@@ -96,6 +98,77 @@ def test_the_node_of_the_ticker_is_away_from_workers_with_a_broker(  # noqa: PLR
         _others_go_on(cluster, producer, stand_in, node_of(cluster, key_slot(fleet.keys.ticker.encode())), lost)
 
 
+@pytest.mark.parametrize("which", ["gate", "log"])
+def test_a_node_that_accepts_no_writes_stops_its_own_partitions_alone(
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, which: str
+) -> None:
+    key = {"gate": fleet.keys.gate, "log": fleet.keys.events(0)}[which]
+    lost = node_of(cluster, key_slot(key.encode()))
+    theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == lost}
+    flusher = fleet.first.flusher
+    producer = fleet.producer()
+    producer.upsert("1", "0")
+    wait_until(lambda: (flusher.run(1.0), stand_in.contacts())[1], what="the first is delivered")
+    producer.send(changes(100))
+    others = {(str(i), "1") for i in range(100) if partition_of(str(i), PARTITIONS) not in theirs}
+    with away(cluster, lost, "alone"):
+        wait_until(lambda: (flusher.run(1.0), _has(stand_in, others))[1], seconds=30, what="the others are delivered")
+        assert len(stand_in.contacts()) == len(others) + 1
+    fleet.deliver()
+    assert len(stand_in.contacts()) == 101
+
+
+def test_a_server_key_that_was_mended_is_read_while_the_gates_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    names = ("server_key_id", "server_key_secret")
+    files = {name: tmp_path / name for name in names}
+    for each in files.values():
+        each.write_text(DEFAULT_KEY)
+    fleet.change(**dict.fromkeys(names), **{f"{name}_file": each for name, each in files.items()})
+    lost = node_of(cluster, key_slot(fleet.keys.gate.encode()))
+    theirs = {p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == lost}
+    owner = next(str(i) for i in range(100) if fleet.partition(str(i)) not in theirs)
+    flusher = fleet.first.flusher
+    fleet.append(owner, "1", "upsert")
+    wait_until(lambda: (flusher.run(1.0), stand_in.contacts())[1], what="the first is delivered")
+    with away(cluster, lost, "down"):
+        stand_in.settings(key_secret="another")
+        before = stand_in.counts()["requests"]
+        fleet.append(owner, "2", "upsert")
+        wait_until(lambda: (flusher.run(1.0), stand_in.counts()["requests"] > before)[1], what="one is refused")
+        files["server_key_secret"].write_text("another")
+        wait_until(lambda: (flusher.run(1.0), len(stand_in.contacts()) == 2)[1], what="the new key is used")
+
+
+def test_the_node_of_the_key_that_tells_of_deletes_is_away(
+    cluster: EmbeddedCluster, namespace: str, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    def node(key: str) -> int:
+        return node_of(cluster, key_slot(key.encode()))
+
+    names = (f"{namespace}-{i}" for i in range(100))
+    keys = next(each for each in map(Keys, names) if node(each.deletes) not in {node(each.gate), node(each.ticker)})
+    lost = node(keys.deletes)
+    settings = {**PROCESS, "linger_seconds": 1.0, "delete_linger_seconds": 0.2, "broker_url": "memory://"}
+    with (
+        Fleet(cluster.url, keys.namespace, stand_in, **settings) as fleet,
+        WorkerProcess(fleet.environment(), tmp_path) as worker,
+    ):
+        worker.wait_until_ready()
+        theirs = {p for p in range(PARTITIONS) if node(fleet.keys.events(p)) == lost}
+        owners = [str(i) for i in range(100) if fleet.partition(str(i)) not in theirs]
+        producer = fleet.producer()
+        for owner in owners:
+            producer.upsert(owner, "1")
+        wait_until(lambda: len(stand_in.contacts()) == len(owners), seconds=20, what="all are at the endpoint")
+        kill(cluster, lost)
+        for owner in owners:
+            producer.delete(owner, "1")
+        wait_until(lambda: not stand_in.contacts(), seconds=30, what="all are deleted")
+        assert "redis_away" not in worker.said()
+
+
 def _others_go_on(
     cluster: EmbeddedCluster, producer: ContactProducer, stand_in: StandInClient, node: int, how: str
 ) -> None:
@@ -111,7 +184,7 @@ def _others_go_on(
             assert {partition_of(change.owner, PARTITIONS) for change in caught.value.changes} == theirs
             wanted = {(str(i), str(wave)) for i in range(500) if partition_of(str(i), PARTITIONS) not in theirs}
             wait_until(partial(_has, stand_in, wanted), seconds=60, what=f"wave {wave} of the others is delivered")
-            assert is_stopped(pid) if how == "hung" else not runs(pid)
+            assert is_stopped(pid) if how == "hung" else runs(pid) == (how != "dead")
 
 
 def _has(stand_in: StandInClient, wanted: set[tuple[str, str]]) -> bool:

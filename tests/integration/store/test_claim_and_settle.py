@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from tests.support.fleet import PARTITIONS
 from tests.support.partition_zero import OTHER, PAIR, claim, partitions_of, settle, state_of, stored
@@ -19,8 +20,6 @@ from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
-    import redis
-
     from tests.support.fleet import Fleet
 
 
@@ -30,6 +29,13 @@ if TYPE_CHECKING:
 def test_a_lease_is_held_by_one_at_a_time(partitions: Partitions) -> None:
     assert len(partitions.claim([0, 1])) == 2
     assert [lease.partition for lease in partitions.claim([0, 1, 2])] == [2]
+
+
+def test_a_partition_that_refuses_a_claim_costs_no_lease_of_another(fleet: Fleet, partitions: Partitions) -> None:
+    fleet.client.hset(fleet.keys.partition(1), "token", "something else wrote this")
+    assert [lease.partition for lease in partitions.claim([0, 1, 2])] == [0, 2]
+    with pytest.raises(redis.ResponseError):
+        partitions.claim([1])
 
 
 def test_of_many_who_claim_at_once_one_gets_the_lease(fleet: Fleet, client: redis.Redis) -> None:

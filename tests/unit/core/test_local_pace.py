@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.core.gate import SINGLE_REJECTIONS_MAX
 from worker.core.local_pace import ASK_AGAIN_SECONDS, LocalPace
 
 FAR = 1e9
@@ -44,3 +45,16 @@ def test_after_a_failure_none_goes_for_as_long_and_then_one_at_a_time() -> None:
     assert pace.attempts == 2
     pace.succeed()
     assert pace.ask("d", 7.0, FAR, None, None) == 0.0
+
+
+def test_records_that_are_rejected_one_after_another_hold_the_endpoint_until_one_is_confirmed() -> None:
+    pace = LocalPace()
+    assert not any(pace.reject(7.0, alone=True) for _ in range(SINGLE_REJECTIONS_MAX - 1))
+    assert not pace.reject(7.0, alone=False)
+    assert not pace.closed(5.0)
+    assert pace.reject(7.0, alone=True)
+    assert (pace.closed(6.9), pace.closed(7.0)) == (True, False)
+    assert pace.reject(8.0, alone=False)
+    assert pace.closed(7.9)
+    pace.succeed()
+    assert not pace.reject(9.0, alone=True)

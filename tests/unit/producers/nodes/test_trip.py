@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from redis.exceptions import AskError, MovedError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, TryAgainError
 
 from producers.nodes.exchange import Answer
 from producers.nodes.slots import slot_of
@@ -91,6 +91,36 @@ def test_what_may_have_been_carried_out_is_never_sent_again(
     assert isinstance(lost, NodeAwayError)
     assert lost.written is written
     assert len(cluster.sent) == 2
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        redis.BusyLoadingError("Redis is loading the dataset in memory"),
+        ClusterDownError("The cluster is down"),
+        MasterDownError("Link with MASTER is down"),
+        redis.ResponseError("BUSY Redis is busy running a script."),
+    ],
+)
+def test_a_node_that_says_that_it_serves_nothing_is_away_until_it_serves(refusal: redis.RedisError) -> None:
+    cluster = Cluster()
+    cluster.answers[A] = lambda words: Answer([refusal] * len(words))
+    first, second, other = cluster.run(at(0, b"1"), at(1, b"2"), at(9000, b"3"))
+    for each in (first, second):
+        assert isinstance(each, NodeAwayError)
+        assert not each.written
+    assert (other, cluster.nodes.away()) == (b"OK", {A: str(refusal).rstrip(".")})
+    del cluster.answers[A]
+    assert cluster.run(at(0, b"4")) == [b"OK"]
+    assert cluster.nodes.away() == {}
+
+
+def test_what_a_node_refuses_of_one_command_is_the_replies_own() -> None:
+    cluster = Cluster()
+    cluster.answers[A] = lambda _: Answer([redis.ResponseError("BUSYGROUP Consumer Group name already exists")])
+    [reply] = cluster.run(at(0, b"1"))
+    assert not isinstance(reply, NodeAwayError)
+    assert cluster.nodes.away() == {}
 
 
 def test_a_command_that_moved_is_sent_to_its_new_node_once_and_the_next_goes_there() -> None:
