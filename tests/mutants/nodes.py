@@ -240,6 +240,19 @@ NODES: Final[tuple[Mutant, ...]] = (
         simulated=False,
     ),
     Mutant(
+        "pause_said_in_one_place",
+        "a process that was idle misses a pause, or an erasure, once the gate's node is away",
+        (
+            Patch(
+                "worker/store/gate.py",
+                "        if not isinstance(copied, Exception):\n            paused",
+                "        if False:\n            paused",
+            ),
+        ),
+        integration=("tests/integration/redis/test_cluster_commands.py",),
+        simulated=False,
+    ),
+    Mutant(
         "one_clock_for_all_marks",
         "what is due in a partition is told by the clock of whichever node is asked",
         (

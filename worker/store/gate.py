@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -24,9 +25,19 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 
-LAST_OPEN_SECONDS: Final = 15.0
-"""An open gate is trusted without its node if it was seen at most this long before the node was first found away. A
-process that works asks sooner. One that was idle for longer may have missed a pause or an erasure."""
+COPIED: Final = ("gate_paused", "gate_suppression")
+"""Fields of the configuration that repeat what somebody says of the gate. In a cluster it mostly has another node: a
+process that was idle since then learns of it there, while the gate's node is away."""
+
+
+def copy_beside(namespace: Namespace, field: str, value: str) -> None:
+    """Repeats what was said of the gate in a field of the configuration, unless that one's node is away.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    with suppress(NodeAwayError):
+        scripts.run_one(namespace.client, scripts.Call(scripts.NOTE, [namespace.keys.config], [field, value]))
 
 
 def _random_token() -> str:
@@ -55,8 +66,7 @@ class Gate:
         monotonic: a clock, in seconds.
 
     While the gate's node of a cluster is away, a gate that was last seen open stays so: nobody can close it meanwhile,
-    or pause. Then each process keeps to the limits by itself. One that was closed, or was not seen lately or ever, lets
-    nothing out.
+    or pause. Then each process keeps to the limits by itself. One that was closed, or was never seen, lets nothing out.
     """
 
     def __init__(
@@ -66,12 +76,11 @@ class Gate:
         token: Callable[[], str] = _random_token,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client, self._key = namespace.client, namespace.keys.gate
+        self._namespace, self._client, self._key = namespace, namespace.client, namespace.keys.gate
         self._limits = limits
         self._token = token
         self._monotonic = monotonic
         self._seen: tuple[float, GateSnapshot] | None = None
-        self._away_since = math.inf
         self._local = LocalPace()
         self._lock = threading.Lock()
 
@@ -141,7 +150,7 @@ class Gate:
             reply = self._run(scripts.GATE_ENTER, args)
         except NodeAwayError:
             if (last := self._last_open()) is not None:
-                go = not self._local.closed(self._monotonic())
+                go = last.suppression == suppression and not self._local.closed(self._monotonic())
                 return Permit(go, False, last.generation, self._local.attempts, last.single_rejections)
             raise
         answer, generation, attempts, single_rejections, _ = reply
@@ -158,6 +167,7 @@ class Gate:
             NotReplicatedError: deliveries are paused, and too few replicas have that.
         """
         before_ms, now_ms = self._run(scripts.PAUSE, ["pause"], wait)
+        copy_beside(self._namespace, COPIED[0], str(now_ms))
         return Paused(int(now_ms), bool(before_ms))
 
     def resume(self, wait: Replicas = 0) -> int:
@@ -169,7 +179,9 @@ class Gate:
         Raises:
             NotReplicatedError: deliveries continue, and too few replicas have that.
         """
-        return int(self._run(scripts.PAUSE, ["resume"], wait)[0])
+        before_ms = int(self._run(scripts.PAUSE, ["resume"], wait)[0])
+        copy_beside(self._namespace, COPIED[0], "0")
+        return before_ms
 
     def report(  # noqa: PLR0913 - the fields of one report; all but the first two by name
         self,
@@ -235,18 +247,21 @@ class Gate:
         return [SINGLE_REJECTIONS_MAX, *told, *self._limits, CLOCK_BACK_MS]
 
     def _note(self, gate: GateSnapshot) -> GateSnapshot:
-        self._seen, self._away_since = (self._monotonic(), gate), math.inf
+        self._seen = self._monotonic(), gate
         return gate
 
     def _last_open(self) -> GateSnapshot | None:
-        """The gate as it was seen last, and the time now; None if it was not seen lately, or not open."""
+        """The gate as it was seen last, and the time now; None if it was not open, or somebody has paused since."""
         if self._seen is None or self._seen[1].state != "ok":
             return None
-        (since, gate), now = self._seen, self._monotonic()
-        self._away_since = min(self._away_since, now)
-        if self._away_since - since > LAST_OPEN_SECONDS:
-            return None
-        now_ms = gate.now_ms + int((now - since) * 1000)
+        since, gate = self._seen
+        [copied] = round_trip(self._client, [("HMGET", self._namespace.keys.config, *COPIED)])
+        if not isinstance(copied, Exception):
+            paused, suppression = copied
+            if paused not in {None, b"0"}:
+                return None
+            gate = gate._replace(suppression=gate.suppression if suppression is None else suppression.decode())
+        now_ms = gate.now_ms + int((self._monotonic() - since) * 1000)
         return gate._replace(now_ms=now_ms, wait_ms=0, single_rejections=self._local.single_rejections)
 
     def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from producers.nodes.trip import NodeAwayError
 from worker.core.suppression import NOBODY, Suppression, decode_suppression, encode_suppressed, keyed_hash
 from worker.store import scripts
+from worker.store.gate import COPIED, copy_beside
 
 if TYPE_CHECKING:
     from producers.nodes.trip import Replicas
@@ -112,5 +113,7 @@ def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int, wait: 
     note = scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, value])
     scripts.run_one(client, note, wait)
     # The list comes first: whoever sees the gate's new state finds the user on it.
-    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", token_hex(6)]), wait)
+    state = token_hex(6)
+    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", state]), wait)
+    copy_beside(namespace, COPIED[1], state)
     return hashed

@@ -26,10 +26,11 @@ from worker.core.flow import FlowLimits, Left
 from worker.core.gate import SINGLE_REJECTIONS_MAX
 from worker.local.redis import EmbeddedRedis
 from worker.store.client import connect
-from worker.store.gate import LAST_OPEN_SECONDS, Gate
+from worker.store.gate import Gate
 from worker.store.inbox import Inbox
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
+from worker.store.suppressions import suppress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,28 +215,40 @@ def test_what_the_endpoint_asked_for_while_the_gates_node_was_away_holds_for_the
         assert gate.ask(5.0).token
 
 
-@pytest.mark.parametrize("idle_seconds", [LAST_OPEN_SECONDS, LAST_OPEN_SECONDS + 1])
-def test_a_gate_that_was_not_seen_lately_lets_nothing_out_while_its_node_is_away(
-    cluster: EmbeddedCluster, fleet: Fleet, idle_seconds: float
+@pytest.mark.parametrize("said", ["nothing", "pause", "resume", "erase"])
+def test_an_idle_process_hears_of_a_pause_and_an_erasure_while_the_gates_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet, said: str
 ) -> None:
-    """Somebody may have paused deliveries since, or have been erased."""
     now = 1_000.0
+    node = node_of(cluster, key_slot(fleet.keys.gate.encode()))
+    config = key_slot(fleet.keys.config.encode())
+    if node_of(cluster, config) == node:
+        move_slot(cluster, config, (node + 1) % 3)
     with connect(cluster.url) as client:
         gate = Gate(Namespace(client, fleet.keys, PARTITIONS), monotonic=lambda: now)
-        gate.leave(0, "unused", Left(gate.ask(1.0).token))
-        now += idle_seconds
-        with away(cluster, node_of(cluster, key_slot(fleet.keys.gate.encode())), "dead"):
-            for _ in range(3):
-                if idle_seconds <= LAST_OPEN_SECONDS:
-                    assert gate.ask(5.0).token
-                    assert gate.enter("whoever", 5.0, 0).go
-                else:
-                    with pytest.raises(NodeAwayError):
-                        gate.ask(5.0)
-                    with pytest.raises(NodeAwayError):
-                        gate.enter("whoever", 5.0, 0)
-                now += 100.0  # the gate cannot move meanwhile
-            assert gate.report(0, "retry") == "ok"  # of a request that went out before
+        before = gate.ask(1.0)
+        gate.leave(0, "unused", Left(before.token))
+        if said in {"pause", "resume"}:
+            Gate(fleet.namespace).pause()
+        if said == "resume":
+            Gate(fleet.namespace).resume()
+        if said == "erase":
+            suppress(fleet.namespace, "erased", fleet.now_ms() + 60_000, fleet.now_ms())
+            erased = Gate(fleet.namespace).snapshot().suppression
+        now += 1_000.0
+        with away(cluster, node, "dead"):
+            if said == "pause":
+                with pytest.raises(NodeAwayError):
+                    gate.ask(5.0)
+                with pytest.raises(NodeAwayError):
+                    gate.enter("whoever", 5.0, 0)
+                assert gate.report(0, "retry") == "ok"  # of a request that went out before
+                return
+            place = gate.ask(5.0)
+            assert place.token
+            assert place.gate.suppression == (erased if said == "erase" else before.gate.suppression)
+            assert gate.enter(place.token, 5.0, 0, place.gate.suppression).go
+            assert gate.enter(place.token, 5.0, 0, before.gate.suppression).go == (said != "erase")
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:

@@ -61,7 +61,6 @@ from worker.standin.history import HISTORY_RECORDS
 from worker.standin.rules import BODY_LIMIT_BYTES
 from worker.store import delete_scan
 from worker.store.client import ARGUMENTS_MAX, LEASE_PATH_SECONDS
-from worker.store.gate import LAST_OPEN_SECONDS
 from worker.store.loss_detector import EVERY_SECONDS as LOOKED_FOR_LOSS_SECONDS
 from worker.store.presence import GONE_MS
 from worker.store.refusal import OLDEST_REDIS
@@ -161,8 +160,6 @@ FIGURES = [
     Figure("docs/how-to/redis.md", "If fewer have it within {},", "half a second", WAIT_SECONDS, 0.5),
     Figure("docs/how-to/redis.md", "for each {} changes.", "thousand", CHUNK_SIZE, 1000),
     Figure("docs/how-to/redis.md", "has more than {} words", "3,999", ARGUMENTS_MAX, 3_999),
-    Figure("docs/how-to/redis.md", "last {} seconds, because it had nothing", "15", LAST_OPEN_SECONDS, 15.0),
-    Figure("docs/explanation/design.md", "One that had not for {} s sends", "15", LAST_OPEN_SECONDS, 15.0),
     Figure("docs/how-to/repartition.md", "and wait {} s.", "4", TICKER_LEASE_SECONDS, 4.0),
     Figure("docs/how-to/server-key.md", "go on within {} s;", "15", HOLD_SECONDS, 15.0),
     Figure("docs/how-to/sizing.md", "takes, up to {}, each", "128", RUNS_MAX, 128),
