@@ -30,7 +30,7 @@ class Answer:
 
     Attributes:
         status: HTTP status.
-        retry_after: value of the ``Retry-After`` header, None if there was none.
+        retry_after: value of the ``Retry-After`` header, with commas between if it came twice; None if there was none.
         body: the body's raw bytes.
         readable: whether the body arrived whole and is not too large; if not, it is ignored.
         rate_headers: those of its headers that state a rate limit, by the names in `rate_headers.HEADERS`.
