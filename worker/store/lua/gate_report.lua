@@ -9,7 +9,7 @@
 --       7 single_rejections_max: this many records rejected alone in a row are not poison: the endpoint refuses all
 --       8 token of the request, '' if it had no place  9 latency_ms if it succeeded, else ''
 --       10 overloaded: 1 if it failed in a way that too many requests cause
---       11 wait_ms that the endpoint asked for with a 429  12 stated: requests a second that it allows, 0 if it does not say
+--       11 wait_ms that the endpoint asked for, unless it confirmed  12 stated: requests a second that it allows, 0 if it does not say
 --       13 rest_ms: how long it says that it allows none  14 rate, 15 in_flight, 16 clock_back_ms: as in gate_ask.lua
 -- Returns the gate's state after it: ok | backing_off | held
 local gate, what, token = KEYS[1], ARGV[2], ARGV[8]
