@@ -21,7 +21,7 @@ from worker.core.outcome import (
     decide,
     loggable_code,
 )
-from worker.core.rate_headers import NOTHING, read_rate_headers
+from worker.core.rate_headers import NOTHING, Stated, read_rate_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +169,7 @@ class RequestSender:
             token,
             latency_ms=latency_ms if isinstance(outcome, Confirmed) else None,
             overloaded=isinstance(outcome, Retry) and not limited,
-            wait_ms=self._heeded_ms(outcome),
+            wait_ms=0 if isinstance(outcome, Confirmed) else self._heeded_ms(outcome, stated),
             stated=stated.rate,
             rest_ms=int(stated.rest_seconds * 1000),
         )
@@ -225,10 +225,10 @@ class RequestSender:
         base, most = self._settings.backoff_base_seconds, self._settings.backoff_max_seconds
         return full_jitter(attempt, base, most, self._draw())
 
-    def _heeded_ms(self, outcome: Outcome) -> int:
-        """What the endpoint asked to wait, as far as we do so."""
+    def _heeded_ms(self, outcome: Outcome, stated: Stated) -> int:
+        """What the endpoint asked to wait in either way, as far as we do so."""
         asked = outcome.after_seconds if isinstance(outcome, (Retry, Rejected, Hold)) else None
-        return int(min(asked or 0.0, self._settings.retry_after_max_seconds) * 1000)
+        return int(max(min(asked or 0.0, self._settings.retry_after_max_seconds), stated.rest_seconds) * 1000)
 
 
 def _of(refusal: Rejected) -> str:
