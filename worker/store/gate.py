@@ -223,10 +223,13 @@ class Gate:
 
     def _last_open(self) -> GateSnapshot | None:
         """The gate as it was seen last, and the time now; None if it was not seen, or not open."""
-        if self._seen is None or self._seen[1].state != "ok":
+        if self._seen is None:
             return None
         since, gate = self._seen
-        return gate._replace(now_ms=gate.now_ms + int((self._monotonic() - since) * 1000), wait_ms=0)
+        now_ms = gate.now_ms + int((self._monotonic() - since) * 1000)
+        if gate.state != "ok" and not (gate.opens_by_itself and gate.not_before_ms <= now_ms):
+            return None
+        return gate._replace(state="ok", now_ms=now_ms, wait_ms=0)
 
     def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:
         return scripts.run_one(self._client, scripts.Call(script, [self._key], args), wait)
