@@ -65,7 +65,8 @@ def run(data: bytes) -> str:
                 assert _is_plain(error)
             case Rejected(code, field, message, _):
                 assert all(map(_is_plain, (code, field, message)))
-            case Hold(reason, error):
+            case Hold(reason, error, after_seconds):
+                assert after_seconds is None or (math.isfinite(after_seconds) and after_seconds >= 0)
                 assert reason in _HOLDS
                 assert _is_plain(error)
             case TooLarge(error):

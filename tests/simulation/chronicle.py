@@ -68,6 +68,7 @@ class Chronicle:
         self._mono_us = mono_us
         self._places: dict[str, tuple[int, int]] = {}  # of each request: since when, and until when (monotonic)
         self._went: dict[str, int] = {}
+        self._asked_until_ms = 0
         self._last_settles: dict[int, Sequence[Any]] = {}
 
     def note(self, actor: Actor, name: str, args: Sequence[Any], reply: Any, world: World) -> None:
@@ -136,15 +137,20 @@ class Chronicle:
             self._went.pop(token, None)
         else:
             self.held = self.held + 1 if reply == b"held" else 0
+        if args[2] in {"retry", "limited", "hold"} and args[11] > 0:
+            self._asked_until_ms = max(self._asked_until_ms, self._model.now_ms + args[11])
 
     def forget_places(self) -> None:
         """Redis' clock jumped: which places are over by it is not known here."""
         self._places.clear()
         self._went.clear()
+        self._asked_until_ms = 0
         self.jumps_us.append(self._mono_us())
 
     def _entered(self, actor: Actor, _args: Sequence[Any], reply: Any) -> None:
         actor.probes = reply[0] == b"probe"
+        if reply[0] != b"closed" and self._model.now_ms < self._asked_until_ms:
+            raise Broken("a request goes out although the endpoint asked to wait")
         actor.suppressed = self.erased
 
     def _noted(self, _actor: Actor, args: Sequence[Any], _reply: Any) -> None:

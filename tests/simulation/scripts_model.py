@@ -284,11 +284,10 @@ def gate_ask(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> Any
     start_ms = 0
     if fields[11] is not None:
         return answer(b"closed", 0)
-    if (fields[0] or b"ok") != b"ok":
-        wait_ms = max(int(fields[3] or 0), int(fields[4] or 0)) - now_ms
-        if wait_ms > 0 and int(fields[5] or 0) <= now_ms + clock_back_ms:
-            return answer(b"closed", wait_ms)
-    else:
+    closed_ms = max(int(fields[3] or 0), int(fields[4] or 0)) - now_ms
+    if closed_ms > 0 and int(fields[5] or 0) <= now_ms + clock_back_ms:
+        return answer(b"closed", closed_ms)
+    if (fields[0] or b"ok") == b"ok":
         asked = flow.ask(now_ms, limits)
         if isinstance(asked, Denied):
             return answer(asked.why.encode(), asked.wait_ms)
@@ -307,13 +306,12 @@ def gate_enter(redis: RedisModel, keys: Sequence[str], argv: Sequence[Any]) -> A
     )
     if paused or (suppression or b"") != bytes_of(argv[4]):
         return [b"closed", generation, attempts, single_rejections, 0]
-    if state is None or state == b"ok":
-        if bytes_of(argv[3]) and int(argv[3]) != generation:
-            return [b"closed", generation, attempts, single_rejections, 0]
-        return [b"open", generation, attempts, single_rejections, 0]
     wait_ms = max(not_before, probe_until) - now_ms
     if wait_ms > 0 and moved <= now_ms + int(argv[2]):
         return [b"closed", generation, attempts, single_rejections, wait_ms]
+    if state is None or state == b"ok":
+        moved_since = bytes_of(argv[3]) and int(argv[3]) != generation
+        return [b"closed" if moved_since else b"open", generation, attempts, single_rejections, 0]
     redis.hdel(gate, "probe_until", "not_before")
     redis.hset(gate, "probe", argv[0], "probe_until", now_ms + int(argv[1]), "moved", now_ms)
     return [b"probe", generation, attempts, single_rejections, 0]
@@ -324,9 +322,10 @@ def gate_report(  # noqa: C901, PLR0911 - as the Lua
 ) -> Any:
     """gate_report.lua."""
     gate, what, now_ms = keys[0], bytes_of(argv[1]), redis.now_ms
-    state_was, generation_was, attempts_was, rejections_was, reason_was, *flow_was, probe = redis.hmget(
-        gate, "state", "generation", "attempts", "lone", "reason", *_FLOW, "probe"
+    state_was, generation_was, attempts_was, rejections_was, reason_was, *flow_was, probe, wait_was, moved = (
+        redis.hmget(gate, "state", "generation", "attempts", "lone", "reason", *_FLOW, "probe", "not_before", "moved")
     )
+    not_before = int(wait_was or 0) if int(moved or 0) <= now_ms + int(argv[15]) else 0
     state, generation, attempts = state_was or b"ok", int(generation_was or 0), int(attempts_was or 0)
     current = int(argv[0]) == generation
     flow = read_flow(dict(zip(_FLOW, flow_was, strict=True)), now_ms, int(argv[15]))
@@ -354,11 +353,16 @@ def gate_report(  # noqa: C901, PLR0911 - as the Lua
     if what == b"too_large":
         redis.hset(gate, "limit", argv[5], "limit_at", now_ms)
     if not current:
+        until_ms = now_ms + left.wait_ms
+        if what in {b"retry", b"limited", b"hold"} and left.wait_ms > 0 and until_ms > not_before:
+            redis.hset(gate, "not_before", until_ms, "moved", now_ms)
         return state
 
     def close(to: bytes, reason: Any, attempts: int) -> bytes:
         redis.hset(gate, "state", to, "reason", reason, "error", argv[4], "attempts", attempts)
-        redis.hset(gate, "not_before", now_ms + int(argv[2]), "moved", now_ms, "generation", generation + 1)
+        redis.hset(
+            gate, "not_before", max(not_before, now_ms + int(argv[2])), "moved", now_ms, "generation", generation + 1
+        )
         if state != to:
             redis.hset(gate, "since", now_ms)
         redis.hdel(gate, "probe", "probe_until")
@@ -378,7 +382,9 @@ def gate_report(  # noqa: C901, PLR0911 - as the Lua
         return close(b"held", every, attempts)
     if state != b"ok":
         redis.hset(gate, "state", "ok", "reason", "", "attempts", 0, "since", now_ms, "generation", generation + 1)
-        redis.hdel(gate, "probe", "probe_until", "not_before")
+        redis.hdel(gate, "probe", "probe_until")
+        if not_before <= now_ms:
+            redis.hdel(gate, "not_before")
     return b"ok"
 
 

@@ -16,7 +16,7 @@ from tests.simulation.simulation import simulate
 PROJECT = Path(__file__).parents[2]
 SEEDS = 600
 LATELY = (
-    *(216, 1333, 2037, 28888, 41467, 48168, 80654, 126696, 453522, 724997, 864982),
+    *(216, 1333, 2037, 3190, 28888, 41467, 48168, 80654, 126696, 453522, 724997, 864982),
     *(3015671, 3029785, 7030450, 7037310),
 )
 """Seeds that once told of a fault, of the code or of the simulation itself."""

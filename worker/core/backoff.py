@@ -9,7 +9,8 @@ from email.utils import parsedate_to_datetime
 from itertools import chain, repeat
 from typing import Final
 
-_DELAY_SECONDS = re.compile(r"[+-]?[0-9]{1,10}(\.[0-9]{1,6})?")
+_DELAY_SECONDS = re.compile(r"[+-]?[0-9]+(\.[0-9]{1,6})?")
+_DELAY_SECONDS_MAX = 9_999_999_999.0  # longer than any setting allows; many digits would be no finite number
 # More doublings than any sensible base and maximum need, and few enough that no float overflows.
 _MOST_DOUBLINGS = 64
 # The shortest wait is a tenth of the base: a draw near 0 would try again at once. A tenth is too short to gather the
@@ -49,15 +50,20 @@ def retry_after_seconds(header: str | None, now_epoch_seconds: float) -> float |
     an HTTP-date. It does not cap the value: the caller does, from the settings.
 
     Args:
-        header: the header's value; None if there was none.
+        header: the header's value, with commas between if it came more than once; None if there was none.
         now_epoch_seconds: the present, as Unix time in seconds.
 
     Returns:
-        The wait, 0 if the date is in the past; None if there is no header, or it has neither form.
+        The longest wait, 0 if the date is in the past; None if there is no header, or it has neither form.
     """
-    text = (header or "").strip()
+    # A date's own comma parts off its weekday, which says nothing.
+    waits = (_wait_seconds(each.strip(), now_epoch_seconds) for each in (header or "").split(","))
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _wait_seconds(text: str, now_epoch_seconds: float) -> float | None:
     if _DELAY_SECONDS.fullmatch(text):
-        return max(0.0, float(text))
+        return min(max(0.0, float(text)), _DELAY_SECONDS_MAX)
     try:
         moment = parsedate_to_datetime(text)
         # HTTP-dates are always GMT; the obsolete asctime form does not say so.

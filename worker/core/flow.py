@@ -62,7 +62,7 @@ class Left(NamedTuple):
         token: the request's; empty if it had no place.
         latency_ms: how long it took, None unless it succeeded.
         overloaded: whether it failed as too many requests make one fail: a timeout, or an error of the server.
-        wait_ms: how long the endpoint asked us to wait with a 429.
+        wait_ms: how long the endpoint asked us to wait, unless it confirmed.
         stated: requests a second that it says it allows; 0 if it says nothing.
         rest_ms: how long it says that it allows none; 0 if it says nothing.
         unused: whether no request went out.

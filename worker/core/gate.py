@@ -55,7 +55,7 @@ class GateSnapshot(NamedTuple):
 
     Attributes:
         now_ms: that moment, by Redis' clock (Unix ms).
-        state: `ok`, `backing_off` or `held`.
+        state: `ok`, `backing_off` or `held`; `backing_off` too while an endpoint that is well asked to wait.
         generation: rises whenever the state moves; an outcome is reported with that of its request.
         wait_ms: time until a request may go out, 0 if one may now: until the next probe of a closed gate, until the
             next request of the fleet's rate, or until it is worth asking again for a place among those under way.
@@ -107,6 +107,11 @@ class GateSnapshot(NamedTuple):
         """
         quick = self.throughput is None or self.throughput * records >= QUICK_RECORDS
         return self.rate is None and self.state == "ok" and quick
+
+    @property
+    def opens_by_itself(self) -> bool:
+        """Whether it is open but for the time that the endpoint asked to wait: what closes it is an attempt."""
+        return self.state == "backing_off" and not self.attempts
 
     @property
     def closed(self) -> bool:
@@ -175,6 +180,8 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
     if paused_ms:
         wait_ms = PAUSE_RECHECK_MS
     state = "held" if paused_ms else read_state(stored["state"])
+    if state == "ok" and wait_ms > 0:  # a late answer asked to wait, or the last probe's came before that was over
+        state = "backing_off"
     limit = number("limit")
     try:
         flow, limits = read_flow(stored, now_ms, CLOCK_BACK_MS), read_limits(stored["limits"])

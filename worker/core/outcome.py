@@ -30,7 +30,7 @@ class Answer:
 
     Attributes:
         status: HTTP status.
-        retry_after: value of the ``Retry-After`` header, None if there was none.
+        retry_after: value of the ``Retry-After`` header, with commas between if it came twice; None if there was none.
         body: the body's raw bytes.
         readable: whether the body arrived whole and is not too large; if not, it is ignored.
         rate_headers: those of its headers that state a rate limit, by the names in `rate_headers.HEADERS`.
@@ -90,12 +90,14 @@ class Rejected:
         field: the envelope's error field.
         message: the endpoint's own text, which may hold ids: never log it.
         known: whether the code is documented as the fault of a record; if not, nothing says that it is for good.
+        after_seconds: as in `Retry`.
     """
 
     code: str
     field: str
     message: str
     known: bool = True
+    after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,12 @@ class Hold:
     Attributes:
         reason: ``credentials``, ``app_unavailable``, ``endpoint_refuses`` or ``redirect``.
         error: what happened, in a few words without ids or secrets.
+        after_seconds: as in `Retry`.
     """
 
     reason: str
     error: str
+    after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +165,21 @@ def decide(answer: Answer | NoAnswer, records: int, now_epoch_seconds: float) ->
     envelope = read_envelope(answer.body) if answer.readable else None
     claim = _least_confirming(answer.status, envelope)
     error = _describe(answer, envelope)
+    after_seconds = retry_after_seconds(answer.retry_after, now_epoch_seconds)
     match claim:
         case _Claim.SUCCESS | _Claim.RETRY:
-            after_seconds = retry_after_seconds(answer.retry_after, now_epoch_seconds)
             limited = answer.status == 429 or (envelope is not None and envelope.status == 429)
             return Retry(after_seconds, _may_still_act(answer.status, envelope), error, limited)
         case _Claim.REJECTED | _Claim.UNKNOWN if envelope is not None:
             said = envelope.error
             known = claim is _Claim.REJECTED
-            return Rejected(sanitize(said.code), sanitize(said.field), sanitize(said.message), known)
+            return Rejected(sanitize(said.code), sanitize(said.field), sanitize(said.message), known, after_seconds)
         # No request is smaller than one record, and a legal one has a few hundred bytes: a limit below that is a
         # fault in somebody's configuration. To call the record bad would bury every record, one after the other.
         case _Claim.TOO_LARGE if records > 1:
             return TooLarge(error)
         case _:
-            return Hold(_HOLD_REASONS[claim], error)
+            return Hold(_HOLD_REASONS[claim], error, after_seconds)
 
 
 def _least_confirming(status: int, envelope: Envelope | None) -> _Claim:

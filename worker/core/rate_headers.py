@@ -57,7 +57,8 @@ def read_rate_headers(headers: Mapping[str, str], rest_max_seconds: float) -> St
 
     Args:
         headers: those of `HEADERS` that came, by these names.
-        rest_max_seconds: a rest longer than this is not believed.
+        rest_max_seconds: a rest longer than this is not believed. A policy that allows less than one request in it is
+            no pace: it would stop the fleet for longer than any wait that is heeded.
     """
     if not headers:
         return NOTHING
@@ -68,7 +69,8 @@ def read_rate_headers(headers: Mapping[str, str], rest_max_seconds: float) -> St
         remaining, reset = _remaining(headers)
     except _UnreadableError:
         return Stated(garbage=True)
-    rate = min((quota / window for quota, window in windows), default=0.0)
+    paces = (quota / window for quota, window in windows if window <= quota * rest_max_seconds)
+    rate = min(paces, default=0.0)
     rest = float(reset) if remaining == 0 and reset is not None else 0.0
     if rate > RATE_MAX or rest > rest_max_seconds or (windows and rest > max(window for _, window in windows)):
         return Stated(garbage=True)

@@ -21,7 +21,7 @@ from worker.core.outcome import (
     decide,
     loggable_code,
 )
-from worker.core.rate_headers import NOTHING, read_rate_headers
+from worker.core.rate_headers import NOTHING, Stated, read_rate_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +157,7 @@ class RequestSender:
         outcome = decide(answer, batch.records, this.at_ms(self._monotonic()) / 1000)
         holds = self._settings.unknown_refusal == "hold" or not self._parks()
         if isinstance(outcome, Rejected) and not outcome.known and holds:
-            outcome = Hold("endpoint_refuses", _of(outcome))
+            outcome = Hold("endpoint_refuses", _of(outcome), outcome.after_seconds)
         excess = isinstance(outcome, Confirmed) and outcome.inserted + outcome.deleted > batch.records
         if excess:
             self._endpoint.distrust()
@@ -169,7 +169,7 @@ class RequestSender:
             token,
             latency_ms=latency_ms if isinstance(outcome, Confirmed) else None,
             overloaded=isinstance(outcome, Retry) and not limited,
-            wait_ms=int(self._heeded(outcome.after_seconds) * 1000) if isinstance(outcome, Retry) else 0,
+            wait_ms=0 if isinstance(outcome, Confirmed) else self._heeded_ms(outcome, stated),
             stated=stated.rate,
             rest_ms=int(stated.rest_seconds * 1000),
         )
@@ -194,40 +194,41 @@ class RequestSender:
         """
         report, hold, left = self._gate.report, min(HOLD_SECONDS, self._settings.backoff_max_seconds), sent.left
         doubt = min(hold, DOUBT_SECONDS) if sent.single_rejections < DOUBT_REJECTIONS_MAX else hold
+        floor = left.wait_ms / 1000
         kept: Fate | None = "kept" if absorbed or not sent.batch.records else None
         match sent.outcome:
             case None:
                 return kept
             case Confirmed():
                 return "confirmed"
-            case Retry(after_seconds=after, error=error, limited=limited):
-                delay = self._backoff(sent.attempts + 1, after)
+            case Retry(error=error, limited=limited):
+                delay = max(self._backoff(sent.attempts + 1), floor)
                 report(sent.generation, "limited" if limited else "retry", delay_seconds=delay, error=error, left=left)
                 return kept
             case Rejected() if sent.batch.records > 1:
-                report(sent.generation, "answered", delay_seconds=doubt, left=left)
+                report(sent.generation, "answered", delay_seconds=max(doubt, floor), left=left)
                 return "suspect"
             case Rejected() as refusal:
                 # One that was refused before says nothing new: it must not hold the endpoint.
                 again = sent.batch.retried and not refusal.known
                 what: What = "answered" if again else "single_rejection"
-                state = report(sent.generation, what, delay_seconds=doubt, error=_of(refusal), left=left)
+                state = report(sent.generation, what, delay_seconds=max(doubt, floor), error=_of(refusal), left=left)
                 return "refused" if again or state != "held" else "doubted"
             case Hold(reason=reason, error=error):
-                report(sent.generation, "hold", delay_seconds=hold, reason=reason, error=error, left=left)
+                report(sent.generation, "hold", delay_seconds=max(hold, floor), reason=reason, error=error, left=left)
                 return kept
             case TooLarge():
                 report(sent.generation, "too_large", limit=max(1, sent.batch.records // 2), left=left)
                 return kept
 
-    def _backoff(self, attempt: int, after_seconds: float | None) -> float:
-        """Full jitter; the endpoint's Retry-After is a floor."""
+    def _backoff(self, attempt: int) -> float:
         base, most = self._settings.backoff_base_seconds, self._settings.backoff_max_seconds
-        return max(full_jitter(attempt, base, most, self._draw()), self._heeded(after_seconds))
+        return full_jitter(attempt, base, most, self._draw())
 
-    def _heeded(self, after_seconds: float | None) -> float:
-        """What the endpoint asked to wait, as far as we do so."""
-        return min(after_seconds or 0.0, self._settings.retry_after_max_seconds)
+    def _heeded_ms(self, outcome: Outcome, stated: Stated) -> int:
+        """What the endpoint asked to wait in either way, as far as we do so."""
+        asked = outcome.after_seconds if isinstance(outcome, (Retry, Rejected, Hold)) else None
+        return int(max(min(asked or 0.0, self._settings.retry_after_max_seconds), stated.rest_seconds) * 1000)
 
 
 def _of(refusal: Rejected) -> str:

@@ -252,17 +252,20 @@ class Gate:
 
     def _last_open(self) -> GateSnapshot | None:
         """The gate as it was seen last, and the time now; None if it was not open, or somebody has paused since."""
-        if self._seen is None or self._seen[1].state != "ok":
+        if self._seen is None:
             return None
         since, gate = self._seen
+        now_ms = gate.now_ms + int((self._monotonic() - since) * 1000)
+        if gate.state != "ok" and not (gate.opens_by_itself and gate.not_before_ms <= now_ms):
+            return None
         [copied] = round_trip(self._client, [("HMGET", self._namespace.keys.config, *COPIED)])
         if not isinstance(copied, Exception):
             paused, suppression = copied
             if paused not in {None, b"0"}:
                 return None
             gate = gate._replace(suppression=gate.suppression if suppression is None else suppression.decode())
-        now_ms = gate.now_ms + int((self._monotonic() - since) * 1000)
-        return gate._replace(now_ms=now_ms, wait_ms=0, single_rejections=self._local.single_rejections)
+        rejections = self._local.single_rejections
+        return gate._replace(state="ok", now_ms=now_ms, wait_ms=0, single_rejections=rejections)
 
     def _run(self, script: scripts.Script, args: list[Any], wait: Replicas = 0) -> Any:
         return scripts.run_one(self._client, scripts.Call(script, [self._key], args), wait)

@@ -72,6 +72,11 @@ def test_returns_status_retry_after_and_body_of_a_failure() -> None:
     assert answer == Answer(status=429, retry_after="7", body=b"busy")
 
 
+def test_returns_each_retry_after_of_an_answer_that_has_two() -> None:
+    answer = send_to(answering(http(b"busy", "429 Too Many Requests", "Retry-After: 20", "Retry-After: 40")))
+    assert answer == Answer(status=429, retry_after="20, 40", body=b"busy")
+
+
 def test_reads_a_chunked_answer_and_one_that_ends_with_the_connection() -> None:
     half = len(SUCCESS) // 2
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"".join(

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.support.partition_zero import partitions_of
 from tests.support.sync_request import key
 from worker.core.batch import Batch
-from worker.core.outcome import Confirmed
+from worker.core.outcome import Answer, Confirmed
 from worker.core.round import Round
 from worker.delivery.endpoint import Endpoint
 from worker.delivery.request import RequestSender
+from worker.store.scripts import run_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.fleet import Fleet
     from worker.core.gate import Permit
+
+SUCCESS = b'{"status":200,"error":{"code":"","message":"","field":""},"data":{"countInserted":1,"countDeleted":0}}'
+RESTS = [
+    {"RateLimit": '"d";r=0;t=%d', "RateLimit-Policy": '"d";q=100;w=60'},
+    {"RateLimit": "limit=100, remaining=0, reset=%d"},
+    {"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "%d"},
+]
+"""A rest of so many seconds, in each form of the drafts."""
 
 ONE = Batch(chosen=(frozenset({b"1\x1f2"}),), repairs=(frozenset(),), upserts=(b"1\x1f2",), deletes=())
 STALL_SECONDS = 0.25
@@ -96,3 +108,70 @@ def test_a_request_goes_out_at_its_time_and_not_before(fleet: Fleet) -> None:
     )
     assert isinstance(requests.send(this, ONE).outcome, Confirmed)
     assert went[0] >= now + STALL_SECONDS
+
+
+@dataclass
+class Says:
+    """An endpoint that gives one answer."""
+
+    answer: Answer
+
+    def send(self, body: bytes, server_key: str, deadline_monotonic: float | None = None) -> Answer:
+        _ = body, server_key, deadline_monotonic
+        return self.answer
+
+    def distrust(self) -> None: ...
+
+
+def answered(fleet: Fleet, answer: Answer, **overrides: Any) -> None:
+    """One request past the gate, and its report."""
+    fleet.change(**{"backoff_base_seconds": 0.001, "retry_after_max_seconds": 100.0} | overrides)
+    gate = fleet.first.gate
+    requests = RequestSender(
+        fleet.settings(),
+        gate=gate,
+        endpoint=Says(answer),
+        server_key=lambda _generation: key()["Server-Key"],
+        monotonic=time.monotonic,
+        draw=lambda: 0.5,
+        parks=lambda: True,
+    )
+    place, now = gate.ask(15.0), time.monotonic()
+    sent = requests.send(Round(place.gate, now, now, [], 500, place.token), ONE)
+    assert sent.posted
+    for call in requests.leaving(sent):
+        run_one(fleet.client, call)
+    requests.report(sent, absorbed=True)
+
+
+def rest_of(seconds: int, form: dict[str, str]) -> dict[str, str]:
+    return {name: value % seconds if "%" in value else value for name, value in form.items()}
+
+
+@pytest.mark.parametrize("form", RESTS)
+@pytest.mark.parametrize("status", [429, 503, 401])
+@pytest.mark.parametrize("rate", ["auto", "off"])
+def test_a_rest_that_a_failure_states_is_a_floor_as_retry_after_is(
+    fleet: Fleet, form: dict[str, str], status: int, rate: str
+) -> None:
+    answered(fleet, Answer(200, None, SUCCESS), rate=rate)
+    answered(fleet, Answer(status, None, b"", rate_headers=rest_of(40, form)), rate=rate)
+    not_before, moved = fleet.client.hmget(fleet.keys.gate, ["not_before", "moved"])
+    assert fleet.first.gate.snapshot().state != "ok"
+    assert int(not_before or 0) - int(moved or 0) == 40_000
+
+
+@pytest.mark.parametrize(("retry_after", "waits_ms"), [("20", 40_000), ("60", 60_000), ("86400", 100_000)])
+def test_of_a_rest_and_a_retry_after_the_longer_one_counts(fleet: Fleet, retry_after: str, waits_ms: int) -> None:
+    answered(fleet, Answer(429, retry_after, b"", rate_headers=rest_of(40, RESTS[0])))
+    not_before, moved = fleet.client.hmget(fleet.keys.gate, ["not_before", "moved"])
+    assert int(not_before or 0) - int(moved or 0) == waits_ms
+
+
+@pytest.mark.parametrize("form", RESTS)
+def test_a_short_rest_that_a_429_states_lets_the_pace_rest(fleet: Fleet, form: dict[str, str]) -> None:
+    answered(fleet, Answer(200, None, SUCCESS))
+    answered(fleet, Answer(429, None, b"", rate_headers=rest_of(2, form)))
+    pace, seen = fleet.client.hmget(fleet.keys.gate, ["pace", "seen"])
+    assert fleet.first.gate.snapshot().state == "ok"
+    assert float((pace or b"").split()[1]) - float(seen or 0) >= 2_000

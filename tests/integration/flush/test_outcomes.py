@@ -209,6 +209,33 @@ def test_retry_after_counts_beyond_the_longest_backoff_and_up_to_its_own_maximum
     assert 4_000 <= fleet.first.gate.snapshot().wait_ms <= 5_000
 
 
+def delay_ms(fleet: Fleet) -> int:
+    """From the moment in which the gate closed until the next probe."""
+    not_before, moved = fleet.client.hmget(fleet.keys.gate, ["not_before", "moved"])
+    return int(not_before or 0) - int(moved or 0)
+
+
+@pytest.mark.parametrize("fault", [{"status": 401}, {"status": 404, "garbage": True}, {"status": 302}, {"status": 402}])
+@pytest.mark.parametrize(("retry_after", "waits_ms"), [("50", 50_000), ("86400", 55_000), ("3", 15_000)])
+def test_retry_after_is_a_floor_of_the_next_probe_of_a_held_endpoint(
+    fleet: Fleet, fault: dict[str, Any], retry_after: str, waits_ms: int
+) -> None:
+    send_one(fleet, {"kind": "status", "retry_after": retry_after, **fault}, retry_after_max_seconds=55.0)
+    assert (fleet.first.gate.snapshot().state, delay_ms(fleet)) == ("held", waits_ms)
+
+
+def test_retry_after_is_that_floor_too_where_refused_records_hold_the_endpoint(fleet: Fleet) -> None:
+    fleet.client.hset(fleet.keys.gate, "lone", SINGLE_REJECTIONS_MAX - 1)
+    send_one(fleet, {"kind": "status", "status": 422, "retry_after": "50"})
+    assert (fleet.first.gate.snapshot().reason, delay_ms(fleet)) == ("every_record_rejected", 50_000)
+
+
+def test_retry_after_is_that_floor_too_where_an_unknown_code_holds_the_endpoint(fleet: Fleet) -> None:
+    fault = {"kind": "status", "status": 404, "code": "40401", "retry_after": "50"}
+    send_one(fleet, fault, unknown_refusal="hold")
+    assert (fleet.first.gate.snapshot().reason, delay_ms(fleet)) == ("endpoint_refuses", 50_000)
+
+
 def test_a_held_endpoint_opens_once_the_key_files_were_replaced(fleet: Fleet, tmp_path: Path) -> None:
     key_id, secret = tmp_path / "id", tmp_path / "secret"
     key_id.write_text("stand-in\n")

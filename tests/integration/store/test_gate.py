@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from producers.nodes.trip import NodeAwayError
 from tests.support.waiting import wait_until
 from worker.core.flow import Left
 from worker.core.gate import LIMIT_DOUBLES_SECONDS, SINGLE_REJECTIONS_MAX
+from worker.store.gate import Gate
 
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
     from worker.core.gate import What
-    from worker.store.gate import Gate
 
 
 @pytest.fixture
@@ -96,6 +97,112 @@ def test_a_late_failure_of_an_earlier_generation_closes_nothing(gate: Gate) -> N
     earlier = gate.snapshot().generation
     gate.report(gate.enter("a", 10.0).generation, "confirmed")
     assert gate.report(earlier, "retry", delay_seconds=60, error="HTTP 503") == "ok"
+
+
+def asked_to_wait(gate: Gate, generation: int, what: What, seconds: int) -> None:
+    """The report of a failure whose answer has a Retry-After."""
+    gate.report(generation, what, delay_seconds=seconds, error="HTTP 503", left=Left(wait_ms=seconds * 1000))
+
+
+def not_before_ms(fleet: Fleet) -> int:
+    return int(fleet.client.hget(fleet.keys.gate, "not_before") or 0)
+
+
+def let_it_pass(fleet: Fleet) -> None:
+    """As if the endpoint had asked to wait until now."""
+    fleet.client.hset(fleet.keys.gate, "not_before", fleet.now_ms())
+
+
+@pytest.mark.parametrize("what", ["retry", "limited", "hold"])
+@pytest.mark.parametrize("later", ["retry", "limited", "hold"])
+def test_a_late_failure_moves_the_wait_that_the_endpoint_asked_for_and_nothing_else(
+    fleet: Fleet, gate: Gate, what: What, later: What
+) -> None:
+    generation = gate.enter("a", 10.0).generation
+    closed_by(gate, what, delay_seconds=1.0)
+    before, at_ms = fleet.client.hgetall(fleet.keys.gate), fleet.now_ms()
+    asked_to_wait(gate, generation, later, 60)
+    after = fleet.client.hgetall(fleet.keys.gate)
+    assert not_before_ms(fleet) >= at_ms + 60_000
+    moves = {b"not_before", b"moved", b"seen"}
+    assert {name for name in before | after if before.get(name) != after.get(name)} <= moves
+
+
+def test_a_late_failure_shortens_no_wait(fleet: Fleet, gate: Gate) -> None:
+    generation = gate.enter("a", 10.0).generation
+    asked_to_wait(gate, generation, "retry", 60)
+    before_ms = not_before_ms(fleet)
+    asked_to_wait(gate, generation, "retry", 1)
+    assert not_before_ms(fleet) == before_ms
+
+
+@pytest.mark.parametrize("what", ["confirmed", "answered", "single_rejection", "too_large"])
+def test_a_late_answer_that_is_no_failure_asks_for_no_wait(gate: Gate, what: What) -> None:
+    generation = gate.enter("a", 10.0).generation
+    closed_by(gate, "retry", delay_seconds=0.0)
+    asked_to_wait(gate, generation, what, 60)
+    assert gate.enter("a", 10.0).probe
+
+
+def test_a_wait_that_a_late_429_asks_for_holds_in_an_open_gate_too(fleet: Fleet, gate: Gate) -> None:
+    gate.report(0, "confirmed", left=Left(gate.ask(10.0).token, latency_ms=1.0))
+    place = gate.ask(10.0)
+    assert gate.report(0, "limited", left=Left(wait_ms=1)) == "ok", "it lowers the rate alone"
+    generation = gate.snapshot().generation
+    assert gate.enter(place.token, 10.0, generation).go
+    asked_to_wait(gate, 0, "limited", 60)
+    snapshot = gate.snapshot()
+    assert (snapshot.state, snapshot.closed) == ("backing_off", True)
+    assert not gate.enter(place.token, 10.0, generation).go, "it has a place, and must not go out all the same"
+    asked = gate.ask(10.0)
+    assert (asked.token, asked.gate.wait_ms > 1) == ("", True), "nobody asks again before"
+    let_it_pass(fleet)
+    assert gate.enter(place.token, 10.0, generation)[:2] == (True, False)
+    assert (gate.snapshot().state, gate.snapshot().generation) == ("ok", generation)
+
+
+@pytest.mark.parametrize("what", ["confirmed", "answered", "retry", "hold"])
+def test_no_outcome_of_a_probe_ends_a_wait_that_a_late_failure_asks_for(fleet: Fleet, gate: Gate, what: What) -> None:
+    generation = gate.enter("a", 10.0).generation
+    closed_by(gate, "retry", delay_seconds=0.0)
+    probe = gate.enter("a", 10.0)
+    asked_to_wait(gate, generation, "retry", 60)
+    gate.report(probe.generation, what)
+    assert (gate.snapshot().closed, gate.enter("b", 10.0).go, gate.ask(10.0).token) == (True, False, "")
+    let_it_pass(fleet)
+    assert gate.enter("b", 10.0).go
+
+
+def test_while_its_node_is_away_a_gate_that_was_open_is_so_after_the_wait_that_was_asked_for(
+    fleet: Fleet, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    seen = Gate(fleet.first.namespace, monotonic=lambda: now)
+    generation = gate.enter("a", 10.0).generation
+    closed_by(gate, "retry", delay_seconds=0.0)
+    probe = gate.enter("a", 10.0)
+    asked_to_wait(gate, generation, "retry", 60)
+    gate.report(probe.generation, "confirmed")
+    seen.snapshot()
+
+    def away(*_: object) -> None:
+        raise NodeAwayError("node:1", written=False)
+
+    monkeypatch.setattr(seen, "_run", away)
+    with pytest.raises(NodeAwayError):
+        seen.ask(10.0)
+    now += 61.0
+    place = seen.ask(10.0)
+    assert (bool(place.token), place.gate.state) == (True, "ok")
+
+
+def test_a_wait_that_was_asked_for_is_over_where_the_clock_went_back(fleet: Fleet, gate: Gate) -> None:
+    generation = gate.enter("a", 10.0).generation
+    asked_to_wait(gate, generation, "retry", 60)
+    for field in ("moved", "not_before"):
+        fleet.client.hincrby(fleet.keys.gate, field, 3_600_000)  # as an hour later; then the clock went back
+    asked_to_wait(gate, generation, "retry", 5)
+    assert not_before_ms(fleet) - int(fleet.client.hget(fleet.keys.gate, "moved") or 0) == 5_000
 
 
 @pytest.mark.parametrize("what", ["confirmed", "answered", "single_rejection", "too_large"])

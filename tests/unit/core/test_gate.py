@@ -46,3 +46,12 @@ def test_half_as_many_single_rejections_as_hold_the_endpoint_make_it_doubtful() 
 def test_times_to_wait_for_mean_nothing_if_the_gate_moved_more_than_a_second_from_now(moved: int, waits: bool) -> None:  # noqa: FBT001 - a case
     stored = dict.fromkeys(FIELDS) | {"state": b"backing_off", "not_before": b"70000", "moved": b"%d" % moved}
     assert read_snapshot(stored, now_ms=10_000).wait_ms == (60_000 if waits else 0)
+
+
+@pytest.mark.parametrize("stored", [b"ok", None])
+def test_an_open_gate_backs_off_for_as_long_as_the_endpoint_asked_to_wait(stored: bytes | None) -> None:
+    fields = dict.fromkeys(FIELDS) | {"state": stored, "not_before": b"70000", "moved": b"10000"}
+    waits, passed = read_snapshot(fields, now_ms=10_000), read_snapshot(fields, now_ms=70_000)
+    assert (waits.state, waits.wait_ms) == ("backing_off", 60_000)
+    assert (passed.state, passed.wait_ms) == ("ok", 0)
+    assert read_snapshot(fields | {"paused": b"1"}, now_ms=10_000).state == "held"

@@ -275,10 +275,24 @@ def test_a_single_record_cannot_be_too_large_so_the_endpoint_is_held_and_the_rec
 # What is said about it
 
 
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, b""),
+        (503, b""),
+        (401, b""),
+        (404, b"<html>"),
+        (302, b""),
+        (422, envelope(422, "40002", "102")),
+        (404, envelope(404, "40401")),
+    ],
+)
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Mon, 23 Nov 2026 23:07:57 GMT", None), ("soon", None)])
-def test_a_retry_carries_what_retry_after_asks_for(header: str, seconds: float | None) -> None:
-    outcome = judge(429, retry_after=header)
-    assert isinstance(outcome, Retry)
+def test_a_failure_carries_what_retry_after_asks_for(
+    status: int, body: bytes, header: str, seconds: float | None
+) -> None:
+    outcome = judge(status, body, retry_after=header)
+    assert isinstance(outcome, (Retry, Rejected, Hold))
     if header.endswith("GMT"):
         seconds = 1_795_475_277.0 - NOW
     assert outcome.after_seconds == seconds

@@ -29,13 +29,11 @@ if fields[12] then
   return answer('closed', 0)
 end
 local start_ms = 0
-local ok = not fields[1] or fields[1] == 'ok'
-if not ok then
-  local wait_ms = math.max(tonumber(fields[4] or '0'), tonumber(fields[5] or '0')) - now
-  if wait_ms > 0 and tonumber(fields[6] or '0') <= now + clock_back_ms then
-    return answer('closed', wait_ms)
-  end
-else
+local closed_ms = math.max(tonumber(fields[4] or '0'), tonumber(fields[5] or '0')) - now
+if closed_ms > 0 and tonumber(fields[6] or '0') <= now + clock_back_ms then
+  return answer('closed', closed_ms)
+end
+if not fields[1] or fields[1] == 'ok' then
   local under_way = #requests / ENTRY
   local room
   if most_under_way > 0 then

@@ -1,5 +1,5 @@
--- Asks whether a request may go out now. While the endpoint is away one probe at a time may, and while deliveries are
--- paused none may.
+-- Asks whether a request may go out now. While the endpoint is away one probe at a time may. While deliveries are paused
+-- none may, and none before the time until which the endpoint asked to wait, whatever the state.
 --
 -- KEYS  1 gate
 -- ARGV  1 token of the caller  2 probe_ms: how long the right to probe lasts
@@ -15,17 +15,15 @@ local single_rejections = tonumber(known[4] or '0')
 if known[8] or (known[9] or '') ~= ARGV[5] then
   return { 'closed', generation, attempts, single_rejections, 0 }
 end
-if not known[1] or known[1] == 'ok' then
-  if ARGV[4] ~= '' and tonumber(ARGV[4]) ~= generation then
-    return { 'closed', generation, attempts, single_rejections, 0 }
-  end
-  return { 'open', generation, attempts, single_rejections, 0 }
-end
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
 local wait_ms = math.max(tonumber(known[5] or '0'), tonumber(known[6] or '0')) - now_ms
 if wait_ms > 0 and tonumber(known[7] or '0') <= now_ms + ARGV[3] then
   return { 'closed', generation, attempts, single_rejections, wait_ms }
+end
+if not known[1] or known[1] == 'ok' then
+  local moved = ARGV[4] ~= '' and tonumber(ARGV[4]) ~= generation
+  return { moved and 'closed' or 'open', generation, attempts, single_rejections, 0 }
 end
 -- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'probe_until', 'not_before')

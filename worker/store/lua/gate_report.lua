@@ -1,5 +1,7 @@
 -- Moves the gate by the outcome of a request, if the gate's generation is still the one that the request went through:
--- of eight requests that fail at once one counts, and a late success reopens nothing. It also frees the request's place.
+-- of eight requests that fail at once one counts, and a late success reopens nothing. Of every failure one thing counts:
+-- how long the endpoint asked to wait. Nothing goes out before, whatever is reported later. It also frees the request's
+-- place.
 --
 -- KEYS  1 gate
 -- ARGV  1 generation the request went through
@@ -9,19 +11,21 @@
 --       7 single_rejections_max: this many records rejected alone in a row are not poison: the endpoint refuses all
 --       8 token of the request, '' if it had no place  9 latency_ms if it succeeded, else ''
 --       10 overloaded: 1 if it failed in a way that too many requests cause
---       11 wait_ms that the endpoint asked for with a 429  12 stated: requests a second that it allows, 0 if it does not say
+--       11 wait_ms that the endpoint asked for, unless it confirmed  12 stated: requests a second that it allows, 0 if it does not say
 --       13 rest_ms: how long it says that it allows none  14 rate, 15 in_flight, 16 clock_back_ms: as in gate_ask.lua
 -- Returns the gate's state after it: ok | backing_off | held
 local gate, what, token = KEYS[1], ARGV[2], ARGV[8]
 local wait_ms, stated, rest_ms = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local most, most_under_way = tonumber(ARGV[14]), tonumber(ARGV[15])
 local known = redis.call('HMGET', gate, 'state', 'generation', 'attempts', 'lone', 'reason', 'pace', 'flight', 'requests',
-  'seen', 'probe')
+  'seen', 'probe', 'not_before', 'moved')
 local state, generation = known[1] or 'ok', tonumber(known[2] or '0')
 local current = tonumber(ARGV[1]) == generation
 local time = redis.call('TIME')
 local now_ms = math.floor(time[1] * 1000 + time[2] / 1000)
-local pace, flight, requests = known_flow(known[6], known[7], known[8], known[9], now_ms, tonumber(ARGV[16]))
+local clock_back_ms = tonumber(ARGV[16])
+local pace, flight, requests = known_flow(known[6], known[7], known[8], known[9], now_ms, clock_back_ms)
+local not_before = tonumber(known[12] or '0') <= now_ms + clock_back_ms and tonumber(known[11] or '0') or 0
 
 -- The first write can only shrink: a full server refuses a script whose first write could grow it.
 redis.call('HDEL', gate, 'none')
@@ -71,12 +75,17 @@ if what == 'too_large' then
   redis.call('HSET', gate, 'limit', ARGV[6], 'limit_at', string.format('%.0f', now_ms))
 end
 if not current then
+  local failed = what == 'retry' or what == 'limited' or what == 'hold'
+  if failed and wait_ms > 0 and now_ms + wait_ms > not_before then
+    redis.call('HSET', gate, 'not_before', string.format('%.0f', now_ms + wait_ms),
+      'moved', string.format('%.0f', now_ms))
+  end
   return state
 end
 
 local function close(as, reason, attempts)
   redis.call('HSET', gate, 'state', as, 'reason', reason, 'error', ARGV[5], 'attempts', attempts,
-    'not_before', string.format('%.0f', now_ms + ARGV[3]), 'moved', string.format('%.0f', now_ms),
+    'not_before', string.format('%.0f', math.max(not_before, now_ms + ARGV[3])), 'moved', string.format('%.0f', now_ms),
     'generation', string.format('%.0f', generation + 1))
   if state ~= as then
     redis.call('HSET', gate, 'since', string.format('%.0f', now_ms))
@@ -99,6 +108,9 @@ elseif what == 'answered' and state == 'held' and known[5] == 'every_record_reje
 elseif state ~= 'ok' then
   redis.call('HSET', gate, 'state', 'ok', 'reason', '', 'attempts', 0,
     'since', string.format('%.0f', now_ms), 'generation', string.format('%.0f', generation + 1))
-  redis.call('HDEL', gate, 'probe', 'probe_until', 'not_before')
+  redis.call('HDEL', gate, 'probe', 'probe_until')
+  if not_before <= now_ms then
+    redis.call('HDEL', gate, 'not_before')
+  end
 end
 return 'ok'
