@@ -205,7 +205,7 @@ class Gate:
         try:
             return read_state(self._run(scripts.GATE_REPORT, [*args, *self._flow_args(left)]))
         except NodeAwayError:
-            if self._seen is not None and self._seen[1].state == "ok":
+            if self._seen is not None and (self._seen[1].state == "ok" or self._seen[1].opens_by_itself):
                 return self._report_locally(what, max(delay_seconds, left.wait_ms / 1000), error, limit, left.token)
             raise
 

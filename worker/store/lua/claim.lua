@@ -49,8 +49,11 @@ local function stays(log, field, settled)
   if first then
     local ms, n = string.match(first[1], '^(%d+)-(%d+)$')
     local settled_ms, settled_n = string.match(settled, '^(%d+)-(%d+)$')
-    ms, settled_ms = tonumber(ms), tonumber(settled_ms)
-    if ms > settled_ms or (ms == settled_ms and tonumber(n) > tonumber(settled_n)) then
+    -- As text, because Lua does not know every number of 64 bits exactly: the longer one is greater.
+    local function greater(one, other)
+      return #one > #other or (#one == #other and one > other)
+    end
+    if greater(ms, settled_ms) or (ms == settled_ms and greater(n, settled_n)) then
       return settled
     end
   elseif redis.call('EXISTS', log) == 1 then

@@ -77,7 +77,12 @@ local function settle_log(log, field, position)
   if position ~= '' then
     local ms, n = string.match(position, '^(%d+)-(%d+)$')
     position_ms = math.min(position_ms or math.huge, tonumber(ms))
-    redis.call('XTRIM', log, 'MINID', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
+    if #n < 16 then
+      redis.call('XTRIM', log, 'MINID', ms .. '-' .. string.format('%.0f', tonumber(n) + 1))
+    else -- a number that Lua does not know exactly: somebody chose the id
+      redis.call('XTRIM', log, 'MINID', position)
+      redis.call('XDEL', log, position)
+    end
     redis.call('HSET', partition, field, position)
   end
 end
