@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from worker.core.codec import Unreadable
 from worker.core.flow import in_flight_limit, read_flow, read_limits
+from worker.core.rate import LONG_WAIT_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +56,7 @@ class GateSnapshot(NamedTuple):
 
     Attributes:
         now_ms: that moment, by Redis' clock (Unix ms).
-        state: `ok`, `backing_off` or `held`; `backing_off` too while an endpoint that is well asked to wait.
+        state: `ok`, `backing_off` or `held`; `backing_off` too while it is open but for a long wait that was asked for.
         generation: rises whenever the state moves; an outcome is reported with that of its request.
         wait_ms: time until a request may go out, 0 if one may now: until the next probe of a closed gate, until the
             next request of the fleet's rate, or until it is worth asking again for a place among those under way.
@@ -110,7 +111,7 @@ class GateSnapshot(NamedTuple):
 
     @property
     def opens_by_itself(self) -> bool:
-        """Whether it is open but for the time that the endpoint asked to wait: what closes it is an attempt."""
+        """Whether it is open but for a long wait that was asked for: what closes it is an attempt."""
         return self.state == "backing_off" and not self.attempts
 
     @property
@@ -180,7 +181,7 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
     if paused_ms:
         wait_ms = PAUSE_RECHECK_MS
     state = "held" if paused_ms else read_state(stored["state"])
-    if state == "ok" and wait_ms > 0:  # a late answer asked to wait, or the last probe's came before that was over
+    if state == "ok" and wait_ms > LONG_WAIT_MS:  # a late answer asked for it; a shorter one is as a rest of the pace
         state = "backing_off"
     limit = number("limit")
     try:
@@ -188,7 +189,7 @@ def read_snapshot(stored: Mapping[str, bytes | None], now_ms: int) -> GateSnapsh
     except ValueError:
         raise Unreadable("a field of the rate in NAMESPACE:gate") from None
     if state == "ok":
-        wait_ms = math.ceil(flow.pace.wait_ms(now_ms, limits.rate))
+        wait_ms = max(wait_ms, math.ceil(flow.pace.wait_ms(now_ms, limits.rate)))
     return GateSnapshot(
         now_ms=now_ms,
         state=state,
