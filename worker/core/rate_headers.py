@@ -22,6 +22,10 @@ HEADERS: Final = (
 RATE_MAX: Final = 1_000_000.0
 """A stated limit above this, in requests a second, is not believed."""
 
+SLOWEST_PACE_SECONDS: Final = 60
+"""A policy that allows less than one request in this time counts a quota, and is no pace: evenly spread, it would stop
+the fleet for long although most of the quota may be left."""
+
 _CHARACTERS_MAX: Final = 1_000
 _INTEGER = re.compile(r"[0-9]{1,9}")
 _ITEM = re.compile(r'\s*(?:"[^"\\]{0,100}"|[A-Za-z*][A-Za-z0-9_\-.*]{0,100}|[0-9]{1,9})(?:\s*;[^,]*)?\s*')
@@ -57,8 +61,7 @@ def read_rate_headers(headers: Mapping[str, str], rest_max_seconds: float) -> St
 
     Args:
         headers: those of `HEADERS` that came, by these names.
-        rest_max_seconds: a rest longer than this is not believed. A policy that allows less than one request in it is
-            no pace: it would stop the fleet for longer than any wait that is heeded.
+        rest_max_seconds: a rest longer than this is not believed.
     """
     if not headers:
         return NOTHING
@@ -69,7 +72,7 @@ def read_rate_headers(headers: Mapping[str, str], rest_max_seconds: float) -> St
         remaining, reset = _remaining(headers)
     except _UnreadableError:
         return Stated(garbage=True)
-    paces = (quota / window for quota, window in windows if window <= quota * rest_max_seconds)
+    paces = (quota / window for quota, window in windows if window <= quota * SLOWEST_PACE_SECONDS)
     rate = min(paces, default=0.0)
     rest = float(reset) if remaining == 0 and reset is not None else 0.0
     if rate > RATE_MAX or rest > rest_max_seconds or (windows and rest > max(window for _, window in windows)):
