@@ -41,7 +41,7 @@ while ARGV[at] do
       end
     end
   elseif op == 'limited' then
-    said = pace_lower(pace, now, most, value) and 1 or 0
+    said = pace_lower(pace, now, most, value, flight.mean) and 1 or 0
   elseif op == 'state' then
     pace_state(pace, now, value)
   elseif op == 'rest' then
@@ -49,7 +49,7 @@ while ARGV[at] do
   else
     requests, there = without(requests, token)
     if there and op == 'succeed' then
-      pace_confirm(pace, now, most)
+      pace_confirm(pace, now, most, value)
       flight_succeed(flight, now, value, under_way)
     elseif there and op == 'fail' then
       flight_fail(flight, now)
@@ -114,7 +114,7 @@ def _done(flow: Flow, step: Step, now: int) -> float:  # noqa: PLR0911 - one cla
             flow.begin(step.token, now + int(_value(step)))
             return slot.start_ms
         case "limited":
-            return float(flow.pace.lower(now, step.most, step.value))
+            return float(flow.pace.lower(now, step.most, step.value, flow.concurrency.mean))
         case "state":
             flow.pace.state(now, step.value)
             return 0

@@ -136,7 +136,7 @@ class Flow:
         if there and left.unused and open_and_current:  # another generation's place was taken at another rate, or none
             self.pace.give_back(limits.rate)
         elif there and left.latency_ms is not None:
-            self.pace.confirm(now, limits.rate)
+            self.pace.confirm(now, limits.rate, left.latency_ms)
             if limits.in_flight <= 0:
                 self.concurrency.succeed(now, left.latency_ms, under_way)
         elif there and left.overloaded and open_and_current and limits.in_flight <= 0:
@@ -148,7 +148,8 @@ class Flow:
                 self.pace.rest(now, limits.rate, left.rest_ms)
             else:
                 self.pace.lower(now, limits.rate, left.rest_ms)
-        return limited and open_and_current and self.pace.lower(now, limits.rate, left.wait_ms)
+        mean = self.concurrency.mean
+        return limited and open_and_current and self.pace.lower(now, limits.rate, left.wait_ms, mean)
 
     def begin(self, token: str, over_ms: int) -> None:
         """Notes a request under way, and when it is over if nobody says so before."""

@@ -37,6 +37,13 @@ MANY: Final = 10.0
 """If it comes after this many, they count as a second's worth: an endpoint that counts by windows of a second, or has a
 bucket of that size, lets that many through. After fewer, its bucket may be smaller: more is tried sooner."""
 
+TOLD_MS: Final = 400.0
+"""A confirmation may be told of so late, because what it settles comes first. No request goes out in a rest, so one
+that seems to have begun so soon after a 429 began before it."""
+
+NEW: Final = -5
+"""Where `clean` begins after a first 429: the windows since then are counted up to 0, those that do not bind once."""
+
 SEARCH_SHARE: Final = 0.5
 """While no estimate is known each clean window adds this share of the rate."""
 
@@ -46,6 +53,10 @@ HOLD_WINDOWS: Final = 18
 FIRST_HOLD_WINDOWS: Final = 4
 """The same if the estimate comes from few confirmations."""
 
+SHORT_HOLD_WINDOWS: Final = 6
+SHORT_MS: Final = 3_000.0
+"""The same if the estimate comes from less than this time: an endpoint that counts by windows may allow far more."""
+
 STEP_SHARE: Final = 0.05
 """After the hold each clean window adds this share of the estimate, then twice, then three times as much: it takes six
 windows until the rate has doubled, and little is lost if the endpoint allows no more than before."""
@@ -53,20 +64,22 @@ windows until the rate has doubled, and little is lost if the endpoint allows no
 SAVED_MS: Final = 1_000.0
 """An endpoint may let through at once what it did not let through in this time."""
 
-SHORT_SHARE: Final = 0.8
-"""What a 429 leaves of the rate if it comes within a second after another one."""
+SHORT_SHARE: Final = 0.9
+"""What a 429 leaves of the rate if it comes within a second after another one: it may be the same full window."""
 
 LEAST_SHARE: Final = 0.65
+EARLY_SHARE: Final = 0.75
 LONG_MS: Final = 5_000.0
 LONG_SHARE: Final = 0.94
 """No single 429 lowers the estimate below this share of the rate, unless the endpoint asks for a long wait with it; and
-not below the other share if the rate went well for so long."""
+not below `LONG_SHARE` if the rate went well for so long. The first estimate is often too high if two windows met: right
+after it, it does not fall below `EARLY_SHARE` either, if as much was confirmed since."""
 
 LATELY_SHARE: Final = 0.95
 """Once more was confirmed than an endpoint can have saved up, it allows this share of what it let through lately."""
 
-RAISED_SHARE: Final = 0.05
-"""If a step upwards fails, the estimate is right or a little too low: this share is added, if it went well before."""
+RAISED_SHARE: Final = 0.4
+"""If a step upwards fails, at most this share is added to the estimate, as far as more went well before."""
 
 LONG_WAIT_MS: Final = 2_000.0
 """A wait as long as this belongs to a limit by long windows: what was confirmed until its end is what it allows."""
@@ -103,8 +116,8 @@ class Pace:
         bound_at: since when every window has bound; 0 if the last one did not.
         confirmed: requests confirmed in this window.
         before: and in the one before.
-        clean: windows in which the rate bound and nothing went wrong, since it was lowered; negative until the first
-            429's rest is over, and higher if the rate is to be raised sooner.
+        clean: windows in which the rate bound and nothing went wrong, since it was lowered; `NEW` until the first
+            429's rest is over, negative for four more, and higher if the rate is to be raised sooner.
         since: since when the endpoint has saved up what it then let through: when the rate was lowered last, or has
             bound without a pause since.
         total: requests confirmed since then, but for those that a pause may have saved up.
@@ -177,12 +190,19 @@ class Pace:
         if rate > 0:
             self.tat -= 1000 / rate
 
-    def confirm(self, now: float, most: float) -> None:
-        """Counts a confirmed request, and raises the rate if a window ends that bound and went well."""
+    def confirm(self, now: float, most: float, latency: float = 0.0) -> None:
+        """Counts a confirmed request, and raises the rate if a window ends that bound and went well.
+
+        Args:
+            now: the time.
+            most: the configured most; 0 if it is learned alone, negative if there is to be no limit.
+            latency: how long the request took, in ms.
+        """
         self._roll(now, most)
         self.confirmed += 1
-        self.total += 1
-        if self.clean < 0 and now < self.window:  # it was under way as the first 429 came
+        if now - latency >= min(self.since + TOLD_MS, self.window):
+            self.total += 1
+        elif self.clean <= NEW:  # it was under way as the first 429 came
             self.ceiling += 1
             self.rate += MOST_SHARE
 
@@ -200,13 +220,14 @@ class Pace:
             interval = 1000 / rate
             self.tat = max(self.tat, now + max(wait, interval))
 
-    def lower(self, now: float, most: float, wait: float) -> bool:
+    def lower(self, now: float, most: float, wait: float, latency: float = 0.0) -> bool:
         """Lowers the rate after a 429, once for each generation of the gate.
 
         Args:
             now: the time.
             most: the configured most; 0 if it is learned alone, negative if there is to be no limit.
             wait: how long the endpoint asked us to wait, in ms.
+            latency: how long confirmed requests take, in ms; 0 if it is not known.
 
         Returns:
             False if nothing was confirmed since the last one: then no rate is known that would do.
@@ -214,14 +235,18 @@ class Pace:
         if most < 0 or self.confirmed + self.before <= 0:
             return False
         base = self.limit(most)
+        rest = wait
         if base <= 0:
             lately = self._lately(now)
             self._estimate_first(min(lately, self.before) if self.before > 0 else lately)
+            rest = max(rest, self.window + WINDOW_MS - now)  # a full window is over by then
         else:
-            self._estimate(now, base, wait)
-        self.rest(now, most, wait)
+            if now - self.since < WINDOW_MS:
+                rest = max(rest, self.since + WINDOW_MS - now)
+            self._estimate(now, base, wait, latency)
+        self.rest(now, most, rest)
         self.turn = self.before = self.confirmed = self.bound = self.total = self.excess = 0
-        self.since, self.window = now, now + wait
+        self.since, self.window = now, now + rest
         return True
 
     def clock_went_back(self, now: float) -> None:
@@ -230,16 +255,23 @@ class Pace:
         self.window = self.since = self.stated_at = now
 
     def _estimate_first(self, lately: float) -> None:
-        self.ceiling = lately if lately > FEW else 0.0
+        self.ceiling = lately
         self.rate = max(lately, 1.0) * MOST_SHARE
-        self.clean = -1 if lately >= MANY else HOLD_WINDOWS - FIRST_HOLD_WINDOWS
+        self.clean = NEW
 
-    def _estimate(self, now: float, base: float, wait: float) -> None:
+    def _end_first_rest(self) -> None:
+        """All requests that were under way as the first 429 came are counted by now."""
+        if self.ceiling <= FEW:
+            self.ceiling = 0
+        self.clean = NEW + 1 if self.ceiling >= MANY else HOLD_WINDOWS - FIRST_HOLD_WINDOWS
+
+    def _estimate(self, now: float, base: float, wait: float, latency: float) -> None:
         """What the endpoint allows, by what it has let through at the rate `base`.
 
         It may count by windows, or save up what was not asked for; what is confirmed tells the two apart only later.
+        What was let through in the last `latency` ms is not confirmed yet.
         """
-        passed = max(now - self.since, 1.0)
+        passed = max(now - self.since - latency, 1.0)
         excess = self.excess + max(0.0, self.confirmed - self.ceiling * (now - self.window) / 1000)
         average = self.total * 1000 / passed
         if wait > LONG_WAIT_MS:
@@ -250,11 +282,14 @@ class Pace:
             raised = min(self.ceiling * (1 + RAISED_SHARE), self.before * LATELY_SHARE)
             self.ceiling = min(max(self.ceiling, raised), base)
         elif passed >= WINDOW_MS:
-            self.ceiling = min(max(average, base * (LONG_SHARE if passed >= LONG_MS else LEAST_SHARE)), base)
+            least = base * (LONG_SHARE if passed >= LONG_MS else LEAST_SHARE)
+            if self.clean < 0:
+                least = max(least, min(self.total, base * EARLY_SHARE))
+            self.ceiling = min(max(average, least), base)
         else:
             self.ceiling = base * SHORT_SHARE
         self.rate = max(self.ceiling * MOST_SHARE, LEAST_RATE)
-        self.clean = 0
+        self.clean = 0 if passed >= SHORT_MS else HOLD_WINDOWS - SHORT_HOLD_WINDOWS
 
     def _lately(self, now: float) -> float:
         """Requests confirmed in the last second."""
@@ -268,6 +303,8 @@ class Pace:
         passed = now - self.window
         if passed < length:
             return
+        if self.clean <= NEW:
+            self._end_first_rest()
         due = self.limit(most) * passed / 1000
         binds = self.bound > 0 and self.confirmed > 0 and self.confirmed + 1 >= due * USED_SHARE
         if binds:

@@ -37,7 +37,7 @@ end
 if there and what == 'unused' and current and state == 'ok' then
   pace_give_back(pace, most)
 elseif there and ARGV[9] ~= '' then
-  pace_confirm(pace, now_ms, most)
+  pace_confirm(pace, now_ms, most, tonumber(ARGV[9]))
   if most_under_way <= 0 then
     flight_succeed(flight, now_ms, tonumber(ARGV[9]), under_way)
   end
@@ -51,10 +51,11 @@ if rest_ms > 0 and what ~= 'limited' then
   if rate_limit(pace, most) > 0 then
     pace_rest(pace, now_ms, rest_ms, most)
   else
-    pace_lower(pace, now_ms, most, rest_ms)
+    pace_lower(pace, now_ms, most, rest_ms, 0)
   end
 end
-local lowered = what == 'limited' and current and state == 'ok' and pace_lower(pace, now_ms, most, wait_ms)
+local lowered = what == 'limited' and current and state == 'ok'
+  and pace_lower(pace, now_ms, most, wait_ms, flight.mean)
 redis.call('HSET', gate, 'pace', written(pace, PACE), 'flight', written(flight, FLIGHT), 'requests', requests,
   'seen', number(now_ms))
 

@@ -101,6 +101,13 @@ local function pace_raise(pace, now, most)
   end
 end
 
+local function pace_end_first_rest(pace)
+  if pace.ceiling <= 4 then
+    pace.ceiling = 0
+  end
+  pace.clean = pace.ceiling >= 10 and -4 or 14
+end
+
 local function pace_roll(pace, now, most)
   local length = 1000
   if pace.rate > 0 then
@@ -109,6 +116,9 @@ local function pace_roll(pace, now, most)
   local passed = now - pace.window
   if passed < length then
     return
+  end
+  if pace.clean <= -5 then
+    pace_end_first_rest(pace)
   end
   local due = rate_limit(pace, most) * passed / 1000
   local binds = pace.bound > 0 and pace.confirmed > 0 and pace.confirmed + 1 >= due * 0.8
@@ -126,11 +136,12 @@ local function pace_roll(pace, now, most)
   pace.window, pace.bound, pace.confirmed = now, 0, 0
 end
 
-local function pace_confirm(pace, now, most)
+local function pace_confirm(pace, now, most, latency)
   pace_roll(pace, now, most)
   pace.confirmed = pace.confirmed + 1
-  pace.total = pace.total + 1
-  if pace.clean < 0 and now < pace.window then
+  if now - latency >= math.min(pace.since + 400, pace.window) then
+    pace.total = pace.total + 1
+  elseif pace.clean <= -5 then
     pace.ceiling = pace.ceiling + 1
     pace.rate = pace.rate + 0.96
   end
@@ -156,13 +167,13 @@ local function pace_lately(pace, now)
 end
 
 local function pace_estimate_first(pace, lately)
-  pace.ceiling = lately > 4 and lately or 0
+  pace.ceiling = lately
   pace.rate = math.max(lately, 1) * 0.96
-  pace.clean = lately >= 10 and -1 or 14
+  pace.clean = -5
 end
 
-local function pace_estimate(pace, now, base, wait)
-  local passed = math.max(now - pace.since, 1)
+local function pace_estimate(pace, now, base, wait, latency)
+  local passed = math.max(now - pace.since - latency, 1)
   local excess = pace.excess + math.max(0, pace.confirmed - pace.ceiling * (now - pace.window) / 1000)
   local average = pace.total * 1000 / passed
   if wait > 2000 then
@@ -170,31 +181,40 @@ local function pace_estimate(pace, now, base, wait)
   elseif pace.ceiling <= 0 or excess > math.max(pace.ceiling, 2) then
     pace.ceiling = math.min(math.max(average, pace_lately(pace, now) * 0.95, base * 0.65), base)
   elseif pace.clean > 18 then
-    local raised = math.min(pace.ceiling * (1 + 0.05), pace.before * 0.95)
+    local raised = math.min(pace.ceiling * (1 + 0.4), pace.before * 0.95)
     pace.ceiling = math.min(math.max(pace.ceiling, raised), base)
   elseif passed >= 1000 then
-    pace.ceiling = math.min(math.max(average, base * (passed >= 5000 and 0.94 or 0.65)), base)
+    local least = base * (passed >= 5000 and 0.94 or 0.65)
+    if pace.clean < 0 then
+      least = math.max(least, math.min(pace.total, base * 0.75))
+    end
+    pace.ceiling = math.min(math.max(average, least), base)
   else
-    pace.ceiling = base * 0.8
+    pace.ceiling = base * 0.9
   end
   pace.rate = math.max(pace.ceiling * 0.96, 0.1)
-  pace.clean = 0
+  pace.clean = passed >= 3000 and 0 or 12
 end
 
-local function pace_lower(pace, now, most, wait)
+local function pace_lower(pace, now, most, wait, latency)
   if most < 0 or pace.confirmed + pace.before <= 0 then
     return false
   end
   local base = rate_limit(pace, most)
+  local rest = wait
   if base <= 0 then
     local lately = pace_lately(pace, now)
     pace_estimate_first(pace, pace.before > 0 and math.min(lately, pace.before) or lately)
+    rest = math.max(rest, pace.window + 1000 - now)
   else
-    pace_estimate(pace, now, base, wait)
+    if now - pace.since < 1000 then
+      rest = math.max(rest, pace.since + 1000 - now)
+    end
+    pace_estimate(pace, now, base, wait, latency)
   end
-  pace_rest(pace, now, wait, most)
+  pace_rest(pace, now, rest, most)
   pace.turn, pace.before, pace.confirmed, pace.bound, pace.total, pace.excess = 0, 0, 0, 0, 0, 0
-  pace.since, pace.window = now, now + wait
+  pace.since, pace.window = now, now + rest
   return true
 end
 
