@@ -183,14 +183,14 @@ FIGURES = [
     Figure("docs/explanation/flow-control.md", "is tried** after {} seconds", "18", rate.HOLD_WINDOWS, 18),
     Figure("docs/explanation/flow-control.md", "or after {} if the first", "4", rate.FIRST_HOLD_WINDOWS, 4),
     Figure("docs/explanation/flow-control.md", "after {} if the estimate came", "6", rate.SHORT_HOLD_WINDOWS, 6),
-    Figure("docs/explanation/flow-control.md", "estimate does not fall below {} % either", "75", rate.EARLY_SHARE, 0.75),
+    Figure("docs/explanation/flow-control.md", "does not fall below {} % either", "75", rate.EARLY_SHARE, 0.75),
     Figure(
         "docs/explanation/design.md", "the endpoint takes {} records a second", "20,000", gate.QUICK_RECORDS, 20_000.0
     ),
     Figure("docs/explanation/design.md", "of which more than {} % are deletes", "2", delete_scan.MANY_DELETES, 0.02),
     Figure("docs/explanation/flow-control.md", "from fewer than {} confirmations", "10", rate.MANY, 10.0),
     Figure("docs/explanation/flow-control.md", "Each second adds {} % of", "5", rate.STEP_SHARE, 0.05),
-    Figure("docs/explanation/flow-control.md", "in a second, the estimate is {} % of what", "95", rate.LATELY_SHARE, 0.95),
+    Figure("docs/explanation/flow-control.md", "the estimate is {} % of what was", "95", rate.LATELY_SHARE, 0.95),
     Figure("docs/explanation/flow-control.md", "at least {} % of the rate was confirmed", "80", rate.USED_SHARE, 0.8),
     Figure("docs/explanation/flow-control.md", "asks for more than {} seconds", "two", rate.LONG_WAIT_MS, 2000.0),
     Figure("docs/explanation/flow-control.md", "or a {} has passed", "second", concurrency.FIRST_MS, 1_000.0),
