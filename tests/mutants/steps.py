@@ -282,7 +282,7 @@ STEPS: Final = (
         (
             Patch(
                 "worker/core/backlog.py",
-                "            for tier in others:\n                left = take(tier, left)\n",
+                "            for tier in others if self._mixed else ():\n                left = take(tier, left)\n",
                 "",
             ),
         ),

@@ -187,7 +187,8 @@ class Ranked:
     deletes, bulk upserts, of each those of most owners before those of owners with very many. But half of the room that
     live deletes leave goes to those whose live logs are unread, so that a delete in them is found. If none of those
     chosen has anything in bulk, or of an owner with very many, one that has goes along, so that nobody is kept waiting
-    by what comes elsewhere.
+    by what comes elsewhere. Where nothing is in bulk or of such owners, upserts are all alike: fewer partitions, with
+    more in each, fill a request then.
 
     Args:
         ranked: the partitions, the first first.
@@ -202,6 +203,7 @@ class Ranked:
         self._classes = [_Tier(waiting, _of_class(which)) for which in range(CLASSES)]
         self._left = _Tier(ranked, lambda each: each.records or 1)
         self._along = (_Tier(ranked, lambda each: each.has_bulk), _Tier(waiting, lambda each: each.heavy))
+        self._mixed = any(each.has_bulk or each.heavy for each in ranked)
         self._records = sum(each.records for each in ranked)
         self._gone: set[int] = set()
 
@@ -232,7 +234,7 @@ class Ranked:
             first, *others = self._classes[LIVE_DELETES[-1] :]
             left = take(first, take(self._deletes, room))
             left = take(self._unread, left, left // 2)
-            for tier in others:
+            for tier in others if self._mixed else ():
                 left = take(tier, left)
         take(self._left, room)
         for tier in self._along:

@@ -36,7 +36,8 @@ def chosen(left: list[PartitionBacklog], room: int) -> list[int]:
         for which in LIVE_DELETES:
             take(of_class(which))
         take(lambda each: each.entries, free // 2)
-        for which in range(len(LIVE_DELETES), CLASSES):
+        mixed = any(each.has_bulk or any(each.classes[1::2]) for each in left)
+        for which in range(len(LIVE_DELETES), CLASSES) if mixed else ():
             take(of_class(which))
     free = room
     take(lambda each: each.records or 1)
@@ -65,6 +66,15 @@ def test_each_choice_follows_the_rule_for_what_is_left(seed: int) -> None:
         assert taken == chosen(left, room)
         left = [each for each in left if each.partition not in taken]
     assert ranked.take(10) == []
+
+
+@pytest.mark.parametrize(("bulk_ms", "partitions"), [(0, 2), (7, 10)])
+def test_upserts_that_wait_are_gathered_from_many_partitions_only_if_something_else_may_go_before(
+    bulk_ms: int, partitions: int
+) -> None:
+    waiting = [0, 0, 1, 0, 0, 0, 0, 0]
+    each = [PartitionBacklog(p, oldest_ms=1, entries=90, bulk_ms=bulk_ms, classes=waiting) for p in range(20)]
+    assert len(Ranked(each).take(100)) == partitions
 
 
 def test_a_choice_among_many_costs_no_more_than_one_among_few() -> None:
