@@ -18,6 +18,7 @@ from worker.store.dead_letters import Wanted
 from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
+    from producers.contract.change import Op
     from tests.support.fleet import Fleet
 
 
@@ -213,14 +214,19 @@ def late_upsert_of(fleet: Fleet, contact: str) -> None:
     fleet.client.hset(fleet.keys.partition(p), "late_due", 1)
 
 
-def test_a_late_upsert_that_undid_a_delete_is_repaired_while_a_newer_delete_is_parked(fleet: Fleet) -> None:
+def park_after_a_delete(fleet: Fleet, op: Op) -> None:
+    """Lets a delete be confirmed, a newer change be parked, and a late upsert from before both have acted."""
     fleet.append("1", "2", "delete", T)
     fleet.deliver()
     fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
-    fleet.append("1", "2", "delete", T + 5)
+    fleet.append("1", "2", op, T + 5)
     fleet.deliver()
     fleet.stand_in.settings(poisoned=[])
     late_upsert_of(fleet, "2")
+
+
+def test_a_late_upsert_that_undid_a_delete_is_repaired_while_a_newer_delete_is_parked(fleet: Fleet) -> None:
+    park_after_a_delete(fleet, "delete")
     fleet.deliver()
     assert (fleet.marks(), fleet.totals()["repairs"]) == ({}, 1)
     assert [op for _, _, _, op in fleet.applied()] == ["delete", "delete"]
@@ -228,13 +234,7 @@ def test_a_late_upsert_that_undid_a_delete_is_repaired_while_a_newer_delete_is_p
 
 
 def test_a_late_upsert_that_undid_a_delete_is_repaired_once_the_upsert_after_it_is_buried(fleet: Fleet) -> None:
-    fleet.append("1", "2", "delete", T)
-    fleet.deliver()
-    fleet.stand_in.settings(poisoned=["2"], poison_code="40401")
-    fleet.append("1", "2", "upsert", T + 5)
-    fleet.deliver()
-    fleet.stand_in.settings(poisoned=[])
-    late_upsert_of(fleet, "2")
+    park_after_a_delete(fleet, "upsert")
     pairs = ParkedPairs(Partitions.of(fleet.namespace, fleet.settings()), 3.0, time.monotonic, time.sleep)
     assert pairs.bury(list(pairs.find(Wanted()))) == 1
     fleet.deliver()
