@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from worker.store.namespace import Namespace
 
 
-COPIED: Final = ("gate_paused", "gate_suppression")
+PAUSED: Final = "gate_paused"
+SUPPRESSION: Final = "gate_suppression"
 """Fields of the configuration that repeat what somebody says of the gate. In a cluster it mostly has another node: a
 process that was idle since then learns of it there, while the gate's node is away."""
 
@@ -167,7 +168,7 @@ class Gate:
             NotReplicatedError: deliveries are paused, and too few replicas have that.
         """
         before_ms, now_ms = self._run(scripts.PAUSE, ["pause"], wait)
-        copy_beside(self._namespace, COPIED[0], str(now_ms))
+        copy_beside(self._namespace, PAUSED, str(now_ms))
         return Paused(int(now_ms), bool(before_ms))
 
     def resume(self, wait: Replicas = 0) -> int:
@@ -180,7 +181,7 @@ class Gate:
             NotReplicatedError: deliveries continue, and too few replicas have that.
         """
         before_ms = int(self._run(scripts.PAUSE, ["resume"], wait)[0])
-        copy_beside(self._namespace, COPIED[0], "0")
+        copy_beside(self._namespace, PAUSED, "0")
         return before_ms
 
     def report(  # noqa: PLR0913 - the fields of one report; all but the first two by name
@@ -258,7 +259,7 @@ class Gate:
         now_ms = gate.now_ms + int((self._monotonic() - since) * 1000)
         if gate.state != "ok" and not (gate.opens_by_itself and gate.not_before_ms <= now_ms):
             return None
-        [copied] = round_trip(self._client, [("HMGET", self._namespace.keys.config, *COPIED)])
+        [copied] = round_trip(self._client, [("HMGET", self._namespace.keys.config, PAUSED, SUPPRESSION)])
         if not isinstance(copied, Exception):
             paused, suppression = copied
             if paused not in {None, b"0"}:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from producers.nodes.trip import NodeAwayError
 from worker.core.suppression import NOBODY, Suppression, decode_suppression, encode_suppressed, keyed_hash
 from worker.store import scripts
-from worker.store.gate import COPIED, copy_beside
+from worker.store.gate import SUPPRESSION, copy_beside
 
 if TYPE_CHECKING:
     from producers.nodes.trip import Replicas
@@ -115,5 +115,5 @@ def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int, wait: 
     # The list comes first: whoever sees the gate's new state finds the user on it.
     state = token_hex(6)
     scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", state]), wait)
-    copy_beside(namespace, COPIED[1], state)
+    copy_beside(namespace, SUPPRESSION, state)
     return hashed

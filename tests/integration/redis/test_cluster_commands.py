@@ -60,7 +60,10 @@ def test_repartition_moves_what_is_remembered_across_nodes(cluster: EmbeddedClus
         namespace = Namespace(client, fleet.keys, PARTITIONS)
         before = read_status(namespace).totals
         Gate(namespace).pause()
+        LossDetector(namespace, itertools.count(step=2).__next__, Said(), lambda: None).check()
+        assert any(client.hexists(fleet.keys.partition(p), "fleet_partitions") for p in range(PARTITIONS))
         moved = repartition(client, fleet.keys, 64)
+        assert not any(client.hexists(fleet.keys.partition(p), "fleet_partitions") for p in range(64))
         assert (moved.before, moved.after) == (PARTITIONS, 64)
         after = Namespace(client, fleet.keys, 64)
         assert read_status(after).totals == before
