@@ -26,6 +26,13 @@ SURROUNDINGS: Final = (
         simulated=False,
     ),
     Mutant(
+        "stops_only_with_celery",
+        "a worker that is told to stop waits for Celery, which waits for a broker that hangs",
+        (Patch("worker/process/signals.py", "        time.sleep(seconds)\n", "        return\n"),),
+        integration=("tests/integration/worker/test_rolling_restart.py",),
+        simulated=False,
+    ),
+    Mutant(
         "default_redis_retries",
         "the lease path retries ten times, as redis-py does by default",
         (Patch("worker/store/client.py", '"retry": Retry(NoBackoff(), 0)', '"retry": Retry(NoBackoff(), 10)'),),

@@ -76,7 +76,7 @@ def create_app() -> Celery:
         app.steps["worker"].add(step)
     signals.setup_logging.connect(_set_up_logging)
     signals.celeryd_init.connect(_check_before_start)
-    signals.worker_init.connect(_leave_out_gossip)
+    signals.worker_init.connect(_leave_out_talk)
     signals.worker_init.connect(_keep_what_is_loaded)
     signals.worker_process_init.connect(leave_hangup_to_parent)
     signals.worker_process_init.connect(leave_results_unread)
@@ -216,10 +216,16 @@ def _check_broker(app: Any, settings: WorkerSettings) -> None:
         raise SettingsError(f"{name}: workers cannot use this broker: {fault}")
 
 
-def _leave_out_gossip(sender: Any, **_: Any) -> None:
-    """Turns off gossip and mingle: we need neither, and after a kill of Redis gossip has crashed workers for good."""
+def _leave_out_talk(sender: Any, **_: Any) -> None:
+    """Turns off what workers tell each other through Celery: none of ours reads it.
+
+    After a kill of Redis gossip has crashed workers for good; and while the broker hangs, the loop that sends an event
+    each two seconds stands still. Whoever asks for events, as a monitor's users do, gets the heartbeats too.
+    """
     sender.options["without_gossip"] = True
     sender.options["without_mingle"] = True
+    if not sender.task_events:
+        sender.options["without_heartbeat"] = True
 
 
 def _keep_what_is_loaded(**_: Any) -> None:

@@ -16,7 +16,10 @@ from celery import bootsteps
 from celery.apps import worker as celery_worker
 from celery.worker import state as worker_state
 
+from worker.core.timing import FLUSH_BUDGET_SECONDS
+from worker.process import runtime
 from worker.process.stopping import STOPPING
+from worker.store.client import LEASE_PATH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,13 +71,19 @@ def end_without_pause(exitcode: int, **_: Any) -> None:
         os._exit(exitcode)
 
 
-def _handle_signals(handler: Callable[[int, Any], None]) -> None:
-    """Sets the handler of each signal; a SIGHUP that `nohup` ignores stays ignored."""
+def stop_seconds(request_timeout_seconds: float) -> float:
+    """How long a worker that stops may have work (seconds): a flush, its last request, and giving back its leases."""
+    return FLUSH_BUDGET_SECONDS + request_timeout_seconds + 2 * LEASE_PATH_SECONDS
+
+
+def _handle_signals(handler: Callable[[int, Any], None]) -> bool:
+    """Sets the handler of each signal; a SIGHUP that `nohup` ignores stays ignored. Returns whether it could."""
     if threading.current_thread() is not threading.main_thread():
-        return  # Python refuses it here, and a worker that runs in a thread of a test is not sent any
+        return False  # Python refuses it here, and a worker that runs in a thread of a test is not sent any
     for number in _SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
+    return True
 
 
 def _keep_handler(_worker: Any, **_: Any) -> None:
@@ -85,7 +94,7 @@ class SignalStep(bootsteps.StartStopStep):
     """Takes the signals over from Celery, so that they mean the same in both pools.
 
     In Celery a second SIGTERM does nothing, Ctrl-C ends with status 1, and a cold shutdown fails in a pool of threads,
-    which Celery cannot end.
+    which Celery cannot end. While its broker hangs, Celery does not end at all: after each wait for it comes another.
     """
 
     requires = ("celery.worker.components:Pool",)
@@ -95,11 +104,16 @@ class SignalStep(bootsteps.StartStopStep):
         self._first: float | None = None
         self._woken, self._wakes = os.pipe()
         os.set_blocking(self._woken, False)
+        self._told, self._tells = os.pipe()
 
-    def start(self, _worker: Any) -> None:
-        """Replaces Celery's signal handlers."""
+    def start(self, worker: Any) -> None:
+        """Replaces Celery's signal handlers, and sets a time by which a worker that stops has ended."""
         self._pid = os.getpid()
-        _handle_signals(self._on_signal)
+        if not _handle_signals(self._on_signal):
+            return
+        seconds = stop_seconds(runtime.settings_of(worker.app).request_timeout_seconds)
+        # It runs already when a signal comes: a handler must not start a thread, whose locks it may have interrupted.
+        threading.Thread(target=self._end_in_time, args=(seconds,), name="stop", daemon=True).start()
 
     def register_with_event_loop(self, _worker: Any, hub: Any) -> None:
         """Lets a signal end Celery's wait for the broker, which otherwise takes a second. Called at each connection."""
@@ -112,6 +126,13 @@ class SignalStep(bootsteps.StartStopStep):
     def close(self, _worker: Any) -> None:
         """Tells flushes that the worker stops. A signal is only one of the reasons."""
         STOPPING.set()
+        os.write(self._tells, b".")
+
+    def _end_in_time(self, seconds: float) -> None:
+        os.read(self._told, 1)
+        time.sleep(seconds)
+        _say("ended without waiting longer for Celery; unfinished work is repaired by other workers")
+        end_at_once(worker_state.should_stop or os.EX_OK)  # type: ignore[redundant-expr] # a status by then, see below
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if os.getpid() != self._pid:
@@ -121,6 +142,7 @@ class SignalStep(bootsteps.StartStopStep):
             STOPPING.set()
             worker_state.should_stop = os.EX_OK  # type: ignore[assignment] # a status, as its own code reads it
             os.write(self._wakes, b".")
+            os.write(self._tells, b".")
             _say("is stopping; one more signal ends it at once")
         elif time.monotonic() - self._first > SAME_SECONDS:
             _say("ended at once; unfinished work is repaired by other workers")

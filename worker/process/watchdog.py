@@ -23,7 +23,7 @@ from kombu import Exchange, Queue
 from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
 from worker.process.bootsteps import HintQueue
-from worker.process.signals import end_at_once
+from worker.process.signals import end_at_once, stop_seconds
 from worker.process.stopping import STOPPING
 from worker.store.client import LEASE_PATH_SECONDS, connect
 
@@ -138,7 +138,7 @@ class ConsumerWatchdog(bootsteps.StartStopStep):
         worker_state.should_stop = EXIT_STALLED  # type: ignore[assignment] # a status, as its own code reads it
         STOPPING.set()
         # The shutdown may hang on whatever stalled the consumer.
-        force = threading.Timer(FLUSH_BUDGET_SECONDS + self._settings.request_timeout_seconds, self._force)
+        force = threading.Timer(stop_seconds(self._settings.request_timeout_seconds), self._force)
         force.daemon = True
         force.start()
 

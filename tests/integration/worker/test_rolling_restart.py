@@ -17,9 +17,17 @@ import pytest
 from tests.support.fleet import PARTITIONS, Fleet
 from tests.support.processes import runs
 from tests.support.waiting import wait_until
-from tests.support.worker_process import CONTACT_SYNC, PREFORK, THREADS, WorkerProcess, wait_until_delivered
+from tests.support.worker_process import (
+    CONTACT_SYNC,
+    PREFORK,
+    PROCESS,
+    THREADS,
+    WorkerProcess,
+    wait_until_delivered,
+)
 from worker.core.concurrency import START
 from worker.core.timing import FLUSH_BUDGET_SECONDS
+from worker.local.redis import EmbeddedRedis
 from worker.process import runtime
 from worker.process.signals import SAME_SECONDS
 
@@ -279,6 +287,36 @@ def test_a_worker_that_waits_for_its_redis_ends_when_it_is_told_to(
         worker.process.send_signal(number)
         assert worker.exit_status() == 0
         assert "Traceback" not in worker.said()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [THREADS, PREFORK, ("-P", "solo"), (*PREFORK, "--events")],
+    ids=["threads", "prefork", "solo", "prefork-events"],
+)
+def test_a_worker_whose_redis_hangs_ends_when_its_work_would_have(
+    process_fleet: Fleet, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    with (
+        EmbeddedRedis() as redis_server,
+        Fleet(redis_server.url, process_fleet.keys.namespace, process_fleet.stand_in, **PROCESS) as fleet,
+    ):
+        fleet.stand_in.faults({"kind": "delay", "seconds": 3.0, "times": 1})
+        with WorkerProcess(fleet.environment(), tmp_path, options) as worker:
+            worker.wait_until_ready()
+            fleet.append("1", "2", "upsert")
+            wait_until(lambda: fleet.stand_in.counts()["in_flight"] == 1, what="the request is out")
+            os.kill(redis_server.pid, signal.SIGSTOP)
+            try:
+                # Until its loop waits for an answer that does not come.
+                wait_until(lambda: "redis_away" in worker.said(), seconds=30, what="it has noticed")
+                assert worker.end() == 0
+            finally:
+                os.kill(redis_server.pid, signal.SIGCONT)
+        with WorkerProcess(fleet.environment(), tmp_path) as other:
+            wait_until_delivered(fleet)
+            assert other.end() == 0
+    assert process_fleet.stand_in.contacts() == {("1", "2")}
 
 
 def test_ctrl_c_on_a_system_that_is_kept_up_lets_its_worker_end_first(process_fleet: Fleet, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import sys
 
 WAKES = """
 import os, signal
+from types import SimpleNamespace
 from kombu.asynchronous import Hub
+from worker.process.app import create_app
 from worker.process.signals import SignalStep
 
 step, hub = SignalStep(None), Hub()
-step.start(None)
+step.start(SimpleNamespace(app=create_app()))
 step.register_with_event_loop(None, hub)
 print(len(hub.poller.poll(0) or []))
 os.kill(os.getpid(), signal.SIGTERM)
