@@ -38,6 +38,16 @@ PACE: Final = (
         simulated=False,
     ),
     Mutant(
+        "early_429_is_of_a_bucket",
+        "a few requests that arrive late after the first estimate lower the rate as an empty bucket does",
+        (
+            Patch(RATE, "early = 1.0 if average < base * APART_SHARE else EARLY_SHARE", "early = EARLY_SHARE"),
+            Patch(LUA, "local early = average < base * 0.7 and 1 or 0.85", "local early = 0.85"),
+        ),
+        unit=("tests/unit/core/test_rate_limiters.py",),
+        simulated=False,
+    ),
+    Mutant(
         "places_without_a_time",
         "a request goes out as soon as it is prepared, and not at its time",
         (Patch("worker/store/lua/gate_ask.lua", "return answer('go', start_ms)", "return answer('go', 0)"),),

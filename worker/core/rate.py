@@ -68,12 +68,20 @@ SHORT_SHARE: Final = 0.9
 """What a 429 leaves of the rate if it comes within a second after another one: it may be the same full window."""
 
 LEAST_SHARE: Final = 0.65
-EARLY_SHARE: Final = 0.75
+EARLY_SHARE: Final = 0.85
 LONG_MS: Final = 5_000.0
 LONG_SHARE: Final = 0.94
 """No single 429 lowers the estimate below this share of the rate, unless the endpoint asks for a long wait with it; and
 not below `LONG_SHARE` if the rate went well for so long. The first estimate is often too high if two windows met: right
 after it, it does not fall below `EARLY_SHARE` either, if as much was confirmed since."""
+
+APART_SHARE: Final = 0.7
+"""If the first estimate was too high for a bucket that holds a second's worth, more than this share was let through
+since then. After less, the endpoint counts by windows, and a few requests that came late were enough for the 429:
+the estimate stays as high as the rate."""
+
+SURE_SHARE: Final = 0.9
+"""An estimate of this share of the rate or more is not of a full window alone: it is kept for all of the hold."""
 
 LATELY_SHARE: Final = 0.95
 """Once more was confirmed than an endpoint can have saved up, it allows this share of what it let through lately."""
@@ -284,12 +292,14 @@ class Pace:
         elif passed >= WINDOW_MS:
             least = base * (LONG_SHARE if passed >= LONG_MS else LEAST_SHARE)
             if self.clean < 0:
-                least = max(least, min(self.total, base * EARLY_SHARE))
+                early = 1.0 if average < base * APART_SHARE else EARLY_SHARE
+                least = max(least, min(self.total, base * early))
             self.ceiling = min(max(average, least), base)
         else:
             self.ceiling = base * SHORT_SHARE
         self.rate = max(self.ceiling * MOST_SHARE, LEAST_RATE)
-        self.clean = 0 if passed >= SHORT_MS else HOLD_WINDOWS - SHORT_HOLD_WINDOWS
+        sure = passed >= SHORT_MS or self.ceiling >= base * SURE_SHARE
+        self.clean = 0 if sure else HOLD_WINDOWS - SHORT_HOLD_WINDOWS
 
     def _lately(self, now: float) -> float:
         """Requests confirmed in the last second."""

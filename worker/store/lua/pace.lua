@@ -186,14 +186,16 @@ local function pace_estimate(pace, now, base, wait, latency)
   elseif passed >= 1000 then
     local least = base * (passed >= 5000 and 0.94 or 0.65)
     if pace.clean < 0 then
-      least = math.max(least, math.min(pace.total, base * 0.75))
+      local early = average < base * 0.7 and 1 or 0.85
+      least = math.max(least, math.min(pace.total, base * early))
     end
     pace.ceiling = math.min(math.max(average, least), base)
   else
     pace.ceiling = base * 0.9
   end
   pace.rate = math.max(pace.ceiling * 0.96, 0.1)
-  pace.clean = passed >= 3000 and 0 or 12
+  local sure = passed >= 3000 or pace.ceiling >= base * 0.9
+  pace.clean = sure and 0 or 12
 end
 
 local function pace_lower(pace, now, most, wait, latency)
