@@ -33,7 +33,8 @@ _PAGE: Final = 1_000
 _ADDED: Final = "totals_of"
 """Field of the first partition: whose counters were added to its own last."""
 
-_OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone", "fleet_partitions", *UNTOLD)
+_NOTED: Final = "fleet_partitions"
+_OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone", _NOTED, *UNTOLD)
 """Fields of a partition about the stream that was there; claim.lua, trimmed.lua and beat.lua say what they are."""
 
 _AT_ONCE: Final = 256  # partitions in one round trip
@@ -200,6 +201,8 @@ def _finish(client: redis.Redis, keys: Keys, before: int, to: int, wait: Replica
     remembers = {"rotated": str(rotated), "vouched": str(rotated)} if rotated else {}
     # All that was appended so far is settled: it says so to receipts, whose entries are of streams that are no more.
     fields = {"settled_ms": str(time_ms(command(client, "TIME"))), **remembers}
+    # The others are used no more, and would still tell the former number.
+    all_checked(round_trip(client, [("HDEL", keys.partition(p), _NOTED) for p in range(to, before)], wait))
     _open(client, keys, closed, {"partitions": to, "repartitioning": None}, dict.fromkeys(range(to), fields), wait)
 
 

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from uuid import uuid4
 
 from producers.nodes.trip import NodeAwayError
@@ -167,9 +167,8 @@ class Gate:
         Raises:
             NotReplicatedError: deliveries are paused, and too few replicas have that.
         """
-        before_ms, now_ms = self._run(scripts.PAUSE, ["pause"], wait)
-        copy_beside(self._namespace, PAUSED, str(now_ms))
-        return Paused(int(now_ms), bool(before_ms))
+        before_ms, now_ms = self._pause("pause", wait)
+        return Paused(now_ms, bool(before_ms))
 
     def resume(self, wait: Replicas = 0) -> int:
         """Lets requests out again, as far as the gate's state allows; returns since when they were paused, or 0.
@@ -180,9 +179,15 @@ class Gate:
         Raises:
             NotReplicatedError: deliveries continue, and too few replicas have that.
         """
-        before_ms = int(self._run(scripts.PAUSE, ["resume"], wait)[0])
-        copy_beside(self._namespace, PAUSED, "0")
-        return before_ms
+        return self._pause("resume", wait)[0]
+
+    def _pause(self, to: Literal["pause", "resume"], wait: Replicas) -> tuple[int, int]:
+        """Since when deliveries were paused before, and are paused now (Unix ms); 0 if they were not, or are not."""
+        before_ms, now_ms = self._run(scripts.PAUSE, [to])
+        copy_beside(self._namespace, PAUSED, str(now_ms))
+        if wait:  # said again once it is repeated: too few replicas may have it, and it holds all the same
+            self._run(scripts.PAUSE, [to], wait)
+        return int(before_ms), int(now_ms)
 
     def report(  # noqa: PLR0913 - the fields of one report; all but the first two by name
         self,
@@ -262,7 +267,8 @@ class Gate:
         [copied] = round_trip(self._client, [("HMGET", self._namespace.keys.config, PAUSED, SUPPRESSION)])
         if not isinstance(copied, Exception):
             paused, suppression = copied
-            if paused not in {None, b"0"}:
+            # One that began before the gate was seen open is over: the node that repeats it was away at its end.
+            if int(paused or 0) > gate.now_ms - CLOCK_BACK_MS:
                 return None
             gate = gate._replace(suppression=gate.suppression if suppression is None else suppression.decode())
         rejections = self._local.single_rejections

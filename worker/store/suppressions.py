@@ -112,8 +112,9 @@ def suppress(namespace: Namespace, user: str, until_ms: int, now_ms: int, wait: 
     value = encode_suppressed(key, user.encode(), max(until_ms, known.get(hashed, 0)))
     note = scripts.Call(scripts.NOTE, [keys.suppressed], [hashed, value])
     scripts.run_one(client, note, wait)
-    # The list comes first: whoever sees the gate's new state finds the user on it.
+    # The list comes first: whoever sees the gate's new state finds the user on it. The gate comes last: its state holds
+    # even if too few replicas have it, and must be repeated then, too.
     state = token_hex(6)
-    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", state]), wait)
     copy_beside(namespace, SUPPRESSION, state)
+    scripts.run_one(client, scripts.Call(scripts.NOTE, [keys.gate], ["suppression", state]), wait)
     return hashed

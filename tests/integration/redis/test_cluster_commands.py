@@ -68,7 +68,9 @@ def test_repartition_moves_what_is_remembered_across_nodes(cluster: EmbeddedClus
         after = Namespace(client, fleet.keys, 64)
         assert read_status(after).totals == before
         assert sum(client.hlen(fleet.keys.ledger_new(p)) for p in range(64)) == 1_000
+        client.hset(fleet.keys.partition(50), "fleet_partitions", 64)
         moved = repartition(client, fleet.keys, 4)
+        assert not any(client.hexists(fleet.keys.partition(p), "fleet_partitions") for p in range(64))
         assert agree_partitions(client, fleet.keys, None) == 4
         assert read_status(Namespace(client, fleet.keys, 4)).totals == before
         assert sum(client.hlen(fleet.keys.ledger_new(p)) for p in range(4)) == 1_000
@@ -218,7 +220,7 @@ def test_what_the_endpoint_asked_for_while_the_gates_node_was_away_holds_for_the
         assert gate.ask(5.0).token
 
 
-@pytest.mark.parametrize("said", ["nothing", "pause", "resume", "erase"])
+@pytest.mark.parametrize("said", ["nothing", "pause", "resume", "resume unheard", "erase"])
 def test_an_idle_process_hears_of_a_pause_and_an_erasure_while_the_gates_node_is_away(
     cluster: EmbeddedCluster, fleet: Fleet, said: str
 ) -> None:
@@ -235,6 +237,8 @@ def test_an_idle_process_hears_of_a_pause_and_an_erasure_while_the_gates_node_is
             Gate(fleet.namespace).pause()
         if said == "resume":
             Gate(fleet.namespace).resume()
+        if said == "resume unheard":  # the configuration's node was away then, and this process has seen the gate since
+            fleet.client.hset(fleet.keys.config, "gate_paused", before.gate.now_ms - 60_000)
         if said == "erase":
             suppress(fleet.namespace, "erased", fleet.now_ms() + 60_000, fleet.now_ms())
             erased = Gate(fleet.namespace).snapshot().suppression

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,9 @@ import pytest
 from redis.crc import key_slot
 
 from producers.contract.change import partition_of
+from producers.contract.keys import Keys
 from producers.nodes.cluster import ClusterClient
+from producers.nodes.trip import NotReplicatedError
 from tests.support.clusters import hung, node_of, stopped
 from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, Fleet, T
@@ -18,7 +21,9 @@ from tests.support.waiting import wait_until
 from tests.support.worker_process import WorkerProcess
 from worker.local.cluster import EmbeddedCluster
 from worker.local.redis import EmbeddedRedis
+from worker.store.gate import Gate
 from worker.store.inbox import Inbox
+from worker.store.suppressions import suppress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,6 +102,34 @@ def test_a_pause_counts_when_replicas_have_it(replicated: Replicated) -> None:
         is_refused(fleet, "resume")
         is_refused(fleet, "resume")  # also if nothing is paused any more
     assert run(fleet, "resume").exit_code == 0
+
+
+def test_what_too_few_replicas_have_is_repeated_beside_the_configuration(cluster_replicated: Replicated) -> None:
+    fleet = cluster_replicated.fleet
+
+    def third(key: str) -> int:
+        return key_slot(key.encode()) * 3 // 16_384
+
+    # Who is erased must be on another node than the gate: else it is refused before the gate is told.
+    several = (Keys(f"{fleet.keys.namespace}-{n}") for n in itertools.count())
+    keys = next(each for each in several if third(each.gate) != third(each.suppressed))
+    namespace = fleet.namespace._replace(keys=keys)
+    gate = Gate(namespace)
+
+    def repeated() -> tuple[bool, bytes | None]:
+        paused, suppression = fleet.client.hmget(keys.config, ["gate_paused", "gate_suppression"])
+        return paused not in {None, b"0"}, suppression
+
+    with cluster_replicated.without_replica(keys.gate):
+        with pytest.raises(NotReplicatedError):
+            gate.pause("all")
+        assert repeated() == (True, None)
+        with pytest.raises(NotReplicatedError):
+            gate.resume("all")
+        assert repeated() == (False, None)
+        with pytest.raises(NotReplicatedError):
+            suppress(namespace, "erased", fleet.now_ms() + 60_000, fleet.now_ms(), "all")
+        assert repeated() == (False, gate.snapshot().suppression.encode())
 
 
 def test_an_upgrade_counts_when_replicas_have_it(replicated: Replicated) -> None:
