@@ -220,8 +220,8 @@ STEPS: Final = (
         (
             Patch(
                 PARTITION,
-                "            token, now_ms, seq, *rest, trimmed[partition] = reply\n",
-                "            token, now_ms, seq, *rest, trimmed[partition] = reply\n"
+                "            token, now_ms, seq, *rest, lost = reply\n",
+                "            token, now_ms, seq, *rest, lost = reply\n"
                 "            import threading\n"
                 "            import time\n"
                 "\n"

@@ -9,6 +9,7 @@ import time
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
+import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.exceptions import TryAgainError
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from worker.core.settlement import Settlement
     from worker.store.namespace import Namespace
 
+
+_LOG = structlog.get_logger("contact_sync")
 
 _PARKED_PAGE: Final = 500
 """Parked pairs to look at in one step for one that is due."""
@@ -120,6 +123,8 @@ class Partitions:
     def claim(self, partitions: Sequence[int]) -> list[Lease]:
         """Takes the leases that nobody holds; passes over a partition with a key of the wrong type.
 
+        A partition whose own fields something else wrote is left alone until the lease that was taken expires.
+
         Other errors of a partition are passed over as long as there are leases: raised, these would be held by nobody.
 
         Raises:
@@ -142,8 +147,14 @@ class Partitions:
             if isinstance(reply, Exception):
                 refused = reply
                 continue
-            token, now_ms, seq, *rest, trimmed[partition] = reply
-            lease = Lease(partition, token, int(seq), until, *rest[:-CLASSES])
+            token, now_ms, seq, *rest, lost = reply
+            try:
+                lease = Lease(partition, token, int(seq), until, *rest[:-CLASSES])
+            except (TypeError, ValueError):  # a field that is not a number ends the reply; the lease expires
+                error = Unreadable("a field of NAMESPACE:{P}:partition").within(partition)
+                _LOG.error("state_unreadable", partition=partition, error=str(error))
+                continue
+            trimmed[partition] = lost
             lease.classes = list(rest[-CLASSES:])
             if isinstance(self._client, ClusterClient):
                 lease.clock = ClockReading(int(now_ms), asked, answered)

@@ -38,6 +38,23 @@ def test_a_partition_that_refuses_a_claim_costs_no_lease_of_another(fleet: Fleet
         partitions.claim([1])
 
 
+@pytest.mark.parametrize("field", ["seq", "late_due", "untold_replaced"])
+def test_what_something_else_wrote_into_a_field_of_a_partition_holds_up_that_one_alone(
+    fleet: Fleet, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partition = fleet.partition("1")
+    other = next(str(n) for n in range(2, 100) if fleet.partition(str(n)) != partition)
+    fleet.client.hset(fleet.keys.partition(partition), field, "secret")
+    fleet.append("1", "2", "upsert")
+    fleet.append(other, "3", "upsert")
+    wait_until(lambda: (fleet.flush(), (other, "3") in fleet.stand_in.contacts())[1], what="the other one goes on")
+    said = capsys.readouterr().out
+    assert ("state_unreadable" in said, "secret" in said) == (True, False)
+    fleet.client.hdel(fleet.keys.partition(partition), field)
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "2"), (other, "3")}
+
+
 def test_of_many_who_claim_at_once_one_gets_the_lease(fleet: Fleet, client: redis.Redis) -> None:
     everybody = [partitions_of(fleet, client) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
