@@ -282,7 +282,7 @@ class Pace:
         passed = max(now - self.since - latency, 1.0)
         excess = self.excess + max(0.0, self.confirmed - self.ceiling * (now - self.window) / 1000)
         average = self.total * 1000 / passed
-        if wait > LONG_WAIT_MS:
+        if wait > LONG_WAIT_MS and passed >= LONG_WAIT_MS:  # in less time a pause may have saved up most of it
             self.ceiling = min(average, base)
         elif self.ceiling <= 0 or excess > max(self.ceiling, 2):  # more than a second saves up
             self.ceiling = min(max(average, self._lately(now) * LATELY_SHARE, base * LEAST_SHARE), base)

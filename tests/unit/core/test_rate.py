@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.concurrency import Concurrency
-from worker.core.rate import Pace, Slot
+from worker.core.rate import LEAST_SHARE, MOST_SHARE, Pace, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,6 +183,16 @@ def test_the_rate_is_lowered_to_nothing_by_no_number_of_429s() -> None:
     assert pace.lower(10, 0.0, 0)
     assert not pace.lower(20, 0.0, 0), "nothing was confirmed since: that is the backoff's"
     assert pace.rate == 0.96
+
+
+@pytest.mark.parametrize("wait", [1_000, 5_000])
+def test_a_429_soon_after_a_pause_leaves_most_of_the_rate_however_long_a_wait_it_asks_for(wait: int) -> None:
+    pace = Pace(rate=20.0, ceiling=20.0)
+    for now in range(60_000, 60_600, 50):
+        pace.ask(now, 0.0)
+        pace.confirm(now, 0.0)
+    assert pace.lower(60_600, 0.0, wait)
+    assert pace.rate >= 20 * LEAST_SHARE * MOST_SHARE
 
 
 def test_it_is_not_raised_while_it_does_not_bind() -> None:

@@ -176,7 +176,7 @@ local function pace_estimate(pace, now, base, wait, latency)
   local passed = math.max(now - pace.since - latency, 1)
   local excess = pace.excess + math.max(0, pace.confirmed - pace.ceiling * (now - pace.window) / 1000)
   local average = pace.total * 1000 / passed
-  if wait > 2000 then
+  if wait > 2000 and passed >= 2000 then
     pace.ceiling = math.min(average, base)
   elseif pace.ceiling <= 0 or excess > math.max(pace.ceiling, 2) then
     pace.ceiling = math.min(math.max(average, pace_lately(pace, now) * 0.95, base * 0.65), base)
