@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from producers.contract.keys import PAIR_SEPARATOR
+from worker.core.codec import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -74,11 +75,17 @@ def decode_until(value: bytes) -> int:
 
 
 def decode_suppression(key: bytes, stored: Mapping[bytes, bytes]) -> Suppression:
-    """The suppressed people, by what is stored beside each hash."""
-    until_ms = {hashed: decode_until(value) for hashed, value in stored.items()}
-    return Suppression(
-        key, until_ms, frozenset(int(value.partition(b",")[2]) for value in stored.values()), _seed_of(key)
-    )
+    """The suppressed people, by what is stored beside each hash.
+
+    Raises:
+        Unreadable: it is something else.
+    """
+    try:
+        until_ms = {hashed: decode_until(value) for hashed, value in stored.items()}
+        tags = frozenset(int(value.partition(b",")[2]) for value in stored.values())
+    except ValueError:
+        raise Unreadable("a value in NAMESPACE:suppressed") from None
+    return Suppression(key, until_ms, tags, _seed_of(key))
 
 
 def _seed_of(key: bytes) -> int:

@@ -160,6 +160,7 @@ class Claims:
 
         Raises:
             redis.RedisError: Redis does not answer, or refuses; leases that were claimed expire.
+            Unreadable: something else wrote into the list of who was erased, or into the gate.
         """
         asked = self._monotonic()
         gate, token, next_ms, start_ms, absorbs = self._gate.ask(self._lease_seconds)
@@ -169,6 +170,9 @@ class Claims:
         except NodeAwayError:  # nothing may go out before this process knows who was erased: others may know it
             self._return_place(gate, token)
             return None
+        except Unreadable:
+            self._return_place(gate, token)
+            raise
         waits = gate.state == "ok" and gate.closed
         limit = min(self._batch_size, gate.limit or self._batch_size)
         # What waits already may not be what goes next: worth staying for are unread logs, and live deletes that fill a

@@ -41,6 +41,7 @@ class Suppressions:
         gate names another state.
 
         Raises:
+            Unreadable: something else wrote into the list.
             redis.RedisError: Redis does not answer, or refuses.
         """
         read = self._read  # threads share this object: another may replace it meanwhile
@@ -60,6 +61,7 @@ def read_suppression(namespace: Namespace) -> Suppression:
     """Reads the list.
 
     Raises:
+        Unreadable: something else wrote into it.
         redis.RedisError: Redis does not answer, or refuses.
     """
     found: Any = namespace.client.hgetall(namespace.keys.suppressed)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.fleet import ONCE_SECONDS, T
 from tests.support.waiting import wait_until
+from worker.core.codec import Unreadable
 from worker.store.dead_letters import DeadLetters, Wanted
 from worker.store.inbox import Inbox
 from worker.store.suppressions import Suppressions, suppress
@@ -46,6 +47,17 @@ def test_upserts_are_refused_on_both_sides_and_counted_and_deletes_go_through(fl
     assert fleet.totals()["suppressed"] == 2
     assert set(fleet.remembered()) == {("3", "4"), ("6", "7")}
     assert nothing_lost(fleet)
+
+
+def test_nothing_goes_out_while_something_else_is_in_the_list_and_one_line_names_it(fleet: Fleet) -> None:
+    fleet.client.hset(fleet.keys.suppressed, "something", "else")
+    fleet.append("1", "2", "upsert", T)
+    with pytest.raises(Unreadable, match=r"^a value in NAMESPACE:suppressed cannot be read: "):
+        fleet.flush()
+    assert (fleet.requests(), fleet.first.gate.snapshot().in_flight) == ([], 0)
+    fleet.client.hdel(fleet.keys.suppressed, "something")
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == {("1", "2")}
 
 
 def test_what_is_confirmed_of_somebody_is_forgotten_by_both_ledgers(fleet: Fleet) -> None:
