@@ -183,7 +183,7 @@ FIGURES = [
     Figure("docs/explanation/flow-control.md", "is tried** after {} seconds", "18", rate.HOLD_WINDOWS, 18),
     Figure("docs/explanation/flow-control.md", "or after {} if the first", "4", rate.FIRST_HOLD_WINDOWS, 4),
     Figure("docs/explanation/flow-control.md", "after {} if the estimate came", "6", rate.SHORT_HOLD_WINDOWS, 6),
-    Figure("docs/explanation/flow-control.md", "does not fall below {} % either", "75", rate.EARLY_SHARE, 0.75),
+    Figure("docs/explanation/flow-control.md", "does not fall below {} % either", "85", rate.EARLY_SHARE, 0.85),
     Figure(
         "docs/explanation/design.md", "the endpoint takes {} records a second", "20,000", gate.QUICK_RECORDS, 20_000.0
     ),
