@@ -185,6 +185,8 @@ class ContactProducer:
     def wait(self, receipt: Receipt, timeout: float = 30.0) -> DeliveryStatus:
         """Waits until a change is no longer waiting, and returns its status; asks ever less often, at last every 2 s.
 
+        If the change is in the spool, it is forwarded as soon as Redis is back.
+
         Args:
             receipt: as ``upsert`` or ``delete`` returned it.
             timeout: longest wait, in seconds; after it the status is still ``waiting``.
@@ -192,6 +194,7 @@ class ContactProducer:
         Raises:
             redis.RedisError: Redis did not answer, or refused.
             PartitionsMismatch: the log has another number of partitions than configured.
+            SpoolError: the change is in the spool, which cannot be read.
         """
         return run(self._protocol.wait(receipt, timeout), self._perform)
 

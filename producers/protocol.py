@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import TYPE_CHECKING
@@ -111,6 +112,7 @@ class ProducerProtocol:
         """Asks again and again, ever less often, until the change is no longer waiting or the time is over."""
         ends = time.monotonic() + timeout
         for seconds in waits(iter(random.random, None)):
+            yield from self._forward(receipt)
             status = yield from self.status_of(receipt)
             left = ends - time.monotonic()
             if status != "waiting" or left <= 0:
@@ -128,8 +130,11 @@ class ProducerProtocol:
 
     def eta(self, receipt: Receipt) -> Steps[float]:
         """Estimates how long a change still waits, in seconds."""
+        still_spooled = yield from self._forward(receipt)
         if (yield from self.status_of(receipt)) != "waiting":
             return 0.0
+        if still_spooled:
+            return math.inf
         load = yield from self.load()
         before = load.before(receipt.lane)
         if before and self._throughput.per_second is None:
@@ -137,6 +142,15 @@ class ProducerProtocol:
             load = yield from self.load()
             before = load.before(receipt.lane)
         return self._throughput.seconds_for(before)
+
+    def _forward(self, receipt: Receipt) -> Steps[bool]:
+        """Sends what is spooled for a moment, if the change is there; returns whether it may still be there.
+
+        Whoever waits for it makes no other call meanwhile that would.
+        """
+        if self._spool is None or not receipt.spooled or not (yield from self._spool.forward_a_while()):
+            return False
+        return (yield from self._spool.holds(receipt.owner))
 
     def close(self) -> Steps[None]:
         """Forwards what is spooled, if Redis accepts it, and closes the spool."""

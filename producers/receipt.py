@@ -94,11 +94,13 @@ class SentReceipt(Receipt):
 
         It is what waits before the change, in its lane and in those that go first, at the rate at which records are
         being confirmed. That rate is measured between two questions of the same producer, for half a second if there
-        was none before. It is infinite while nothing is being confirmed: deliveries are paused, or no worker runs.
+        was none before. It is infinite while nothing is being confirmed: deliveries are paused, or no worker runs. So
+        it is while Redis does not take the change out of the spool.
 
         Raises:
             redis.RedisError: Redis did not answer, or refused.
             PartitionsMismatch: the log has another number of partitions than configured.
+            SpoolError: the change is in the spool, which cannot be read.
         """
         return self._ask(self)
 

@@ -72,9 +72,7 @@ class SpoolSender:
             PartitionsMismatch: the log has another number of partitions than configured.
         """
         try:
-            waiting: bool = yield Block(self._spool.holds_any)
-            if waiting and self._cooldown.over() and self._spool_cooldown.over():
-                waiting = (yield from self.forward(FORWARD_SECONDS)).left > 0
+            waiting = yield from self.forward_a_while()
         except SpoolError as error:
             report.broken = error
             return None
@@ -103,6 +101,23 @@ class SpoolSender:
             return answer
         spooled: Replies = yield Block(partial(spool_unaccepted, self._spool, chunk, answer))
         return spooled
+
+    def forward_a_while(self) -> Steps[bool]:
+        """Sends what is in the spool for a moment, unless Redis failed just now; returns whether any of it is left.
+
+        Raises:
+            PartitionsMismatch: the log has another number of partitions than configured.
+            SpoolError: the spool cannot be read.
+        """
+        waiting: bool = yield Block(self._spool.holds_any)
+        if waiting and self._cooldown.over() and self._spool_cooldown.over():
+            waiting = (yield from self.forward(FORWARD_SECONDS)).left > 0
+        return waiting
+
+    def holds(self, owner: str) -> Steps[bool]:
+        """Whether the spool holds a change of this owner."""
+        found: set[str] = yield Block(partial(self._spool.owners_among, {owner}))
+        return bool(found)
 
     def forward(self, seconds: float | None = None) -> Steps[Forwarded]:
         """Sends what is in the spool, oldest first.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from producers import ContactProducer, ProducerSettings
+from producers import AsyncContactProducer, ContactProducer, ProducerSettings
 from producers.send.chunk import CHUNK_SIZE
 from producers.spool.store import Spool
 from tests.support.processes import runs
@@ -106,6 +108,45 @@ def test_a_full_redis_spools_and_takes_it_when_there_is_room(own_redis: Embedded
         client.config_set("maxmemory", 0)
         assert producer.forward().accepted == 1
     assert [op for _, _, _, op in log_of(own_redis.url)] == ["upsert", "delete"]
+
+
+def test_whoever_waits_for_a_spooled_change_forwards_it(
+    own_redis: EmbeddedRedis, path: Path, wait_until: WaitUntil
+) -> None:
+    settings = ProducerSettings(redis_url=own_redis.url)
+    with (
+        redis.Redis.from_url(own_redis.url) as client,
+        ContactProducer(settings=settings, spool=path) as producer,
+    ):
+        producer.pressure()  # it knows the number of partitions by now
+        client.config_set("maxmemory", 1)
+        receipt = producer.delete("1", "1", at=T)
+        assert receipt.spooled
+        assert receipt.eta() == math.inf  # though nothing waits in the log
+        assert (producer.wait(receipt, timeout=0), log_of(own_redis.url)) == ("waiting", [])
+        client.config_set("maxmemory", 0)
+        wait_until(
+            lambda: producer.wait(receipt, timeout=0) == "waiting" and log_of(own_redis.url), what="it is in the log"
+        )
+    assert [op for _, _, _, op in log_of(own_redis.url)] == ["delete"]
+
+
+def test_an_asynchronous_producer_forwards_it_too(own_redis: EmbeddedRedis, path: Path) -> None:
+    settings = ProducerSettings(redis_url=own_redis.url)
+
+    async def spooled_and_waited_for() -> list[tuple[int, str, str, str]]:
+        async with AsyncContactProducer(settings=settings, spool=path) as producer:
+            await producer.pressure()
+            client.config_set("maxmemory", 1)
+            receipt = await producer.delete("1", "1", at=T)
+            assert receipt.spooled
+            client.config_set("maxmemory", 0)
+            while not log_of(own_redis.url):
+                assert await producer.wait(receipt, timeout=0.1) == "waiting"
+            return log_of(own_redis.url)
+
+    with redis.Redis.from_url(own_redis.url) as client:
+        assert [op for _, _, _, op in asyncio.run(asyncio.wait_for(spooled_and_waited_for(), 30))] == ["delete"]
 
 
 @pytest.mark.parametrize("lines", [1, 4, 40])
