@@ -20,7 +20,7 @@ from producers.contract.change import id_fault, partition_of
 from producers.contract.errors import ContactSyncError
 from worker.admin.leasing import take_lease
 from worker.admin.traces import Traces
-from worker.core.codec import decode_parked, decode_state
+from worker.core.codec import decode_parked, decode_state, encode_parked
 from worker.core.entry import entry_time_ms, pair_of, split_pair
 from worker.core.reasons import OF_RECORDS
 from worker.core.settlement import Settlement
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from producers.nodes.trip import Replicas
+    from worker.core.codec import Parked
     from worker.core.dead_letter import DeadLetter
     from worker.core.inbox_map import InboxMap
     from worker.core.lease import Lease
@@ -160,6 +161,7 @@ class Eraser:
         self._hash = b""
         self._begun_ms = self._called_ms = 0
         self._said = 0
+        self._retried: set[int] = set()
         self._renews = 0.0
 
     @property
@@ -289,7 +291,11 @@ class Eraser:
                 self._say(p, [pair for pair, value in page if decode_state(value).delete is None])
         for page in traces.pairs(k.parked(p)):
             left.parked_pairs += len(page)
-            self._say(p, [pair for pair, value in page if decode_parked(value).state.delete is None])
+            parked = [(pair, decode_parked(value)) for pair, value in page]
+            self._say(p, [pair for pair, each in parked if each.state.delete is None])
+            if p not in self._retried:
+                self._retry(lease, [(pair, each) for pair, each in parked if each.state.delete is not None])
+        self._retried.add(p)
         for page in traces.pairs(k.late(p)):
             left.late_marks += len(page)  # a delete follows when the request can act no longer
         held = (*k.pending_classes(p), k.parked(p), k.dead_pairs(p))
@@ -320,6 +326,17 @@ class Eraser:
                 if not waits:
                     self._say_unknown(pair_of(each.get(b"owner", b""), each.get(b"contact", b"")) for each in older)
         return waits > 0
+
+    def _retry(self, lease: Lease, parked: Iterable[tuple[bytes, Parked]]) -> None:
+        """Lets workers try parked deletes now: once in each call, since only the caller knows what was mended since."""
+        into, now_ms = Settlement(), self._partitions.clock_of(lease.partition)
+        for pair, each in parked:
+            into.park += (pair, encode_parked(each._replace(due_ms=now_ms)))
+        if into.park:
+            [end] = self._partitions.settle([lease], [into], [True])
+            if end != "settled":
+                raise LeaseLost
+            self._plan_renewal(lease)
 
     def _search_letters(self, letters: Sequence[DeadLetter]) -> int:
         """Removes dead letters, and appends deletes for their pairs; returns how many the endpoint has refused since.

@@ -240,6 +240,19 @@ def test_a_delete_that_the_endpoint_refuses_is_not_called_erased(fleet: Fleet) -
     assert fleet.stand_in.contacts() == set()
 
 
+def test_a_parked_delete_is_tried_again_when_it_is_called_again(fleet: Fleet) -> None:
+    fleet.append_many([(USER, "2", "upsert", T), ("3", USER, "upsert", T)])
+    fleet.deliver()
+    fleet.stand_in.settings(poisoned=[[USER, "2"], ["3", USER]], poison_code="40401")
+    with working(fleet):
+        ran = erase(fleet, USER, "--wait", "3", "--json")
+        assert (ran.returncode, json.loads(ran.stdout)["left"]["parked_pairs"]) == (1, 2)
+        fleet.stand_in.settings(poisoned=[])
+        assert erased(fleet, USER, "--wait", "20")["complete"]  # after a minute it is tried anyway
+    assert mentions(fleet) == []
+    assert fleet.stand_in.contacts() == set()
+
+
 def test_a_late_request_is_waited_for(fleet: Fleet) -> None:
     fleet.stand_in.faults({"kind": "late", "seconds": 0.5, "times": 1})
     fleet.append(USER, "2", "upsert", T)
