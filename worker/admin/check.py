@@ -37,7 +37,9 @@ from worker.store.namespace import Namespace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from producers.contract.keys import Keys
     from worker.admin.finding import Severity
+    from worker.admin.status import Status
 
 _REDIS_SECONDS: Final = 5.0
 
@@ -121,23 +123,26 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     if isinstance(client, ClusterClient):
         yield check_balance(namespace)
     found = read_status(namespace)
-    wrong_type = found.wrong_type_partitions
-    if found.wrong_type_inbox:
-        yield Finding(
-            "streams", "wrong", f"the key {keys.inbox}, the inbox, has the wrong type: something else wrote it"
-        )
-    elif wrong_type:
-        numbers = ", ".join(map(str, wrong_type))
-        yield Finding("streams", "wrong", f"in partitions {numbers} a key has the wrong type: something else wrote it")
-    elif found.wrong_type_keys:
-        named = ", ".join(found.wrong_type_keys)
-        yield Finding("streams", "wrong", f"keys of the wrong type, which something else wrote: {named}")
-    elif away := found.away_words():  # their keys could not be looked at
-        yield Finding("streams", "wrong", away)
-    else:
-        yield Finding("streams", "ok", "every key has the right type")
+    yield from _keys(found, keys)
     if said := found.lost_words():
         yield Finding("lost", "wrong", f"{said}; send them again, then run contact-sync status --acknowledge")
+
+
+def _keys(found: Status, keys: Keys) -> Iterator[Finding]:
+    """Checks the types of all keys, and says every wrong one: nobody mends a key that another one hides."""
+    wrong = []
+    if found.wrong_type_inbox:
+        wrong.append(f"the key {keys.inbox}, the inbox, has the wrong type: something else wrote it")
+    if found.wrong_type_partitions:
+        numbers = ", ".join(map(str, found.wrong_type_partitions))
+        wrong.append(f"in partitions {numbers} a key has the wrong type: something else wrote it")
+    if others := [each for each in found.wrong_type_keys if each != keys.inbox]:
+        wrong.append(f"keys of the wrong type, which something else wrote: {', '.join(others)}")
+    if away := found.away_words():  # their keys could not be looked at
+        wrong.append(away)
+    yield from (Finding("streams", "wrong", each) for each in wrong)
+    if not wrong:
+        yield Finding("streams", "ok", "every key has the right type")
 
 
 def check_endpoint(settings: WorkerSettings, epoch: Callable[[], float]) -> Iterator[Finding]:

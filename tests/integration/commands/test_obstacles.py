@@ -103,6 +103,15 @@ def test_a_foreign_key_of_the_fleet_is_named(fleet: Fleet, name: str) -> None:
         assert (found["healthy"], found["reason"]) == (False, "wrong_type_keys")
 
 
+def test_check_names_every_foreign_key_at_once(fleet: Fleet) -> None:
+    fleet.client.set(fleet.keys.inbox, "x")
+    fleet.client.set(fleet.keys.events(3), "x")
+    fleet.client.set(fleet.keys.audit, "x")
+    wrong = [each["message"] for each in told(fleet, "check")["checks"] if each["name"] == "streams"]
+    for named in (fleet.keys.inbox, "in partitions 3", fleet.keys.audit):
+        assert [named in each for each in wrong].count(True) == 1, wrong
+
+
 def test_a_partition_with_a_foreign_key_hides_no_other_that_stands_still(fleet: Fleet) -> None:
     waits_for_an_hour(fleet)
     fleet.client.set(fleet.keys.pending((fleet.partition("1") + 1) % PARTITIONS), "x")
