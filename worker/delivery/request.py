@@ -155,9 +155,9 @@ class RequestSender:
         latency_ms = (self._monotonic() - begun) * 1000
         # A Retry-After that is a date counts by Redis' clock: this machine's may be far off.
         outcome = decide(answer, batch.records, this.at_ms(self._monotonic()) / 1000)
-        holds = self._settings.unknown_refusal == "hold" or not self._parks()
-        if isinstance(outcome, Rejected) and not outcome.known and holds:
-            outcome = Hold("endpoint_refuses", _of(outcome), outcome.after_seconds)
+        if isinstance(outcome, Rejected) and self._holds(this, batch, outcome):
+            full = ", and its partition has no room for a dead letter" if outcome.known else ""
+            outcome = Hold("endpoint_refuses", _of(outcome) + full, outcome.after_seconds)
         excess = isinstance(outcome, Confirmed) and outcome.inserted + outcome.deleted > batch.records
         if excess:
             self._endpoint.distrust()
@@ -175,6 +175,15 @@ class RequestSender:
         )
         sent = replace(passed, outcome=outcome, posted=True, deadline_ms=this.at_ms(deadline))
         return replace(sent, left=left, garbage=stated.garbage, excess=excess)
+
+    def _holds(self, this: Round, batch: Batch, refusal: Rejected) -> bool:
+        """Whether a refusal holds the endpoint: what it refuses may neither be parked nor become a dead letter."""
+        if not refusal.known and self._settings.unknown_refusal == "hold":
+            return True
+        if self._parks():
+            return False
+        alone = zip(this.leases, batch.chosen, strict=True) if batch.records == 1 else ()
+        return not refusal.known or any(chosen and lease.letters_room <= 0 for lease, chosen in alone)
 
     def leaving(self, sent: Sent) -> list[scripts.Call]:
         """What frees the request's place if `report` has not done so: to be sent along with what is settled."""

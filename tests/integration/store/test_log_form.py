@@ -119,14 +119,20 @@ def test_nothing_is_parked_while_older_workers_may_read_the_log(fleet: Fleet) ->
 
 
 def test_what_no_dead_letter_has_room_for_waits_on_while_older_workers_may_read_the_log(fleet: Fleet) -> None:
+    """It holds the endpoint: sent again and again, it would take the place of all others."""
     was_read(fleet)
+    fleet.change(backoff_max_seconds=60.0)
     p = fleet.partition("1")
     letters = {f"{p}-{n}": "{}" for n in range(DEAD_CAP)}
     fleet.client.hset(fleet.keys.dead(p), mapping=letters)
     fleet.stand_in.settings(poisoned=["2"])
     fleet.append("1", "2", "upsert", T)
     fleet.flush_once()
-    assert (fleet.client.exists(fleet.keys.parked(p)), len(fleet.pending())) == (0, 1)
+    assert (fleet.client.exists(fleet.keys.parked(p)), fleet.waits()) == (0, True)
+    snapshot = fleet.first.gate.snapshot()
+    assert (snapshot.state, snapshot.reason) == ("held", "endpoint_refuses")
+    assert snapshot.error == "code 40002, field 103, and its partition has no room for a dead letter"
     fleet.client.delete(fleet.keys.dead(p))
+    fleet.client.hdel(fleet.keys.gate, "not_before")  # the operator has mended it, and the time has come
     fleet.deliver()
     assert fleet.client.hlen(fleet.keys.dead(p)) == 1
