@@ -106,6 +106,19 @@ PARKING: Final = (
         simulated=False,
     ),
     Mutant(
+        "refused_without_room_is_repeated",
+        "a refused record that may neither be parked nor become a dead letter takes the place of all others",
+        (
+            Patch(
+                "worker/delivery/request.py",
+                " or any(chosen and lease.letters_room <= 0 for lease, chosen in alone)",
+                "",
+            ),
+        ),
+        integration=("tests/integration/store/test_log_form.py",),
+        simulated=False,
+    ),
+    Mutant(
         "parked_pair_is_never_repaired",
         "a late request undid a delete, and nothing says so again while a newer delete is parked",
         (
