@@ -50,7 +50,9 @@ def obstacles(found: Status) -> list[Obstacle]:
 
 def _of_fleet(found: Status) -> Iterator[Obstacle]:
     if said := found.away_words():
-        yield Obstacle("redis_partly_away", said, "bring the node back, or let its replica take over")
+        node = any(each.away for each in found.nodes)
+        todo = "bring the node back, or let its replica take over" if node else "redis-cli --cluster fix"
+        yield Obstacle("redis_partly_away", said, todo)
     if found.wrong_type_keys:
         yield Obstacle("wrong_type_keys", _foreign(found.wrong_type_keys), "find whose they are; rename or remove them")
 

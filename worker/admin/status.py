@@ -248,9 +248,11 @@ class Status:
         if not self.away_partitions and not self.gate_away:
             return ""
         away = [f"{each.address} ({each.away})" for each in self.nodes if each.away]
+        numbers = ", ".join(map(str, self.away_partitions))
+        nobodys = f"no node serves the slots of partitions {numbers}" if numbers else "no node serves the gate's slot"
         count = len(self.away_partitions)
         hidden = f"{many(count, 'partition')} {are(count)} not counted"
-        return f"Redis is partly away: {', '.join(away) or 'some slots are served by no node'}; {hidden}"
+        return f"Redis is partly away: {', '.join(away) or nobodys}; {hidden}"
 
     def lost_words(self) -> str:
         """Says what Redis lost, as far as that is known; empty if no loss was noticed."""
@@ -409,6 +411,7 @@ def _read(namespace: Namespace) -> Status:
         raise NodeAwayError(_first_away(namespace), written=False)
     wrong_type_keys, awake = _fleet_keys(client, keys)
     gate, gate_away = _gate(namespace)
+    workers = unless_away(lambda: present(namespace, gate.now_ms), None)
     inbox_ms, parts = _in_the_past(namespace, gate.now_ms, inbox_ms, parts)
     bulk = LaneStatus(
         sum(part.bulk_backlog for part in parts),
@@ -430,9 +433,10 @@ def _read(namespace: Namespace) -> Status:
         oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
         dead_letters=sum(part.dead for part in parts),
         parked=sum(part.parked for part in parts),
-        worker_awake=awake,
+        # Not known to be asleep, if neither is told: that a node is away is said, and nobody starts workers for it.
+        worker_awake=(workers is None or bool(workers)) if awake is None else awake,
         gate=gate,
-        workers=unless_away(lambda: present(namespace, gate.now_ms), []),
+        workers=workers or [],
         totals={name: counted[name] for name in TOTALS},
         wrong_type_partitions=list(wrong_type),
         wrong_type_keys=wrong_type_keys,
@@ -480,8 +484,8 @@ def _in_the_past(
     return inbox_ms, past
 
 
-def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
-    """The fleet's own keys that have the wrong type, and whether a ticker is alive."""
+def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool | None]:
+    """The fleet's own keys that have the wrong type, and whether a ticker is alive; None if its node is away."""
     types = {
         keys.config: b"hash",
         keys.gate: b"hash",
@@ -494,7 +498,11 @@ def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
         **reconcile_types(keys),
     }
     found = _types_of(client, types)
-    return _foreign(types, found), found[keys.ticker] == types[keys.ticker]
+    ticker = found[keys.ticker]
+    return _foreign(types, found), None if ticker == _AWAY else ticker == types[keys.ticker]
+
+
+_AWAY: Final = b""
 
 
 def reconcile_types(keys: Keys) -> dict[str, bytes]:
@@ -512,15 +520,15 @@ def foreign_keys(client: redis.Redis, types: Mapping[str, bytes]) -> list[str]:
 
 
 def _types_of(client: redis.Redis, keys: Iterable[str]) -> dict[str, bytes]:
-    """The type of each key; `none` if it does not exist, or if its node is away."""
+    """The type of each key; `none` if it does not exist, `_AWAY` if its node is away."""
     asked = list(keys)
     replies = round_trip(client, [("TYPE", key) for key in asked])
-    known = [b"none" if isinstance(each, NodeAwayError) else checked(each) for each in replies]
+    known = [_AWAY if isinstance(each, NodeAwayError) else checked(each) for each in replies]
     return dict(zip(asked, known, strict=True))
 
 
 def _foreign(types: Mapping[str, bytes], found: Mapping[str, bytes]) -> list[str]:
-    return [key for key, kind in found.items() if kind not in {b"none", types[key]}]
+    return [key for key, kind in found.items() if kind not in {b"none", _AWAY, types[key]}]
 
 
 def _gate(namespace: Namespace) -> tuple[GateSnapshot, bool]:

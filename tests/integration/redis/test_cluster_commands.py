@@ -30,6 +30,7 @@ from worker.store.gate import Gate
 from worker.store.inbox import Inbox
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
+from worker.store.presence import Presence
 from worker.store.suppressions import suppress
 
 if TYPE_CHECKING:
@@ -149,6 +150,44 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         drain = run(fleet, "drain", "--timeout", "1")
         assert (drain.exit_code, f"Redis is partly away: {address}" in drain.stderr) == (1, True), drain.stderr
         assert ("the endpoint's state is unknown" in drain.stderr) == (node_of_gate == node)
+
+
+@pytest.mark.parametrize("how", ["dead", "hung"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_health_tells_how_the_others_are_whichever_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet, how: str, which: int
+) -> None:
+    """The first by its address, too: a command that any node can answer is asked of another one."""
+    fleet.producer().send(changes(100))
+    detector = LossDetector(fleet.namespace, itertools.count(step=2).__next__, Said(), lambda: None)
+    for _ in range(2):  # as each worker does: it notes the number of partitions beside the configuration
+        detector.check()
+    node = cluster.addresses.index(sorted(cluster.addresses)[which])
+    with away(cluster, node, how):
+        health = run(fleet, "health", "--older-than", "0.001", "--json")
+        assert (health.exit_code, json.loads(health.stdout)["reason"]) == (1, "no_progress"), health.stdout
+        check = run(fleet, "check").stdout
+        assert any(str(cluster.addresses[node]) in line and line.startswith("wrong") for line in check.splitlines())
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_workers_are_not_said_to_be_asleep_because_the_tickers_node_is_away(
+    cluster: EmbeddedCluster,
+    fleet: Fleet,
+    seen: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    deliver(fleet, 10)
+    fleet.producer().send(changes(100))
+    node = node_of(cluster, key_slot(fleet.keys.ticker.encode()))
+    workers = key_slot(fleet.keys.workers.encode())
+    if node_of(cluster, workers) == node:
+        move_slot(cluster, workers, (node + 1) % 3)
+    if seen:
+        Presence(fleet.namespace, "one", 1, "threads", itertools.count().__next__).beat()
+    with away(cluster, node, "dead"):
+        said = told(fleet, "status")
+        assert said["worker_awake"] is seen
+        assert ("no_worker" in [each["name"] for each in said["obstacles"]]) is not seen
 
 
 def test_a_process_keeps_to_the_limits_while_the_gates_node_is_away(cluster: EmbeddedCluster, fleet: Fleet) -> None:
