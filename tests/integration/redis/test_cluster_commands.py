@@ -19,6 +19,7 @@ from tests.support.clusters import away, changes, connected, move_slot, node_of
 from tests.support.commands import COMMAND, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from tests.support.recorded_messages import mapping
+from tests.support.serving import metrics, serving
 from tests.support.waiting import wait_until
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
@@ -168,6 +169,21 @@ def test_health_tells_how_the_others_are_whichever_node_is_away(
         assert (health.exit_code, json.loads(health.stdout)["reason"]) == (1, "no_progress"), health.stdout
         check = run(fleet, "check").stdout
         assert any(str(cluster.addresses[node]) in line and line.startswith("wrong") for line in check.splitlines())
+
+
+@pytest.mark.parametrize("lost", ["gate", "config", "reconcile_history"])
+def test_serve_tells_of_the_others_whichever_node_is_away(cluster: EmbeddedCluster, fleet: Fleet, lost: str) -> None:
+    deliver(fleet, 100)
+    detector = LossDetector(fleet.namespace, itertools.count(step=2).__next__, Said(), lambda: None)
+    for _ in range(2):  # as each worker does
+        detector.check()
+    node = node_of(cluster, key_slot(str(getattr(fleet.keys, lost)).encode()))
+    theirs = [p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node]
+    with away(cluster, node, "dead"), serving(fleet) as client:
+        said = client.get("/api/status")
+        assert (said.status_code, said.json()["status"]["away_partitions"]) == (200, theirs)
+        assert "contact_sync_changes_accepted_total" in metrics(client)
+        assert client.get("/api/workers-wanted").status_code == 200
 
 
 @pytest.mark.parametrize("seen", [True, False])
