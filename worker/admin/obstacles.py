@@ -76,6 +76,10 @@ def _of_partitions(found: Status) -> Iterator[Obstacle]:
     foreign = [key for p, keys in found.foreign_keys.items() if p not in closed for key in keys]
     if foreign:
         yield Obstacle("wrong_type_partitions", _foreign(foreign), "find whose they are; rename or remove them")
+    if found.open_partitions:
+        numbers = _listed(found.open_partitions)
+        said = f"the slots of partitions {numbers} are on their way between two nodes: these wait until that ends"
+        yield Obstacle("slots_open", said, "nothing while they move; redis-cli --cluster fix if that was cut off")
     if full:
         said = f"in partitions {_listed(full)} there is no room for more dead letters, so their logs may wait"
         yield Obstacle("dead_letters_full", said, "contact-sync dead-letters redrive, or purge")

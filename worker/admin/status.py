@@ -26,7 +26,7 @@ from worker.store.agreed import CLOSED
 from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
-from worker.store.nodes import Node, nodes_of
+from worker.store.nodes import Node, nodes_of, open_partitions
 from worker.store.presence import Worker, present
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms, unless_away
 
@@ -157,6 +157,7 @@ class Status:
         late_until_ms: when the last of these requests can act no longer (Unix ms), None if there is none.
         workers_wanted: how many workers the fleet needs, None if that was not asked.
         nodes: the servers that hold the partitions.
+        open_partitions: those whose slot is on its way between two nodes of a cluster, so that they wait.
         away_partitions: those whose server does not answer; all numbers are without them.
         gate_away: whether the endpoint's state is unknown, because the server that holds it does not answer.
     """
@@ -189,6 +190,7 @@ class Status:
     parked: int = 0
     nodes: Sequence[Node] = ()
     away_partitions: Sequence[int] = ()
+    open_partitions: Sequence[int] = ()
     gate_away: bool = False
 
     @property
@@ -452,6 +454,7 @@ def _read(namespace: Namespace) -> Status:
         late_until_ms=unless_away(lambda: _late_until_ms(namespace, parts), None),
         nodes=nodes_of(namespace),
         away_partitions=away,
+        open_partitions=open_partitions(namespace),
         gate_away=gate_away,
     )
 

@@ -15,7 +15,7 @@ from redis.crc import key_slot
 from producers import ContactProducer
 from producers.contract.partitions import agree_partitions
 from producers.nodes.trip import NodeAwayError
-from tests.support.clusters import away, changes, connected, move_slot, node_of
+from tests.support.clusters import away, begin_move, changes, connected, end_move, move_keys, move_slot, node_of
 from tests.support.commands import COMMAND, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from tests.support.recorded_messages import mapping
@@ -184,6 +184,25 @@ def test_serve_tells_of_the_others_whichever_node_is_away(cluster: EmbeddedClust
         assert (said.status_code, said.json()["status"]["away_partitions"]) == (200, theirs)
         assert "contact_sync_changes_accepted_total" in metrics(client)
         assert client.get("/api/workers-wanted").status_code == 200
+
+
+def test_a_slot_left_open_is_named_and_is_not_the_workers_fault(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    deliver(fleet, 100)
+    slot = key_slot(b"%d" % fleet.partition("1"))
+    to = (node_of(cluster, slot) + 1) % 3
+    fleet.producer().upsert("1", "2")
+    assert json.loads(run(fleet, "health", "--older-than", "0.001", "--json").stdout)["reason"] == "no_progress"
+    source = begin_move(cluster, slot, to)
+    for moved in (0, 1, 100):
+        move_keys(cluster, slot, source, to, most=moved)
+        health = json.loads(run(fleet, "health", "--older-than", "0.001", "--json").stdout)
+        assert (health["healthy"], health["reason"], health["outside"]) == (True, "slots_open", True)
+        assert f"the slots of partitions {fleet.partition('1')} are on their way" in health["message"]
+        assert [each["name"] for each in told(fleet, "status")["obstacles"]] == ["slots_open", "no_worker"]
+        check = run(fleet, "check").stdout
+        assert f"warn   slots        the slots of partitions {fleet.partition('1')} are on their way" in check
+    end_move(cluster, slot, to)
+    assert "slots_open" not in run(fleet, "status", "--json").stdout
 
 
 @pytest.mark.parametrize("seen", [True, False])
