@@ -31,6 +31,7 @@ from worker.store.gate import Gate
 from worker.store.inbox import Inbox
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
+from worker.store.permissions import refused_when_tried
 from worker.store.presence import Presence
 from worker.store.suppressions import suppress
 
@@ -330,6 +331,17 @@ def test_an_idle_process_hears_of_a_pause_and_an_erasure_while_the_gates_node_is
             assert place.gate.suppression == (erased if said == "erase" else before.gate.suppression)
             assert gate.enter(place.token, 5.0, 0, place.gate.suppression).go
             assert gate.enter(place.token, 5.0, 0, before.gate.suppression).go == (said != "erase")
+
+
+def test_what_a_redis_before_7_refuses_is_found_on_the_nodes(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    """Such a Redis cannot be asked, so each command is tried."""
+    assert refused_when_tried(fleet.namespace.client, fleet.keys) == []
+    for address in cluster.addresses:
+        with connected(address) as node:
+            node.execute_command("ACL", "SETUSER", "some", "on", ">word", "~*", "+@all", "-hset", "-exec")
+    with connect(cluster.url.replace("://", "://some:word@")) as client:
+        assert refused_when_tried(client, fleet.keys) == ["HSET", "EXEC"]
+    assert not [key for address in cluster.addresses for key in connected(address).scan_iter("*:permissions")]
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:
