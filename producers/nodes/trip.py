@@ -149,6 +149,7 @@ class Nodes:
         self._map_due = True
         self._map_asked = float("-inf")
         self._shunned: dict[Address, tuple[float, float]] = {}  # until when, and for how long
+        self._adrift: dict[int, tuple[float, float]] = {}  # the same of slots that each node sends on to another
         self._why: dict[Address, str] = {}
 
     @property
@@ -188,10 +189,12 @@ class Nodes:
                 if wanted := self._wanted(node, wait):
                     _lack(those, answers[node], wanted, results)
             waits = all(isinstance(results[each][0], TryAgainError) for each in todo)
-            if not todo or i == _ROUNDS - 1 or (waits and i):
+            known = i and all(commands[each].slot in self._adrift for each in todo)  # others need not wait for these
+            if not todo or i == _ROUNDS - 1 or (waits and i) or known:
                 break
             if i or waits:
                 yield Rest(_PAUSE_SECONDS * (i + 1))
+        self._set_adrift(commands, todo, results)
         return results
 
     def refresh(self) -> Steps[None]:
@@ -219,8 +222,13 @@ class Nodes:
     ) -> Steps[dict[Address, list[int]]]:
         groups: dict[Address, list[int]] = {}
         usable: dict[Address, bool] = {}
+        refused = self._left_alone({commands[i].slot for i in todo if i not in targets}) if self._adrift else set()
         for i in todo:
             slot = commands[i].slot
+            if slot in refused and i not in targets:
+                self._map_due = True
+                results[i] = [_nobodys(slot)] * len(commands[i].packed)
+                continue
             node = targets.get(i) or (self.slots.node_of(slot) if slot is not None else self._any())
             if node is not None and node not in usable:
                 usable[node] = yield from self._usable(node)
@@ -236,7 +244,11 @@ class Nodes:
 
     def _any(self) -> Address | None:
         masters = self.slots.masters
-        return next((each for each in masters if each not in self._why), masters[0] if masters else None)
+        return self._another() or (masters[0] if masters else None)
+
+    def _another(self) -> Address | None:
+        """A node of which nothing bad is known."""
+        return next((each for each in self.slots.masters if each not in self._why), None)
 
     def _unsent(self, node: Address | None) -> NodeAwayError:
         if node is not None:
@@ -259,6 +271,33 @@ class Nodes:
             self._shunned.pop(node, None)
             return True
         return False
+
+    def _left_alone(self, slots: set[int | None]) -> set[int | None]:
+        """Which of these slots to leave alone; one that is tried again now is left alone for longer from then on."""
+        now = self._clock()
+        alone: set[int | None] = set()
+        for slot in slots:
+            found = None if slot is None else self._adrift.get(slot)
+            if slot is None or found is None:
+                continue
+            until, seconds = found
+            if now < until:
+                alone.add(slot)
+            else:
+                longer = min(2 * seconds, SHUNNED_SECONDS_MAX)
+                self._adrift[slot] = (now + longer, longer)
+        return alone
+
+    def _set_adrift(self, commands: Sequence[Command], todo: Sequence[int], results: list[list[Any]]) -> None:
+        """Takes slots for served by no node if each node that was asked sends on to another.
+
+        So it is when somebody began to give a slot away and did not end it: it passes, and holds up nobody else.
+        """
+        for i in todo:
+            slot = commands[i].slot
+            if slot is not None and isinstance(results[i][0], MovedError | AskError):
+                self._adrift.setdefault(slot, (self._clock() + SHUNNED_SECONDS, SHUNNED_SECONDS))
+                results[i] = [_nobodys(slot)]
 
     def _take(  # noqa: PLR0913, PLR0917 - what one round reads and fills
         self,
@@ -290,7 +329,15 @@ class Nodes:
             results[i] = got
             if len(got) == 1 and self._redirected(i, commands[i].slot, got[0], node, targets, asking):
                 again.append(i)
+            elif commands[i].slot is None and isinstance(got[0], NodeAwayError) and self._another():
+                again.append(i)  # it changes nothing, and any node can answer it
+            elif self._adrift and not any(isinstance(each, _NOT_SERVED) for each in got):
+                self._found(commands[i].slot)
         return again
+
+    def _found(self, slot: int | None) -> None:
+        if slot is not None:
+            self._adrift.pop(slot, None)
 
     def _redirected(  # noqa: PLR0913, PLR0917 - the same
         self, i: int, slot: int | None, reply: Any, node: Address, targets: dict[int, Address], asking: set[int]
@@ -317,8 +364,16 @@ class Nodes:
             self._shunned[node] = (self._clock() + SHUNNED_SECONDS, SHUNNED_SECONDS)
 
 
+# What says nothing of who serves a slot, or that it is another.
+_NOT_SERVED: Final = (NodeAwayError, MovedError, AskError)
+
+
 def _away(node: Address, why: object, *, written: bool) -> NodeAwayError:
     return NodeAwayError(f"{node}: {str(why).rstrip('.')}", written=written)
+
+
+def _nobodys(slot: int | None) -> NodeAwayError:
+    return NodeAwayError(f"no node serves slot {slot}: each says that another has it", written=False)
 
 
 def _serves_nothing(reply: object) -> bool:

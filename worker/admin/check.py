@@ -23,6 +23,7 @@ from worker.admin.check_redis import (
     directive,
 )
 from worker.admin.finding import Finding
+from worker.admin.obstacles import obstacles
 from worker.admin.status import read_status
 from worker.config.serve import ServeSettings
 from worker.config.server_key import read_server_key
@@ -123,6 +124,11 @@ def _log(client: redis.Redis, settings: WorkerSettings) -> Iterator[Finding]:
     if isinstance(client, ClusterClient):
         yield check_balance(namespace)
     found = read_status(namespace)
+    yield from (
+        Finding("slots", "warn", f"{each.message}; {each.todo}")
+        for each in obstacles(found)
+        if each.name == "slots_open"
+    )
     yield from _keys(found, keys)
     if said := found.lost_words():
         yield Finding("lost", "wrong", f"{said}; send them again, then run contact-sync status --acknowledge")

@@ -31,6 +31,7 @@ Reason = Literal[
     "paused",
     "wrong_type_partitions",
     "closed_partitions",
+    "slots_open",
     "dead_letters_full",
     "replicas_absent",
     "wrong_type_keys",
@@ -45,6 +46,7 @@ _UNHEALTHY: Final = frozenset({"redis_refuses", "wrong_type_keys", "no_progress"
 _OF_PARTITIONS: Final[tuple[Reason, ...]] = (
     "closed_partitions",
     "wrong_type_partitions",
+    "slots_open",
     "dead_letters_full",
     "replicas_absent",
 )
@@ -172,7 +174,7 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR
 
 def _stuck_partitions(found: Status, bound_seconds: float) -> Reason | None:
     """What keeps some partitions, or the inbox, from going on, if all others are young or empty."""
-    stuck = {*found.wrong_type_partitions, *found.full_partitions}
+    stuck = {*found.wrong_type_partitions, *found.full_partitions, *found.open_partitions}
     others = (part.oldest_ms for p, part in enumerate(found.parts) if p not in stuck and part.oldest_ms is not None)
     oldest = found.seconds_since(min(others, default=None))
     if oldest is not None and oldest >= bound_seconds:

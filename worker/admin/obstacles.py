@@ -50,7 +50,9 @@ def obstacles(found: Status) -> list[Obstacle]:
 
 def _of_fleet(found: Status) -> Iterator[Obstacle]:
     if said := found.away_words():
-        yield Obstacle("redis_partly_away", said, "bring the node back, or let its replica take over")
+        node = any(each.away for each in found.nodes)
+        todo = "bring the node back, or let its replica take over" if node else "redis-cli --cluster fix"
+        yield Obstacle("redis_partly_away", said, todo)
     if found.wrong_type_keys:
         yield Obstacle("wrong_type_keys", _foreign(found.wrong_type_keys), "find whose they are; rename or remove them")
 
@@ -74,6 +76,10 @@ def _of_partitions(found: Status) -> Iterator[Obstacle]:
     foreign = [key for p, keys in found.foreign_keys.items() if p not in closed for key in keys]
     if foreign:
         yield Obstacle("wrong_type_partitions", _foreign(foreign), "find whose they are; rename or remove them")
+    if found.open_partitions:
+        numbers = _listed(found.open_partitions)
+        said = f"the slots of partitions {numbers} are on their way between two nodes: these wait until that ends"
+        yield Obstacle("slots_open", said, "nothing while they move; redis-cli --cluster fix if that was cut off")
     if full:
         said = f"in partitions {_listed(full)} there is no room for more dead letters, so their logs may wait"
         yield Obstacle("dead_letters_full", said, "contact-sync dead-letters redrive, or purge")

@@ -26,7 +26,7 @@ from worker.store.agreed import CLOSED
 from worker.store.client import command, read_together, round_trip
 from worker.store.delete_scan import is_delete
 from worker.store.gate import Gate
-from worker.store.nodes import Node, nodes_of
+from worker.store.nodes import Node, nodes_of, open_partitions
 from worker.store.presence import Worker, present
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms, unless_away
 
@@ -157,6 +157,7 @@ class Status:
         late_until_ms: when the last of these requests can act no longer (Unix ms), None if there is none.
         workers_wanted: how many workers the fleet needs, None if that was not asked.
         nodes: the servers that hold the partitions.
+        open_partitions: those whose slot is on its way between two nodes of a cluster, so that they wait.
         away_partitions: those whose server does not answer; all numbers are without them.
         gate_away: whether the endpoint's state is unknown, because the server that holds it does not answer.
     """
@@ -189,6 +190,7 @@ class Status:
     parked: int = 0
     nodes: Sequence[Node] = ()
     away_partitions: Sequence[int] = ()
+    open_partitions: Sequence[int] = ()
     gate_away: bool = False
 
     @property
@@ -248,9 +250,11 @@ class Status:
         if not self.away_partitions and not self.gate_away:
             return ""
         away = [f"{each.address} ({each.away})" for each in self.nodes if each.away]
+        numbers = ", ".join(map(str, self.away_partitions))
+        nobodys = f"no node serves the slots of partitions {numbers}" if numbers else "no node serves the gate's slot"
         count = len(self.away_partitions)
         hidden = f"{many(count, 'partition')} {are(count)} not counted"
-        return f"Redis is partly away: {', '.join(away) or 'some slots are served by no node'}; {hidden}"
+        return f"Redis is partly away: {', '.join(away) or nobodys}; {hidden}"
 
     def lost_words(self) -> str:
         """Says what Redis lost, as far as that is known; empty if no loss was noticed."""
@@ -409,6 +413,7 @@ def _read(namespace: Namespace) -> Status:
         raise NodeAwayError(_first_away(namespace), written=False)
     wrong_type_keys, awake = _fleet_keys(client, keys)
     gate, gate_away = _gate(namespace)
+    workers = unless_away(lambda: present(namespace, gate.now_ms), None)
     inbox_ms, parts = _in_the_past(namespace, gate.now_ms, inbox_ms, parts)
     bulk = LaneStatus(
         sum(part.bulk_backlog for part in parts),
@@ -430,9 +435,10 @@ def _read(namespace: Namespace) -> Status:
         oldest_delete_ms=_earliest(part.oldest_delete_ms for part in parts),
         dead_letters=sum(part.dead for part in parts),
         parked=sum(part.parked for part in parts),
-        worker_awake=awake,
+        # Not known to be asleep, if neither is told: that a node is away is said, and nobody starts workers for it.
+        worker_awake=(workers is None or bool(workers)) if awake is None else awake,
         gate=gate,
-        workers=unless_away(lambda: present(namespace, gate.now_ms), []),
+        workers=workers or [],
         totals={name: counted[name] for name in TOTALS},
         wrong_type_partitions=list(wrong_type),
         wrong_type_keys=wrong_type_keys,
@@ -448,6 +454,7 @@ def _read(namespace: Namespace) -> Status:
         late_until_ms=unless_away(lambda: _late_until_ms(namespace, parts), None),
         nodes=nodes_of(namespace),
         away_partitions=away,
+        open_partitions=open_partitions(namespace),
         gate_away=gate_away,
     )
 
@@ -480,8 +487,8 @@ def _in_the_past(
     return inbox_ms, past
 
 
-def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
-    """The fleet's own keys that have the wrong type, and whether a ticker is alive."""
+def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool | None]:
+    """The fleet's own keys that have the wrong type, and whether a ticker is alive; None if its node is away."""
     types = {
         keys.config: b"hash",
         keys.gate: b"hash",
@@ -494,7 +501,11 @@ def _fleet_keys(client: redis.Redis, keys: Keys) -> tuple[list[str], bool]:
         **reconcile_types(keys),
     }
     found = _types_of(client, types)
-    return _foreign(types, found), found[keys.ticker] == types[keys.ticker]
+    ticker = found[keys.ticker]
+    return _foreign(types, found), None if ticker == _AWAY else ticker == types[keys.ticker]
+
+
+_AWAY: Final = b""
 
 
 def reconcile_types(keys: Keys) -> dict[str, bytes]:
@@ -512,15 +523,15 @@ def foreign_keys(client: redis.Redis, types: Mapping[str, bytes]) -> list[str]:
 
 
 def _types_of(client: redis.Redis, keys: Iterable[str]) -> dict[str, bytes]:
-    """The type of each key; `none` if it does not exist, or if its node is away."""
+    """The type of each key; `none` if it does not exist, `_AWAY` if its node is away."""
     asked = list(keys)
     replies = round_trip(client, [("TYPE", key) for key in asked])
-    known = [b"none" if isinstance(each, NodeAwayError) else checked(each) for each in replies]
+    known = [_AWAY if isinstance(each, NodeAwayError) else checked(each) for each in replies]
     return dict(zip(asked, known, strict=True))
 
 
 def _foreign(types: Mapping[str, bytes], found: Mapping[str, bytes]) -> list[str]:
-    return [key for key, kind in found.items() if kind not in {b"none", types[key]}]
+    return [key for key, kind in found.items() if kind not in {b"none", _AWAY, types[key]}]
 
 
 def _gate(namespace: Namespace) -> tuple[GateSnapshot, bool]:

@@ -323,6 +323,11 @@ class WorkerSettings(ProducerSettings):
         """Whether there is no broker: each worker process leaves its hints to itself."""
         return (self.broker_url or "").startswith("memory://")
 
+    @property
+    def broker_is_database(self) -> bool:
+        """Whether kombu reaches it by SQLAlchemy, whose engine refuses every option that it does not know."""
+        return (self.broker_url or "").partition(":")[0].partition("+")[0] in {"sqla", "sqlalchemy"}
+
     def check_broker_given(self) -> None:
         """Checks that there is a broker: Celery cannot use a cluster as one.
 

@@ -116,7 +116,7 @@ class EmbeddedCluster:
             _command(first, "CLUSTER", "MEET", each.host, each.port)
         for i, each in enumerate(self.addresses[: self._masters]):
             begin, end = SLOTS * i // self._masters, SLOTS * (i + 1) // self._masters - 1
-            _command(each, "CLUSTER", "ADDSLOTSRANGE", begin, end)
+            _command(each, "CLUSTER", "ADDSLOTS", *range(begin, end + 1))  # ADDSLOTSRANGE needs Redis 7.0
         _wait(self._all_know_all, "the nodes of the embedded cluster did not find each other")
         for i, each in enumerate(self.addresses[self._masters :]):
             master = self.addresses[i % self._masters]

@@ -23,7 +23,7 @@ from worker.config.settings import load_worker_settings
 from worker.core.codec import Unreadable
 from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
-from worker.process.bootsteps import QUICK, TickerStep
+from worker.process.bootsteps import TickerStep, quick_options
 from worker.process.hint import FLUSH_TASK
 from worker.process.logs import set_up_logging
 from worker.process.signals import (
@@ -129,7 +129,9 @@ def _options(settings: WorkerSettings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         # Children do not see SIGTERM. A flush ends when its time budget is spent, long before any stop grace.
         "worker_soft_shutdown_timeout": 0.0,
-        "broker_transport_options": {
+        "broker_transport_options": {}
+        if settings.broker_is_database
+        else {
             # A connection that died silently is found within seconds, not at the next message.
             "socket_timeout": 10.0,
             "socket_connect_timeout": 5.0,
@@ -200,7 +202,7 @@ def _check_broker(app: Any, settings: WorkerSettings) -> None:
     """
     name = variable_of("redis_url" if settings.broker_url is None else "broker_url")
     try:
-        with app.connection_for_write(transport_options=QUICK) as connection:
+        with app.connection_for_write(transport_options=quick_options(settings)) as connection:
             away = connection.transport.connection_errors
             try:
                 connection.ensure_connection(max_retries=1, timeout=LEASE_PATH_SECONDS)

@@ -32,7 +32,7 @@ from worker.store.namespace import Namespace
 from worker.store.presence import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from worker.config.settings import WorkerSettings
 
@@ -42,6 +42,11 @@ EX_TEMPFAIL: Final = 75  # of sysexits.h: start the process again
 
 QUICK: Final = {"socket_timeout": LEASE_PATH_SECONDS, "socket_connect_timeout": LEASE_PATH_SECONDS}
 """A broker that never answers must not delay the ticker for longer than its lease."""
+
+
+def quick_options(settings: WorkerSettings) -> Mapping[str, float]:
+    """The same for a broker that takes such options."""
+    return {} if settings.broker_is_database else QUICK
 
 
 class HintQueue:
@@ -93,7 +98,7 @@ class HintQueue:
 
     def _connected(self) -> Any:
         if self._connection is None:
-            connection = self._app.connection_for_write(transport_options=QUICK)
+            connection = self._app.connection_for_write(transport_options=quick_options(runtime.settings_of(self._app)))
             try:
                 connection.ensure_connection(max_retries=1, timeout=LEASE_PATH_SECONDS)
             except BaseException:

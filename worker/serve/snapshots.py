@@ -12,6 +12,7 @@ from worker.reconcile.history import past_runs
 from worker.store.agreed import agreed_partitions
 from worker.store.client import connect
 from worker.store.namespace import Namespace
+from worker.store.replies import unless_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,7 +103,8 @@ class SnapshotCache:
             if self._last is None or now - self._last.at >= fresh_seconds:
                 namespace = self.namespace()
                 status = with_workers_wanted(namespace, read_status(namespace), self.settings)
-                runs = past_runs(namespace, 1)
+                none: list[dict[str, Any]] = []
+                runs = unless_away(lambda: past_runs(namespace, 1), none)  # all the rest is told
                 self._last = Snapshot(now, status, self._memory(), runs[0] if runs else None)
                 self._note(self._last)
             return self._last

@@ -6,9 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.crc import key_slot
+from redis.exceptions import TryAgainError
 
 from producers.nodes.cluster import ClusterClient
-from worker.store.client import node_of
+from worker.store.client import node_of, round_trip
 
 if TYPE_CHECKING:
     from producers.nodes.sentinel import MasterFinder
@@ -55,6 +56,20 @@ def nodes_of(namespace: Namespace) -> list[Node]:
     away = client.nodes.away()
     counted = Counter(node_of(client, p) for p in range(partitions))
     return [Node(str(each), counted[each], away.get(each, "")) for each in client.nodes.slots.masters]
+
+
+def open_partitions(namespace: Namespace) -> list[int]:
+    """Returns the partitions whose slot is on its way between two nodes: what needs several keys waits for its end.
+
+    Raises:
+        redis.RedisError: no node answers.
+    """
+    client, keys, partitions = namespace
+    if not isinstance(client, ClusterClient):
+        return []
+    # The second key hardly ever exists; then a slot on its way has them nowhere together.
+    replies = round_trip(client, [("EXISTS", keys.partition(p), keys.lease(p)) for p in range(partitions)])
+    return [p for p, reply in enumerate(replies) if isinstance(reply, TryAgainError)]
 
 
 def moves_to_balance(namespace: Namespace) -> list[Move]:

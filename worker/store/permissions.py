@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
+from redis.crc import key_slot
 from redis.exceptions import NoPermissionError
 
 from producers.contract.query import unreadable
+from producers.nodes.cluster import ClusterClient
+from producers.nodes.trip import NodeAwayError
 from producers.settings import variable_of
 from worker.store import scripts
 from worker.store.client import command
@@ -83,13 +86,13 @@ def refused_commands(client: redis.Redis, keys: Keys) -> list[str]:
             return [f"{'SCRIPT LOAD' if 'script|load' in str(error) else 'EVALSHA'} ({error})"]
         raise
     if reply is None:
-        return _refused_when_tried(client, keys)
+        return refused_when_tried(client, keys)
     if not isinstance(reply, list):
         raise unreadable(TypeError("is it Redis?"))
     return [name.decode().upper() for name in reply]
 
 
-def _refused_when_tried(client: redis.Redis, keys: Keys) -> list[str]:
+def refused_when_tried(client: redis.Redis, keys: Keys) -> list[str]:
     """Returns the refused commands by running each so that it changes nothing. Redis before 7 cannot be asked.
 
     Raises:
@@ -105,7 +108,7 @@ def _refused_when_tried(client: redis.Redis, keys: Keys) -> list[str]:
     tried.append(("xread", ("XREAD", "STREAMS", key, "0")))
     refused = [name.upper() for name, words in tried if _is_refused(client, *words)]
     with redis.Redis(
-        connection_pool=client.connection_pool, single_connection_client=True
+        connection_pool=_pool_of(client, key), single_connection_client=True
     ) as alone:  # another command must not land in this transaction
         refused += [name for name in ("MULTI", "EXEC") if _is_refused(alone, name)]
         if alone.connection is not None:
@@ -113,6 +116,16 @@ def _refused_when_tried(client: redis.Redis, keys: Keys) -> list[str]:
     if "DEL" not in refused and _is_refused(client, "EVAL", _TRY_HSETNX, 1, key):
         refused.append("HSETNX")
     return refused
+
+
+def _pool_of(client: redis.Redis, key: str) -> redis.ConnectionPool:
+    """Connections to the server that has the key: a cluster's client has none of its own."""
+    if not isinstance(client, ClusterClient):
+        return client.connection_pool
+    node = client.nodes.slots.node_of(key_slot(key.encode()))
+    if node is None:
+        raise NodeAwayError("no node of the cluster serves the slot", written=False)
+    return client.client_of(node).connection_pool
 
 
 def _is_refused(client: redis.Redis, *words: Any) -> bool:

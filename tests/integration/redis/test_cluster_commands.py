@@ -15,10 +15,11 @@ from redis.crc import key_slot
 from producers import ContactProducer
 from producers.contract.partitions import agree_partitions
 from producers.nodes.trip import NodeAwayError
-from tests.support.clusters import away, changes, connected, move_slot, node_of
+from tests.support.clusters import away, begin_move, changes, connected, end_move, move_keys, move_slot, node_of
 from tests.support.commands import COMMAND, run, running, told
 from tests.support.fleet import PARTITIONS, Fleet, T
 from tests.support.recorded_messages import mapping
+from tests.support.serving import metrics, serving
 from tests.support.waiting import wait_until
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
@@ -30,6 +31,8 @@ from worker.store.gate import Gate
 from worker.store.inbox import Inbox
 from worker.store.loss_detector import LossDetector
 from worker.store.namespace import Namespace
+from worker.store.permissions import refused_when_tried
+from worker.store.presence import Presence
 from worker.store.suppressions import suppress
 
 if TYPE_CHECKING:
@@ -151,6 +154,78 @@ def test_status_health_and_check_name_the_node_that_is_away(cluster: EmbeddedClu
         assert ("the endpoint's state is unknown" in drain.stderr) == (node_of_gate == node)
 
 
+@pytest.mark.parametrize("how", ["dead", "hung"])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_health_tells_how_the_others_are_whichever_node_is_away(
+    cluster: EmbeddedCluster, fleet: Fleet, how: str, which: int
+) -> None:
+    """The first by its address, too: a command that any node can answer is asked of another one."""
+    fleet.producer().send(changes(100))
+    detector = LossDetector(fleet.namespace, itertools.count(step=2).__next__, Said(), lambda: None)
+    for _ in range(2):  # as each worker does: it notes the number of partitions beside the configuration
+        detector.check()
+    node = cluster.addresses.index(sorted(cluster.addresses)[which])
+    with away(cluster, node, how):
+        health = run(fleet, "health", "--older-than", "0.001", "--json")
+        assert (health.exit_code, json.loads(health.stdout)["reason"]) == (1, "no_progress"), health.stdout
+        check = run(fleet, "check").stdout
+        assert any(str(cluster.addresses[node]) in line and line.startswith("wrong") for line in check.splitlines())
+
+
+@pytest.mark.parametrize("lost", ["gate", "config", "reconcile_history"])
+def test_serve_tells_of_the_others_whichever_node_is_away(cluster: EmbeddedCluster, fleet: Fleet, lost: str) -> None:
+    deliver(fleet, 100)
+    detector = LossDetector(fleet.namespace, itertools.count(step=2).__next__, Said(), lambda: None)
+    for _ in range(2):  # as each worker does
+        detector.check()
+    node = node_of(cluster, key_slot(str(getattr(fleet.keys, lost)).encode()))
+    theirs = [p for p in range(PARTITIONS) if node_of(cluster, key_slot(b"%d" % p)) == node]
+    with away(cluster, node, "dead"), serving(fleet) as client:
+        said = client.get("/api/status")
+        assert (said.status_code, said.json()["status"]["away_partitions"]) == (200, theirs)
+        assert "contact_sync_changes_accepted_total" in metrics(client)
+        assert client.get("/api/workers-wanted").status_code == 200
+
+
+def test_a_slot_left_open_is_named_and_is_not_the_workers_fault(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    deliver(fleet, 100)
+    slot = key_slot(b"%d" % fleet.partition("1"))
+    to = (node_of(cluster, slot) + 1) % 3
+    fleet.producer().upsert("1", "2")
+    assert json.loads(run(fleet, "health", "--older-than", "0.001", "--json").stdout)["reason"] == "no_progress"
+    source = begin_move(cluster, slot, to)
+    for moved in (0, 1, 100):
+        move_keys(cluster, slot, source, to, most=moved)
+        health = json.loads(run(fleet, "health", "--older-than", "0.001", "--json").stdout)
+        assert (health["healthy"], health["reason"], health["outside"]) == (True, "slots_open", True)
+        assert f"the slots of partitions {fleet.partition('1')} are on their way" in health["message"]
+        assert [each["name"] for each in told(fleet, "status")["obstacles"]] == ["slots_open", "no_worker"]
+        check = run(fleet, "check").stdout
+        assert f"warn   slots        the slots of partitions {fleet.partition('1')} are on their way" in check
+    end_move(cluster, slot, to)
+    assert "slots_open" not in run(fleet, "status", "--json").stdout
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_workers_are_not_said_to_be_asleep_because_the_tickers_node_is_away(
+    cluster: EmbeddedCluster,
+    fleet: Fleet,
+    seen: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    deliver(fleet, 10)
+    fleet.producer().send(changes(100))
+    node = node_of(cluster, key_slot(fleet.keys.ticker.encode()))
+    workers = key_slot(fleet.keys.workers.encode())
+    if node_of(cluster, workers) == node:
+        move_slot(cluster, workers, (node + 1) % 3)
+    if seen:
+        Presence(fleet.namespace, "one", 1, "threads", itertools.count().__next__).beat()
+    with away(cluster, node, "dead"):
+        said = told(fleet, "status")
+        assert said["worker_awake"] is seen
+        assert ("no_worker" in [each["name"] for each in said["obstacles"]]) is not seen
+
+
 def test_a_process_keeps_to_the_limits_while_the_gates_node_is_away(cluster: EmbeddedCluster, fleet: Fleet) -> None:
     deliver(fleet, 10)
     now = 1_000.0
@@ -256,6 +331,17 @@ def test_an_idle_process_hears_of_a_pause_and_an_erasure_while_the_gates_node_is
             assert place.gate.suppression == (erased if said == "erase" else before.gate.suppression)
             assert gate.enter(place.token, 5.0, 0, place.gate.suppression).go
             assert gate.enter(place.token, 5.0, 0, before.gate.suppression).go == (said != "erase")
+
+
+def test_what_a_redis_before_7_refuses_is_found_on_the_nodes(cluster: EmbeddedCluster, fleet: Fleet) -> None:
+    """Such a Redis cannot be asked, so each command is tried."""
+    assert refused_when_tried(fleet.namespace.client, fleet.keys) == []
+    for address in cluster.addresses:
+        with connected(address) as node:
+            node.execute_command("ACL", "SETUSER", "some", "on", ">word", "~*", "+@all", "-hset", "-exec")
+    with connect(cluster.url.replace("://", "://some:word@")) as client:
+        assert refused_when_tried(client, fleet.keys) == ["HSET", "EXEC"]
+    assert not [key for address in cluster.addresses for key in connected(address).scan_iter("*:permissions")]
 
 
 def test_check_says_which_slots_to_move(cluster: EmbeddedCluster, fleet: Fleet) -> None:

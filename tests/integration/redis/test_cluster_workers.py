@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from redis.crc import key_slot
 from producers import ContactProducer, NotAccepted
 from producers.contract.change import partition_of
 from producers.contract.keys import Keys
-from tests.support.clusters import away, begin_move, changes, end_move, kill, move_keys, move_slot, node_of
+from tests.support.clusters import away, begin_move, changes, connected, end_move, kill, move_keys, move_slot, node_of
+from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, Fleet
 from tests.support.processes import is_stopped, runs
 from tests.support.waiting import wait_until
@@ -21,9 +23,10 @@ from tests.support.worker_process import PREFORK, PROCESS, THREADS, WorkerProces
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from producers import ContactChange
     from worker.local.cluster import EmbeddedCluster
     from worker.local.redis import EmbeddedRedis
     from worker.standin.client import StandInClient
@@ -223,6 +226,48 @@ def test_a_slot_left_open_waits_and_is_delivered_after(
         move_keys(cluster, slot, source, to)
         end_move(cluster, slot, to)
         wait_until(lambda: stand_in.counts()["contacts"] == 1_000, seconds=30, what="its own are delivered after")
+
+
+def test_a_slot_that_each_node_sends_on_to_another_stops_its_own_partition_alone(
+    cluster: EmbeddedCluster, fleet: Fleet, stand_in: StandInClient, tmp_path: Path
+) -> None:
+    """As when its former node gave it away, and its new one was not told before whoever moved it was cut off."""
+    producer = fleet.producer()
+    partition = fleet.partition("1")
+    slot = key_slot(b"%d" % partition)
+    to = (node_of(cluster, slot) + 1) % 3
+    with WorkerProcess(fleet.environment(), tmp_path) as worker:
+        worker.wait_until_ready()
+        producer.send(changes(500))
+        wait_until(lambda: stand_in.counts()["contacts"] == 500, seconds=20, what="the first are delivered")
+        source = begin_move(cluster, slot, to)
+        move_keys(cluster, slot, source, to)
+        with connected(cluster.addresses[to]) as there, connected(cluster.addresses[source]) as here:
+            here.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there.execute_command("CLUSTER", "MYID"))
+        with pytest.raises(NotAccepted) as caught:
+            producer.send(changes(500, contact="2"))
+        assert {partition_of(change.owner, PARTITIONS) for change in caught.value.refused} == {partition}
+        assert not caught.value.uncertain
+        wait_until(
+            lambda: stand_in.counts()["contacts"] == 500 + caught.value.accepted, what="the others are delivered"
+        )
+        said = told(fleet, "status")
+        assert said["away_partitions"] == [partition]
+        assert not any(each["away"] for each in said["nodes"])
+        assert run(fleet, "health").exit_code == 0
+        assert f"wrong  streams      Redis is partly away: no node serves the slots of partitions {partition};" in (
+            run(fleet, "check").stdout
+        )
+        end_move(cluster, slot, to)
+        wait_until(lambda: _accepts(producer, caught.value.changes), what="its own are accepted")
+        wait_until(lambda: stand_in.counts()["contacts"] == 1_000, what="its own are delivered after")
+
+
+def _accepts(producer: ContactProducer, changes: Sequence[ContactChange]) -> bool:
+    with suppress(NotAccepted):
+        producer.send(changes)
+        return True
+    return False
 
 
 def test_a_settle_waits_while_its_slot_is_on_its_way(

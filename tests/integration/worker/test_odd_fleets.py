@@ -161,3 +161,14 @@ def test_a_restored_backup_ends_right_if_it_is_paused_until_what_changed_since_i
             wait_until_delivered(fleet)
             assert worker.end() == 0
     assert stand_in.contacts() == set()
+
+
+def test_a_database_is_a_broker_too(process_fleet: Fleet, tmp_path: Path) -> None:
+    """kombu gives its engine every option of the transport, and those of a Redis are none of them."""
+    fleet = process_fleet
+    with WorkerProcess(fleet.environment(broker_url=f"sqla+sqlite:///{tmp_path}/hints.db"), tmp_path) as worker:
+        worker.wait_until_ready()
+        fleet.append_many([(str(n), "1", "upsert", None) for n in range(500)])
+        wait_until_delivered(fleet)
+        assert worker.end() == 0
+        assert '"event": "broker_' not in worker.said()

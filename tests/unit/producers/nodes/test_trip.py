@@ -149,13 +149,42 @@ def test_a_slot_on_its_way_is_tried_again_once_and_is_then_the_callers_to_decide
     assert len(cluster.sent) == 2
 
 
-def test_an_endless_redirection_ends() -> None:
+def test_a_slot_that_each_node_sends_on_to_another_is_left_alone_then_tried_once_and_used_again_when_it_is_served() -> (
+    None
+):
     cluster = Cluster()
-    cluster.answers[A] = lambda words: Answer([MovedError("0 b:2") for _ in words])
-    cluster.answers[B] = lambda words: Answer([MovedError("0 a:1") for _ in words])
-    [reply] = cluster.run(at(0, b"1"))
-    assert isinstance(reply, MovedError)
-    assert len(cluster.sent) == 6
+    answers: dict[Address, Callable[[list[bytes]], Answer]] = {
+        A: lambda words: Answer([MovedError("0 b:2") if each == b"1" else b"OK" for each in words]),
+        B: lambda words: Answer([MovedError("0 a:1") if each == b"1" else b"OK" for each in words]),
+    }
+    cluster.answers |= answers
+    for sent, seconds in ((6, 0.0), (0, 0.9), (2, 0.2), (0, 1.9), (2, 0.2)):
+        cluster.clock.now += seconds
+        cluster.sent.clear()
+        lost, other = cluster.run(at(0, b"1"), at(1, b"2"))
+        assert isinstance(lost, NodeAwayError)
+        assert (lost.written, other) == (False, b"OK")
+        assert sum(b"1" in words for _, words in cluster.sent) == sent
+    cluster.clock.now += 4.1
+    cluster.answers.clear()
+    assert cluster.run(at(0, b"1")) == [b"OK"]
+    assert cluster.run(at(0, b"1")) == [b"OK"]
+    assert cluster.nodes.away() == {}
+
+
+def test_a_command_without_a_key_is_asked_of_another_node_if_the_first_is_away() -> None:
+    cluster = Cluster()
+    cluster.answers[A] = lambda _: Answer([], redis.TimeoutError("slow"))
+    assert cluster.run(Command(None, (b"1|",))) == [b"OK"]
+    assert [node for node, _ in cluster.sent] == [A, B]
+
+
+def test_it_is_asked_no_more_if_none_is_left() -> None:
+    cluster = Cluster()
+    cluster.answers[A] = cluster.answers[B] = lambda _: Answer([], redis.ConnectionError("gone"), written=False)
+    [reply] = cluster.run(Command(None, (b"1|",)))
+    assert isinstance(reply, NodeAwayError)
+    assert [node for node, _ in cluster.sent] == [A, B]
 
 
 def test_a_node_that_hangs_is_left_alone_then_pinged_once_and_used_again_when_it_answers() -> None:
