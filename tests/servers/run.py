@@ -26,8 +26,8 @@ SLICE: Final = (
     "tests/integration/worker/test_waiting_is_useless.py::test_a_plain_url_to_a_node_of_a_cluster_is_one_line_and_status_2",
     "tests/integration/commands/test_up_backup.py::test_a_backup_of_data_that_nobody_uses_is_the_same",
 )
-"""What differs between servers if anything does: scripts, arguments that are packed, access rules, a cluster whose slots
-move, how a server says what it is, the form of its files."""
+"""What differs between servers if anything does: scripts, arguments that are packed, access rules, a cluster whose
+slots move, how a server says what it is, the form of its files."""
 
 
 def main() -> int:
