@@ -87,7 +87,7 @@ def without_bug(mutants: Sequence[Mutant], seeds: int) -> str:
     """
     tests = dict.fromkeys(test for mutant in mutants for test in (*mutant.unit, *mutant.integration))
     with Tree() as tree:
-        red = run_tests(tree, [*tests], 2 * _TESTS_SECONDS).by if tests else ""
+        red = run_tests(tree, [*tests], 6 * _TESTS_SECONDS).by if tests else ""
         if not red and any(mutant.simulated for mutant in mutants):
             red = run_simulation(tree, seeds, _SIMULATION_SECONDS).by
     return red
