@@ -15,7 +15,7 @@ from producers.contract.change import LANES
 from tests.support.pair_oracle import Known, Said, confirm, is_stale, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from producers.contract.change import Lane, Op
     from tests.proof.history import Change, DeadLetter, Sent
@@ -137,15 +137,10 @@ class Explainer:
         if sent.whole:
             live, bulk = (bisect_left(times, sent.built_ms) for times in self._times)
             least = max(least[0], live), max(least[1], bulk)
-        then: set[Possible] = set()
-        for origin in self._at_least(now, delivery.least):
-            says = [
-                each
-                for each in self._ahead({origin}, sent.reads_until_ms)
-                if not _behind(each.read, least) and self._explains(each, delivery.op)
-            ]
-            if says:
-                then |= self._moved(origin, says, delivery)
+        origins = self._at_least(now, delivery.least)
+        came_from = self._from(origins, sent.reads_until_ms)
+        says = {each for each in came_from if not _behind(each.read, least) and self._explains(each, delivery.op)}
+        then = self._moved(origins & _leading(says, came_from), says, delivery)
         if self._overlaps(delivery) and self._was_true_once(delivery):
             then |= now  # its worker had lost the lease: it moves nothing, and its act is repaired
         if sent.adrift and not delivery.settled:
@@ -154,21 +149,26 @@ class Explainer:
             raise Unexplained(delivery, self._ahead(now, sent.reads_until_ms))
         return then
 
-    def _moved(self, origin: Possible, says: Iterable[Possible], delivery: Delivery) -> set[Possible]:
-        """What the readings that say the record become by its outcome, and what its worker read but did not settle."""
+    def _moved(self, origins: set[Possible], says: set[Possible], delivery: Delivery) -> set[Possible]:
+        """What the readings that say the record become by its outcome, and what its worker read but did not settle.
+
+        Args:
+            origins: the readings that were possible before, of those that lead to one that says it.
+            says: the readings that say it.
+            delivery: the record.
+        """
         # Around a failover a producer says the same again and again, and the files tell less: which of several equal
         # requests a settle was of is not certain, so nor is how far its worker had read.
         to = None if delivery.sent.adrift else delivery.settled_to
         if delivery.settled is False:
-            return {origin}
+            return origins
         then: set[Possible] = set()
         for each in says:
             if to is None or each.read == to:
                 then |= self._outcomes(each, delivery)
         # A refusal too may move nothing: one of very many in a row is taken for the endpoint's own fault.
-        stays = delivery.settled is None or delivery.sent.outcome != "confirmed"
-        if stays and (to is None or origin.read == to):
-            then.add(origin)
+        if delivery.settled is None or delivery.sent.outcome != "confirmed":
+            then |= {each for each in origins if to is None or each.read == to}
         return then
 
     def _at_least(self, now: set[Possible], least: Read) -> set[Possible]:
@@ -186,16 +186,27 @@ class Explainer:
 
     def _ahead(self, now: set[Possible], until_ms: int, last: Read = (_FOREVER, _FOREVER)) -> set[Possible]:
         """What they become by reading on, up to entries of this time, and no more than so many."""
+        return set(self._from(now, until_ms, last))
+
+    def _from(
+        self, now: set[Possible], until_ms: int, last: Read = (_FOREVER, _FOREVER)
+    ) -> dict[Possible, list[Possible]]:
+        """The same, each with those that become it in one step.
+
+        All are followed together: around failovers thousands of readings are possible, and most lead to the same ones.
+        """
         until = self._until(until_ms)
         last = min(last[0], until[0]), min(last[1], until[1])
-        seen = set(now)
+        came_from: dict[Possible, list[Possible]] = {each: [] for each in now}
         front = list(now)
         while front:
-            for further in self._next(front.pop(), last, until_ms):
-                if further not in seen:
-                    seen.add(further)
+            each = front.pop()
+            for further in self._next(each, last, until_ms):
+                if further not in came_from:
+                    came_from[further] = []
                     front.append(further)
-        return seen
+                came_from[further].append(each)
+        return came_from
 
     def _next(self, each: Possible, last: Read, until_ms: int) -> Iterable[Possible]:
         known = each.known
@@ -285,6 +296,17 @@ class Explainer:
                         if record(known) == op:
                             return True
         return False
+
+
+def _leading(to: set[Possible], came_from: Mapping[Possible, Iterable[Possible]]) -> set[Possible]:
+    """All readings that become one of these, themselves included."""
+    found, front = set(to), list(to)
+    while front:
+        for each in came_from[front.pop()]:
+            if each not in found:
+                found.add(each)
+                front.append(each)
+    return found
 
 
 def _behind(read: Read, least: Read) -> bool:
