@@ -40,6 +40,7 @@ class Hall:
         """One more ticker, as a worker process makes it."""
         settings = self._fleet.settings(**overrides)
         app = Celery("test")
+        app.contact_sync_settings = settings  # type: ignore[attr-defined] # as a worker's app has them
         app.conf.update(broker_url=settings.celery_broker_url, task_default_queue=settings.namespace)
         app.task(name="contact_sync.flush")(flush)
         app.finalize()
