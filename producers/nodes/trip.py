@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 import redis
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoPermissionError, TryAgainError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from producers.nodes.url import Address
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 NODE_SECONDS: Final = 1.0
 """Longest wait for a node, to connect and for each reply. One that is busy for longer delays all others."""
@@ -134,6 +135,41 @@ Step = Write | AskForSlots | Ping | Rest
 Steps = Generator[Step, Any, T]
 
 
+class _LeftAlone(Generic[K]):
+    """What is left alone for a while, and for twice as long after each time that it was tried in vain."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._until: dict[K, tuple[float, float]] = {}  # until when, and for how long
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def __contains__(self, each: object) -> bool:
+        return each in self._until
+
+    def add(self, each: K) -> None:
+        """Leaves it alone from now on, unless it is already."""
+        self._until.setdefault(each, (self._clock() + SHUNNED_SECONDS, SHUNNED_SECONDS))
+
+    def drop(self, each: K) -> None:
+        """Leaves it alone no longer."""
+        self._until.pop(each, None)
+
+    def may_try(self, each: K, takes_seconds: float = 0.0) -> bool:
+        """Whether whoever asks may try it now; if it was left alone, others go on to leave it alone meanwhile."""
+        found = self._until.get(each)
+        if found is None:
+            return True
+        until, seconds = found
+        now = self._clock()
+        if now < until:
+            return False
+        longer = min(2 * seconds, SHUNNED_SECONDS_MAX)
+        self._until[each] = (now + takes_seconds + longer, longer)
+        return True
+
+
 class Nodes:
     """What is known of a cluster's nodes. Threads may share it.
 
@@ -148,8 +184,8 @@ class Nodes:
         self._clock = clock
         self._map_due = True
         self._map_asked = float("-inf")
-        self._shunned: dict[Address, tuple[float, float]] = {}  # until when, and for how long
-        self._adrift: dict[int, tuple[float, float]] = {}  # the same of slots that each node sends on to another
+        self._shunned: _LeftAlone[Address] = _LeftAlone(clock)  # nodes that hang
+        self._adrift: _LeftAlone[int | None] = _LeftAlone(clock)  # slots that each node sends on to another
         self._why: dict[Address, str] = {}
 
     @property
@@ -222,7 +258,8 @@ class Nodes:
     ) -> Steps[dict[Address, list[int]]]:
         groups: dict[Address, list[int]] = {}
         usable: dict[Address, bool] = {}
-        refused = self._left_alone({commands[i].slot for i in todo if i not in targets}) if self._adrift else set()
+        slots = {commands[i].slot for i in todo if i not in targets} if self._adrift else ()
+        refused = {slot for slot in slots if not self._adrift.may_try(slot)}
         for i in todo:
             slot = commands[i].slot
             if slot in refused and i not in targets:
@@ -258,35 +295,12 @@ class Nodes:
 
     def _usable(self, node: Address) -> Steps[bool]:
         """Whether to write to a node. One that hangs is left alone, then asked for one PING by one thread."""
-        shunned = self._shunned.get(node)
-        if shunned is None:
+        if node not in self._shunned:
             return True
-        until, seconds = shunned
-        now = self._clock()
-        if now < until:
-            return False
-        longer = min(2 * seconds, SHUNNED_SECONDS_MAX)
-        self._shunned[node] = (now + PROBE_SECONDS + longer, longer)
-        if (yield Ping(node)):
-            self._shunned.pop(node, None)
+        if self._shunned.may_try(node, PROBE_SECONDS) and (yield Ping(node)):
+            self._shunned.drop(node)
             return True
         return False
-
-    def _left_alone(self, slots: set[int | None]) -> set[int | None]:
-        """Which of these slots to leave alone; one that is tried again now is left alone for longer from then on."""
-        now = self._clock()
-        alone: set[int | None] = set()
-        for slot in slots:
-            found = None if slot is None else self._adrift.get(slot)
-            if slot is None or found is None:
-                continue
-            until, seconds = found
-            if now < until:
-                alone.add(slot)
-            else:
-                longer = min(2 * seconds, SHUNNED_SECONDS_MAX)
-                self._adrift[slot] = (now + longer, longer)
-        return alone
 
     def _set_adrift(self, commands: Sequence[Command], todo: Sequence[int], results: list[list[Any]]) -> None:
         """Takes slots for served by no node if each node that was asked sends on to another.
@@ -296,7 +310,7 @@ class Nodes:
         for i in todo:
             slot = commands[i].slot
             if slot is not None and isinstance(results[i][0], MovedError | AskError):
-                self._adrift.setdefault(slot, (self._clock() + SHUNNED_SECONDS, SHUNNED_SECONDS))
+                self._adrift.add(slot)
                 results[i] = [_nobodys(slot)]
 
     def _take(  # noqa: PLR0913, PLR0917 - what one round reads and fills
@@ -331,13 +345,9 @@ class Nodes:
                 again.append(i)
             elif commands[i].slot is None and isinstance(got[0], NodeAwayError) and self._another():
                 again.append(i)  # it changes nothing, and any node can answer it
-            elif self._adrift and not any(isinstance(each, _NOT_SERVED) for each in got):
-                self._found(commands[i].slot)
+            elif commands[i].slot in self._adrift and not any(isinstance(each, _NOT_SERVED) for each in got):
+                self._adrift.drop(commands[i].slot)
         return again
-
-    def _found(self, slot: int | None) -> None:
-        if slot is not None:
-            self._adrift.pop(slot, None)
 
     def _redirected(  # noqa: PLR0913, PLR0917 - the same
         self, i: int, slot: int | None, reply: Any, node: Address, targets: dict[int, Address], asking: set[int]
@@ -361,7 +371,7 @@ class Nodes:
         self._why[node] = str(broken).rstrip(".")
         self._map_due = True
         if isinstance(broken, redis.TimeoutError):
-            self._shunned[node] = (self._clock() + SHUNNED_SECONDS, SHUNNED_SECONDS)
+            self._shunned.add(node)
 
 
 # What says nothing of who serves a slot, or that it is another.
