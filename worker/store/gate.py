@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from uuid import uuid4
 
 from producers.nodes.trip import NodeAwayError
+from worker.core.codec import Unreadable
 from worker.core.flow import NO_LIMITS, NOTHING_LEFT, TOKEN_LENGTH, FlowLimits, Left
 from worker.core.gate import CLOCK_BACK_MS, FIELDS, SINGLE_REJECTIONS_MAX, Permit, Place, read_snapshot, read_state
 from worker.core.local_pace import LocalPace
@@ -257,7 +258,11 @@ class Gate:
         return gate
 
     def _last_open(self) -> GateSnapshot | None:
-        """The gate as it was seen last, and the time now; None if it was not open, or somebody has paused since."""
+        """The gate as it was seen last, and the time now; None if it was not open, or somebody has paused since.
+
+        Raises:
+            Unreadable: something else wrote where a pause is repeated.
+        """
         if self._seen is None:
             return None
         since, gate = self._seen
@@ -267,8 +272,12 @@ class Gate:
         [copied] = round_trip(self._client, [("HMGET", self._namespace.keys.config, PAUSED, SUPPRESSION)])
         if not isinstance(copied, Exception):
             paused, suppression = copied
+            try:
+                paused_ms = int(paused or 0)
+            except ValueError:
+                raise Unreadable(f"the field {PAUSED} of NAMESPACE:config") from None
             # One that began before the gate was seen open is over: the node that repeats it was away at its end.
-            if int(paused or 0) > gate.now_ms - CLOCK_BACK_MS:
+            if paused_ms > gate.now_ms - CLOCK_BACK_MS:
                 return None
             gate = gate._replace(suppression=gate.suppression if suppression is None else suppression.decode())
         rejections = self._local.single_rejections

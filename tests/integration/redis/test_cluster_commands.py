@@ -23,6 +23,7 @@ from tests.support.serving import metrics, serving
 from tests.support.waiting import wait_until
 from worker.admin.repartition import repartition
 from worker.admin.status import acknowledge, read_status
+from worker.core.codec import Unreadable
 from worker.core.flow import FlowLimits, Left
 from worker.core.gate import SINGLE_REJECTIONS_MAX
 from worker.local.redis import EmbeddedRedis
@@ -295,7 +296,7 @@ def test_what_the_endpoint_asked_for_while_the_gates_node_was_away_holds_for_the
         assert gate.ask(5.0).token
 
 
-@pytest.mark.parametrize("said", ["nothing", "pause", "resume", "resume unheard", "erase"])
+@pytest.mark.parametrize("said", ["nothing", "pause", "resume", "resume unheard", "erase", "garbage"])
 def test_an_idle_process_hears_of_a_pause_and_an_erasure_while_the_gates_node_is_away(
     cluster: EmbeddedCluster, fleet: Fleet, said: str
 ) -> None:
@@ -317,8 +318,14 @@ def test_an_idle_process_hears_of_a_pause_and_an_erasure_while_the_gates_node_is
         if said == "erase":
             suppress(fleet.namespace, "erased", fleet.now_ms() + 60_000, fleet.now_ms())
             erased = Gate(fleet.namespace).snapshot().suppression
+        if said == "garbage":
+            fleet.client.hset(fleet.keys.config, "gate_paused", "x")
         now += 1_000.0
         with away(cluster, node, "dead"):
+            if said == "garbage":
+                with pytest.raises(Unreadable, match="the field gate_paused of NAMESPACE:config"):
+                    gate.ask(5.0)
+                return
             if said == "pause":
                 with pytest.raises(NodeAwayError):
                     gate.ask(5.0)
