@@ -147,7 +147,7 @@ class Explainer:
             then |= now
         if not then:
             raise Unexplained(delivery, self._ahead(now, sent.reads_until_ms))
-        return then
+        return _earliest(then)
 
     def _moved(self, origins: set[Possible], says: set[Possible], delivery: Delivery) -> set[Possible]:
         """What the readings that say the record become by its outcome, and what its worker read but did not settle.
@@ -296,6 +296,18 @@ class Explainer:
                         if record(known) == op:
                             return True
         return False
+
+
+def _earliest(every: set[Possible]) -> set[Possible]:
+    """Of readings that differ in nothing else the one confirmed earliest: it explains whatever the others do.
+
+    A confirmation may be forgotten, and never must be. Around failovers such readings are many.
+    """
+    earliest: dict[Possible, Possible] = {}
+    for each in every:
+        alike = each._replace(confirmed_ms=0)
+        earliest[alike] = min(each, earliest.get(alike, each), key=lambda one: one.confirmed_ms)
+    return set(earliest.values())
 
 
 def _leading(to: set[Possible], came_from: Mapping[Possible, Iterable[Possible]]) -> set[Possible]:

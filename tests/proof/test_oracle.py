@@ -135,6 +135,12 @@ LEGAL = {
     "forgotten after the ledger's time": history(
         said("delete", 0, 0), sent(1, 5, "delete"), said("upsert", 2 * HOUR, -1), sent(2, 2 * HOUR, "upsert"), held=True
     ),
+    "forgotten after the ledger's time, if the first of two confirmations was settled": history(
+        *(said("delete", 0, 0), sent(1, 5, "delete", outcome=None, settled=None), sent(2, HOUR, "delete")),
+        *(said("upsert", HOUR + 9, -1), sent(3, HOUR + 9, "upsert")),
+        held=True,
+        totals={"stale": 0, "coalesced": 0},
+    ),
     "sent by a worker that had lost its lease": history(
         *(said("delete", 0, 0), said("upsert", 1, 1), sent(1, 5, "delete"), sent(2, 9, "upsert", ended_ms=T + 15)),
         Sent(3, ((*PAIR, "delete"),), T + 4, T + 10, T + 20, "confirmed", 3, frozenset()),

@@ -21,7 +21,7 @@ from worker.core.dead_letter import read_letter
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from tests.proof.history import Outcome, Pair, Record
+    from tests.proof.history import Outcome, Pair, Places, Record
     from tests.soak.lineage import Lineage, Tail
     from tests.soak.log_file import Done
     from tests.soak.recorder import Request
@@ -83,6 +83,7 @@ def evidence_of(ran: Ran) -> Evidence:
     parts = _parts(ran)
     settled, false = _match(parts, settles, ran, lineage.latest)
     lost = [each for tail in lineage.tails for each in tail.entries]
+    settled_by = _Settled(settles, lineage.latest)
     applied = {
         number: place for place, number in enumerate(dict.fromkeys(each["request"] for each in ran.seen.applied))
     }
@@ -91,7 +92,9 @@ def evidence_of(ran: Ran) -> Evidence:
         changes=[*map(_change, entries), *(_change(each)._replace(lost=True) for each in lost)],
         sent=[
             _sent(each, settled.get((each.request.number, each.partition)), applied, ran)._replace(
-                adrift=_is_adrift(each, lineage.tails), suppressed=_suppressed(each, ran)
+                adrift=_is_adrift(each, lineage.tails),
+                suppressed=_suppressed(each, ran),
+                read_from=settled_by.at(each.partition, each.received_ms - _longest_ms(ran) - CLOCK_MS),
             )
             for each in parts
         ],
@@ -263,11 +266,10 @@ def _sent(part: Part, settle: Settle | None, applied: dict[int, int], ran: Ran) 
             settled_to={part.partition: settle.position},  # says how far the logs had been read
             placed_ms=placed_ms,
         )
-    before_ms = int((ran.settings["lease_seconds"] + HELD_BACK_SECONDS) * 1000)
     return Sent(
         request.number,
         part.records,
-        built_ms=part.received_ms - before_ms,
+        built_ms=part.received_ms - _longest_ms(ran),
         begun_ms=begun_ms,
         ended_ms=part.received_ms + int(ran.settings["request_timeout_seconds"] * 1000),
         outcome=None if part.succeeded else "failed",
@@ -276,6 +278,28 @@ def _sent(part: Part, settle: Settle | None, applied: dict[int, int], ran: Ran) 
         beyond=beyond,
         placed_ms=placed_ms,
     )
+
+
+def _longest_ms(ran: Ran) -> int:
+    """How long before a request arrives its logs can have been read, at most."""
+    return int((ran.settings["lease_seconds"] + HELD_BACK_SECONDS) * 1000)
+
+
+class _Settled:
+    """How far each partition was certainly settled by when."""
+
+    def __init__(self, settles: Sequence[Settle], latest_ms: Mapping[Hashable, int]) -> None:
+        self._of: defaultdict[int, list[tuple[int, Places]]] = defaultdict(list)
+        for each in settles:
+            every = self._of[each.partition]
+            before_ms = every[-1][0] if every else 0  # files of several servers tell the times of one partition
+            every.append((max(before_ms, latest_ms[name_of(each)]), each.position))
+
+    def at(self, partition: int, ms: int) -> dict[int, Places] | None:
+        """The last entries that are settled of a partition by then, None if none are."""
+        every = self._of[partition]
+        by_then = bisect_right(every, ms, key=lambda each: each[0])
+        return {partition: every[by_then - 1][1]} if by_then else None
 
 
 # Dead letters

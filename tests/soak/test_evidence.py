@@ -96,6 +96,14 @@ def test_a_settle_is_of_a_request_that_can_have_read_as_far_as_it_says() -> None
     assert [sent.settled for sent in evidence.history.sent] == [frozenset(), frozenset({PARTITION})]
 
 
+def test_what_was_settled_long_before_a_request_had_been_read_for_it_and_what_was_settled_lately_perhaps() -> None:
+    long_ms = 3_500 + int(HELD_BACK_SECONDS * 1000)  # a lease, and what a fault holds back
+    done: list[Done] = [entry(0), settle(160), entry(900), settle(950, position=900)._replace(seq=1)]
+    done.append(entry(2_000))
+    evidence = evidence_of(ran(done, request(1, 120, RECORD), request(2, 1_000 + long_ms, RECORD)))
+    assert [sent.read_from for sent in evidence.history.sent] == [None, {PARTITION: (f"{T}-0", "")}]
+
+
 def test_a_record_that_was_refused_alone_and_buried_is_refused() -> None:
     letter: dict[str, str | int | None] = {
         "owner": "1",
