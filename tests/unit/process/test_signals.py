@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 WAKES = """
 import os, signal
 from types import SimpleNamespace
@@ -23,6 +25,21 @@ for number, _event in ready:
     callback, arguments = hub.readers[number]
     callback(*arguments)
 print(len(hub.poller.poll(0) or []))
+"""
+
+HANGS = """
+import os, signal, threading
+from types import SimpleNamespace
+from worker.process import signals
+from worker.process.app import create_app
+
+signals.FLUSH_BUDGET_SECONDS = signals.LEASE_PATH_SECONDS = 0.0
+step = signals.SignalStep(None)
+step.start(SimpleNamespace(app=create_app()))
+{stops}
+print("it stops", flush=True)
+threading.Event().wait(50)
+print("it waits for Celery", flush=True)
 """
 
 CHILD_ENDS = """
@@ -62,6 +79,7 @@ def run(code: str) -> tuple[int, list[str]]:
             "PYTHONPATH": ":".join(sys.path),
             "CONTACT_SYNC_REDIS_URL": "redis://127.0.0.1:1/0",
             "CONTACT_SYNC_ENDPOINT_URL": "http://127.0.0.1:1/",
+            "CONTACT_SYNC_REQUEST_TIMEOUT_SECONDS": "0.1",
         },
         check=False,
         capture_output=True,
@@ -74,6 +92,13 @@ def run(code: str) -> tuple[int, list[str]]:
 
 def test_a_signal_ends_the_wait_for_the_broker_once() -> None:
     assert run(WAKES) == (0, ["0", "1", "0"])
+
+
+@pytest.mark.parametrize(
+    "stops", ["os.kill(os.getpid(), signal.SIGTERM)", "step.close(None)"], ids=["by a signal", "by Celery"]
+)
+def test_a_worker_that_stops_for_any_reason_ends_although_celery_hangs(stops: str) -> None:
+    assert run(HANGS.format(stops=stops)) == (0, ["it stops"])
 
 
 def test_a_child_whose_worker_stops_ends_as_soon_as_it_has_nothing_left_to_do() -> None:
