@@ -52,6 +52,7 @@ class Delivery(NamedTuple):
         settled: whether its outcome moved the pair's partition forward, if that is known.
         least: how many entries of the pair had certainly been settled when its logs were read.
         settled_to: how many are since, None where that is not known.
+        perhaps_to: how many may be, None where one number is certain or none is known.
     """
 
     sent: Sent
@@ -59,6 +60,7 @@ class Delivery(NamedTuple):
     settled: bool | None
     least: Read = (0, 0)
     settled_to: Read | None = None
+    perhaps_to: frozenset[Read] | None = None
 
 
 class Unexplained(Exception):  # noqa: N818 - a name that says what happened needs no suffix
@@ -157,18 +159,18 @@ class Explainer:
             says: the readings that say it.
             delivery: the record.
         """
-        # Around a failover a producer says the same again and again, and the files tell less: which of several equal
-        # requests a settle was of is not certain, so nor is how far its worker had read.
-        to = None if delivery.sent.adrift else delivery.settled_to
+        to = delivery.perhaps_to
+        if to is None and delivery.settled_to is not None:
+            to = frozenset({delivery.settled_to})
         if delivery.settled is False:
             return origins
         then: set[Possible] = set()
         for each in says:
-            if to is None or each.read == to:
+            if to is None or each.read in to:
                 then |= self._outcomes(each, delivery)
         # A refusal too may move nothing: one of very many in a row is taken for the endpoint's own fault.
         if delivery.settled is None or delivery.sent.outcome != "confirmed":
-            then |= {each for each in origins if to is None or each.read == to}
+            then |= {each for each in origins if to is None or each.read in to}
         return then
 
     def _at_least(self, now: set[Possible], least: Read) -> set[Possible]:

@@ -95,6 +95,8 @@ class Sent(NamedTuple):
         placed_ms: when the gate gave it a place in the fleet's rate, by a clock that never jumps; later if only its
             arrival was seen (`Paced.in_hand`); None where neither is known.
         adrift: whether it may have been built on what a failover lost: then it may say what only that explains.
+        perhaps_to: as `settled_to`, by each outcome that may be this one's, where that is not certain: around a
+            failover a producer says the same again and again, and equal requests cannot be told apart.
     """
 
     number: int
@@ -113,6 +115,7 @@ class Sent(NamedTuple):
     placed_ms: int | None = None
     suppressed: frozenset[str] = frozenset()
     adrift: bool = False
+    perhaps_to: Mapping[int, Sequence[Places]] | None = None
 
     @property
     def reads_until_ms(self) -> int:

@@ -36,7 +36,7 @@ from tests.proof.story import at_in_words, story
 from tests.support.pair_oracle import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from producers.contract.change import Op
     from tests.proof.explanation import Read
@@ -93,8 +93,21 @@ def pasts_of(history: History) -> dict[Pair, PairPast]:
             past, partition = pasts[owner, contact], partitions.get((owner, contact))
             settled = None if sent.settled is None else partition in sent.settled
             least = _count(past, partition, sent.read_from) or (0, 0)
-            past.deliveries.append(Delivery(sent, op, settled, least, _count(past, partition, sent.settled_to)))
+            perhaps_to = _counts(past, partition, sent.perhaps_to)
+            past.deliveries.append(
+                Delivery(sent, op, settled, least, _count(past, partition, sent.settled_to), perhaps_to)
+            )
     return dict(pasts)
+
+
+def _counts(
+    past: PairPast, partition: int | None, perhaps: Mapping[int, Sequence[Places]] | None
+) -> frozenset[Read] | None:
+    """How many entries of a pair lie up to each of the places that may be settled."""
+    if perhaps is None or partition is None:
+        return None
+    counts = (_count(past, partition, {partition: each}) for each in perhaps.get(partition, ()))
+    return frozenset(each for each in counts if each is not None)
 
 
 def _count(past: PairPast, partition: int | None, settled: Mapping[int, Places] | None) -> Read | None:

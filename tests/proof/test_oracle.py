@@ -82,18 +82,27 @@ def repeated(*placed_ms: int, rate: float, from_ms: int = 0, in_hand: int = 0) -
 SETTLED_LATER = {0: (f"{T + 3}-0", "")}
 """The settle of another request of those that say the same."""
 
+EITHER: dict[str, Any] = {
+    "adrift": True,
+    "outcome": None,
+    "settled": None,
+    "settled_to": None,
+    "perhaps_to": {0: [(f"{T + 3}-0", "")]},
+}
+"""A request of which nobody can say whether that settle is its own."""
+
 
 def resaid(**more: Any) -> History:
     """A producer says a delete again, and the first of two requests is taken for the one whose settle is kept."""
+    first = {"settled_to": SETTLED_LATER} | more
     return history(
-        *(said("delete", 0), said("delete", 3)),
-        *(sent(1, 2, "delete", settled_to=SETTLED_LATER, **more), sent(2, 5, "delete", **more)),
+        *(said("delete", 0), said("delete", 3), sent(1, 2, "delete", **first), sent(2, 5, "delete", **more)),
         held=False,
     )
 
 
 LEGAL = {
-    "one of several equal requests around a failover": resaid(adrift=True),
+    "one of several equal requests around a failover": resaid(**EITHER),
     "nothing": history(held=False),
     "one upsert": history(said("upsert", 0, 0), sent(1, 5, "upsert"), held=True),
     "joined: the delete alone": history(said("upsert", 0, 0), said("delete", 1, 1), sent(1, 5, "delete"), held=False),
@@ -297,6 +306,7 @@ BROKEN = {
     ),
     "the same although three may be in hand": (repeated(*range(0, 990, 90), rate=5.0, in_hand=3), "rate"),
     "a settle of what had not been read": (resaid(), "order"),
+    "a settle of what had not been read, around a failover": (resaid(adrift=True), "order"),
     "the lane decides the end": (
         history(
             *(said("delete", 1, 1), said("upsert", 2, 2, lane="bulk"), sent(1, 5, "delete", settled_to=READ_BOTH)),

@@ -49,6 +49,11 @@ class Part(NamedTuple):
     applied_ms: int | None
 
     @property
+    def name(self) -> tuple[int, int]:
+        """What tells it from all others."""
+        return self.request.number, self.partition
+
+    @property
     def succeeded(self) -> bool:
         """Whether the endpoint answered that all of it was done."""
         request = self.request
@@ -81,7 +86,7 @@ def evidence_of(ran: Ran) -> Evidence:
     entries = [each for each in lineage.done if isinstance(each, Entry)]
     settles = [each for each in lineage.done if isinstance(each, Settle)]
     parts = _parts(ran)
-    settled, false = _match(parts, settles, ran, lineage.latest)
+    settled, perhaps, false = _match(parts, settles, ran, lineage.latest)
     lost = [each for tail in lineage.tails for each in tail.entries]
     settled_by = _Settled(settles, lineage.latest)
     applied = {
@@ -91,12 +96,17 @@ def evidence_of(ran: Ran) -> Evidence:
     history = History(
         changes=[*map(_change, entries), *(_change(each)._replace(lost=True) for each in lost)],
         sent=[
-            _sent(each, settled.get((each.request.number, each.partition)), applied, ran)._replace(
-                adrift=_is_adrift(each, lineage.tails),
+            (
+                _of_either(each, perhaps[each.name], applied, ran)
+                if adrift and each.name in perhaps
+                else _sent(each, settled.get(each.name), applied, ran)
+            )._replace(
+                adrift=adrift,
                 suppressed=_suppressed(each, ran),
                 read_from=settled_by.at(each.partition, each.received_ms - _longest_ms(ran) - CLOCK_MS),
             )
             for each in parts
+            for adrift in [_is_adrift(each, lineage.tails)]
         ],
         letters=_letters(lineage.done),
         contacts=frozenset(ran.contacts) - _forgotten(parts, ran),
@@ -202,12 +212,19 @@ def _parts(ran: Ran) -> list[Part]:
 
 def _match(
     parts: Sequence[Part], settles: Sequence[Settle], ran: Ran, latest_ms: Mapping[Hashable, int]
-) -> tuple[dict[tuple[int, int], Settle], list[Violation]]:
-    """Which settle was of which part: the last one that it can be of and that says just what it wrote."""
+) -> tuple[dict[tuple[int, int], Settle], dict[tuple[int, int], list[Settle]], list[Violation]]:
+    """Which settle was of which part: the last one that it can be of and that says just what it wrote.
+
+    Returns:
+        The settle of each part that has one; for each part that is like others, all settles that it can have; settles
+        of what was never answered.
+    """
     of: defaultdict[int, list[Part]] = defaultdict(list)
     for part in parts:
         of[part.partition].append(part)
     matched: dict[tuple[int, int], Settle] = {}
+    alike: defaultdict[tuple[int, int], list[Settle]] = defaultdict(list)
+    several: set[tuple[int, int]] = set()
     false = []
     longest_ms = int((ran.settings["request_timeout_seconds"] + HELD_BACK_SECONDS) * 1000)
     for settle in settles:
@@ -217,22 +234,25 @@ def _match(
         every, until_ms = of[settle.partition], latest_ms[name_of(settle)] + CLOCK_MS
         first = bisect_left(every, settle.ms - longest_ms, key=lambda part: part.received_ms)
         last = bisect_right(every, until_ms, key=lambda part: part.received_ms)
-        fitting = [
+        like = [
             part
             for part in every[first:last]
             if (part.succeeded and (part.applied_ms or 0) <= until_ms if settle.confirmed else part.refused)
             and wrote <= set(part.records)
-            and (part.request.number, part.partition) not in matched
         ]
-        if fitting:
+        for part in like:
+            alike[part.name].append(settle)
+        if len(like) > 1:
+            several.update(part.name for part in like)
+        if fitting := [part for part in like if part.name not in matched]:
             # What it says is settled had been read before the request began, as far as clocks tell.
             read_ms = max(map(milliseconds_of, settle.position)) - CLOCK_MS
             best = min(fitting, key=lambda part: (part.received_ms < read_ms, len(part.records), -part.received_ms))
-            matched[best.request.number, best.partition] = settle
+            matched[best.name] = settle
         else:
             what = f"partition {settle.partition} settled {len(wrote)} records at {settle.ms} that were not answered so"
             false.append(Violation("order", None, f"{what}: {sorted(map(str, wrote))[:3]}"))
-    return matched, false
+    return matched, {name: alike[name] for name in several}, false
 
 
 def _record_of(letter: bytes) -> Record | None:
@@ -277,6 +297,13 @@ def _sent(part: Part, settle: Settle | None, applied: dict[int, int], ran: Ran) 
         settled=frozenset(),
         beyond=beyond,
         placed_ms=placed_ms,
+    )
+
+
+def _of_either(part: Part, settles: Sequence[Settle], applied: dict[int, int], ran: Ran) -> Sent:
+    """A request that cannot be told from others: any of these settles may be its own, or none."""
+    return _sent(part, None, applied, ran)._replace(
+        outcome=None, settled=None, perhaps_to={part.partition: [each.position for each in settles]}
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from producers.contract.change import partition_of
 from tests.soak.evidence import HELD_BACK_SECONDS, evidence_of
-from tests.soak.lineage import Deeds
+from tests.soak.lineage import Deeds, Reign
 from tests.soak.log_file import Entry, Settle
 from tests.soak.recorder import Request, Seen
 from tests.soak.soak import Options, Ran
@@ -94,6 +94,20 @@ def test_a_settle_is_of_a_request_that_can_have_read_as_far_as_it_says() -> None
     done: list[Done] = [entry(0), entry(700), settle(900, RECORD, position=700), entry(950)]
     evidence = evidence_of(ran(done, request(1, 20, RECORD), request(2, 800, RECORD, ("1", "9", "upsert"))))
     assert [sent.settled for sent in evidence.history.sent] == [frozenset(), frozenset({PARTITION})]
+
+
+def test_equal_requests_around_a_failover_may_each_have_either_settle() -> None:
+    done: list[Done] = [entry(0), settle(160, RECORD), entry(200), settle(360, RECORD, position=200)._replace(seq=1)]
+    done.append(entry(900))
+    both = [request(1, 60, RECORD), request(2, 260, RECORD)]
+    first, second = (f"{T}-0", ""), (f"{T + 200}-0", "")
+    quiet, failed_over = ran(done, *both), ran(done, *both)
+    failed_over.seen.deeds.append(Deeds(done))
+    failed_over.seen.reigns = {PARTITION: [Reign(T, 0), Reign(T + 300, 1)]}
+    sent = evidence_of(failed_over).history.sent
+    assert [each.settled for each in sent] == [None, None]
+    assert [each.perhaps_to for each in sent] == [{PARTITION: [first, second]}, {PARTITION: [second]}]
+    assert [each.perhaps_to for each in evidence_of(quiet).history.sent] == [None, None]
 
 
 def test_what_was_settled_long_before_a_request_had_been_read_for_it_and_what_was_settled_lately_perhaps() -> None:
