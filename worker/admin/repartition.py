@@ -33,6 +33,9 @@ _PAGE: Final = 1_000
 _ADDED: Final = "totals_of"
 """Field of the first partition: whose counters were added to its own last."""
 
+_CLOSED_AT: Final = "closed_at"
+"""Field of the configuration: when every log was closed (Unix ms), so that what was begun can only be finished."""
+
 _NOTED: Final = "fleet_partitions"
 _OF_THE_STREAM: Final = ("position", "bulk_position", "strayed", "gone", _NOTED, *UNTOLD)
 """Fields of a partition about the stream that was there; claim.lua, trimmed.lua and beat.lua say what they are."""
@@ -52,6 +55,14 @@ _IN_THE_WAY: Final = {
 
 class NotNow(ContactSyncError):  # noqa: N818 - a name that says what happened needs no suffix
     """The number of partitions cannot be changed now; nothing was changed."""
+
+
+class _Recorded(NamedTuple):
+    """The recorded number, whether a change of it was begun before, and when that had closed every log, 0 if not."""
+
+    partitions: int
+    begun: bool
+    closed_ms: int
 
 
 class Moved(NamedTuple):
@@ -77,25 +88,33 @@ def repartition(client: redis.Redis, keys: Keys, to: int, wait: Replicas = 0) ->
         TooOld, UnknownLogFormat: a newer version wrote the log, or its recorded configuration cannot be read.
         redis.RedisError: Redis does not answer, or refuses. Nothing is appended or delivered until this is run again.
     """
-    before, begun = _recorded(client, keys, to, wait)
+    before, begun, closed_ms = _recorded(client, keys, to, wait)
+    if begun:  # a failover may have lost the pause, and `contact-sync pause` refuses until this is finished
+        Gate(Namespace(client, keys, before)).pause(wait)
     _check_nobody_is_working(client, keys, before)
-    _check_nothing_in_the_way(client, keys, before, begun=begun)
-    all_checked(round_trip(client, [("HSET", keys.config, "repartitioning", str(to))], wait))
-    _close(client, keys, before, closed_text(to), wait)
+    # Once pairs have moved there is no way back: workers of the former number would not find what is remembered. A log
+    # that was opened since may have entries of a producer that was not stopped, and they stay.
+    if not closed_ms:
+        _check_nothing_in_the_way(client, keys, before, begun=begun)
+        all_checked(round_trip(client, [("HSET", keys.config, "repartitioning", str(to))], wait))
+        _close(client, keys, before, closed_text(to), wait)
+        closed_ms = time_ms(command(client, "TIME"))
+    all_checked(round_trip(client, [("HSET", keys.config, _CLOSED_AT, str(closed_ms))], wait))
     pairs = sum(_move_pairs(client, keys, p, to, wait) for p in range(before))
     for p in range(to, before):
         _move_totals(client, keys, p, wait)
-    _finish(client, keys, before, to, wait)
+    _finish(client, keys, before, to, closed_ms, wait)
     return Moved(before, to, pairs)
 
 
-def _recorded(client: redis.Redis, keys: Keys, to: int, wait: Replicas) -> tuple[int, bool]:
-    """The recorded number, and whether a change was begun before."""
-    found = client.hmget(keys.config, ["partitions", "format", "repartitioning", "least_reader", "least_writer"])
+def _recorded(client: redis.Redis, keys: Keys, to: int, wait: Replicas) -> _Recorded:
+    """What is recorded, if the number can be changed to this one."""
+    names = ["partitions", "format", "repartitioning", "least_reader", "least_writer", _CLOSED_AT]
+    found = client.hmget(keys.config, names)
     if found[0] is None:
         raise NotNow("no number of partitions is recorded yet: the first producer or worker records its own")
     try:
-        partitions, log_format, begun, least_reader, least_writer = (int(each or 0) for each in found)
+        partitions, log_format, begun, least_reader, least_writer, closed_ms = (int(each or 0) for each in found)
     except ValueError:
         raise UnknownLogFormat(f"the recorded configuration of namespace {keys.namespace!r} cannot be read") from None
     for who, needed in (("producers", least_writer), ("workers", least_reader)):
@@ -109,7 +128,7 @@ def _recorded(client: redis.Redis, keys: Keys, to: int, wait: Replicas) -> tuple
         if wait:  # what an earlier run recorded may not have reached the replicas
             all_checked(round_trip(client, [("HSET", keys.config, "partitions", str(to))], wait))
         raise NotNow(f"there are already {to} partitions")
-    return partitions, bool(begun)
+    return _Recorded(partitions, bool(begun), closed_ms if begun else 0)
 
 
 def _check_nobody_is_working(client: redis.Redis, keys: Keys, before: int) -> None:
@@ -183,15 +202,18 @@ def _move_pairs(client: redis.Redis, keys: Keys, p: int, to: int, wait: Replicas
 
 
 def _move_totals(client: redis.Redis, keys: Keys, p: int, wait: Replicas) -> None:
-    """Adds a partition's counters to those of the first, and notes there that they are added: a second run skips it."""
+    """Adds a partition's counters to those of the first, and notes there that they are added: a second run skips it.
+
+    One that has none leaves the note alone: a second run comes by those that the first has removed already.
+    """
     added = client.hget(keys.partition(0), _ADDED)
-    if added != b"%d" % p:
-        totals = [("HINCRBY", keys.totals(0), *each) for each in client.hgetall(keys.totals(p)).items()]
+    totals = [("HINCRBY", keys.totals(0), *each) for each in client.hgetall(keys.totals(p)).items()]
+    if totals and added != b"%d" % p:
         all_checked(transaction(client, [*totals, ("HSET", keys.partition(0), _ADDED, str(p))], wait))
     all_checked(round_trip(client, [("DEL", keys.totals(p))], wait))
 
 
-def _finish(client: redis.Redis, keys: Keys, before: int, to: int, wait: Replicas) -> None:
+def _finish(client: redis.Redis, keys: Keys, before: int, to: int, closed_ms: int, wait: Replicas) -> None:  # noqa: PLR0913, PLR0917 - what repartition knows
     """Opens the logs, then records their number: a producer or worker that comes in between is told to wait.
 
     Every partition takes the latest rotation time of all, so that none claims to remember more than it does.
@@ -199,11 +221,12 @@ def _finish(client: redis.Redis, keys: Keys, before: int, to: int, wait: Replica
     rotated = max((int(client.hget(keys.partition(p), "rotated") or 0) for p in range(max(before, to))), default=0)
     closed = [p for p in range(to) if client.type(keys.events(p)) == b"string"]
     remembers = {"rotated": str(rotated), "vouched": str(rotated)} if rotated else {}
-    # All that was appended so far is settled: it says so to receipts, whose entries are of streams that are no more.
-    fields = {"settled_ms": str(time_ms(command(client, "TIME"))), **remembers}
+    # What was appended until then is settled: it says so to receipts, whose entries are of streams that are no more.
+    fields = {"settled_ms": str(closed_ms), **remembers}
     # The others are used no more, and would still tell the former number.
     all_checked(round_trip(client, [("HDEL", keys.partition(p), _NOTED) for p in range(to, before)], wait))
-    _open(client, keys, closed, {"partitions": to, "repartitioning": None}, dict.fromkeys(range(to), fields), wait)
+    recorded = {"partitions": to, "repartitioning": None, _CLOSED_AT: None}
+    _open(client, keys, closed, recorded, dict.fromkeys(range(to), fields), wait)
 
 
 def _open(  # noqa: PLR0913, PLR0917 - what the last step writes
@@ -219,11 +242,12 @@ def _open(  # noqa: PLR0913, PLR0917 - what the last step writes
     The configuration comes last, and whole: until then the change can be run again.
     """
     commands: list[tuple[Any, ...]] = []
-    for p in closed:
-        commands.append(("DEL", keys.events(p), keys.bulk(p)))
-        commands.append(("HDEL", keys.partition(p), *_OF_THE_STREAM))
+    # A log is opened last: all else is written of one that is found open, wherever this was cut off.
     for p, mapping in fields.items():
         commands.append(("HSET", keys.partition(p), *(each for item in mapping.items() for each in item)))
+    for p in closed:
+        commands.append(("HDEL", keys.partition(p), *_OF_THE_STREAM))
+        commands.append(("DEL", keys.events(p), keys.bulk(p)))
     commands.append(("HDEL", keys.partition(0), _ADDED))
     all_checked(round_trip(client, commands, wait))
     changes = [

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from producers import ContactProducer, NotAccepted
 from producers.contract.errors import Repartitioning
@@ -18,10 +21,8 @@ from worker.process import runtime
 from worker.store.agreed import closed_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    import redis
 
     from producers.contract.change import Lane
 
@@ -260,6 +261,90 @@ def test_wherever_it_is_cut_short_everybody_refuses_and_it_can_be_run_again(flee
     fleet.change(partitions=to)
     assert told(fleet, "status")["totals"] == before
     assert set(fleet.remembered()) == PAIRS
+
+
+class Killed:
+    """A client that dies at a moment after a pipeline: each command in it took effect, and nobody heard of it."""
+
+    def __init__(self, client: redis.Redis, now: Callable[[], bool]) -> None:
+        self._client = client
+        self._now = now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def pipeline(self, **named: Any) -> Any:
+        pipe: Any = self._client.pipeline(**named)
+        execute = pipe.execute
+
+        def executed(*args: Any, **options: Any) -> Any:
+            replies = execute(*args, **options)
+            if self._now():
+                raise CutShort
+            return replies
+
+        pipe.execute = executed
+        return pipe
+
+
+def _beyond(done: Iterator[int], after: int) -> bool:
+    return next(done) > after
+
+
+def test_totals_are_added_once_wherever_it_is_killed(fleet: Fleet) -> None:
+    ready(fleet)
+    before = told(fleet, "status")["totals"]
+    for after in range(200):
+        done = count(1)
+        killed: Any = Killed(fleet.client, partial(_beyond, done, after))
+        with suppress(CutShort):
+            repartition(killed, fleet.keys, 2)
+        if fleet.client.hget(fleet.keys.config, "partitions") == b"2":
+            break
+    else:
+        pytest.fail("it never ends")
+    fleet.change(partitions=2)
+    assert told(fleet, "status")["totals"] == before
+    assert set(fleet.remembered()) == PAIRS
+
+
+@pytest.mark.parametrize("to", [PARTITIONS * 2, 3])
+def test_one_that_is_killed_once_logs_are_open_again_is_finished_whatever_came_into_them(fleet: Fleet, to: int) -> None:
+    ready(fleet)
+    seen: list[bytes] = []
+
+    def opened() -> bool:
+        seen.append(fleet.client.type(fleet.keys.events(0)))
+        return seen[-1] != b"string" and b"string" in seen
+
+    killed: Any = Killed(fleet.client, opened)
+    with pytest.raises(CutShort):
+        repartition(killed, fleet.keys, to)
+    for owner in range(40):  # by a producer that was not stopped and knows the former number
+        with suppress(redis.ResponseError):
+            fleet.append(str(owner), "9", "delete", T - 1)
+    assert fleet.client.exists(fleet.keys.events(0))
+    ran = run(fleet, "repartition", str(to))
+    assert ran.exit_code == 0, ran.stderr
+    assert ran.stdout.startswith(f"{PARTITIONS} partitions became {to}")
+    fleet.change(partitions=to)
+    assert set(fleet.remembered()) == PAIRS
+    run(fleet, "resume")
+    fleet.deliver()
+    assert fleet.stand_in.contacts() == PAIRS
+    assert {each["reason"] for each in fleet.dead_letters()} == {"wrong_partition"}
+    assert told(fleet, "status")["replaced_partitions"] == []
+
+
+def test_one_whose_pause_was_lost_after_it_was_cut_short_can_be_finished(fleet: Fleet) -> None:
+    ready(fleet)
+    fleet.client.hset(fleet.keys.config, "repartitioning", "4")
+    fleet.client.delete(fleet.keys.gate)
+    assert "run contact-sync repartition 4 again" in run(fleet, "pause", partitions=None).stderr
+    ran = run(fleet, "repartition", "4")
+    assert ran.exit_code == 0, ran.stderr
+    fleet.change(partitions=4)
+    assert told(fleet, "status")["endpoint"]["paused_since"]
 
 
 def test_a_producer_that_runs_on_is_refused_where_nobody_would_read_and_then_agrees_anew(fleet: Fleet) -> None:
