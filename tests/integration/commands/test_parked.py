@@ -118,7 +118,7 @@ def test_a_partition_that_a_worker_holds_is_said_and_nothing_of_it_is_moved(flee
     park(fleet, ("1", "9"))
     p = fleet.partition("1")
     fleet.client.set(fleet.keys.lease(p), "1", px=60_000)
-    ran = run(fleet, "parked", "bury", lease_seconds=1.6)
+    ran = run(fleet, "parked", "bury", lease_seconds=1.6, request_timeout_seconds=0.5)
     assert ran.exit_code == 1
     assert f"partition {p} stays leased to a worker: 0 pairs were moved" in ran.stderr
     assert len(told(fleet, "parked", "list")) == 1
