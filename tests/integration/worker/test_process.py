@@ -94,6 +94,23 @@ def test_a_worker_delivers_five_thousand_changes_exactly(shared: Fleet, pool: st
     assert counts["records"] == moved["records_confirmed"] + moved.get("repairs", 0)
 
 
+@pytest.mark.parametrize("options", [(), ("--events",)], ids=["by default", "for a monitor"])
+def test_workers_tell_each_other_nothing_through_the_broker_unless_somebody_asks(
+    process_fleet: Fleet, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    fleet = process_fleet
+    environment = fleet.environment()
+    with redis.Redis.from_url(environment["CONTACT_SYNC_BROKER_URL"]) as broker, broker.pubsub() as heard:
+        heard.psubscribe("*celeryev*")
+        with WorkerProcess(environment, tmp_path, (*THREADS, *options)) as worker:
+            worker.wait_until_ready()
+            fleet.append("1", "2", "upsert")
+            wait_until_delivered(fleet)
+            assert worker.end() == 0
+        told = [each for each in iter(lambda: heard.get_message(timeout=0.1), None) if each["type"] == "pmessage"]
+    assert bool(told) == bool(options)
+
+
 def test_what_waits_is_delivered_although_the_broker_was_flushed(
     shared: Fleet, pool: str, redis_server: EmbeddedRedis
 ) -> None:
