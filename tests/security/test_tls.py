@@ -142,7 +142,18 @@ def test_a_worker_leaves_no_hint_with_a_broker_that_it_does_not_trust(  # noqa: 
             process_fleet.append("1", "2", "upsert")
             wait_until(lambda: "broker_away" in worker.said(), seconds=30, what="the broker counts as away")
             wait_until_delivered(process_fleet)  # without it
+            assert "TLS: CERTIFICATE_VERIFY_FAILED" in worker.said()
         assert server.greeted == 0
+
+
+def test_a_worker_says_that_it_waits_for_another_certificate(
+    process_fleet: Fleet, redis_server: EmbeddedRedis, ours: Authority, another: Authority, tmp_path: Path
+) -> None:
+    with TlsRedis(redis_server.url, ours.serving("127.0.0.1")) as server:
+        environment = process_fleet.environment(redis_url=server.url(f"ssl_ca_certs={another.path}"))
+        with WorkerProcess(environment, tmp_path / "worker") as worker:
+            wait_until(lambda: "redis_away" in worker.said(), seconds=30, what="the worker says what it waits for")
+            assert "TLS: CERTIFICATE_VERIFY_FAILED" in worker.said()
 
 
 # The endpoint

@@ -34,7 +34,7 @@ from worker.store.log_form import agree_form
 from worker.store.namespace import Namespace
 from worker.store.partitions import Partitions
 from worker.store.permissions import refused_commands, refused_words
-from worker.store.refusal import refusal, server_fault
+from worker.store.refusal import away_words, refusal, server_fault
 from worker.store.replies import is_wrong_type
 from worker.store.suppressions import Suppressions
 
@@ -240,7 +240,7 @@ def wait_for_redis(settings: WorkerSettings) -> int:
         except redis.RedisError as error:
             _raise_if_waiting_is_useless(settings, error)
             if not said:
-                log.warning("redis_away", error=type(error).__name__, waits="until it is back")
+                log.warning("redis_away", error=away_words(error), waits="until it is back")
                 said = True
             time.sleep(_RETRY_SECONDS)
     client.close()

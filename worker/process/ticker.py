@@ -23,7 +23,7 @@ from worker.core.timing import (
 )
 from worker.store import scripts
 from worker.store.delete_scan import DeleteScan
-from worker.store.refusal import refusal
+from worker.store.refusal import away_words, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,7 +116,7 @@ class Ticker:
                 wait = self._tick() if self._leads else TICKER_STANDBY_SECONDS
                 self._log_reach("redis", away=False)
             except redis.RedisError as error:
-                self._log_reach("redis", away=True, error=type(error).__name__, refuses=refusal(error))
+                self._log_reach("redis", away=True, error=away_words(error), refuses=refusal(error))
                 wait = TICKER_IDLE_SECONDS
             except Exception as error:  # noqa: BLE001 - whatever it is: without a ticker nothing is delivered any more
                 self._log.error("ticker_failed", error=type(error).__name__, waits=TICKER_IDLE_SECONDS)
@@ -237,7 +237,7 @@ class Ticker:
                 self._broker.leave(missing)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the broker, changes must be delivered
             refuses = refusal(error) or refusal(error.__cause__)
-            self._log_reach("broker", away=True, error=type(error).__name__, refuses=refuses)
+            self._log_reach("broker", away=True, error=away_words(error), refuses=refuses)
             self._flush(FLUSH_BUDGET_SECONDS)
             return
         now = self._monotonic()

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from worker.core.backlog import PartitionBacklog, Survey
 from worker.core.dead_letter import DEAD_CAP
+from worker.core.entry import entry_time_ms
 from worker.core.lane import CLASSES
 from worker.store.client import ARGUMENTS_MAX, in_parts, round_trip
 from worker.store.delete_scan import decode_deletes
@@ -138,9 +139,7 @@ class BacklogScanner:
         while len(parts) > 1 and not any(replies) and time.monotonic() + POLL_SECONDS < ends:
             time.sleep(POLL_SECONDS)
             replies = all_checked(round_trip(self._client, asked))
-        heads = {
-            name.decode(): int(entries[0][0].partition(b"-")[0]) for reply in replies for name, entries in reply or ()
-        }
+        heads = {name.decode(): entry_time_ms(entries[0][0]) for reply in replies for name, entries in reply or ()}
         self._inbox_holds = heads.pop(self._keys.inbox, None) is not None
         return heads
 

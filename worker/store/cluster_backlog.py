@@ -9,6 +9,7 @@ from producers.nodes.cluster import ClusterClient
 from producers.nodes.trip import NodeAwayError
 from worker.core.backlog import PartitionBacklog, Survey
 from worker.core.dead_letter import DEAD_CAP
+from worker.core.entry import entry_time_ms
 from worker.core.lane import CLASSES
 from worker.store.backlog import POLL_SECONDS, BacklogScanner, number, waiting_among
 from worker.store.client import round_trip
@@ -118,7 +119,7 @@ class ClusterScanner(BacklogScanner):
 
 
 def _head_ms(reply: Any) -> int:
-    return 0 if isinstance(reply, NodeAwayError) or not checked(reply) else int(reply[0][0].partition(b"-")[0])
+    return 0 if isinstance(reply, NodeAwayError) or not checked(reply) else entry_time_ms(reply[0][0])
 
 
 def scanner_of(

@@ -34,6 +34,16 @@ def is_unknown_command(error: redis.RedisError) -> bool:
     return isinstance(error, redis.ResponseError) and _UNKNOWN.search(str(error)) is not None
 
 
+_TLS: Final = re.compile(r"\[SSL: (?P<reason>[A-Z0-9_]{1,60})\]")
+"""OpenSSL's name for what went wrong, in the words of an error. The rest of them may hold what no log should."""
+
+
+def away_words(error: BaseException) -> str:
+    """Says how a server is away, without ids or secrets; with what TLS says: then it answers, and somebody must act."""
+    tls = _TLS.search(f"{error} {error.__cause__}")
+    return type(error).__name__ + (f", TLS: {tls['reason']}" if tls else "")
+
+
 def refusal(error: BaseException | None) -> str | None:
     """Says what Redis refuses, without ids or secrets; None if what it answers may pass."""
     words = str(error)

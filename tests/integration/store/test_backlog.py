@@ -14,11 +14,13 @@ from worker.core.backlog import ABSORB_ENTRIES
 from worker.core.linger import Linger
 from worker.store.backlog import BacklogScanner
 from worker.store.client import connect
+from worker.store.cluster_backlog import ClusterScanner
 from worker.store.namespace import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from producers.contract.change import Lane
     from tests.support.fleet import Fleet
 
 LINGER_MS, BATCH = 1_000, 100
@@ -91,6 +93,15 @@ def test_an_entry_older_than_linger_is_due(fleet: Fleet, scanner: BacklogScanner
 def test_an_entry_from_ahead_of_the_clock_is_due_at_once(fleet: Fleet, scanner: BacklogScanner) -> None:
     fleet.append("1", "2", "upsert", T, entry=f"{fleet.now_ms() + 3_600_000}-0")  # since then the clock went back
     assert (due_in_ms(fleet, scanner) or 0) < 0
+
+
+@pytest.mark.parametrize("kind", [BacklogScanner, ClusterScanner])
+@pytest.mark.parametrize("lane", ["live", "bulk"])
+def test_an_entry_whose_id_begins_with_0_waits_like_any_other(
+    fleet: Fleet, kind: type[BacklogScanner], lane: Lane
+) -> None:
+    fleet.append("1", "2", "upsert", T, entry="0-1", lane=lane)  # an id of its producer's own
+    assert (due_in_ms(fleet, kind(fleet.namespace)) or 0) < 0
 
 
 def test_a_full_batch_is_due_at_once(fleet: Fleet, scanner: BacklogScanner) -> None:
