@@ -10,6 +10,7 @@ from pydantic import AfterValidator, SecretStr
 
 from producers.contract.errors import SettingsError
 from producers.settings import setting, variable_of
+from worker.config.file import read_bytes
 from worker.config.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -107,7 +108,6 @@ def _tokens(settings: ServeSettings) -> Iterator[str | None]:
 
 def _read(path: Path, variable: str) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(_MAX_BYTES).decode("ascii", "replace").strip()
+        return read_bytes(path, _MAX_BYTES).decode("ascii", "replace").strip()
     except OSError as error:
         raise SettingsError(f"{variable}: {path} cannot be read: {error.strerror}") from None

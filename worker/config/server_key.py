@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from producers.contract.errors import SettingsError
 from producers.settings import variable_of
+from worker.config.file import read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,8 +95,7 @@ def read_half(path: Path, variable: str) -> str:
         SettingsError: the file cannot be read, or holds something else.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        content = read_bytes(path, _MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise SettingsError(f"{variable}: {path} is longer than {_MAX_BYTES} bytes")
         return content.decode().strip(_BLANKS)

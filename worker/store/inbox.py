@@ -18,6 +18,7 @@ from producers.contract.errors import SettingsError
 from producers.nodes.cluster import ClusterClient
 from producers.nodes.trip import NotReplicatedError
 from producers.settings import variable_of
+from worker.config.file import read_bytes
 from worker.core.entry import UNMAPPED, Malformed, entry_time_ms, read_entry
 from worker.core.inbox_map import InboxMapError, read_map
 from worker.core.row_change import Misfit, is_mapped, read_row_changes
@@ -60,8 +61,7 @@ def load_map(path: Path | None, name: str = variable_of("inbox_map")) -> InboxMa
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAP_MAX_BYTES + 1)
+        content = read_bytes(path, _MAP_MAX_BYTES + 1)
         if len(content) <= _MAP_MAX_BYTES:
             return read_map(content.decode())
         fault = f"it is longer than {_MAP_MAX_BYTES} bytes"

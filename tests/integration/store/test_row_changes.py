@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -228,3 +229,5 @@ def test_check_tells_of_the_mapping(fleet: Fleet, tmp_path: Path) -> None:
     ran = run(fleet, "check", inbox_map=str(tmp_path))
     assert ran.exit_code == 1
     assert "it cannot be read: Is a directory" in ran.stdout
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert "it cannot be read: Is a pipe" in run(fleet, "check", inbox_map=str(pipe)).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from pathlib import Path
 
@@ -237,6 +238,12 @@ def test_a_key_file_that_does_not_fit_is_refused_without_showing_it(
     said = refusal(True, server_key_id="id", server_key_secret_file=path)
     assert said.startswith("CONTACT_SYNC_SERVER_KEY_SECRET_FILE")
     assert said.endswith(line)
+
+
+def test_a_pipe_is_no_key_file_since_nobody_may_ever_write_into_it(tmp_path: Path) -> None:
+    os.mkfifo(path := tmp_path / "secret")
+    said = refusal(True, server_key_id="id", server_key_secret_file=path)
+    assert said == f"CONTACT_SYNC_SERVER_KEY_SECRET_FILE: {path} cannot be read: Is a pipe"
 
 
 # .env.example

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def flush() -> None:
+    """The task that hints are of."""
+
+
 def test_hints_go_through_a_database_which_takes_no_option_of_a_redis(tmp_path: Path) -> None:
-    broker = f"sqla+sqlite:///{tmp_path}/hints.db"
-    urls = {"redis_url": "redis://127.0.0.1:1/0", "endpoint_url": "http://127.0.0.1:1", "broker_url": broker}
+    nowhere, broker = "redis://127.0.0.1:1/0", f"sqla+sqlite:///{tmp_path}/hints.db"
+    settings = WorkerSettings(redis_url=nowhere, endpoint_url="http://127.0.0.1:1", broker_url=broker, **QUICK)
     app = Celery("test", broker=broker)
-    app.contact_sync_settings = WorkerSettings(**QUICK, **urls)  # type: ignore[attr-defined] # as a worker's app has them
-    app.task(name=FLUSH_TASK)(lambda: None)
+    app.contact_sync_settings = settings  # type: ignore[attr-defined] # as a worker's app has them
+    app.task(name=FLUSH_TASK)(flush)
     queue = HintQueue(app, "hints")
     queue.leave(2)
     assert queue.hints() == 2
