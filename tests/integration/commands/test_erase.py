@@ -247,6 +247,8 @@ def test_a_parked_delete_is_tried_again_when_it_is_called_again(fleet: Fleet) ->
     with working(fleet):
         ran = erase(fleet, USER, "--wait", "3", "--json")
         assert (ran.returncode, json.loads(ran.stdout)["left"]["parked_pairs"]) == (1, 2)
+        # Together, each alone, and each once more by this call: it does not go on trying what is refused.
+        assert fleet.stand_in.counts()["codes"]["40401"] <= 5
         fleet.stand_in.settings(poisoned=[])
         assert erased(fleet, USER, "--wait", "20")["complete"]  # after a minute it is tried anyway
     assert mentions(fleet) == []
