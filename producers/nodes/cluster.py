@@ -231,7 +231,7 @@ class ClusterClient(redis.Redis):
         answers: dict[Address, Answer] = {}
         try:
             for node, parcel in parcels.items():
-                started[node] = start(self.client_of(node), parcel.commands)
+                started[node] = start(self.client_of(node), (parcel.commands,))
             for node, parcel in parcels.items():
                 answers[node] = finish(started.pop(node), parcel.replies)
         finally:

@@ -71,15 +71,15 @@ def without_arguments(refusal: redis.RedisError) -> redis.RedisError:
     return redis.ResponseError(words) if repeats else refusal
 
 
-def start(client: redis.Redis, commands: bytes) -> Started:
-    """Writes packed commands over one connection."""
+def start(client: redis.Redis, parts: Iterable[bytes]) -> Started:
+    """Writes packed commands over one connection, each part as soon as there is one."""
     pool: Any = client.connection_pool
     try:
         connection = pool.get_connection()
     except (redis.RedisError, OSError) as error:
         return Started(pool, None, Answer([], error, written=False))
     try:
-        connection.send_packed_command((commands,), check_health=False)
+        connection.send_packed_command(parts, check_health=False)
     except (redis.RedisError, OSError) as error:
         connection.disconnect()
         pool.release(connection)

@@ -18,7 +18,7 @@ from producers.contract.change import (
 from producers.contract.errors import InvalidChange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from producers.contract.change import Lane
     from producers.contract.keys import Keys
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 CHUNK_SIZE: Final = 1000
 """Changes per round trip (contract, section 7)."""
+
+_PART: Final = 200
+"""Changes that are written at once, of a chunk that is longer: Redis need not wait for all of it to be encoded."""
 
 
 class Chunk:
@@ -120,12 +123,24 @@ class XaddEncoder:
         """Returns the commands that append the chunk, joined."""
         return b"".join(self.commands(chunk))
 
-    def commands(self, chunk: Chunk) -> list[bytes]:
-        """Returns the commands that append the chunk, with the fields in the order of the contract, section 2."""
+    def parts(self, chunk: Chunk) -> Iterable[bytes]:
+        """Returns the same in parts, each encoded when it is asked for: Redis carries out one during the next."""
+        if len(chunk) <= _PART:
+            return (self.pack(chunk),)
+        return (b"".join(self.commands(chunk, first, first + _PART)) for first in range(0, len(chunk), _PART))
+
+    def commands(self, chunk: Chunk, first: int = 0, end: int | None = None) -> list[bytes]:
+        """Returns the commands that append the chunk, with the fields in the order of the contract, section 2.
+
+        Args:
+            chunk: the changes.
+            first: index of the first of them that is wanted.
+            end: index of the first that is not; None if all after that are.
+        """
         trace, lane, partitions = chunk.traceparent, chunk.lane, self.partitions
         live, bulk = self._live, self._bulk
         commands = []
-        for change, at in zip(chunk.changes, chunk.stamps, strict=True):
+        for change, at in zip(chunk.changes[first:end], chunk.stamps[first:end], strict=True):
             owner, contact, time = change.owner.encode(), change.contact.encode(), b"%d" % at
             heads = bulk if (change.lane or lane) == "bulk" else live
             words, optional = _WORDS, b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import redis
@@ -27,6 +28,8 @@ from producers.nodes.trip import wait_command
 from producers.send.report import Replies
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from producers.nodes.trip import Replicas
     from producers.send.chunk import Chunk, XaddEncoder
 
@@ -93,12 +96,13 @@ class Appender:
             if _is_of_cluster(client):
                 return Replies(client.exchange(encoder.commands(chunk), encoder.slots(chunk), self._wait))
             if not self._wait:
-                return exchange(client, encoder.pack(chunk), len(chunk))
+                return exchange(client, encoder.parts(chunk), len(chunk))
             if self._wait == "all" and self._replicas.due():
                 self._replicas.note(client.info("replication"))
         except redis.RedisError as error:
             return Replies([], error, written=False)
-        answer = finish(start(client, encoder.pack(chunk) + wait_command(self._wanted)), len(chunk) + 1)
+        parts = chain(encoder.parts(chunk), (wait_command(self._wanted),))
+        answer = finish(start(client, parts), len(chunk) + 1)
         return Replies(*with_wait(answer, len(chunk), self._wanted))
 
     async def append_async(
@@ -131,6 +135,6 @@ def _is_cluster_client(kind: type) -> bool:
     return issubclass(kind, ClusterClient)
 
 
-def exchange(client: redis.Redis, commands: bytes, count: int) -> Replies:
-    """Writes ``count`` packed commands over one connection, then reads as many replies."""
-    return Replies(*finish(start(client, commands), count))
+def exchange(client: redis.Redis, parts: Iterable[bytes], count: int) -> Replies:
+    """Writes ``count`` packed commands over one connection, in parts, then reads as many replies."""
+    return Replies(*finish(start(client, parts), count))

@@ -118,9 +118,9 @@ NODES: Final[tuple[Mutant, ...]] = (
         (
             Patch(
                 "producers/send/transport.py",
-                "        answer = finish("
-                "start(client, encoder.pack(chunk) + wait_command(self._wanted)), len(chunk) + 1)\n",
-                "        answer = finish(start(client, encoder.pack(chunk)), len(chunk))\n"
+                "        parts = chain(encoder.parts(chunk), (wait_command(self._wanted),))\n"
+                "        answer = finish(start(client, parts), len(chunk) + 1)\n",
+                "        answer = finish(start(client, encoder.parts(chunk)), len(chunk))\n"
                 "        pool = client.connection_pool\n"
                 "        kind, options = pool.connection_class, pool.connection_kwargs\n"
                 "        other = redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **options))\n"

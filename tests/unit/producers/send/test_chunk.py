@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import hiredis
 import pytest
 from hypothesis import given
@@ -48,6 +50,15 @@ def test_commands_are_packed_as_the_reference_packer_does(  # noqa: PLR0913, PLR
         if value is not None:
             words += [name, value]
     assert XaddEncoder(Keys("ns"), 64).pack(chunk_of({**fields})) == hiredis.pack_command(tuple(words))  # type: ignore[arg-type] # its stub knows tuples of one
+
+
+@pytest.mark.parametrize("size", [1, 200, 201, 1000])
+def test_a_long_chunk_is_encoded_in_parts_which_together_are_all_of_it(size: int) -> None:
+    encoder = XaddEncoder(Keys("ns"), 64)
+    chunk = chunk_of(*(ContactChange(owner="1", contact=str(n), op="upsert") for n in range(size)))
+    parts = list(encoder.parts(chunk))
+    assert b"".join(parts) == encoder.pack(chunk)
+    assert len(parts) == math.ceil(size / 200)
 
 
 def test_a_change_keeps_the_time_its_caller_gave_and_gets_one_otherwise() -> None:

@@ -65,7 +65,7 @@ class OneConnection:
 
 def _plain(url: str, commands: bytes, count: int) -> Replies:
     with connect(url) as client:
-        return exchange(client, commands, count)
+        return exchange(client, (commands,), count)
 
 
 def _asynchronous(url: str, commands: bytes, count: int) -> Replies:
