@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from tests.proof.history import History, Kind, Pair, Places
 
 
+_Orders = tuple[list[tuple[int, int]], list[tuple[int, int]]]
+"""Where a pair's entries lie in the log and in the bulk lane's, in order."""
+
+
 def judge(history: History) -> list[Violation]:
     """Every broken invariant, worst first; an empty list is the proof."""
     pasts = pasts_of(history)
@@ -86,38 +90,39 @@ def pasts_of(history: History) -> dict[Pair, PairPast]:
     for letter in history.letters:
         if letter.entry is None and letter.owner is not None and letter.contact is not None:
             pasts[letter.owner, letter.contact].letters.append(letter)
-    for past in pasts.values():
+    orders: defaultdict[Pair, _Orders] = defaultdict(lambda: ([], []))
+    for pair, past in pasts.items():
         past.changes.sort(key=lambda each: each.order)
+        live, bulk = ([each.order for each in past.of_lane(lane)] for lane in LANES)
+        orders[pair] = live, bulk
     for sent in sorted(history.sent, key=lambda each: (each.begun_ms, each.number)):
         for owner, contact, op in sent.records:
-            past, partition = pasts[owner, contact], partitions.get((owner, contact))
+            pair = owner, contact
+            partition, lie = partitions.get(pair), orders[pair]
             settled = None if sent.settled is None else partition in sent.settled
-            least = _count(past, partition, sent.read_from) or (0, 0)
-            perhaps_to = _counts(past, partition, sent.perhaps_to)
-            past.deliveries.append(
-                Delivery(sent, op, settled, least, _count(past, partition, sent.settled_to), perhaps_to)
-            )
+            least = _count(lie, partition, sent.read_from) or (0, 0)
+            settled_to, perhaps_to = _count(lie, partition, sent.settled_to), _counts(lie, partition, sent.perhaps_to)
+            pasts[pair].deliveries.append(Delivery(sent, op, settled, least, settled_to, perhaps_to))
     return dict(pasts)
 
 
 def _counts(
-    past: PairPast, partition: int | None, perhaps: Mapping[int, Sequence[Places]] | None
+    orders: _Orders, partition: int | None, perhaps: Mapping[int, Sequence[Places]] | None
 ) -> frozenset[Read] | None:
     """How many entries of a pair lie up to each of the places that may be settled."""
     if perhaps is None or partition is None:
         return None
-    counts = (_count(past, partition, {partition: each}) for each in perhaps.get(partition, ()))
+    counts = (_count(orders, partition, {partition: each}) for each in perhaps.get(partition, ()))
     return frozenset(each for each in counts if each is not None)
 
 
-def _count(past: PairPast, partition: int | None, settled: Mapping[int, Places] | None) -> Read | None:
+def _count(orders: _Orders, partition: int | None, settled: Mapping[int, Places] | None) -> Read | None:
     """How many entries of a pair lie up to the settled ones."""
     entries = None if settled is None or partition is None else settled.get(partition)
     if entries is None:
         return None
     live, bulk = (
-        bisect_right(past.of_lane(lane), order_of(entry or "0-0"), key=lambda each: each.order)
-        for lane, entry in zip(LANES, entries, strict=True)
+        bisect_right(of_lane, order_of(entry or "0-0")) for of_lane, entry in zip(orders, entries, strict=True)
     )
     return live, bulk
 
