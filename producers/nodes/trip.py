@@ -156,7 +156,7 @@ class _LeftAlone(Generic[K]):
         """Leaves it alone no longer."""
         self._until.pop(each, None)
 
-    def may_try(self, each: K, takes_seconds: float = 0.0) -> bool:
+    def may_try(self, each: K) -> bool:
         """Whether whoever asks may try it now; if it was left alone, others go on to leave it alone meanwhile."""
         found = self._until.get(each)
         if found is None:
@@ -166,7 +166,7 @@ class _LeftAlone(Generic[K]):
         if now < until:
             return False
         longer = min(2 * seconds, SHUNNED_SECONDS_MAX)
-        self._until[each] = (now + takes_seconds + longer, longer)
+        self._until[each] = (now + longer, longer)
         return True
 
 
@@ -297,7 +297,7 @@ class Nodes:
         """Whether to write to a node. One that hangs is left alone, then asked for one PING by one thread."""
         if node not in self._shunned:
             return True
-        if self._shunned.may_try(node, PROBE_SECONDS) and (yield Ping(node)):
+        if self._shunned.may_try(node) and (yield Ping(node)):
             self._shunned.drop(node)
             return True
         return False

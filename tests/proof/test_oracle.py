@@ -91,6 +91,8 @@ EITHER: dict[str, Any] = {
 }
 """A request of which nobody can say whether that settle is its own."""
 
+READ_FIRST: dict[str, Any] = {"perhaps_to": {0: [(f"{T}-0", "")]}}
+
 
 def resaid(**more: Any) -> History:
     """A producer says a delete again, and the first of two requests is taken for the one whose settle is kept."""
@@ -306,6 +308,10 @@ BROKEN = {
     ),
     "the same although three may be in hand": (repeated(*range(0, 990, 90), rate=5.0, in_hand=3), "rate"),
     "a settle of what had not been read": (resaid(), "order"),
+    "an upsert that no settle which may be the request's has read": (
+        history(said("delete", 0), said("upsert", 3), sent(1, 5, "delete", **(EITHER | READ_FIRST)), held=False),
+        "lost",
+    ),
     "a settle of what had not been read, around a failover": (resaid(adrift=True), "order"),
     "the lane decides the end": (
         history(

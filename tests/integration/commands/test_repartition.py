@@ -306,6 +306,7 @@ def test_totals_are_added_once_wherever_it_is_killed(fleet: Fleet) -> None:
     fleet.change(partitions=2)
     assert told(fleet, "status")["totals"] == before
     assert set(fleet.remembered()) == PAIRS
+    assert not fleet.client.hexists(fleet.keys.config, "closed_at")  # the next one closes its logs itself
 
 
 @pytest.mark.parametrize("to", [PARTITIONS * 2, 3])
@@ -324,11 +325,14 @@ def test_one_that_is_killed_once_logs_are_open_again_is_finished_whatever_came_i
         with suppress(redis.ResponseError):
             fleet.append(str(owner), "9", "delete", T - 1)
     assert fleet.client.exists(fleet.keys.events(0))
+    appended_ms = int(fleet.client.xinfo_stream(fleet.keys.events(0))["first-entry"][0].partition(b"-")[0])
     ran = run(fleet, "repartition", str(to))
     assert ran.exit_code == 0, ran.stderr
     assert ran.stdout.startswith(f"{PARTITIONS} partitions became {to}")
     fleet.change(partitions=to)
     assert set(fleet.remembered()) == PAIRS
+    settled_ms = fleet.client.hget(fleet.keys.partition(0), "settled_ms")
+    assert int(settled_ms or 0) <= appended_ms  # receipts of what came since must not say that it is settled
     run(fleet, "resume")
     fleet.deliver()
     assert fleet.stand_in.contacts() == PAIRS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from contextlib import contextmanager
@@ -86,6 +87,13 @@ def test_with_a_token_it_serves_other_machines(name: str, fleet: Fleet, tmp_path
     with served(fleet, *ANYWHERE, **{f"{name}_file": tmp_path / "token"}) as (client, _):
         assert client.get("/api/status").status_code == 401
         assert client.get("/api/status", headers={"authorization": f"Bearer {OPERATOR}"}).status_code == 200
+
+
+def test_a_pipe_is_no_token_file(fleet: Fleet, tmp_path: Path) -> None:
+    os.mkfifo(path := tmp_path / "token")
+    ran = run(fleet, "serve", serve_token_file=str(path))
+    assert (ran.exit_code, ran.stderr.count("\n")) == (2, 1)
+    assert f"CONTACT_SYNC_SERVE_TOKEN_FILE: {path} cannot be read: Is a pipe" in ran.stderr
 
 
 @pytest.mark.parametrize(
