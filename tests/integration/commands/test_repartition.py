@@ -340,6 +340,38 @@ def test_one_that_is_killed_once_logs_are_open_again_is_finished_whatever_came_i
     assert told(fleet, "status")["replaced_partitions"] == []
 
 
+class KilledAsALogOpens(Killed):
+    """The same, in the midst of a pipeline: right after the first command in it that opens a log."""
+
+    def __init__(self, client: redis.Redis, log: str) -> None:
+        super().__init__(client, lambda: self._opened)
+        self._log = log
+        self._opened = False
+
+    def pipeline(self, **named: Any) -> Any:
+        pipe = super().pipeline(**named)
+        execute = pipe.execute
+
+        def executed(*args: Any, **options: Any) -> Any:
+            opens = [i for i, (words, _) in enumerate(pipe.command_stack) if words[:2] == ("DEL", self._log)]
+            self._opened = bool(opens)
+            del pipe.command_stack[min(opens, default=len(pipe.command_stack)) + 1 :]
+            return execute(*args, **options)
+
+        pipe.execute = executed
+        return pipe
+
+
+def test_all_else_of_a_partition_is_written_before_its_log_opens(fleet: Fleet) -> None:
+    ready(fleet)
+    killed: Any = KilledAsALogOpens(fleet.client, fleet.keys.events(0))
+    with pytest.raises(CutShort):
+        repartition(killed, fleet.keys, 2)
+    assert fleet.client.type(fleet.keys.events(0)) == b"none"
+    assert not fleet.client.hexists(fleet.keys.partition(0), "position")  # of the log that is no more
+    assert fleet.client.hexists(fleet.keys.partition(0), "settled_ms")
+
+
 def test_one_whose_pause_was_lost_after_it_was_cut_short_can_be_finished(fleet: Fleet) -> None:
     ready(fleet)
     fleet.client.hset(fleet.keys.config, "repartitioning", "4")
