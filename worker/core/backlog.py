@@ -28,7 +28,7 @@ CLOCKS_AGREE_MS: Final = 50
 """Two clocks that differ by no more than a round trip may take are taken for one."""
 
 LONG_BATCHES: Final = 4
-"""A log is long if its entries would fill more than this many requests."""
+"""A log is long, or all logs together are, if the entries would fill more than this many requests."""
 
 
 @dataclass(slots=True)
@@ -51,6 +51,7 @@ class PartitionBacklog:
         parked_due_ms: when its next parked pair is tried again (Unix ms), 0 if there is none.
         full_until_ms: until when its logs are left alone (Unix ms), because they go on with malformed entries that its
             dead letters have no room for; 0 if there is room.
+        shifted_ms: by how much its times were shifted from the clock of its node.
     """
 
     partition: int
@@ -65,6 +66,7 @@ class PartitionBacklog:
     late_due_ms: int = 0
     parked_due_ms: int = 0
     full_until_ms: int = 0
+    shifted_ms: int = 0
 
     @property
     def pending(self) -> int:
@@ -96,18 +98,15 @@ class PartitionBacklog:
         """How many records it has because of live deletes of most owners: a log that has one is read for it."""
         return self.classes[LIVE_DELETES[0]] + (self.entries if self.delete_ms else 0)
 
-    def is_long(self, batch_size: int) -> bool:
-        """Whether its log holds so much that what is new in it would wait for several requests."""
-        return self.entries > LONG_BATCHES * batch_size
-
     def hurries(self, batch_size: int) -> bool:
-        """Whether a delete was found deep in its log."""
-        return bool(self.delete_ms) and self.is_long(batch_size)
+        """Whether a delete was found in its log, which may not fit into one request."""
+        return bool(self.delete_ms) and self.entries > batch_size
 
     def shift(self, by_ms: int) -> None:
         """Converts its times to another clock; 0 is not a time, and stays."""
         if abs(by_ms) <= CLOCKS_AGREE_MS:
             return
+        self.shifted_ms = by_ms
         self.oldest_ms = self.oldest_ms and max(1, self.oldest_ms + by_ms)
         self.bulk_ms = self.bulk_ms and max(1, self.bulk_ms + by_ms)
         self.delete_ms = self.delete_ms and max(1, self.delete_ms + by_ms)
@@ -159,6 +158,10 @@ class Survey:
     waiting: list[PartitionBacklog]
     wrong_type: list[int] = field(default_factory=list)
     inbox: bool = False
+
+    def is_long(self, batch_size: int) -> bool:
+        """Whether the live logs together hold so much that what is new in them would wait for several requests."""
+        return sum(each.entries for each in self.waiting) > LONG_BATCHES * batch_size
 
 
 class _Tier:

@@ -147,7 +147,7 @@ class Claims:
         self._log = log
         self.reach = Reach()
         self._choice: Choice | None = None
-        self._lock = threading.Lock()
+        self._lock, self._scanning = threading.Lock(), threading.Lock()
 
     def claim(self, run: FlushRun) -> Round | Wait | None:
         """Asks the gate for a place, and claims partitions until they fill a batch.
@@ -231,8 +231,7 @@ class Claims:
             if kept is not None:
                 self._try(run, kept, limit)
             if kept is None or not run.leases:
-                self._choice = scanned = self._scan(gate, limit)
-                self._try(run, scanned, limit)
+                self._try(run, self._scanned(gate, limit, kept), limit)
 
     def _missing(self, run: FlushRun, limit: int) -> int:
         """How many more entries may fill a request."""
@@ -250,6 +249,14 @@ class Claims:
             kept is not None and kept.due and self._monotonic() < kept.ends and not gate.closed and gate.rate is None
         )
         return kept if serves else None
+
+    def _scanned(self, gate: GateSnapshot, limit: int, tried: Choice | None) -> Choice:
+        """A choice that was not tried; one run scans, and others that want to meanwhile take what it found."""
+        with self._scanning:
+            kept = self._kept(gate)
+            if kept is None or kept is tried:
+                self._choice = kept = self._scan(gate, limit)
+            return kept
 
     def _try(self, run: FlushRun, choice: Choice, limit: int) -> None:
         """Claims partitions of a choice; others in place of those that another process has taken since it scanned."""

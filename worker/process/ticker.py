@@ -192,19 +192,16 @@ class Ticker:
         return min(TICKER_IDLE_SECONDS, max(SOON_SECONDS, (next_ms - survey.now_ms) / 1000))
 
     def _find_deletes(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> None:
-        """Finds deletes in the logs that linger, because a delete is due sooner, and in those that hold much else."""
-        logs = [each for each in survey.waiting if each.oldest_ms]
-        long = {each.partition: each.oldest_ms for each in logs if each.is_long(batch_size)}
-        self._deletes.search_long(long, in_order=gate.takes_all(batch_size))
+        """Finds deletes: in a log that lingers one is due sooner, and goes before all others if much waits."""
+        logs = {each.partition: each for each in survey.waiting if each.oldest_ms}
         lingering = {
-            each.partition: each
-            for each in logs
-            if self._linger.delete_ms < self._linger.change_ms
-            and (each.due_ms(gate, self._linger, batch_size) or 0) > survey.now_ms
+            p for p, each in logs.items() if (each.due_ms(gate, self._linger, batch_size) or 0) > survey.now_ms
         }
-        found = self._deletes.find({p: each.oldest_ms for p, each in lingering.items()}, batch_size)
+        found = self._deletes.find(
+            [*logs.values()], lingering, long=survey.is_long(batch_size), in_order=gate.takes_all(batch_size)
+        )
         for p, delete_ms in found.items():
-            lingering[p].delete_ms = delete_ms
+            logs[p].delete_ms = delete_ms + logs[p].shifted_ms
 
     def _hints_wanted(self, survey: Survey, gate: GateSnapshot, batch_size: int) -> tuple[int, float]:
         """Returns how many hints there is work for, and when the next partition is due if none (Unix ms)."""

@@ -164,12 +164,15 @@ def test_an_owner_with_many_pairs_has_its_turn_while_others_keep_coming(fleet: F
     assert all(sent)
 
 
+@pytest.mark.parametrize("partitions", [2, 64], ids=["in a long log", "in one of many short logs"])
 @pytest.mark.parametrize("there", ["before anybody looked", "since"])
-def test_a_live_delete_deep_in_a_long_log_goes_first_although_nothing_limits_the_rate(fleet: Fleet, there: str) -> None:
-    fleet.change(batch_size=20, partitions=2)
+def test_a_live_delete_behind_much_that_waits_goes_first_although_nothing_limits_the_rate(
+    fleet: Fleet, there: str, partitions: int
+) -> None:
+    fleet.change(batch_size=20, partitions=partitions)
     ups = [(f"o{i}", "c", "upsert", T) for i in range(4_000)]
     with connect(fleet.settings().redis_url, timeout_seconds=3.0) as client:
-        ticker = ticker_of(fleet.settings(), client, 2, broker=NoBroker(), flush=lambda _: 0, token="t")
+        ticker = ticker_of(fleet.settings(), client, partitions, broker=NoBroker(), flush=lambda _: 0, token="t")
         fleet.append_many(ups)
         if there == "since":
             ticker._tick()  # noqa: SLF001 - as its thread does

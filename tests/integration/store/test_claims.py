@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,16 @@ class Counted:
     def __init__(self, scanner: BacklogScanner, takes_seconds: float) -> None:
         self.scans = 0
         self.ahead = 0.0
+        self.meanwhile: threading.Thread | None = None
         self._scanner = scanner
         self._takes = takes_seconds
 
     def scan(self) -> Survey:
         self.scans += 1
         self.ahead += self._takes
+        if self.scans == 1 and self.meanwhile is not None:
+            self.meanwhile.start()
+            self.meanwhile.join(0.3)
         return self._scanner.scan()
 
     def monotonic(self) -> float:
@@ -86,3 +91,15 @@ def test_a_scan_that_takes_long_is_used_for_longer(fleet: Fleet) -> None:
     scanner.ahead += SCAN_SHARE * 2 * SCAN_SECONDS
     claimed(claims)
     assert scanner.scans == 2
+
+
+def test_a_run_that_wants_to_scan_while_another_does_takes_what_that_one_found(fleet: Fleet) -> None:
+    fleet.change(partitions=64, batch_size=4, in_flight=16)
+    fleet.append_many((str(owner), "2", "upsert", None) for owner in range(2_000))
+    claims, scanner = claims_of(fleet)
+    theirs: list[set[int]] = []
+    scanner.meanwhile = threading.Thread(target=lambda: theirs.append(claimed(claims)))
+    ours = claimed(claims)
+    scanner.meanwhile.join()
+    assert not ours & theirs[0]
+    assert scanner.scans == 1

@@ -259,7 +259,7 @@ FIGURES = [
     Figure("docs/explanation/flow-control.md", "above the mean takes a {}.", "tenth", concurrency.DECREASE, 0.9),
     Figure("docs/explanation/design.md", "`audit` | {} entries", "10,000", AUDIT_KEPT, 10_000),
     Figure("docs/explanation/design.md", "`reconcile:history` | {} runs", "100", RUNS_KEPT, 100),
-    Figure("docs/explanation/design.md", "logs that hold more than {} requests' worth", "four", LONG_BATCHES, 4),
+    Figure("docs/explanation/design.md", "together hold more than {} requests' worth", "four", LONG_BATCHES, 4),
     Figure("docs/explanation/design.md", "and more than a {} of them, is heavy", "quarter", HEAVY_SHARE, 4),
     Figure("docs/explanation/design.md", "{} single rejections in a row", "Twenty", SINGLE_REJECTIONS_MAX, 20),
     Figure("docs/explanation/design.md", "up to {} runs work at once", "four", AT_WORK, 4),
