@@ -17,7 +17,7 @@ import redis
 from tests.bench.changes import Change
 from tests.bench.latency import say_deletes
 from tests.bench.processes import Endpoint, process, urls
-from tests.bench.systems import append_all, ours, packed_log
+from tests.bench.systems import PARTITIONS, append_all, ours, packed_log
 from worker.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ BATCH: Final = 500
 RATE: Final = 20.0
 LATENCY_MS: Final = 20.0
 DELETES_A_SECOND: Final = 4
+MANY_PARTITIONS: Final = 1024
 KNEE: Final = 8
 """So many requests under way at once cost nothing; more double the latency of all."""
 
@@ -49,7 +50,12 @@ def flow(at: Endpoint, count: int, _rounds: int) -> dict[str, Any]:
         found[f"{workers} workers, with live deletes"] = paced(at, pairs, workers, deletes=True)
         found[f"{workers} workers, live deletes behind bulk"] = paced(at, pairs, workers, deletes=True, lane="bulk")
         found[f"{workers} workers, 20, then 40, then 10"] = followed(at, workers)
+    many = f"{MANY_PARTITIONS:,} partitions"
+    found[f"1 workers, {many}, with live deletes"] = paced(at, pairs, 1, deletes=True, partitions=MANY_PARTITIONS)
     found["no limit, with live deletes"] = paced(at, 5 * pairs, 1, rate=0.0, deletes=True)
+    found[f"no limit, {many}, with live deletes"] = paced(
+        at, 5 * pairs, 1, rate=0.0, deletes=True, partitions=MANY_PARTITIONS
+    )
     found["knee"] = knee(at)
     return found
 
@@ -76,6 +82,7 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
     lane: Lane = "live",
     changes: Sequence[tuple[float, float]] = (),
     batch: int = BATCH,
+    partitions: int = PARTITIONS,
 ) -> dict[str, Any]:
     """Lets workers deliver so many pairs to an endpoint that allows so many requests a second.
 
@@ -88,12 +95,13 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
         lane: where the pairs wait.
         changes: other limits, each after so many seconds.
         batch: records in a request.
+        partitions: how many there are.
     """
-    system = replace(ours(CONTACT_SYNC_BATCH_SIZE=str(batch)), processes=workers)
+    system = replace(ours(partitions=partitions, CONTACT_SYNC_BATCH_SIZE=str(batch)), processes=workers)
     limits = [(0.0, rate), *changes]
     with EmbeddedRedis(tcp=True) as server, redis.Redis.from_url(server.url) as client, ExitStack() as stack:
         for block in _blocks(pairs):
-            append_all(server.url, packed_log(block, lane=lane))
+            append_all(server.url, packed_log(block, partitions, lane))
         at.begin(LATENCY_MS)
         at.watch()
         at.limit(rate)
@@ -104,7 +112,9 @@ def paced(  # noqa: PLR0913 - what one run is made of, by name
         _wait(lambda: bool(at.counts()["requests"]))
         said = [0]
         if deletes:
-            teller = threading.Thread(target=lambda: said.append(say_deletes(client, DELETES_A_SECOND, over)))
+            teller = threading.Thread(
+                target=lambda: said.append(say_deletes(client, DELETES_A_SECOND, over, partitions))
+            )
             teller.start()
         for seconds, other in changes:
             time.sleep(seconds)

@@ -108,11 +108,11 @@ def _say(client: redis.Redis, rate: int, seconds: float, partitions: int) -> int
     return count
 
 
-def say_deletes(client: redis.Redis, rate: int, over: threading.Event) -> int:
+def say_deletes(client: redis.Redis, rate: int, over: threading.Event, partitions: int = PARTITIONS) -> int:
     """Live deletes at this rate until it is over; their contact is as above. Returns how many."""
     said = 0
     while not over.wait(1 / rate):
-        command(client, *_words(said, PARTITIONS, "delete"))
+        command(client, *_words(said, partitions, "delete"))
         said += 1
     return said
 

@@ -128,6 +128,7 @@ class RequestSender:
         nothing = Sent(batch, this.at_least_ms(self._monotonic()), generation=gate.generation, left=unused)
         if not batch.records or not token:
             return nothing
+        body = batch.body()  # before the gate is asked: what it says is young when the request goes out
         early = this.start - self._monotonic()
         if early > 0:
             self._wait(early)
@@ -145,7 +146,6 @@ class RequestSender:
             key = self._server_key(permit)
         except SettingsError as error:
             return replace(passed, outcome=Hold("credentials", str(error)))
-        body = batch.body()
         # The last look at the clock before the first byte: a process that was paused until here must not send.
         begun = self._monotonic()
         deadline = begun + self._settings.request_timeout_seconds
