@@ -25,7 +25,7 @@ from producers.send import pressure
 from tests.outbox.postgres import own_database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.outbox.conftest import Log
@@ -239,6 +239,20 @@ def test_rows_that_break_a_rule_are_kept_aside(using: str, log: Log) -> None:
     assert log.said() == [("delete", "1", "9", T)]
 
 
+@pytest.fixture
+def unconnected() -> Iterator[None]:
+    """Takes back what a test lets signals do."""
+    from django.db.models import signals  # noqa: PLC0415 - as above
+
+    kinds = (signals.class_prepared, signals.post_save, signals.pre_delete, signals.post_delete)
+    before = [list(each.receivers) for each in kinds]
+    yield
+    for each, receivers in zip(kinds, before, strict=True):
+        each.receivers = receivers
+        each.sender_receivers_cache.clear()
+
+
+@pytest.mark.usefixtures("unconnected")
 def test_signals_record_what_happens_to_a_models_rows(using: str, log: Log) -> None:
     from producers.django import sync_contacts  # noqa: PLC0415 - as above
     from tests.outbox.shop.models import Contact  # noqa: PLC0415 - as above
@@ -254,6 +268,35 @@ def test_signals_record_what_happens_to_a_models_rows(using: str, log: Log) -> N
     assert log.said()[-1][:3] == ("delete", "1", "3")
 
 
+@pytest.mark.usefixtures("unconnected")
+def test_a_row_may_stand_for_two_pairs(using: str, log: Log) -> None:
+    from producers.django import sync_contacts  # noqa: PLC0415 - as above
+    from tests.outbox.shop.models import Contact  # noqa: PLC0415 - as above
+
+    ends: list[Callable[[Any], object]] = [lambda row: row.user_id, lambda row: row.contact_id]
+    for owner, contact in (("user_id", "contact_id"), ("contact_id", "user_id"), ends, ends[::-1]):
+        sync_contacts(Contact, owner=owner, contact=contact)
+    with transaction.atomic(using):
+        Contact.objects.using(using).create(user_id=11, contact_id=12).delete()
+    told = sorted(each[:3] for each in log.said())
+    assert {(op, owner, contact) for op, owner, contact in told} == {
+        (op, owner, contact) for op in ("upsert", "delete") for owner, contact in (("11", "12"), ("12", "11"))
+    }
+    assert told.count(("delete", "12", "11")) == 2, "by names and by functions"
+
+
+@pytest.mark.usefixtures("unconnected")
+def test_a_row_that_was_not_loaded_whole_can_be_deleted(using: str, log: Log) -> None:
+    from producers.django import sync_contacts  # noqa: PLC0415 - as above
+    from tests.outbox.shop.models import Contact  # noqa: PLC0415 - as above
+
+    sync_contacts(Contact, owner="user_id", contact="contact_id")
+    Contact.objects.using(using).create(user_id=1, contact_id=2)
+    Contact.objects.using(using).only("id").get().delete()
+    assert [each[:3] for each in log.said()] == [("upsert", "1", "2"), ("delete", "1", "2")]
+
+
+@pytest.mark.usefixtures("unconnected")
 def test_what_is_done_by_a_proxy_of_the_model_is_recorded_too(using: str, log: Log) -> None:
     from producers.django import sync_contacts  # noqa: PLC0415 - as above
     from tests.outbox.shop.models import Contact, ShownContact  # noqa: PLC0415 - as above

@@ -53,16 +53,11 @@ EXIT_BARRED: Final = 2
 EXIT_STALLED: Final = 70
 """Exit status of a worker that stopped consuming."""
 
-CELERYS_OWN: Final = (
-    "Unrecoverable error: StopIteration()",
-    "Unrecoverable error: AttributeError(\"'NoneType' object has no attribute 'hostname'\")",
-)
-"""How a worker of Celery 5.7 ends by faults of its own, seen where its broker goes while it connects anew.
+CELERYS_OWN: Final = ("Unrecoverable error: StopIteration()",)
+"""How a worker of Celery 5.7 ends by a fault of its own, seen where its broker goes while it connects anew.
 
-- A prefork worker whose broker refuses a write while a child of its pool has just died looks for a free queue for the
-  next child, and none is (`asynpool.get_process_queues`).
-- A worker that loses its broker while it holds messages that it has not acknowledged closes its connection first, and
-  asks it then for the address to give them back to (kombu 5.6: `redis.Channel._connparams`, called by `close`).
+A prefork worker whose broker refuses a write while a child of its pool has just died looks for a free queue for the
+next child, and none is (`asynpool.get_process_queues`).
 
 Whoever runs workers starts it again, as after any crash; what it had in hand is judged like all else. It is told, and
 not called ours.

@@ -41,7 +41,8 @@ def drain(  # noqa: PLR0913 - four of them are keyword-only, and two of these ar
         if status.idle or (ignore_late and status.idle_but_late):
             return "drained", status
         # This holds even if a worker still has a partition: nothing can be sent while the gate is held.
-        if status.gate.state == "held" and (status.backlog_events or status.pending_pairs):
+        waits = status.backlog_events or status.pending_pairs or (status.late_pairs and not ignore_late)
+        if status.gate.state == "held" and waits:
             return "held", status
         left = None if ends is None else ends - monotonic()
         if left is not None and left <= 0:

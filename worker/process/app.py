@@ -14,7 +14,7 @@ import redis
 import structlog
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
-from kombu.transport.redis import Transport
+from kombu.transport.redis import Channel, Transport
 
 from producers.contract.errors import ContactSyncError, SettingsError
 from producers.settings import variable_of
@@ -66,6 +66,7 @@ def create_app() -> Celery:
     for variable in _FOREIGN_VARIABLES:
         os.environ.pop(variable, None)
     _reconnect_on_refused_commands()
+    _leave_hints_as_a_connection_is_closed()
     BrokerCredentials.function = settings.redis_credentials or ""
     # Without fixups: Celery's own one loads the Django settings of whatever app shares our environment.
     app = Celery("contact-sync", fixups=[])
@@ -106,6 +107,15 @@ def _reconnect_on_refused_commands() -> None:
     """
     if redis.ResponseError not in Transport.connection_errors:
         Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
+
+
+def _leave_hints_as_a_connection_is_closed() -> None:
+    """Stops kombu from giving hints back that a worker holds as it closes its connection.
+
+    Where the broker has gone, kombu asks the closed connection for the broker's address to give them back to, and the
+    whole worker ends. They are given back after the visibility timeout, and the ticker has left others long before.
+    """
+    Channel.do_restore = False
 
 
 def _options(settings: WorkerSettings) -> dict[str, Any]:

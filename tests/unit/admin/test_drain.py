@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from worker.admin.status import Status
 
 
-def drained(*read: Status, timeout_seconds: float | None = None) -> tuple[str, int, float]:
+def drained(*read: Status, timeout_seconds: float | None = None, ignore_late: bool = False) -> tuple[str, int, float]:
     """How it ended, after how many reads, and when; the last status repeats itself, but not forever."""
     now = 0.0
     seen = 0
@@ -28,7 +28,14 @@ def drained(*read: Status, timeout_seconds: float | None = None) -> tuple[str, i
         nonlocal seen
         seen += 1
 
-    end, _ = drain(lambda: next(rest), count, timeout_seconds=timeout_seconds, monotonic=lambda: now, sleep=sleep)
+    end, _ = drain(
+        lambda: next(rest),
+        count,
+        timeout_seconds=timeout_seconds,
+        ignore_late=ignore_late,
+        monotonic=lambda: now,
+        sleep=sleep,
+    )
     return end, seen, now
 
 
@@ -51,6 +58,12 @@ def test_draining_reads_once_even_without_any_time() -> None:
 
 def test_draining_ends_at_once_if_the_endpoint_is_held() -> None:
     assert drained(idle_status(pending_pairs=1, gate=gate_of("held")))[:2] == ("held", 1)
+
+
+def test_draining_ends_at_once_if_only_a_late_request_is_left_and_the_endpoint_is_held() -> None:
+    late = idle_status(late_pairs=1, gate=gate_of("held"))
+    assert drained(late)[:2] == ("held", 1)
+    assert drained(late, ignore_late=True)[:2] == ("drained", 1)
 
 
 def test_draining_waits_while_the_endpoint_backs_off() -> None:

@@ -56,7 +56,8 @@ class Command(BaseCommand):
         if done.cause is not None:
             raise CommandError(f"Redis: {done.cause}; {done.forwarded} forwarded, {left.changes} left in the outbox")
         refused = f", {left.refused} refused: see the column `refused`" if left.refused else ""
-        waits = f", {left.changes} are waiting: {done.bulk_waits}" if done.bulk_waits else ""
+        why_waiting = done.bulk_waits or "other relays are forwarding them"
+        waits = f", {left.changes} are waiting: {why_waiting}" if left.changes else ""
         self.stdout.write(f"{done.forwarded} forwarded{waits}{refused}")
 
     def _keep_on(self, producer: ContactProducer, database: str, poll: float) -> None:
