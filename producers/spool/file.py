@@ -23,6 +23,9 @@ _LOG_BYTES: Final = 4 * 1024 * 1024  # the write-ahead log beside the file is cu
 RESERVE_BYTES: Final = 2 * _LOG_BYTES
 """Largest size of the reserve: removing changes writes to the log, and then moves what the log holds into the file."""
 
+_RESERVE_LEAST: Final = 64 * 1024
+"""Least size of it: removing a few changes takes less."""
+
 _APPLICATION_ID: Final = 0x4373_7031  # marks a file as our spool, in this format
 
 _CREATE: Final = (
@@ -72,20 +75,25 @@ def create(path: Path) -> None:
 def hold_reserve(path: Path, max_bytes: int) -> None:
     """Allocates the reserve beside the spool, if it is not there: a full disk then still has room to drain the spool.
 
+    Where the disk has less room, it is half as large, or half of that, and so on.
+
     Raises:
-        OSError: the disk has no room for it.
+        OSError: the disk has no room for any.
     """
     reserve = reserve_of(path)
     create(reserve)
     with reserve.open("r+b") as file:
         size = min(RESERVE_BYTES, 2 * max_bytes)
-        if os.fstat(file.fileno()).st_size < size:
+        while not os.fstat(file.fileno()).st_size:
             try:
-                file.write(b"\0" * size)  # written, because a hole would allocate nothing
+                file.write(bytes(size))  # written, because a hole would allocate nothing
                 file.flush()
             except OSError:
+                file.seek(0)  # which writes what is left: the last time it must fit
                 file.truncate(0)
-                raise
+                if size < 2 * _RESERVE_LEAST:
+                    raise
+                size //= 2
 
 
 def release_reserve(path: Path) -> bool:

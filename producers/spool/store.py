@@ -74,7 +74,6 @@ class Spool:
         self.path: Final = Path(os.path.realpath(path))  # SQLite's own files lie beside it, not beside a link
         self._namespace = namespace
         self._max_bytes = max_bytes
-        self._reserved = False
         self._pid = os.getpid()
         with _SQLITE:
             self._connection: sqlite3.Connection | None = open_spool(self.path, namespace, max_bytes)
@@ -86,10 +85,8 @@ class Spool:
             SpoolError: it failed, and none of them is in the spool.
         """
         rows = [tuple(getattr(change, field) for field in _FIELDS) for change in changes]
-        if not self._reserved:
-            with suppress(OSError):  # without room for it, changes are still better kept than refused
-                hold_reserve(self.path, self._max_bytes)
-            self._reserved = True
+        with suppress(OSError):  # without room for it, changes are still better kept than refused
+            hold_reserve(self.path, self._max_bytes)  # each time: another process may have used it
         with self._transaction() as connection:
             connection.executemany(_APPEND, rows)
 
@@ -105,7 +102,6 @@ class Spool:
         except SpoolError as error:
             if not (error.full and release_reserve(self.path)):
                 raise
-            self._reserved = False
             self._remove(gone)
 
     def after(self, seq: int, limit: int) -> list[Spooled]:
@@ -215,7 +211,6 @@ class Spool:
             if busy(error):
                 return False
             if release_reserve(self.path):  # a full disk refuses even the lock
-                self._reserved = False
                 return self._locked(lock)
             raise SpoolError(f"the spool {self.path} cannot be forwarded: {error}") from error
         return True

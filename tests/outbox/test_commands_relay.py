@@ -40,6 +40,19 @@ def record(engine: Engine, *contacts: str) -> None:
         Outbox().record(session, [{"owner": "1", "contact": each, "op": "upsert", "at": T} for each in contacts])
 
 
+def test_text_in_sqlite_that_is_not_utf8_is_refused_and_stops_nobody(tmp_path: Path, log: Log) -> None:
+    url = f"sqlite:///{tmp_path / 'app.db'}"
+    run(log, url, "--once", "--create-tables")
+    engine = sqlalchemy.create_engine(url)
+    record(engine, "8", "9")
+    garbled = "UPDATE contact_sync_outbox SET contact = CAST(X'ff41' AS TEXT) WHERE id = 1"
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(garbled))
+    ran = run(log, url, "--once")
+    assert (ran.exit_code, ran.stdout) == (0, "1 forwarded, 1 refused: see the column `refused`\n")
+    assert [each[2] for each in log.said()] == ["9"]
+
+
 def test_once_forwards_all_and_tells(engine: Engine, database_url: str, log: Log) -> None:
     record(engine, "8", "9")
     ran = run(log, database_url, "--once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
@@ -73,10 +74,27 @@ def _connected(url: str) -> redis.Redis:
 def save(url: str, data_dir: Path, file: Path) -> None:
     """Writes all data of a server into a file that only this user can read; it is there whole, or as it was before.
 
+    Several backups of a directory wait for each other: the server writes all of them into the same file first.
+
     Raises:
         BackupError: Redis could not write it, or the file cannot be written.
         redis.RedisError: Redis does not answer, or refuses.
     """
+    with _alone(data_dir):
+        _save(url, data_dir, file)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _save(url: str, data_dir: Path, file: Path) -> None:
     with _connected(url) as client:
         _wait_until(client, "rdb_bgsave_in_progress", "aof_rewrite_in_progress")
         client.bgsave()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,8 @@ import redis
 
 from producers import ContactProducer
 from tests.support.waiting import wait_until
+from worker.local.backup import save
+from worker.local.redis import EmbeddedRedis
 from worker.standin.settings import DEFAULT_KEY
 
 if TYPE_CHECKING:
@@ -131,6 +134,18 @@ def test_a_backup_of_data_that_nobody_uses_is_the_same(machine: Machine) -> None
     (machine.directory / "other").rename(machine.directory / "data")
     with machine.up() as url, redis.Redis.from_url(url) as client:
         assert client.get("contact-sync:mine") == b"1"
+
+
+def test_backups_at_the_same_time_wait_for_each_other(tmp_path: Path) -> None:
+    targets = [tmp_path / name for name in ("a.rdb", "b.rdb", "a.rdb", "b.rdb")]
+    with (
+        tempfile.TemporaryDirectory(prefix="cs-", ignore_cleanup_errors=True) as directory,
+        EmbeddedRedis(Path(directory)) as server,
+        ThreadPoolExecutor(len(targets)) as pool,
+    ):
+        for _ in range(5):
+            list(pool.map(lambda file: save(server.url, Path(directory), file), targets))
+    assert {each.read_bytes()[:5] for each in targets} == {b"REDIS"}
 
 
 def test_a_backup_replaces_only_a_regular_file_outside_of_the_data(machine: Machine) -> None:

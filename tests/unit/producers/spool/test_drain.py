@@ -32,6 +32,7 @@ from producers.contract.change import partition_of
 from producers.send.chunk import Chunk
 from producers.send.report import Replies
 from producers.spool.drain import SpoolDrain, spool_unaccepted
+from producers.spool.file import release_reserve
 from producers.spool.store import SPOOL_MIN_BYTES, Spool
 from tests.support.log_entries import entries_of, stream_of
 
@@ -407,11 +408,16 @@ def test_behind_a_dangling_link_it_is_readable_by_its_owner_only(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
-def test_a_spool_that_filled_its_disk_drains_when_redis_is_back(server: fakeredis.FakeServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("megabytes", "used"), [(24, False), (6, False), (24, True)], ids=["", "a small one", "another used the reserve"]
+)
+def test_a_spool_that_filled_its_disk_drains_when_redis_is_back(
+    server: fakeredis.FakeServer, tmp_path: Path, megabytes: int, *, used: bool
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], check=False, capture_output=True
     )
     if mounted.returncode:
         pytest.skip("a small disk cannot be mounted here")
@@ -419,6 +425,9 @@ def test_a_spool_that_filled_its_disk_drains_when_redis_is_back(server: fakeredi
         server.connected = False
         client = fakeredis.FakeRedis(server=server)
         with ContactProducer(settings=SETTINGS, client=client, spool=disk / "spool") as producer:
+            producer.upsert("1", "2")
+            if used:
+                release_reserve(disk / "spool")  # as another process does that forwards from a full disk
             spooled = 0
             with suppress(NotAccepted):
                 for first in range(0, 10_000_000, 1_000):
@@ -434,6 +443,6 @@ def test_a_spool_that_filled_its_disk_drains_when_redis_is_back(server: fakeredi
             time.sleep(0.6)  # the producer's cooldown
             assert producer.forward().left == 0
             producer.delete("1", "2")
-        assert len(log_of(server, "1")) > spooled > 1_000
+        assert len(log_of(server, "1")) > spooled > 0
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
