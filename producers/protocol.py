@@ -136,12 +136,11 @@ class ProducerProtocol:
         if still_spooled:
             return math.inf
         load = yield from self.load()
-        before = load.before(receipt.lane)
-        if before and self._throughput.per_second is None:
+        if self._throughput.per_second is None:
             yield Sleep(MEASURED_SECONDS)
             load = yield from self.load()
-            before = load.before(receipt.lane)
-        return self._throughput.seconds_for(before)
+        # It waits itself, perhaps in a partition that was not read for the load.
+        return self._throughput.seconds_for(max(1, load.before(receipt.lane)))
 
     def _forward(self, receipt: Receipt) -> Steps[bool]:
         """Sends what is spooled for a moment, if the change is there; returns whether it may still be there.

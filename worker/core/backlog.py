@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.core.lane import BULK, CLASSES, LIVE_DELETES, is_heavy
+from worker.core.lane import BULK, CLASSES, LIVE, LIVE_DELETES, is_heavy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -93,11 +93,6 @@ class PartitionBacklog:
         """Whether anything waits in it, even if it is not due yet."""
         return bool(self.oldest_ms or self.has_bulk or self.pending or self.late_due_ms or self.parked_due_ms)
 
-    @property
-    def goes_first(self) -> int:
-        """How many records it has because of live deletes of most owners: a log that has one is read for it."""
-        return self.classes[LIVE_DELETES[0]] + (self.entries if self.delete_ms else 0)
-
     def hurries(self, batch_size: int) -> bool:
         """Whether a delete was found in its log, which may not fit into one request."""
         return bool(self.delete_ms) and self.entries > batch_size
@@ -169,12 +164,18 @@ class _Tier:
 
     Args:
         some: the partitions.
-        wanted: how many records of the kind a partition has.
+        unread: how many entries of a partition are to be read for them.
+        known: how many of these records wait in it, and are known.
     """
 
-    def __init__(self, some: Iterable[PartitionBacklog], wanted: Callable[[PartitionBacklog], int]) -> None:
-        self._left = deque(each for each in some if wanted(each))
-        self.wanted = wanted
+    def __init__(
+        self,
+        some: Iterable[PartitionBacklog],
+        unread: Callable[[PartitionBacklog], int] = lambda _: 0,
+        known: Callable[[PartitionBacklog], int] = lambda _: 0,
+    ) -> None:
+        self._left = deque(each for each in some if unread(each) or known(each))
+        self._unread, self._known = unread, known
 
     def next(self, gone: set[int]) -> PartitionBacklog | None:
         """The first that is not gone."""
@@ -182,16 +183,24 @@ class _Tier:
             self._left.popleft()
         return self._left[0] if self._left else None
 
+    def has(self, each: PartitionBacklog) -> bool:
+        """Whether a partition has any."""
+        return bool(self._unread(each) or self._known(each))
+
+    def room_for(self, some: Iterable[PartitionBacklog], entries_a_record: float) -> float:
+        """How many records of a request partitions take."""
+        return sum(self._known(each) + self._unread(each) / entries_a_record for each in some)
+
 
 class Ranked:
     """Partitions to choose from, in order; each is chosen once. What one choice costs does not grow with their number.
 
     If more waits than a request takes, partitions go in the order of what they have: live deletes, live upserts, bulk
     deletes, bulk upserts, of each those of most owners before those of owners with very many. But half of the room that
-    live deletes leave goes to those whose live logs are unread, so that a delete in them is found. If none of those
-    chosen has anything in bulk, or of an owner with very many, one that has goes along, so that nobody is kept waiting
-    by what comes elsewhere. Where nothing is in bulk or of such owners, upserts are all alike: fewer partitions, with
-    more in each, fill a request then.
+    live deletes leave goes to those whose live logs are unread, so that a delete in them is found, and so does all that
+    live upserts leave. If none of those chosen has anything in bulk, or of an owner with very many, one that has goes
+    along, so that nobody is kept waiting by what comes elsewhere. Where nothing is in bulk or of such owners, upserts
+    are all alike: fewer partitions, with more in each, fill a request then.
 
     Args:
         ranked: the partitions, the first first.
@@ -199,25 +208,36 @@ class Ranked:
 
     def __init__(self, ranked: Sequence[PartitionBacklog]) -> None:
         # What was read goes out at once; then the log whose delete has waited longest.
-        deletes = sorted((each for each in ranked if each.goes_first), key=lambda each: each.delete_ms)
+        deletes = sorted(
+            (each for each in ranked if _unread_deletes(each) or each.classes[LIVE_DELETES[0]]),
+            key=lambda each: each.delete_ms,
+        )
         waiting = [each for each in ranked if any(each.classes)]
-        self._deletes = _Tier(deletes, lambda each: each.goes_first)
+        self._deletes = _Tier(deletes, _unread_deletes, _of_class(LIVE_DELETES[0]))
         self._unread = _Tier(ranked, lambda each: each.entries)
-        self._classes = [_Tier(waiting, _of_class(which)) for which in range(CLASSES)]
-        self._left = _Tier(ranked, lambda each: each.records or 1)
-        self._along = (_Tier(ranked, lambda each: each.has_bulk), _Tier(waiting, lambda each: each.heavy))
+        self._classes = [_Tier(waiting, known=_of_class(which)) for which in range(CLASSES)]
+        self._left = _Tier(ranked, _unread, lambda each: each.pending or int(not _unread(each)))
+        self._along = (_Tier(ranked, known=lambda each: each.has_bulk), _Tier(waiting, known=lambda each: each.heavy))
         self._mixed = any(each.has_bulk or each.heavy for each in ranked)
-        self._records = sum(each.records for each in ranked)
+        self._entries = sum(map(_unread, ranked))
+        self._pending = sum(each.pending for each in ranked)
         self._gone: set[int] = set()
 
     def __bool__(self) -> bool:
         return self._left.next(self._gone) is not None
 
-    def take(self, room: int) -> list[int]:
+    @property
+    def has_live(self) -> bool:
+        """Whether anything of the live lane waits in those that are left."""
+        tiers = (self._unread, *(self._classes[each] for each in LIVE))
+        return any(tier.next(self._gone) is not None for tier in tiers)
+
+    def take(self, room: float, entries_a_record: float = 1.0) -> list[int]:
         """Chooses partitions until they fill a request.
 
         Args:
             room: how many records the request has room for.
+            entries_a_record: how many entries are read for each of them.
         """
         chosen: list[PartitionBacklog] = []
 
@@ -225,26 +245,44 @@ class Ranked:
             chosen.append(each)
             self._gone.add(each.partition)
 
-        def take(tier: _Tier, left: int, until: int = 0) -> int:
-            """Chooses those of a tier; returns how much room is left after its records of all that are chosen."""
-            left -= sum(map(tier.wanted, chosen))
+        def take(tier: _Tier, left: float, until: float = 0, counted: int = 0) -> float:
+            """Chooses those of a tier; returns how much room is left after its records of all that are chosen.
+
+            Those that were chosen first, so many, are counted already.
+            """
+            left -= tier.room_for(chosen[counted:], entries_a_record)
             while left > until and (each := tier.next(self._gone)) is not None:
                 choose(each)
-                left -= tier.wanted(each)
+                left -= tier.room_for([each], entries_a_record)
             return left
 
-        if self._records > room > 0:
+        if self._pending + self._entries / entries_a_record > room > 0:
             first, *others = self._classes[LIVE_DELETES[-1] :]
             left = take(first, take(self._deletes, room))
-            left = take(self._unread, left, left // 2)
-            for tier in others if self._mixed else ():
-                left = take(tier, left)
+            left = take(self._unread, left, left / 2)
+            if self._mixed:
+                counted = len(chosen)
+                for tier in others[: BULK[0] - len(LIVE_DELETES)]:
+                    left = take(tier, left)
+                left = take(self._unread, left, counted=counted)
+                for tier in others[BULK[0] - len(LIVE_DELETES) :]:
+                    left = take(tier, left)
         take(self._left, room)
         for tier in self._along:
-            if chosen and not any(map(tier.wanted, chosen)) and (each := tier.next(self._gone)) is not None:
+            if chosen and not any(map(tier.has, chosen)) and (each := tier.next(self._gone)) is not None:
                 choose(each)
-        self._records -= sum(each.records for each in chosen)
+        self._entries -= sum(map(_unread, chosen))
+        self._pending -= sum(each.pending for each in chosen)
         return [each.partition for each in chosen]
+
+
+def _unread(each: PartitionBacklog) -> int:
+    return each.entries + each.bulk_entries
+
+
+def _unread_deletes(each: PartitionBacklog) -> int:
+    """A log that has one is read for it."""
+    return each.entries if each.delete_ms else 0
 
 
 def _of_class(which: int) -> Callable[[PartitionBacklog], int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from worker.core.dead_letter import DEAD_CAP
-from worker.core.lane import BULK, CLASSES, LIVE_DELETES
+from worker.core.lane import BULK, CLASSES, LIVE, LIVE_DELETES
 
 UNTOLD: Final = ("untold_replaced", "untold_trimmed")
 """Fields of a partition that stay until an alarm is logged: the answer to a claim that asks for it may never come."""
@@ -96,6 +96,11 @@ class Lease:
     def has_bulk(self) -> bool:
         """Whether anything of the bulk lane waits."""
         return bool(self.bulk_waiting or any(self.classes[each] for each in BULK))
+
+    @property
+    def has_live(self) -> bool:
+        """Whether anything of the live lane waits."""
+        return bool(self.waiting or any(self.classes[each] for each in LIVE))
 
     @property
     def live_deletes(self) -> int:

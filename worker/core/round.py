@@ -91,8 +91,9 @@ class Round:
 
         So a retry is built from the newest state of its pairs, and what goes next is known of all that waits.
         """
-        slow = self.next_ms >= SLOW_MS or lease.crowded or lease.hurries
-        if slow and max(lease.waiting, lease.bulk_waiting) > self.limit:
+        if self.next_ms >= SLOW_MS and sum(each.waiting + each.bulk_waiting for each in self.leases) > self.limit:
+            return True
+        if (lease.crowded or lease.hurries) and max(lease.waiting, lease.bulk_waiting) > self.limit:
             return True
         # Without room for what is unread, a delete in the log would wait until the last waiting pair is sent. A long
         # log is searched for deletes, and would itself become pairs that wait.

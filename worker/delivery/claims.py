@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from producers.nodes.trip import NodeAwayError
-from worker.core.backlog import Ranked
+from worker.core.backlog import ABSORB_READ, Ranked
 from worker.core.codec import Unreadable
 from worker.core.flow import Left
+from worker.core.lane import BULK, LIVE
 from worker.core.linger import Linger
 from worker.core.reach import Reach
-from worker.core.round import Round
+from worker.core.round import SLOW_MS, Round
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.config.settings import WorkerSettings
     from worker.core.backlog import PartitionBacklog
@@ -56,20 +57,30 @@ class Choice:
         due: those of them that are due.
         hurries: those of them that have a delete deep in their log.
         ends: when it is too old (monotonic, seconds).
+        ends_if_slow: the same while a rate binds.
+        outdated: whether a partition was released since with live deletes that were read.
     """
 
     ranked: Mapping[object, Ranked]
     due: set[int]
     hurries: set[int]
     ends: float
+    ends_if_slow: float
+    outdated: bool = False
 
-    def take(self, room: int, node_of: Callable[[int], object], held: set[int]) -> list[int]:
+    @property
+    def has_live(self) -> bool:
+        """Whether anything of the live lane is left in those that nobody has tried yet."""
+        return any(ranked.has_live for ranked in self.ranked.values())
+
+    def take(self, room: float, entries_a_record: float, node_of: Callable[[int], object], held: set[int]) -> list[int]:
         """Takes partitions, due ones first, until what waits in them fills the room.
 
         All are of one node, if there are several: then one node that fails, or its clock, concerns all of them alike.
 
         Args:
             room: how many records are wanted.
+            entries_a_record: how many entries are read for each.
             node_of: tells the node of a partition.
             held: partitions that the run has, of the same node.
         """
@@ -78,7 +89,7 @@ class Choice:
         else:
             node = next((each for each, ranked in self.ranked.items() if ranked), None)
         ranked = self.ranked.get(node)
-        taken = [] if ranked is None else ranked.take(room)
+        taken = [] if ranked is None else ranked.take(room, entries_a_record)
         self.due.difference_update(taken)
         return taken
 
@@ -182,10 +193,14 @@ class Claims:
         if waits or answered >= run.ends or not stays:
             self.release(run.leases)
             run.leases = []
+        elif self._live_waits():
+            # Bulk alone would fill the request while live waits in other partitions.
+            self.release([each for each in run.leases if not each.has_live])
+            run.leases = [each for each in run.leases if each.has_live]
         if not run.leases:
             run.ends = self._monotonic() + STAY_SECONDS
         if not waits or (absorbs and answered >= run.absorbs):
-            self._fill_up(run, gate, limit)
+            self._fill_up(run, gate, limit, slow=next_ms >= SLOW_MS)
         found = bool(run.leases)
         self._release_short(run)
         if run.leases:
@@ -204,7 +219,13 @@ class Claims:
         Raises:
             redis.RedisError: it is not certain that they were released; they expire.
         """
+        self.note_released(leases)
         self._partitions.release(leases)
+
+    def note_released(self, leases: Iterable[Lease]) -> None:
+        """Notes what is left in partitions whose leases are released, by a settle for one."""
+        if self._choice is not None and any(lease.live_deletes for lease in leases):
+            self._choice.outdated = True
 
     def give_up(self, run: FlushRun, this: Round, error: NodeAwayError | Unreadable) -> None:
         """Ends a round before its request, because what is known of its pairs cannot be read.
@@ -225,51 +246,62 @@ class Claims:
         if token:
             self._gate.report(gate.generation, "unused", left=Left(token, unused=True))
 
-    def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int) -> None:
-        if self._missing(run, limit) > 0 and not (run.leases and gate.closed):
-            kept = self._kept(gate)
+    def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int, *, slow: bool) -> None:
+        """Claims what fills a request; while the rate leaves time for it, as much as is read ahead."""
+        a_record = max(self.reach.entries_a_pair, ABSORB_READ / limit if slow else 0.0)
+        if self._missing(run, limit, a_record) > 0 and not (run.leases and gate.closed):
+            kept = self._kept(gate, slow=slow)
             if kept is not None:
-                self._try(run, kept, limit)
+                self._try(run, kept, limit, a_record)
             if kept is None or not run.leases:
-                self._try(run, self._scanned(gate, limit, kept), limit)
+                self._try(run, self._scanned(gate, limit, kept, slow=slow), limit, a_record)
 
-    def _missing(self, run: FlushRun, limit: int) -> int:
-        """How many more entries may fill a request."""
-        a_pair = self.reach.entries_a_pair
-        found = sum(int(each.waiting + each.bulk_waiting + each.pending * a_pair) for each in run.leases)
-        return self.reach.entries(limit) - found
+    def _missing(self, run: FlushRun, limit: int, entries_a_record: float) -> float:
+        """How many more records fill a request, or are worth reading for it."""
+        unread = [(each.waiting, each.bulk_waiting) for each in run.leases]
+        live = sum(waits for waits, _ in unread) / entries_a_record
+        bulk = sum(waits for _, waits in unread) / entries_a_record
+        live += sum(each.classes[which] for each in run.leases for which in LIVE)
+        bulk += sum(each.classes[which] for each in run.leases for which in BULK)
+        return limit - live - (min(bulk, limit / 10) if self._live_waits() else bulk)
 
-    def _kept(self, gate: GateSnapshot) -> Choice | None:
+    def _live_waits(self) -> bool:
+        """Whether anything live waits in partitions that no run has tried."""
+        with self._lock:
+            return self._choice is not None and self._choice.has_live
+
+    def _kept(self, gate: GateSnapshot, *, slow: bool) -> Choice | None:
         """The choice of an earlier scan, if it still serves: a closed gate has other partitions due.
 
-        While a rate binds there is time to scan, and a delete that was read since goes first.
+        With a rate, a delete that was read since goes first; and while that leaves time for it, partitions are scanned
+        for each request, unless a scan takes long.
         """
         kept = self._choice
-        serves = (
-            kept is not None and kept.due and self._monotonic() < kept.ends and not gate.closed and gate.rate is None
-        )
-        return kept if serves else None
+        if kept is None or not kept.due or gate.closed or (kept.outdated and gate.rate is not None):
+            return None
+        return kept if self._monotonic() < (kept.ends_if_slow if slow else kept.ends) else None
 
-    def _scanned(self, gate: GateSnapshot, limit: int, tried: Choice | None) -> Choice:
+    def _scanned(self, gate: GateSnapshot, limit: int, tried: Choice | None, *, slow: bool) -> Choice:
         """A choice that was not tried; one run scans, and others that want to meanwhile take what it found."""
         with self._scanning:
-            kept = self._kept(gate)
+            kept = self._kept(gate, slow=slow)
             if kept is None or kept is tried:
                 self._choice = kept = self._scan(gate, limit)
             return kept
 
-    def _try(self, run: FlushRun, choice: Choice, limit: int) -> None:
+    def _try(self, run: FlushRun, choice: Choice, limit: int, a_record: float) -> None:
         """Claims partitions of a choice; others in place of those that another process has taken since it scanned."""
         for _ in range(TRIES):
+            missing = self._missing(run, limit, a_record)
             held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
             with self._lock:
-                taken = choice.take(self._missing(run, limit), self._partitions.node_of, held)
+                taken = choice.take(missing, a_record, self._partitions.node_of, held)
             chosen = [p for p in taken if p not in held]
             leases = self._partitions.claim(chosen)
             for lease in leases:
                 lease.hurries = lease.partition in choice.hurries
             run.leases += leases
-            if len(leases) == len(chosen) or self._missing(run, limit) <= 0:
+            if len(leases) == len(chosen) or self._missing(run, limit, a_record) <= 0:
                 return
 
     def _release_short(self, run: FlushRun) -> None:
@@ -297,8 +329,10 @@ class Claims:
         for each in (*due, *company):
             by_node[self._partitions.node_of(each.partition)].append(each)
         ranked_by_node = {node: Ranked(some) for node, some in by_node.items()}
-        ends = began + max(SCAN_SECONDS, SCAN_SHARE * (scanned - began))
-        return Choice(ranked_by_node, {each.partition for each in due}, hurries, ends)
+        long = SCAN_SHARE * (scanned - began)
+        return Choice(
+            ranked_by_node, {each.partition for each in due}, hurries, began + max(SCAN_SECONDS, long), began + long
+        )
 
     def _due_ms(self, backlog: PartitionBacklog, gate: GateSnapshot, limit: int, now_ms: int) -> float:
         """When it is due (Unix ms); now if it was before."""

@@ -204,6 +204,29 @@ def test_a_log_full_of_deletes_is_sent_in_its_order_only_where_workers_bound_wha
     assert [each.hurries(20) for each in waiting] == [hurries, hurries]
 
 
+def test_deletes_in_many_short_logs_go_first_while_the_rate_leaves_time_to_read_them(fleet: Fleet) -> None:
+    fleet.change(batch_size=20, partitions=64, rate=50.0)
+    fleet.append_many([(f"o{i}", "c", "upsert" if i % 20 else "delete", T) for i in range(2_000)])
+    fleet.deliver(seconds=60)
+    deletes = [sum(op == "delete" for *_, op in each) for each in fleet.requests()]
+    assert sum(deletes) == 100
+    assert sum(deletes[:10]) >= 90, "all logs hold some, and none of them more than one request takes"
+
+
+def test_bulk_has_its_tenth_and_no_more_although_it_lies_in_many_short_logs(fleet: Fleet) -> None:
+    fleet.change(batch_size=20, partitions=64)
+    lanes: tuple[tuple[Lane, str], ...] = (("live", "l"), ("bulk", "b"))
+    for lane, owner in lanes:
+        fleet.append_many([(f"{owner}{i}", "c", "upsert", T) for i in range(1_200)], lane=lane)
+    fleet.deliver(seconds=60)
+    live = bulk = 0
+    for each in fleet.requests():
+        if live < 1_000:
+            live += sum(owner.startswith("l") for owner, *_ in each)
+            bulk += sum(owner.startswith("b") for owner, *_ in each)
+    assert 0.08 * live <= bulk <= 0.25 * live
+
+
 def test_few_pairs_that_change_often_fill_requests_together(fleet: Fleet) -> None:
     fleet.change(batch_size=20)
     owners = {fleet.partition(str(n)): str(n) for n in range(1_000)}.values()

@@ -50,6 +50,13 @@ def test_the_time_to_wait_is_what_waits_at_the_measured_rate(fleet: Fleet) -> No
     assert 1.5 < seconds < 30  # 2,001 changes at 1,000 a second and less, for the machine may be busy
 
 
+def test_a_change_that_waits_in_a_partition_that_is_not_read_is_not_taken_for_done(fleet: Fleet) -> None:
+    fleet.change(partitions=1_024)
+    with ContactProducer(settings=fleet.settings()) as contacts:
+        receipts = [contacts.upsert(str(owner), "2") for owner in range(3)]
+        assert [each.eta() for each in receipts] == [math.inf] * 3
+
+
 def test_the_asynchronous_producer_knows_both_too(fleet: Fleet) -> None:
     async def ask() -> tuple[float, float]:
         async with AsyncContactProducer(settings=fleet.settings()) as contacts:

@@ -103,3 +103,12 @@ def test_a_run_that_wants_to_scan_while_another_does_takes_what_that_one_found(f
     scanner.meanwhile.join()
     assert not ours & theirs[0]
     assert scanner.scans == 1
+
+
+def test_a_rate_that_leaves_no_time_for_it_lets_no_request_scan_for_itself(fleet: Fleet) -> None:
+    fleet.change(partitions=64, batch_size=4, in_flight=16, rate=1_000.0)
+    fleet.append_many((str(owner), "2", "upsert", None) for owner in range(2_000))
+    claims, scanner = claims_of(fleet)
+    for _ in range(3):
+        claimed(claims)
+    assert scanner.scans == 1

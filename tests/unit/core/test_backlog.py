@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.core.backlog import PartitionBacklog, Ranked
-from worker.core.lane import CLASSES, LIVE_DELETES
+from worker.core.lane import BULK, CLASSES, LIVE_DELETES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,28 +19,39 @@ def of_class(which: int) -> Callable[[PartitionBacklog], int]:
     return lambda each: each.classes[which]
 
 
-def chosen(left: list[PartitionBacklog], room: int) -> list[int]:
+def chosen(  # noqa: C901 - the whole rule, in its order
+    left: list[PartitionBacklog], room: int, a_record: float
+) -> list[int]:
     """The rule, spelled out for partitions of which none was chosen yet."""
     found: list[PartitionBacklog] = []
-    free = room
+    free: float = room
 
-    def take(wanted: Callable[[PartitionBacklog], int], until: int = 0) -> None:
+    def take(wanted: Callable[[PartitionBacklog], float], until: float = 0, counted: int = 0) -> None:
         nonlocal free
-        free -= sum(map(wanted, found))
+        free -= sum(map(wanted, found[counted:]))
         for each in left:
             if free > until and each not in found and wanted(each):
                 found.append(each)
                 free -= wanted(each)
 
-    if sum(each.records for each in left) > room:
+    def records(each: PartitionBacklog) -> float:
+        return each.pending + (each.entries + each.bulk_entries) / a_record
+
+    def live_log(each: PartitionBacklog) -> float:
+        return each.entries / a_record
+
+    if sum(map(records, left)) > room:
         for which in LIVE_DELETES:
             take(of_class(which))
-        take(lambda each: each.entries, free // 2)
+        take(live_log, free / 2)
+        read = len(found)
         mixed = any(each.has_bulk or any(each.classes[1::2]) for each in left)
         for which in range(len(LIVE_DELETES), CLASSES) if mixed else ():
+            if which == BULK[0]:
+                take(live_log, counted=read)
             take(of_class(which))
     free = room
-    take(lambda each: each.records or 1)
+    take(lambda each: records(each) or 1)
     for goes_along in (lambda each: each.has_bulk, lambda each: any(each.classes[1::2])):
         if found and not any(map(goes_along, found)):
             found += [each for each in left if each not in found and goes_along(each)][:1]
@@ -55,15 +66,16 @@ def test_each_choice_follows_the_rule_for_what_is_left(seed: int) -> None:
             p,
             entries=draw.choice((0, 1, 5, 40)),
             bulk_ms=draw.choice((0, 0, 7)),
+            bulk_entries=draw.choice((0, 0, 30)),
             classes=[draw.choice((0, 0, 0, 3, 20)) for _ in range(CLASSES)],
         )
         for p in draw.sample(range(99), 30)
     ]
     ranked = Ranked(left)
     while left:
-        room = draw.randint(1, 60)
-        taken = ranked.take(room)
-        assert taken == chosen(left, room)
+        room, a_record = draw.randint(1, 60), draw.choice((1.0, 2.0, 8.0))
+        taken = ranked.take(room, a_record)
+        assert taken == chosen(left, room, a_record)
         left = [each for each in left if each.partition not in taken]
     assert ranked.take(10) == []
 
