@@ -156,7 +156,7 @@ RULES: Final = (
     Mutant(
         "crowded_log_in_order",
         "a log that one owner crowds is sent in its order",
-        (Patch("worker/core/round.py", "self.next_ms >= SLOW_MS or lease.crowded or", "self.next_ms >= SLOW_MS or"),),
+        (Patch("worker/core/round.py", "(lease.crowded or lease.hurries)", "lease.hurries"),),
         integration=("tests/integration/flush/test_lanes.py",),
         simulated=False,
     ),
@@ -180,6 +180,33 @@ RULES: Final = (
                 "max((each.entries for each in self.waiting), default=0) >",
             ),
         ),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "short_logs_sent_whole",
+        "while the rate binds, short logs are sent whole instead of being read ahead",
+        (
+            Patch(
+                "worker/core/round.py",
+                "sum(each.waiting + each.bulk_waiting for each in self.leases) > self.limit",
+                "max(lease.waiting, lease.bulk_waiting) > self.limit",
+            ),
+        ),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "bulk_beside_live_fills",
+        "bulk that lies beside live fills requests although live waits in other partitions",
+        (Patch("worker/delivery/claims.py", "(min(bulk, limit / 10) if self._live_waits() else bulk)", "bulk"),),
+        integration=("tests/integration/flush/test_lanes.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "released_deletes_forgotten",
+        "with a rate, live deletes that a request had no room for wait for the next scan of all partitions",
+        (Patch("worker/delivery/claims.py", "self._choice.outdated = True", "pass"),),
         integration=("tests/integration/flush/test_lanes.py",),
         simulated=False,
     ),
