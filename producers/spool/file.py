@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from producers.contract.errors import SettingsError
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
 BUSY_SECONDS: Final = 10.0
@@ -75,25 +76,27 @@ def create(path: Path) -> None:
 def hold_reserve(path: Path, max_bytes: int) -> None:
     """Allocates the reserve beside the spool, if it is not there: a full disk then still has room to drain the spool.
 
-    Where the disk has less room, it is half as large, or half of that, and so on.
+    Where the disk has less room, it is half as large, or half of that, and so on; or there is none.
 
     Raises:
-        OSError: the disk has no room for any.
+        OSError: it cannot be opened.
     """
     reserve = reserve_of(path)
     create(reserve)
-    with reserve.open("r+b") as file:
-        size = min(RESERVE_BYTES, 2 * max_bytes)
-        while not os.fstat(file.fileno()).st_size:
-            try:
-                file.write(bytes(size))  # written, because a hole would allocate nothing
-                file.flush()
-            except OSError:
-                file.seek(0)  # which writes what is left: the last time it must fit
-                file.truncate(0)
-                if size < 2 * _RESERVE_LEAST:
-                    raise
-                size //= 2
+    with reserve.open("r+b", buffering=0) as file:
+        size = 0 if os.fstat(file.fileno()).st_size else min(RESERVE_BYTES, 2 * max_bytes)
+        while size >= _RESERVE_LEAST and not _allocated(file, size):
+            size //= 2
+
+
+def _allocated(file: FileIO, size: int) -> bool:
+    """Whether a new file got this size: written, because a hole would allocate nothing."""
+    with suppress(OSError):
+        if file.write(bytes(size)) == size:
+            return True
+    file.seek(0)
+    file.truncate()
+    return False
 
 
 def release_reserve(path: Path) -> bool:

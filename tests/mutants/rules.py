@@ -199,7 +199,7 @@ RULES: Final = (
     Mutant(
         "bulk_beside_live_fills",
         "bulk that lies beside live fills requests although live waits in other partitions",
-        (Patch("worker/delivery/claims.py", "(min(bulk, limit / 10) if self._live_waits() else bulk)", "bulk"),),
+        (Patch("worker/core/reach.py", "(min(bulk, self.bulk) if live_waits else bulk)", "bulk"),),
         integration=("tests/integration/flush/test_lanes.py",),
         simulated=False,
     ),

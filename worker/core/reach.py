@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from worker.core.lane import BULK, LIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.core.lease import Lease
 
 ENTRIES_A_PAIR_MAX: Final = 10.0
 """Entries that are read for one record at most, so that a round stays short however often few pairs change."""
@@ -38,3 +45,30 @@ class Reach:
             return
         newest = min(ENTRIES_A_PAIR_MAX, max(1.0, entries / pairs))
         self.entries_a_pair += _WEIGHT * min(1.0, entries / records) * (newest - self.entries_a_pair)
+
+
+class Room(NamedTuple):
+    """What partitions are claimed for.
+
+    Attributes:
+        records: most records of the request.
+        bulk: how many of them bulk gets while live waits as well.
+        entries_a_record: how many unread entries are worth claiming for each of them.
+    """
+
+    records: int
+    bulk: int
+    entries_a_record: float
+
+    def left(self, leases: Sequence[Lease], *, live_waits: bool) -> float:
+        """How much of it partitions leave.
+
+        Args:
+            leases: of the partitions.
+            live_waits: whether anything live waits elsewhere: then bulk in these counts for its share alone.
+        """
+        live = sum(each.waiting for each in leases) / self.entries_a_record
+        bulk = sum(each.bulk_waiting for each in leases) / self.entries_a_record
+        live += sum(each.classes[which] for each in leases for which in LIVE)
+        bulk += sum(each.classes[which] for each in leases for which in BULK)
+        return self.records - live - (min(bulk, self.bulk) if live_waits else bulk)

@@ -11,9 +11,9 @@ from producers.nodes.trip import NodeAwayError
 from worker.core.backlog import ABSORB_READ, Ranked
 from worker.core.codec import Unreadable
 from worker.core.flow import Left
-from worker.core.lane import BULK, LIVE
+from worker.core.lane import bulk_share
 from worker.core.linger import Linger
-from worker.core.reach import Reach
+from worker.core.reach import Reach, Room
 from worker.core.round import SLOW_MS, Round
 
 if TYPE_CHECKING:
@@ -248,22 +248,17 @@ class Claims:
 
     def _fill_up(self, run: FlushRun, gate: GateSnapshot, limit: int, *, slow: bool) -> None:
         """Claims what fills a request; while the rate leaves time for it, as much as is read ahead."""
-        a_record = max(self.reach.entries_a_pair, ABSORB_READ / limit if slow else 0.0)
-        if self._missing(run, limit, a_record) > 0 and not (run.leases and gate.closed):
+        ahead = max(self.reach.entries_a_pair, ABSORB_READ / limit if slow else 0.0)
+        room = Room(limit, bulk_share(limit, gate.now_ms), ahead)
+        if self._left(room, run) > 0 and not (run.leases and gate.closed):
             kept = self._kept(gate, slow=slow)
             if kept is not None:
-                self._try(run, kept, limit, a_record)
+                self._try(run, kept, room)
             if kept is None or not run.leases:
-                self._try(run, self._scanned(gate, limit, kept, slow=slow), limit, a_record)
+                self._try(run, self._scanned(gate, limit, kept, slow=slow), room)
 
-    def _missing(self, run: FlushRun, limit: int, entries_a_record: float) -> float:
-        """How many more records fill a request, or are worth reading for it."""
-        unread = [(each.waiting, each.bulk_waiting) for each in run.leases]
-        live = sum(waits for waits, _ in unread) / entries_a_record
-        bulk = sum(waits for _, waits in unread) / entries_a_record
-        live += sum(each.classes[which] for each in run.leases for which in LIVE)
-        bulk += sum(each.classes[which] for each in run.leases for which in BULK)
-        return limit - live - (min(bulk, limit / 10) if self._live_waits() else bulk)
+    def _left(self, room: Room, run: FlushRun) -> float:
+        return room.left(run.leases, live_waits=self._live_waits())
 
     def _live_waits(self) -> bool:
         """Whether anything live waits in partitions that no run has tried."""
@@ -289,19 +284,19 @@ class Claims:
                 self._choice = kept = self._scan(gate, limit)
             return kept
 
-    def _try(self, run: FlushRun, choice: Choice, limit: int, a_record: float) -> None:
+    def _try(self, run: FlushRun, choice: Choice, room: Room) -> None:
         """Claims partitions of a choice; others in place of those that another process has taken since it scanned."""
         for _ in range(TRIES):
-            missing = self._missing(run, limit, a_record)
+            left = self._left(room, run)
             held = {lease.partition for lease in run.leases}  # a lease that Redis lost too early looks free
             with self._lock:
-                taken = choice.take(missing, a_record, self._partitions.node_of, held)
+                taken = choice.take(left, room.entries_a_record, self._partitions.node_of, held)
             chosen = [p for p in taken if p not in held]
             leases = self._partitions.claim(chosen)
             for lease in leases:
                 lease.hurries = lease.partition in choice.hurries
             run.leases += leases
-            if len(leases) == len(chosen) or self._missing(run, limit, a_record) <= 0:
+            if len(leases) == len(chosen) or self._left(room, run) <= 0:
                 return
 
     def _release_short(self, run: FlushRun) -> None:

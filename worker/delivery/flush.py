@@ -93,7 +93,8 @@ class Flusher:
         batch = self._fill(this, slices)
         sent = self._requests.send(this, batch)
         run.leases = self._settler.settle(this, slices, sent)
-        self._claims.note_released(each for each in this.leases if each not in run.leases)
+        held = {each.partition for each in run.leases}
+        self._claims.note_released(each for each in this.leases if each.partition not in held)
 
     def _known(self, this: Round) -> tuple[Round, list[PartitionSlice]]:
         """What is known of the pairs that may be sent now, and the round by the clock of their node."""

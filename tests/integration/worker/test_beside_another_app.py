@@ -1,7 +1,9 @@
-"""A worker in whose broker database another Celery app has its queue too."""
+"""A worker in whose broker database another Celery app has its queue too, and one whose broker goes."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -60,3 +62,22 @@ def test_a_task_that_another_app_works_on_stays_with_it(
         # What is long overdue of ours shows that the worker has looked for what is.
         wait_until(lambda: broker.llen(ours), seconds=30, what="ours is put back into its queue")
         assert broker.llen(theirs) == 0
+
+
+def test_a_hint_that_is_held_as_the_broker_goes_does_not_end_the_worker(process_fleet: Fleet) -> None:
+    url = process_fleet.settings().celery_broker_url
+    held = (
+        "from kombu import Connection",
+        "import worker.celery",
+        f"connection = Connection({url!r})",
+        f"queue = connection.SimpleQueue('{process_fleet.keys.namespace}-held')",
+        "queue.put({})",
+        "queue.get(timeout=10)",
+        "connection._do_close_transport()  # as Celery does first, after a connection was lost",
+        "queue.channel.close()",
+    )
+    environ = process_fleet.environment()
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(held)], env=environ, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
