@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
@@ -12,7 +13,7 @@ from worker.admin.eraser import Eraser
 from worker.admin.parked import ParkedPairs
 from worker.config.settings import WorkerSettings
 from worker.core.flow import FlowLimits
-from worker.delivery.claims import Claims
+from worker.delivery.claims import TURN_SECONDS, Claims
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
 from worker.delivery.settle import Settler
@@ -26,7 +27,7 @@ from worker.store.partitions import Partitions
 from worker.store.suppressions import Suppressions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.simulation.world import World
     from worker.core.gate import Place
@@ -70,6 +71,27 @@ class Silence:
     def info(self, event: str, **fields: Any) -> None: ...
     def warning(self, event: str, **fields: Any) -> None: ...
     def error(self, event: str, **fields: Any) -> None: ...
+
+
+class ScanTurn:
+    """Lets one thread of a process scan at a time; a lock would hold up all actors, which share the one real thread."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._taken = False
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Waits until the thread before has scanned, by the world's clock."""
+        latest = self._world.monotonic() + TURN_SECONDS
+        while self._taken and self._world.monotonic() < latest:
+            self._world.look_later(0.001)
+        mine, self._taken = not self._taken, True
+        try:
+            yield
+        finally:
+            if mine:
+                self._taken = False
 
 
 class WatchedGate(Gate):
@@ -163,6 +185,7 @@ class Process:
                 settings,
                 partitions=partitions,
                 scanner=scanner,
+                scan_turn=ScanTurn(world).taken,
                 gate=gate,
                 monotonic=world.monotonic,
                 draw=world.chance.fraction,

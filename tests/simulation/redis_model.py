@@ -243,7 +243,7 @@ class RedisModel:
             stream.trim(first)
 
     def xrange(self, key: str, first: Any, last: Any, _count: str, count: int) -> list[Any]:
-        """XRANGE, raw; from an id on, or from behind it, to the end or to a millisecond."""
+        """XRANGE, raw; from an id on, or from behind it, to the end, to an id or to a millisecond."""
         stream = self.stream_of(key)
         return stream.range(bytes_of(first), count, bytes_of(last)) if stream else []
 

@@ -74,17 +74,19 @@ class Stream:
         del self.entries[:gone], self._ids[:gone]
 
     def range(self, first: bytes, count: int, last: bytes = b"+") -> list[Any]:
-        """Entries from this id on, or, after ``(``, from behind it; up to all of the last one's millisecond."""
-        if last != b"+":
-            return [each for each in self.range(first, len(self.entries)) if entry_id(each[0])[0] <= int(last)][:count]
+        """Entries from this id on, or, after ``(``, from behind it; up to the last, or to all of a millisecond."""
         if first == b"-":
-            return self.entries[:count]
-        if first[:1] == b"(":
+            begin = 0
+        elif first[:1] == b"(":
             ms, n = entry_id(first[1:])
-            at = bisect_left(self._ids, (ms, n + 1))
+            begin = bisect_left(self._ids, (ms, n + 1))
         else:
-            at = bisect_left(self._ids, entry_id(first))
-        return self.entries[at : at + count]
+            begin = bisect_left(self._ids, entry_id(first))
+        if last == b"+":
+            return self.entries[begin : begin + count]
+        ms, n = entry_id(last)
+        end = bisect_left(self._ids, (ms, n + 1) if b"-" in last else (ms + 1, 0))
+        return self.entries[begin : min(end, begin + count)]
 
 
 Value: TypeAlias = Hash | Text | Stream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,8 @@ from worker.core.reach import Reach, Room
 from worker.core.round import SLOW_MS, Round
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from worker.config.settings import WorkerSettings
     from worker.core.backlog import PartitionBacklog
@@ -39,6 +41,10 @@ many partitions a scan before each batch would cost more than the batch."""
 
 SCAN_SHARE: Final = 10
 """That time is at least this many times as long as the scan took, which grows with the number of partitions."""
+
+TURN_SECONDS: Final = 1.0
+"""Longest time that a run waits for the scan of another. While Redis hangs, the last of many runs would else wait as
+many times as long as a round trip may take, and a stop with it."""
 
 TRIES: Final = 4
 """How often partitions are claimed for one request, if other processes were quicker."""
@@ -116,6 +122,23 @@ class Wait:
     seconds: float
 
 
+class ScanTurn:
+    """Lets one run of a process scan at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Waits until the run before has scanned, but not for longer than `TURN_SECONDS`."""
+        mine = self._lock.acquire(timeout=TURN_SECONDS)
+        try:
+            yield
+        finally:
+            if mine:
+                self._lock.release()
+
+
 class Claims:
     """Claims and releases partitions. The runs of a process share one, and what it found.
 
@@ -123,6 +146,7 @@ class Claims:
         settings: linger, batch size and the request's timeout.
         partitions: those of the namespace.
         scanner: finds what waits in them.
+        scan_turn: lets one run scan while others wait for what it finds.
         gate: the endpoint as the fleet sees it.
         monotonic: a clock, in seconds.
         draw: a random number in [0, 1).
@@ -139,6 +163,7 @@ class Claims:
         *,
         partitions: Partitions,
         scanner: BacklogScanner,
+        scan_turn: Callable[[], AbstractContextManager[None]],
         gate: Gate,
         monotonic: Callable[[], float],
         draw: Callable[[], float],
@@ -158,7 +183,8 @@ class Claims:
         self._log = log
         self.reach = Reach()
         self._choice: Choice | None = None
-        self._lock, self._scanning = threading.Lock(), threading.Lock()
+        self._scan_turn = scan_turn
+        self._lock = threading.Lock()
 
     def claim(self, run: FlushRun) -> Round | Wait | None:
         """Asks the gate for a place, and claims partitions until they fill a batch.
@@ -278,7 +304,7 @@ class Claims:
 
     def _scanned(self, gate: GateSnapshot, limit: int, tried: Choice | None, *, slow: bool) -> Choice:
         """A choice that was not tried; one run scans, and others that want to meanwhile take what it found."""
-        with self._scanning:
+        with self._scan_turn():
             kept = self._kept(gate, slow=slow)
             if kept is None or kept is tried:
                 self._choice = kept = self._scan(gate, limit)

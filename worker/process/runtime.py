@@ -19,7 +19,7 @@ from producers.nodes.sentinel import UnknownMasterError
 from producers.settings import variable_of
 from worker.config.server_key import read_server_key
 from worker.core.flow import FlowLimits
-from worker.delivery.claims import Claims
+from worker.delivery.claims import Claims, ScanTurn
 from worker.delivery.endpoint import PATH, Endpoint
 from worker.delivery.flush import Flusher
 from worker.delivery.request import RequestSender
@@ -162,6 +162,7 @@ def build(settings: WorkerSettings, stopping: Callable[[], bool] = STOPPING) -> 
             settings,
             partitions=partitions,
             scanner=scanner,
+            scan_turn=ScanTurn().taken,
             gate=gate,
             monotonic=monotonic,
             draw=draw,

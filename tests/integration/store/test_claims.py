@@ -10,7 +10,7 @@ from structlog import get_logger
 
 from worker.core.round import Round
 from worker.core.suppression import NOBODY
-from worker.delivery.claims import SCAN_SECONDS, SCAN_SHARE, Claims, FlushRun
+from worker.delivery.claims import SCAN_SECONDS, SCAN_SHARE, Claims, FlushRun, ScanTurn
 from worker.store.cluster_backlog import scanner_of
 from worker.store.gate import Gate
 from worker.store.partitions import Partitions
@@ -28,6 +28,7 @@ class Counted:
         self.scans = 0
         self.ahead = 0.0
         self.meanwhile: threading.Thread | None = None
+        self.patience: float | None = 0.3
         self._scanner = scanner
         self._takes = takes_seconds
 
@@ -36,7 +37,7 @@ class Counted:
         self.ahead += self._takes
         if self.scans == 1 and self.meanwhile is not None:
             self.meanwhile.start()
-            self.meanwhile.join(0.3)
+            self.meanwhile.join(self.patience)
         return self._scanner.scan()
 
     def monotonic(self) -> float:
@@ -52,6 +53,7 @@ def claims_of(fleet: Fleet, scan_seconds: float = 0.0) -> tuple[Claims, Counted]
         settings,
         partitions=Partitions.of(namespace, settings),
         scanner=scanner,  # type: ignore[arg-type] # it scans as the scanner does
+        scan_turn=ScanTurn().taken,
         gate=Gate(namespace),
         monotonic=scanner.monotonic,
         draw=lambda: 0.0,
@@ -103,6 +105,18 @@ def test_a_run_that_wants_to_scan_while_another_does_takes_what_that_one_found(f
     scanner.meanwhile.join()
     assert not ours & theirs[0]
     assert scanner.scans == 1
+
+
+def test_a_run_does_not_wait_for_one_whose_scan_does_not_end(fleet: Fleet) -> None:
+    fleet.change(partitions=64, batch_size=4, in_flight=16)
+    fleet.append_many((str(owner), "2", "upsert", None) for owner in range(2_000))
+    claims, scanner = claims_of(fleet)
+    theirs: list[set[int]] = []
+    scanner.meanwhile = threading.Thread(target=lambda: theirs.append(claimed(claims)))
+    scanner.patience = None
+    claimed(claims)
+    assert theirs[0]
+    assert scanner.scans == 2
 
 
 def test_a_rate_that_leaves_no_time_for_it_lets_no_request_scan_for_itself(fleet: Fleet) -> None:
