@@ -16,6 +16,7 @@ from producers.django.settings import read_settings
 from producers.producer import ContactProducer
 from producers.relay.forward import COLUMNS, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
 from producers.relay.lane import LANES, NO_LANE
+from producers.relay.sqlite_text import reading_any_text
 from producers.send.pressure import BulkPermit
 from producers.send.transport import connect
 
@@ -190,7 +191,8 @@ def _forward(run: Run, using: str, lane: int, bulk: BulkPermit) -> Relayed:
     from producers.django.models import Change  # noqa: PLC0415 - as above
 
     there = Change.objects.using(using)
-    rows = take_rows(_LaneRows(using, lane), run, bulk)
+    with reading_any_text(connections[using].connection):
+        rows = take_rows(_LaneRows(using, lane), run, bulk)
     sent = send_rows(run, ((row["id"], row) for row in rows), time.time())
     for row_id, rule in sent.refused:
         there.filter(id=row_id).update(refused=rule)

@@ -17,6 +17,7 @@ from producers.contract.errors import ContactSyncError
 from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes, lacks_delivery_lane
 from producers.relay.forward import DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
 from producers.relay.lane import LANES, NO_LANE
+from producers.relay.sqlite_text import reading_any_text
 from producers.send.pressure import BulkPermit
 
 if TYPE_CHECKING:
@@ -173,7 +174,8 @@ class Relay:
             return lane, self._forward(connection, lane, run)
 
     def _forward(self, connection: Connection, lane: int, run: Run) -> Relayed:
-        rows = take_rows(_LaneRows(connection, lane), run, self._bulk)
+        with reading_any_text(connection.connection.dbapi_connection):
+            rows = take_rows(_LaneRows(connection, lane), run, self._bulk)
         sent = send_rows(run, ((int(row["id"]), dict(row)) for row in rows), self._clock())
         for row_id, rule in sent.refused:
             connection.execute(update(CHANGES).where(CHANGES.c.id == row_id).values(refused=rule))

@@ -239,6 +239,23 @@ def test_rows_that_break_a_rule_are_kept_aside(using: str, log: Log) -> None:
     assert log.said() == [("delete", "1", "9", T)]
 
 
+@pytest.mark.usefixtures("using")
+@pytest.mark.parametrize("using", ["default"], indirect=True)
+def test_text_in_sqlite_that_is_not_utf8_is_refused_and_stops_nobody(log: Log) -> None:
+    from producers.django import upsert  # noqa: PLC0415 - as above
+
+    configure(FORWARD_AFTER_COMMIT=False)
+    upsert("1", "2", at=T)
+    with connections["default"].cursor() as cursor:
+        cursor.execute("UPDATE contact_sync_outbox SET contact = CAST(X'ff41' AS TEXT)")
+    configure(FORWARD_AFTER_COMMIT=True)
+    upsert("1", "3", at=T)  # of the same lane: it is forwarded right after its commit
+    assert log.said() == [("upsert", "1", "3", T)]
+    told = StringIO()
+    call_command("contact_sync_relay", once=True, stdout=told)
+    assert told.getvalue() == "0 forwarded, 1 refused: see the column `refused`\n"
+
+
 @pytest.fixture
 def unconnected() -> Iterator[None]:
     """Takes back what a test lets signals do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import structlog
@@ -65,14 +65,11 @@ def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bo
         engine = open_database(url, "URL")
     except NoDatabase as error:
         raise Failure(str(error), EXIT_USAGE) from None
-    from sqlalchemy import event  # noqa: PLC0415 - an extra, which is installed by now
-    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - the same
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - an extra, which is installed by now
 
     from producers.outbox import NoOutbox, Relay  # noqa: PLC0415 - the same
     from producers.outbox import create_tables as create  # noqa: PLC0415 - the same
 
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _read_any_text)
     set_up_logging()
     with ContactProducer(settings=settings) as producer, noting_interrupts() as interrupts:
         try:
@@ -90,11 +87,6 @@ def relay(*, url: str, create_tables: bool, once: bool, poll: float, as_json: bo
             raise Failure(f"the database: {why(error)}") from None
         finally:
             engine.dispose()
-
-
-def _read_any_text(connection: Any, _record: object) -> None:
-    """Lets SQLite's text that is not UTF-8 be read: so its row is refused, and does not stop the others."""
-    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
 
 class Forwarding:

@@ -45,8 +45,13 @@ def test_the_pressure_is_the_greater_share_from_0_to_1(load: Load, pressure: flo
     assert load.pressure == pytest.approx(pressure)
 
 
-@pytest.mark.parametrize("partitions", [1, 7, 64, 65, 16_384])
-def test_the_load_is_that_of_all_partitions_of_which_few_are_asked(partitions: int) -> None:
+@pytest.mark.parametrize("partitions", [1, 7, 64, 65, SAMPLED_PARTITIONS])
+def test_every_partition_is_asked_since_one_owner_may_fill_one_alone(partitions: int) -> None:
+    assert len(load_query(Keys("ns"), partitions).commands) == 1 + 11 * partitions
+
+
+@pytest.mark.parametrize("partitions", [1, 7, 64, 65, SAMPLED_PARTITIONS + 1, 16_384])
+def test_the_load_is_that_of_all_partitions_of_which_not_too_many_are_asked(partitions: int) -> None:
     query = load_query(Keys("ns"), partitions)
     asked = (len(query.commands) - 1) // 11
     assert 1 <= asked <= SAMPLED_PARTITIONS
