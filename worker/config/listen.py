@@ -1,4 +1,4 @@
-"""What this project's own HTTP servers have in common: how they listen, and when they say so."""
+"""What this project's own HTTP servers have in common: how they listen, when they say so, and what is no request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING, Final
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,20 @@ def url_of(listener: socket.socket) -> str:
     """Returns the URL under which clients reach the socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class HttpProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, which refuses what is no HTTP once: what the application answers then reaches nobody."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses it, unless an answer has begun."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
 
 class Server(uvicorn.Server):

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from worker.config.listen import HttpProtocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +23,7 @@ REQUEST_SECONDS: Final = 10.0
 """How long a whole request may take to arrive, and how long a client may leave an answer unread."""
 
 
-class Connection(H11Protocol):
+class Connection(HttpProtocol):
     """A connection that must not keep the server waiting.
 
     Attributes:

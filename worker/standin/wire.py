@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from worker.config.listen import HttpProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,8 +72,8 @@ class Connection:
         await self.lost.wait()
 
 
-class ConnectionProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, which also gives the application its connection."""
+class ConnectionProtocol(HttpProtocol):
+    """This project's HTTP/1.1, which also gives the application its connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as its parent does
         """Gives the connection to every request that arrives over it."""

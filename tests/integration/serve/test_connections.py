@@ -102,3 +102,32 @@ def test_a_long_cookie_costs_no_more_than_its_length(cookie: str, fleet: Fleet) 
         answers = {client.get("/api/status", headers=[(b"cookie", cookie.encode())]).status_code for _ in range(5)}
         assert time.monotonic() - began < 5  # a single one took 4.5 s
         assert answers <= {400, 401, 431}
+
+
+BROKEN_OFF = b"host: localhost\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\nzz\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on"),
+    [
+        (b"POST /api/sign-in HTTP/1.1\r\n" + BROKEN_OFF, b""),
+        (b"POST /api/nothing HTTP/1.1\r\n" + BROKEN_OFF, b""),
+        (b"POST /api/sign-out HTTP/1.1\r\n" + BROKEN_OFF, b""),
+        (b"POST /api/nothing HTTP/1.1\r\n" + BROKEN_OFF.removesuffix(b"zz\r\n"), b"zz\r\n"),
+        (b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", b"zz\r\n\r\n"),
+        (b"zz\r\n\r\n", b""),
+    ],
+)
+def test_what_is_no_request_is_refused_without_a_traceback(
+    begins: bytes, goes_on: bytes, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(fleet, TOKENS) as client, connected(client, 1, begins) as (connection,):
+        said = connection.recv(1) if goes_on else b""
+        connection.sendall(goes_on)
+        with suppress(ConnectionResetError):
+            while more := connection.recv(1000):
+                said += more
+        assert client.get("/healthz").status_code == 200
+    assert said.startswith(b"HTTP/1.1 ")
+    assert (b" 400 " in said) is (not goes_on or b"healthz" in begins)
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -303,3 +304,13 @@ def test_it_says_that_it_is_well(stand_in: StandInClient) -> None:
     answer = httpx.get(f"{stand_in.url}/_stand-in/health", trust_env=False).json()
     assert answer["status"] == "ok"
     assert answer["now"] <= time.monotonic()
+
+
+def test_what_is_no_request_is_refused_without_a_traceback(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), 5) as connection:
+        connection.sendall(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+    confirmed(sync(client, upsert("1", "2")))
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
