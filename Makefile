@@ -110,9 +110,9 @@ fuzz: $(INSTALLED) $(FUZZ)/.installed ## Give all that comes from outside SECOND
 	PYTHONPATH=.:$$(echo $(FUZZ)/lib/python3.*/site-packages) $(BIN)/python -m tests.fuzz.run \
 	    --seconds $(or $(SECONDS),60) $(if $(INPUTS),--inputs $(INPUTS)) $(if $(TARGET),--target $(TARGET))
 
-soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0), ON (redis, sentinel, cluster), WAIT (0)
+soak: $(INSTALLED) ## Let faults strike the whole system for MINUTES (5), and judge it; SEED (0), ON (redis, sentinel, cluster), WAIT (0), PARTITIONS (16)
 	$(BIN)/python -m tests.soak.run --minutes $(or $(MINUTES),5) --seed $(or $(SEED),0) --on $(or $(ON),redis) \
-		--wait-replicas $(or $(WAIT),0)
+		--wait-replicas $(or $(WAIT),0) --partitions $(or $(PARTITIONS),16)
 
 endurance: $(INSTALLED) ## Let all that runs work for MINUTES (120) under steady load; fails if memory, files or keys grow
 	$(BIN)/python -m tests.endurance.run --minutes $(or $(MINUTES),120) $(if $(PUBLISH),--publish)

@@ -135,7 +135,9 @@ def _soak_command(run: Mapping[str, Any]) -> str:
     options = run["options"]
     on = "" if options["on"] == "redis" else f" ON={options['on']}"
     wait = f" WAIT={options['wait_replicas']}" if options["wait_replicas"] else ""
-    return f"`make soak MINUTES={options['seconds'] / 60:g} SEED={options['seed']}{on}{wait}`"
+    # Those of reports that do not say it, and of most others, are as many as by default.
+    partitions = f" PARTITIONS={options['partitions']}" if options.get("partitions", 16) != 16 else ""
+    return f"`make soak MINUTES={options['seconds'] / 60:g} SEED={options['seed']}{on}{wait}{partitions}`"
 
 
 def _simulation_command(run: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.soak.soak import Ran
     from tests.soak.verdict import Verdict
 
-_OPTIONS: Final = ("seconds", "seed", "workers", "rate", "only", "on", "wait_replicas")
+_OPTIONS: Final = ("seconds", "seed", "workers", "rate", "only", "on", "wait_replicas", "partitions")
 
 
 def write_report(directory: Path, ran: Ran, verdict: Verdict) -> Path:

@@ -67,6 +67,13 @@ Example:
 )
 @click.option("--wait-replicas", default="0", show_default=True, metavar="N|all", help="CONTACT_SYNC_WAIT_REPLICAS.")
 @click.option(
+    "--partitions",
+    type=click.IntRange(min=1, max=1024),
+    default=16,
+    show_default=True,
+    help="CONTACT_SYNC_PARTITIONS; with many of them, what waits lies in many short logs.",
+)
+@click.option(
     "--import-size", type=click.IntRange(min=1), default=20_000, show_default=True, help="Changes of one bulk import."
 )
 @click.option(
@@ -88,6 +95,7 @@ def soak(  # noqa: PLR0913 - each is an option of the command
     import_size: int,
     on: On,
     wait_replicas: str,
+    partitions: int,
     report: Path,
 ) -> None:
     """Run the whole system on this machine, let faults strike it, and judge what it did.
@@ -95,7 +103,7 @@ def soak(  # noqa: PLR0913 - each is an option of the command
     Exit status 0: nothing is wrong; 1: something is, or the soak could not be carried out.
     """
     replicas: Replicas = "all" if wait_replicas == "all" else int(wait_replicas)
-    options = Options(minutes * 60, seed, workers, rate, only, readd, import_size, on, replicas)
+    options = Options(minutes * 60, seed, workers, rate, only, readd, import_size, on, replicas, partitions)
     try:
         with exiting_on_sigterm(), tempfile.TemporaryDirectory(prefix="contact-sync-soak-") as directory:
             sys.exit(_soak(options, Path(directory), report))

@@ -12,7 +12,7 @@ import redis
 from tests.soak.faults import Faults
 from tests.soak.nemesis import KINDS, OF_NODES, PREVIOUS, plan
 from tests.soak.recorder import Recorder
-from tests.soak.system import PARTITIONS, System
+from tests.soak.system import System
 from tests.soak.traffic import Traffic
 from tests.support.previous import previous_commit, unpack
 from worker.store.dead_letters import Wanted
@@ -71,6 +71,7 @@ class Options:
         import_size: changes of one bulk import.
         on: where the log lives.
         wait_replicas: CONTACT_SYNC_WAIT_REPLICAS.
+        partitions: CONTACT_SYNC_PARTITIONS; with many of them, what waits lies in many short logs.
     """
 
     seconds: float
@@ -82,6 +83,7 @@ class Options:
     import_size: int = 20_000
     on: On = "redis"
     wait_replicas: Replicas = 0
+    partitions: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +186,17 @@ def run(options: Options, directory: Path, progress: Progress) -> Ran:
     """
     only, previous = _kinds(options.only, options.on)
     tree = unpack(previous, directory / "previous") if previous else None
-    wait: Replicas = options.wait_replicas
-    with System(directory, options.workers, options.readd, tree, on=options.on, wait_replicas=wait) as system:
+    with System(
+        directory,
+        options.workers,
+        options.readd,
+        tree,
+        on=options.on,
+        wait_replicas=options.wait_replicas,
+        partitions=options.partitions,
+    ) as system:
         recorder = Recorder(system)
-        traffic = Traffic(system.settings, PARTITIONS, options.seed, options.rate)
+        traffic = Traffic(system.settings, options.partitions, options.seed, options.rate)
         ran = Ran(
             options,
             settings=system.settings.model_dump(include=set(_SHOWN)),

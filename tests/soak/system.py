@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from worker.store.dead_letters import Redriven
 
 NAMESPACE: Final = "soak"
-PARTITIONS: Final = 16
 
 TIMES: Final[dict[str, float]] = {
     "linger_seconds": 0.05,
@@ -85,6 +84,7 @@ class System:
         settings: what workers and producers work with.
         fleet: the workers.
         erasures: the people who are erased.
+        partitions: how many the log has.
     """
 
     def __init__(  # noqa: PLR0913 - what a soak may be, by name
@@ -96,8 +96,10 @@ class System:
         *,
         on: On = "redis",
         wait_replicas: Replicas = 0,
+        partitions: int,
     ) -> None:
         self.previous = previous
+        self.partitions = partitions
         self.home = HOMES[on](directory)
         self.secret_file = directory / "secret"
         self._directory = directory
@@ -145,7 +147,7 @@ class System:
         """A key of each partition, and of what has a place of its own."""
         keys = self.settings.keys
         others = {CONFIG: keys.config, GATE: keys.gate, SUPPRESSED: keys.suppressed}
-        return {p: keys.partition(p) for p in range(PARTITIONS)} | others
+        return {p: keys.partition(p) for p in range(self.partitions)} | others
 
     def redis_memory(self) -> int:
         """Bytes that the server has that has most, as it counts them.
@@ -162,7 +164,7 @@ class System:
         Raises:
             redis.RedisError: Redis does not answer.
         """
-        return read_status(Namespace(self.client, self.settings.keys, PARTITIONS))
+        return read_status(Namespace(self.client, self.settings.keys, self.partitions))
 
     def marks(self) -> int:
         """How many pairs an unanswered request may still act on.
@@ -170,7 +172,7 @@ class System:
         Raises:
             redis.RedisError: Redis does not answer.
         """
-        asked = [("HLEN", self.settings.keys.late(p)) for p in range(PARTITIONS)]
+        asked = [("HLEN", self.settings.keys.late(p)) for p in range(self.partitions)]
         return sum(all_checked(round_trip(self.client, asked)))
 
     def upgrade(self) -> bool:
@@ -181,14 +183,14 @@ class System:
         """
         # If a failover took it back, nobody could say what the previous release must not do from now on.
         wait = self.settings.wait_replicas or (0 if self.home.on == "redis" else 1)
-        form = upgrade(Namespace(self.client, self.settings.keys, PARTITIONS), wait).form
+        form = upgrade(Namespace(self.client, self.settings.keys, self.partitions), wait).form
         self.fleet.upgraded = form == NEWEST
         return self.fleet.upgraded
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The dead letters there are."""
-        return DeadLetters(Namespace(self.client, self.settings.keys, PARTITIONS))
+        return DeadLetters(Namespace(self.client, self.settings.keys, self.partitions))
 
     def redrive(self) -> list[Redriven]:
         """Puts all dead letters back into the log that may go there, and says what became of each.
@@ -205,7 +207,7 @@ class System:
             redis.RedisError: Redis does not answer, or refuses.
         """
         settings = self.settings
-        partitions = Partitions.of(Namespace(self.client, settings.keys, PARTITIONS), settings)
+        partitions = Partitions.of(Namespace(self.client, settings.keys, self.partitions), settings)
         pairs = ParkedPairs(partitions, 2 * settings.lease_seconds, time.monotonic, time.sleep)
         found = list(pairs.find(Wanted()))
         with suppress(NotMoved):  # a partition stays leased: they are tried again at their own time
@@ -239,7 +241,7 @@ class System:
             broker_url=self.home.broker_url,
             wait_replicas=self._wait,
             namespace=NAMESPACE,
-            partitions=PARTITIONS,
+            partitions=self.partitions,
             endpoint_url=f"http://127.0.0.1:{self.endpoint.port}",
             server_key_id=SecretStr(key_id),
             server_key_secret_file=self.secret_file,

@@ -40,6 +40,8 @@ from worker.store.inbox import load_map
 from worker.store.refusal import cluster_fault, refusal
 
 if TYPE_CHECKING:
+    from kombu.transport.virtual import Channel as AnyChannel
+
     from worker.config.settings import WorkerSettings
 
 _FOREIGN_VARIABLES: Final = (
@@ -66,7 +68,7 @@ def create_app() -> Celery:
     for variable in _FOREIGN_VARIABLES:
         os.environ.pop(variable, None)
     _reconnect_on_refused_commands()
-    _leave_hints_as_a_connection_is_closed()
+    _leave_hints_of_a_closed_connection()
     BrokerCredentials.function = settings.redis_credentials or ""
     # Without fixups: Celery's own one loads the Django settings of whatever app shares our environment.
     app = Celery("contact-sync", fixups=[])
@@ -109,13 +111,22 @@ def _reconnect_on_refused_commands() -> None:
         Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
 
-def _leave_hints_as_a_connection_is_closed() -> None:
-    """Stops kombu from giving hints back that a worker holds as it closes its connection.
+def _leave_hints_of_a_closed_connection() -> None:
+    """Stops kombu from giving back, or acknowledging, the hints that a worker held as its connection was lost.
 
-    Where the broker has gone, kombu asks the closed connection for the broker's address to give them back to, and the
-    whole worker ends. They are given back after the visibility timeout, and the ticker has left others long before.
+    For either, kombu asks the closed connection for the broker's address, and the whole worker ends. They are given
+    back after the visibility timeout, and the ticker has left others long before.
     """
     Channel.do_restore = False
+    Channel.basic_ack = _acknowledge_if_open  # type: ignore[assignment, method-assign] # kombu has no option
+
+
+def _acknowledge_if_open(channel: AnyChannel, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - as kombu calls it
+    if not channel.closed:
+        _acknowledge(channel, delivery_tag, multiple)
+
+
+_acknowledge: Final = Channel.basic_ack
 
 
 def _options(settings: WorkerSettings) -> dict[str, Any]:

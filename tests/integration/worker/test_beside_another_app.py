@@ -72,9 +72,10 @@ def test_a_hint_that_is_held_as_the_broker_goes_does_not_end_the_worker(process_
         f"connection = Connection({url!r})",
         f"queue = connection.SimpleQueue('{process_fleet.keys.namespace}-held')",
         "queue.put({})",
-        "queue.get(timeout=10)",
+        "message = queue.get(timeout=10)",
         "connection._do_close_transport()  # as Celery does first, after a connection was lost",
         "queue.channel.close()",
+        "message.ack()  # as Celery does once it is connected again, if it had begun the task before",
     )
     environ = process_fleet.environment()
     ran = subprocess.run(
