@@ -244,7 +244,7 @@ class Explainer:
         if record(each.known) is None:  # a repair moves nothing that the contract knows of
             return {each}
         then = set()
-        if outcome != "confirmed" or settled is not True:
+        if outcome != "confirmed" or settled is not True or self._may_repair(each, delivery):
             then.add(each)
         if outcome in {"confirmed", None} and settled is not False:
             confirmed_ms = delivery.sent.begun_ms if delivery.sent.ended_ms is None else delivery.sent.ended_ms
@@ -260,6 +260,14 @@ class Explainer:
             waiting = confirm(each.known, self._readd).waiting
             then.add(each._replace(known=each.known._replace(waiting=waiting), buried=each.buried + 1))
         return then
+
+    def _may_repair(self, each: Possible, delivery: Delivery) -> bool:
+        """Whether it may say again what was confirmed, after a request without an answer, while what waits is parked.
+
+        What was refused with an unknown code is parked, and such a refusal confirms nothing either.
+        """
+        unconfirmed = any(earlier.sent.outcome != "confirmed" for earlier, _ in self._before[:-1])
+        return unconfirmed and each.known.confirmed == delivery.op
 
     def _overlaps(self, delivery: Delivery) -> bool:
         """Whether an earlier request was still under way when this one's log may have been read: one lease is lost."""

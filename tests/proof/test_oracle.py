@@ -38,6 +38,7 @@ def sent(number: int, after_ms: int, *ops: Op, **more: Any) -> Sent:
     return Sent(number, built_ms=begun, begun_ms=begun, **given)
 
 
+READ_ALL = {0: (f"{T + 49}-0", "")}
 READ_BOTH = {0: (f"{T + 9}-0", f"{T + 9}-0")}
 FAILED: dict[str, Any] = {"outcome": "failed", "applied": None}
 UNSETTLED: dict[str, Any] = {"settled": frozenset()}
@@ -143,6 +144,13 @@ LEGAL = {
         held=False,
         repairs=1,
     ),
+    "a repair while what waits is parked": history(
+        *(said("delete", 0, 0), sent(1, 5, "delete"), said("upsert", 6, 6), sent(2, 9, "upsert", **FAILED)),
+        *(said("delete", 10, 5), sent(3, 12, "delete", settled_to=READ_ALL, **FAILED), sent(4, 50, "delete")),
+        *(sent(5, 99, "delete"), sent(6, 101, "upsert")),
+        held=True,
+        repairs=1,
+    ),
     "forgotten after the ledger's time": history(
         said("delete", 0, 0), sent(1, 5, "delete"), said("upsert", 2 * HOUR, -1), sent(2, 2 * HOUR, "upsert"), held=True
     ),
@@ -240,6 +248,14 @@ BROKEN = {
     ),
     "an older delete after the upsert": (
         history(said("upsert", 0, 0), sent(1, 5, "upsert"), said("delete", 7, -1), sent(2, 9, "delete"), held=False),
+        "order",
+    ),
+    "a delete again instead of the later upsert": (
+        history(
+            *(said("delete", 0, 0), sent(1, 5, "delete"), said("delete", 10, 5), said("upsert", 11, 6)),
+            *(sent(2, 50, "delete", settled_to=READ_ALL), sent(3, 99, "delete"), sent(4, 101, "upsert")),
+            held=True,
+        ),
         "order",
     ),
     "the upsert before the delete that it is later than": (
