@@ -203,6 +203,7 @@ class Eraser:
         known, now_ms = read_suppression(self._namespace), self._partitions.now_ms()
         if not known.holds(self._id, now_ms) and not self._traces().exist():
             raise NotErasable("nothing is stored about this user: nothing was erased, and nobody is suppressed")
+        now_ms = self._partitions.now_ms()  # that took long, with many partitions: the user was not suppressed yet
         self._called_ms = now_ms
         self._hash = suppress(self._namespace, self._user, now_ms + suppress_ms, now_ms, self._wait)
         name = self._field("at")

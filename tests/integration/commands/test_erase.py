@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -223,6 +224,20 @@ def test_two_at_once_do_no_harm(fleet: Fleet) -> None:
     assert max(first.as_contact, second.as_contact) == 50
     assert mentions(fleet) == []
     assert fleet.stand_in.contacts() == set()
+
+
+def test_it_begins_once_it_was_looked_for_which_takes_long_with_many_partitions(fleet: Fleet) -> None:
+    fleet.append(USER, "2", "upsert", T)
+    fleet.deliver()
+    with fleet.client.monitor() as monitor:
+        erase(fleet, USER, "--wait", "0")
+        fleet.client.echo("that was all")
+        commands = (str(each["command"]) for each in monitor.listen())
+        told = list(itertools.takewhile(lambda each: "that was all" not in each, commands))
+    suppressed = next(n for n, each in enumerate(told) if f" {fleet.keys.suppressed} key " in each)
+    before = [each.partition(" ")[0] for each in told[:suppressed]]
+    last = {name: n for n, name in enumerate(before)}
+    assert last["TIME"] > max(n for name, n in last.items() if name in {"XRANGE", "HSCAN", "HGET", "HEXISTS"})
 
 
 def test_a_delete_that_the_endpoint_refuses_is_not_called_erased(fleet: Fleet) -> None:
