@@ -1,7 +1,7 @@
 """The form in which a log is kept, and who can still take part in it: recorded beside the number of partitions.
 
-A log that workers of an older version have read keeps the form that they know, so that they can come back, until
-somebody says that they will not. A log that nobody has read has the newest form at once.
+A log that workers of an older version have read, or are awake to read, keeps the form that they know, so that they can
+come back, until somebody says that they will not. Any other log has the newest form at once.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from producers.contract.errors import TooOld
-from producers.contract.partitions import LOG_FORMAT
+from producers.contract.partitions import FIRST_FORMAT, LOG_FORMAT
 from worker.store import scripts
 from worker.store.agreed import record_new
-from worker.store.client import round_trip
-from worker.store.replies import all_checked, is_wrong_type
+from worker.store.client import command, round_trip
+from worker.store.presence import present
+from worker.store.replies import all_checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
     from producers.nodes.trip import Replicas
     from worker.store.namespace import Namespace
-
-OLDEST_FORMAT: Final = 1
-"""The form of the versions that record nothing of it."""
 
 _FIELDS: Final = ("least_reader", "least_writer")
 _AT_ONCE: Final = 256  # partitions in one round trip
@@ -65,15 +63,24 @@ def agree_form(namespace: Namespace) -> LogForm:
         redis.RedisError: Redis does not answer, or refuses.
     """
     form = recorded_form(namespace)
-    if form is None and _was_read(namespace):
-        record_new(namespace.client, namespace.keys, dict.fromkeys(_FIELDS, OLDEST_FORMAT))
-        form = recorded_form(namespace)
+    if form is None and (_was_read(namespace) or _older_workers(namespace)):
+        form = record_oldest(namespace)
     if form is None:
         raise_form(namespace)
         form = NEWEST
     if form.least_reader > LOG_FORMAT:
         raise TooOld("workers", form.least_reader, LOG_FORMAT, namespace.keys.namespace)
     return form
+
+
+def record_oldest(namespace: Namespace) -> LogForm | None:
+    """Records that older workers may take part, unless a form is recorded; returns the recorded one.
+
+    Raises:
+        redis.RedisError: Redis does not answer, or refuses.
+    """
+    record_new(namespace.client, namespace.keys, dict.fromkeys(_FIELDS, FIRST_FORMAT))
+    return recorded_form(namespace)
 
 
 def raise_form(namespace: Namespace, wait: Replicas = 0) -> None:
@@ -91,6 +98,12 @@ def raise_form(namespace: Namespace, wait: Replicas = 0) -> None:
     # On a full server too: its workers must be able to start, or nobody would empty it.
     calls = [scripts.Call(scripts.NOTE, [namespace.keys.config], each) for each in fields]
     all_checked(scripts.run(namespace.client, calls, wait))
+
+
+def _older_workers(namespace: Namespace) -> bool:
+    """Whether a worker of an older version is awake: it may not have held a partition yet."""
+    now_ms = time_ms(command(namespace.client, "TIME"))
+    return any(each.log_format < LOG_FORMAT for each in present(namespace, now_ms))
 
 
 def _was_read(namespace: Namespace) -> bool:

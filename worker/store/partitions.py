@@ -23,7 +23,7 @@ from worker.core.lease import ClockReading, Lease
 from worker.core.read import ReadResult, Recalled
 from worker.store import scripts
 from worker.store.client import command, in_parts, node_of, round_trip
-from worker.store.log_form import recorded_form
+from worker.store.log_form import record_oldest, recorded_form
 from worker.store.loss_detector import tell_of_logs
 from worker.store.replies import all_checked, checked, is_wrong_type, time_ms
 
@@ -170,10 +170,11 @@ class Partitions:
         if now - self._form_read >= FORM_SECONDS:
             self._form_read = now
             try:
-                form = recorded_form(self.namespace)
+                # If Redis lost what was recorded, the older workers are there as before.
+                form = recorded_form(self.namespace) or record_oldest(self.namespace)
             except NodeAwayError:
                 return  # asked again later
-            self.one_pending = form is not None and form.one_pending
+            self.one_pending = form is None or form.one_pending
 
     def _keys_for_claim(self, p: int) -> list[str]:
         k = self._keys

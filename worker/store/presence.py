@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from producers.contract.partitions import LOG_FORMAT
+from producers.contract.partitions import FIRST_FORMAT, LOG_FORMAT
 from worker.core.times import iso_utc
 from worker.store import scripts
 from worker.store.client import in_parts, round_trip
-from worker.store.log_form import OLDEST_FORMAT
 from worker.store.replies import all_checked, is_wrong_type, time_ms
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Worker(NamedTuple):
     seen_ms: int
     concurrency: int
     pool: str
-    log_format: int = OLDEST_FORMAT
+    log_format: int = FIRST_FORMAT
     trouble: str = ""
     settings: Sequence[str] = ()
 
@@ -163,7 +162,7 @@ def _decoded(noted: Mapping[Any, Any]) -> list[Worker]:
     for name, note in noted.items():
         if form := _FORM.match(note):
             since_ms, seen_ms, concurrency = (int(each) for each in form.groups()[:3])
-            pool, log_format = form[4].decode(), int(form[5] or OLDEST_FORMAT)
+            pool, log_format = form[4].decode(), int(form[5] or FIRST_FORMAT)
             settings = tuple((form[7] or b"").decode().split(";"))
             trouble, shown = (form[6] or b"").decode(), name.decode("utf-8", "replace")
             found.append(Worker(shown, since_ms, seen_ms, concurrency, pool, log_format, trouble, settings))

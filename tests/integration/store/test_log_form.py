@@ -42,6 +42,20 @@ def test_a_log_that_older_workers_have_read_keeps_their_form(fleet: Fleet) -> No
     assert fleet.client.hget(fleet.keys.config, "format") == b"1"
 
 
+def test_a_log_that_an_older_worker_is_awake_to_read_keeps_its_form(fleet: Fleet) -> None:
+    note_worker(fleet, "sync@old 2")
+    assert agree_form(fleet.namespace) == LogForm(1, 1)
+
+
+def test_a_worker_beside_older_ones_stays_so_though_redis_loses_what_was_recorded(fleet: Fleet) -> None:
+    was_read(fleet)
+    beside_older = fleet.worker()
+    fleet.client.delete(*fleet.client.keys(f"{fleet.keys.namespace}:*"))
+    fleet.absorb(("1", "2", "delete", T, "live"), worker=beside_older)
+    assert sizes(fleet) == {class_of("upsert", bulk=False): 1}
+    assert recorded_form(fleet.namespace) == LogForm(1, 1)
+
+
 def sizes(fleet: Fleet) -> dict[int, int]:
     """How many pairs wait in each class that has any."""
     return {each: len(pairs) for each, pairs in enumerate(fleet.classes()) if pairs}
