@@ -29,10 +29,17 @@ CHECK_SECONDS: Final = 0.01
 REST_SECONDS: Final = 0.05
 """After a run found nothing to do, none is added for this long: it would find as little."""
 
+BESIDE_SECONDS: Final = 0.25
+"""The same beyond the budget of the task: for as long as a request may hang, it would cost much of a core."""
+
 STALLED_SECONDS: Final = 0.2
 STALLED_RUNS: Final = 4
 """If no run has moved for this long, one may be waiting for a Redis node that does not answer. Then another is added,
 up to this many, to go on with the partitions of other nodes."""
+
+STRAGGLES_SECONDS: Final = 1.0
+"""A request that takes so much longer than four others straggles. While one does that was begun in the task's budget,
+the other runs go on beyond it, this long at a time: else the process would stand still until that request's timeout."""
 
 AT_WORK: Final = 4
 """Most runs that work at once, and do not wait for the endpoint, if Redis is far away: their work is waiting for it."""
@@ -78,7 +85,7 @@ class Pipeline:
         self._of_thread = threading.local()
         self._changed = threading.Condition()
         self._flush: Callable[[float], int] = _nothing
-        self._ends = 0.0
+        self._budget_ends = self._ends = 0.0
         self._threads_busy = self._runs = self._waiting = self._rounds = 0
         self._begun: dict[int, float] = {}
         self._moved: dict[int, float] = {}
@@ -105,11 +112,13 @@ class Pipeline:
             if self._at_work():
                 self._changed.wait_for(lambda: not self._at_work())
                 return 0
-            self._flush, self._ends = flush, self._monotonic() + budget_seconds
+            self._flush = flush
+            self._budget_ends = self._ends = self._monotonic() + budget_seconds
             self._rounds, self._rests, self._error = 0, 0.0, None
             self._add()
             while self._at_work():
                 self._changed.wait(CHECK_SECONDS)
+                self._go_on_beside_straggler()
                 self._add_if_all_wait()
                 self._add_if_stalled()
             return self._result()
@@ -192,6 +201,14 @@ class Pipeline:
             raise self._error
         return self._rounds
 
+    def _go_on_beside_straggler(self) -> None:
+        now = self._monotonic()
+        if now < self._ends or self._error is not None or self._stopping():
+            return
+        oldest = min(self._begun.values(), default=now)
+        if oldest < self._budget_ends and now - oldest > STRAGGLES_SECONDS + 4 * self._request_seconds:
+            self._ends = now + STRAGGLES_SECONDS
+
     def _add_if_all_wait(self) -> None:
         if not self._begun or self._runs >= RUNS_MAX:
             return
@@ -254,7 +271,8 @@ class Pipeline:
             self._error = self._error or error
             if not run.dismissed:
                 self._runs -= 1
-                self._rests = self._monotonic() + REST_SECONDS
+                now = self._monotonic()
+                self._rests = now + (REST_SECONDS if now < self._budget_ends else BESIDE_SECONDS)
             if not self._threads_busy:
                 self._changed.notify_all()
 

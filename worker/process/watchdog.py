@@ -23,6 +23,7 @@ from kombu import Exchange, Queue
 from worker.core.timing import FLUSH_BUDGET_SECONDS
 from worker.process import runtime
 from worker.process.bootsteps import HintQueue
+from worker.process.pipeline import STRAGGLES_SECONDS
 from worker.process.signals import end_at_once, stop_seconds
 from worker.process.stopping import STOPPING
 from worker.store.client import LEASE_PATH_SECONDS, connect
@@ -127,7 +128,8 @@ class ConsumerWatchdog(bootsteps.StartStopStep):
         """Sets it higher while there is good reason to receive nothing: all slots are taken, or Celery reconnects."""
         patience = self.stalled_seconds
         if self._busy():
-            patience += FLUSH_BUDGET_SECONDS + self._settings.request_timeout_seconds
+            # Beside a request that takes until its timeout others go on, beyond the budget; the last of them may too.
+            patience += FLUSH_BUDGET_SECONDS + STRAGGLES_SECONDS + 2 * self._settings.request_timeout_seconds
         if self._worker.consumer.connection is None and self._broker_reached:
             patience += self.reconnect_seconds
         self._steady_seconds = self._steady_seconds + seconds if patience == self._patience_seconds else 0.0

@@ -117,6 +117,23 @@ def test_a_request_that_hangs_does_not_keep_the_others() -> None:
     assert pipeline.run(flush, 1.0) > 5
 
 
+def test_while_a_request_hangs_the_others_go_on_beyond_the_budget() -> None:
+    first, began = threading.Lock(), time.monotonic()
+    another_was_sent = threading.Event()
+
+    class Hangs(Sender):
+        def send(self, body: bytes, key: str, deadline: float | None = None) -> NoAnswer:
+            if first.acquire(blocking=False):
+                assert another_was_sent.wait(20)
+            elif time.monotonic() > began + 2.0:
+                another_was_sent.set()
+            return super().send(body, key, deadline)
+
+    pipeline = piped(Hangs(0.0))
+    pipeline.run(flushing(pipeline, lambda: True), 0.2)
+    assert another_was_sent.is_set()
+
+
 def test_a_run_that_hangs_in_redis_does_not_keep_the_others() -> None:
     pipeline = piped(Sender(0.0))
     first = threading.Lock()
