@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 WATCH_SECONDS: Final = 3.0
 """How long an old backlog is watched for progress: longer than a ticker sleeps, and than most requests take."""
 
+_SLOW_A_SECOND: Final = 2 / WATCH_SECONDS
+"""At a lower rate nothing may move for as long as that, although workers send as fast as they may. Without workers the
+time of the next request is soon over."""
+
 _POLL_SECONDS: Final = 0.2
 
 Reason = Literal[
@@ -167,6 +171,9 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR
         held: Reason = "paused" if gate.paused_ms else "endpoint_held"
         reason: Reason = held if gate.state == "held" else "endpoint_backing_off"
         return Health(reason, f"{_gate(gate)}; {waited}", oldest)
+    if gate.rate and gate.rate < _SLOW_A_SECOND and gate.wait_ms:
+        goes = f"{gate.rate:g} requests a second let the next one out in {in_words(gate.wait_ms / 1000)}"
+        return Health("progress", f"{waited}, and {goes}", oldest)
     if name := _stuck_partitions(found, bound_seconds):
         return Health(name, f"{every[name].message}; {waited}", oldest)
     return None

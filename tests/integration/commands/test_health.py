@@ -15,6 +15,7 @@ from tests.support.commands import run, told
 from tests.support.fleet import PARTITIONS, Fleet
 from worker.admin.health import default_bound_seconds
 from worker.config.settings import WorkerSettings
+from worker.core.flow import Left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +83,18 @@ def test_an_old_backlog_that_moves_is_healthy(fleet: Fleet) -> None:
     with again_and_again(lambda: fleet.client.hincrby(fleet.keys.totals(0), "records_confirmed", 1)):
         found = told(fleet, "health")
     assert (found["reason"], found["message"].rpartition(", ")[2]) == ("progress", "but changes move")
+
+
+def test_a_rate_at_which_requests_are_far_apart_is_healthy_as_long_as_workers_use_it(fleet: Fleet) -> None:
+    fleet.change(rate=0.1)
+    waits_since(fleet, 3600)
+    assert run(fleet, "health").exit_code == 1  # nobody has sent anything for long
+    worker = fleet.worker()
+    place = worker.gate.ask(60.0)
+    worker.gate.report(place.gate.generation, "confirmed", left=Left(place.token))
+    found = told(fleet, "health")
+    assert (found["reason"], found["outside"]) == ("progress", False)
+    assert ", and 0.1 requests a second let the next one out in " in found["message"]
 
 
 def test_what_producers_append_is_no_progress(fleet: Fleet) -> None:
