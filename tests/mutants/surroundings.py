@@ -315,4 +315,18 @@ SURROUNDINGS: Final = (
         unit=("tests/unit/producers/send/test_transport.py",),
         simulated=False,
     ),
+    Mutant(
+        "hung_request_holds_up_its_process",
+        "a process begins no further request while one that hangs outlasts its task's budget",
+        (Patch("worker/process/pipeline.py", "                self._go_on_beside_straggler()\n", ""),),
+        unit=("tests/unit/process/test_pipeline.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "hint_of_a_closed_connection_is_acknowledged",
+        "a worker ends as it acknowledges a hint that it took over a connection which is closed",
+        (Patch("worker/process/app.py", "    if not channel.closed:\n", "    if channel:\n"),),
+        integration=("tests/integration/worker/test_beside_another_app.py",),
+        simulated=False,
+    ),
 )

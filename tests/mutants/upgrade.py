@@ -14,7 +14,21 @@ UPGRADE: Final = (
     Mutant(
         "new_form_at_once",
         "a new worker keeps pairs where the old ones beside it do not look",
-        (Patch(FORM, "if form is None and _was_read(namespace):", "if form is None and not namespace:"),),
+        (Patch(FORM, "(_was_read(namespace) or _older_workers(namespace))", "not namespace"),),
+        integration=TESTS,
+        simulated=False,
+    ),
+    Mutant(
+        "new_form_beside_an_idle_worker",
+        "a new worker does not look for older ones that have not held a partition yet",
+        (Patch(FORM, " or _older_workers(namespace)", ""),),
+        integration=TESTS,
+        simulated=False,
+    ),
+    Mutant(
+        "new_form_once_the_old_is_lost",
+        "a worker beside older ones takes the newest form as soon as Redis has lost which one was recorded",
+        (Patch(STORE, "form is None or form.one_pending", "False"),),
         integration=TESTS,
         simulated=False,
     ),
