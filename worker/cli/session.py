@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 
+_BYTES: Final = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
+"""Names of files and variables may hold bytes that are not UTF-8: how Python keeps each, and how it is shown."""
+
 _TIMEOUT_SECONDS: Final = 5.0  # no lease expires while a command waits, so a slow Redis may take longer
 
 
@@ -44,7 +47,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line."""
-        click.echo(f"contact-sync: {self.message}", file=file or sys.stderr)
+        click.echo(f"contact-sync: {self.message.translate(_BYTES)}", file=file or sys.stderr)
 
 
 @contextmanager
@@ -82,7 +85,19 @@ def shown_url(url: str) -> str:
 def echo_json(value: object, *, lines: bool = False) -> None:
     """Prints a value as JSON: indented, or on one line."""
     options = orjson.OPT_APPEND_NEWLINE | (0 if lines else orjson.OPT_INDENT_2)
-    click.echo(orjson.dumps(value, option=options), nl=False)
+    click.echo(orjson.dumps(_as_utf8(value), option=options), nl=False)
+
+
+def _as_utf8(value: Any) -> Any:
+    """The value with the bytes in its texts that are not UTF-8 shown: JSON can hold no others."""
+    match value:
+        case str():
+            return value.translate(_BYTES).encode(errors="backslashreplace").decode()
+        case dict():
+            return {_as_utf8(key): _as_utf8(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_as_utf8(each) for each in value]
+    return value
 
 
 def painted(text: str, color: str) -> str:
@@ -93,4 +108,5 @@ def painted(text: str, color: str) -> str:
 
 def printable(text: str) -> str:
     """The text on one line, without control characters: foreign text must not control a terminal."""
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+    shown = text.translate(_BYTES)
+    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -219,3 +220,25 @@ def test_check_compares_the_clocks(fleet: Fleet, ahead: int, severity: str, said
     finding = check_clock(fleet.client, lambda: time.time() + ahead)
     assert finding.severity == severity
     assert said in finding.message
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "shown"),
+    [
+        ("check", {"\udcff": "1"}, "CONTACT_SYNC_\\xff"),
+        ("check", {"inbox_map": "/no/\udcff.toml"}, "/no/\\xff.toml"),
+        ("check", {"server_key_id": None, "server_key_id_file": "/no/\udcff.key"}, "/no/\\xff.key"),
+        ("check", {"redis_url": "unix:///no/\udcff.sock"}, "/no/\\xff.sock"),
+        ("health", {"redis_url": "unix:///no/\udcff.sock"}, "/no/\\xff.sock"),
+        ("status", {"redis_url": "unix:///no/\udcff.sock"}, "/no/\\xff.sock"),
+    ],
+)
+def test_a_name_that_is_not_utf_8_is_shown_byte_by_byte_in_lines_and_in_json(
+    command: str, variables: dict[str, Any], shown: str, fleet: Fleet
+) -> None:
+    ran = run(fleet, command, "--json", **variables)
+    if command == "status":  # which has nothing to tell then
+        assert shown in ran.stderr
+    else:
+        assert shown in json.dumps(json.loads(ran.stdout)).replace("\\\\", "\\")
+    assert shown in run(fleet, command, **variables).output

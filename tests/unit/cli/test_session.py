@@ -12,3 +12,7 @@ def test_a_shown_url_holds_neither_user_nor_password_nor_options() -> None:
 
 def test_what_others_wrote_cannot_steer_a_terminal() -> None:
     assert printable("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\x0ac"
+
+
+def test_bytes_that_are_not_utf_8_are_shown_as_they_are() -> None:
+    assert printable("/run/\udcff\udc80.sock") == "/run/\\xff\\x80.sock"
