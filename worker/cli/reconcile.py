@@ -69,6 +69,7 @@ _LEDGER: Final = "the ledger"
 _REASSERT_WAIT_SECONDS: Final = 300
 _SHOWN_REJECTS: Final = 20
 _POLL_SECONDS: Final = 1.0
+_SLOWEST_SECONDS: Final = 60.0
 
 
 def _moment(_ctx: click.Context, _param: click.Parameter, given: str | None) -> int | None:
@@ -225,12 +226,17 @@ def run(  # noqa: PLR0913 - click passes each option by its name
         return
     if source == "-" or how.as_of_ms is not None or how.resume or how.dry_run:
         raise click.UsageError("--every cannot be used with standard input, --as-of, --resume or --dry-run")
+    pause = _POLL_SECONDS
     while True:
         try:
             _once(settings, asked, how, every)
+            pause = _POLL_SECONDS
         except Failure as failure:
+            if failure.exit_code == EXIT_USAGE:  # which no time mends
+                raise
             failure.show()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(min(pause, every))
+            pause = min(2 * pause, _SLOWEST_SECONDS)
 
 
 class _NotRead(Failure):
@@ -354,19 +360,31 @@ def _take_lock(lock: ReconcileLock, client: redis.Redis, key: str, asked: _Asked
         if not lock.acquire(LEASE_SECONDS + 2):
             raise Failure("another reconciliation of this namespace is running")
         return
-    field = f"every {_LEDGER}"
-    if asked.source is not None:
-        with _source(asked, asked.source) as file:
-            field = f"every {file.name}"
+    field = f"every {_name(asked)}"
     while True:
         clock: Any = client.time()
         last: Any = client.hget(key, field)
-        if (last is None or int(clock[0]) >= int(last) + every) and lock.acquire():
-            if client.hget(key, field) == last:
-                client.hset(key, field, int(clock[0]))
-                return
-            lock.release()  # another process of the fleet was first
+        if last is None or int(clock[0]) >= int(last) + every:
+            if asked.source is not None:
+                with _source(asked, asked.source):
+                    pass  # who cannot open it leaves the turn to others of the fleet
+            if lock.acquire():
+                if client.hget(key, field) == last:
+                    client.hset(key, field, int(clock[0]))
+                    return
+                lock.release()  # another process of the fleet was first
         time.sleep(_POLL_SECONDS)
+
+
+def _name(asked: _Asked) -> str:
+    """The name of the source. A file need not be there for it: it may come before it is due."""
+    if asked.source is None:
+        return _LEDGER
+    source = _source(asked, asked.source)
+    if asked.query is not None:
+        with source:  # which does not connect yet
+            return str(source.name)
+    return str(source.name)
 
 
 def _measure(done: dict[str, Any], read: Callable[[], Status], before: Status, wait: float | None) -> None:
