@@ -90,14 +90,16 @@ def build_app(snapshots: SnapshotCache, access: Access, epoch: Callable[[], floa
         ("POST", "/api/dead-letters/purge", "operator", site.purge),
         *(("GET", f"/{name}", "nobody", _file(*of)) for name, of in _PAGE.items()),
     ]
-    return Starlette(
+    app = Starlette(
         routes=[
             Route(path, _guarded(site, action, needs), methods=[method], name=f"{method} {path}")
             for method, path, needs, action in routes
         ],
-        exception_handlers={HTTPException: _not_found},
+        exception_handlers={HTTPException: _not_found(site)},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever host the request names
+    return app
 
 
 _SAMPLE_SECONDS: Final = 5.0
@@ -233,9 +235,13 @@ _FOREIGN: Final = (
 )
 
 
-def _admit(site: _Site, request: Request, needs: Needs) -> None:
+def _check_host(site: _Site, request: Request) -> None:
     if not site.access.is_known_host(request.headers.get("host", "")):
         raise Refused(421, "wrong_host", "unknown host name: use localhost, or add it to CONTACT_SYNC_SERVE_HOSTS")
+
+
+def _admit(site: _Site, request: Request, needs: Needs) -> None:
+    _check_host(site, request)
     if request.method == "POST" and not site.access.is_same_origin(request.headers):
         raise Refused(403, "foreign", _FOREIGN)
     if needs == "nobody":
@@ -268,9 +274,18 @@ def _refusal(refused: Refused) -> Response:
     return _json({"error": refused.error, "message": refused.message}, refused.status)
 
 
-async def _not_found(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    message = "not found" if status == 404 else "this path does not support this method"
-    response = _refusal(Refused(status, "not_found" if status == 404 else "not_allowed", message))
-    response.headers.update(_HEADERS)
-    return response
+def _not_found(site: _Site) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Refuses what no handler is for: an unknown path, or a method that its path does not have."""
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        message = "not found" if status == 404 else "this path does not support this method"
+        try:
+            _check_host(site, request)
+            response = _refusal(Refused(status, "not_found" if status == 404 else "not_allowed", message))
+        except Refused as refused:
+            response = _refusal(refused)
+        response.headers.update(_HEADERS)
+        return response
+
+    return refuse

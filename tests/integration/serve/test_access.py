@@ -22,6 +22,7 @@ LOOKS = (
     *("/metrics", "/api/workers-wanted"),
 )
 ACTS = ("/api/dead-letters/redrive", "/api/dead-letters/purge")
+ANY = ("/", "/api/status", "/api/status/", "/metrics/?a=b", "/no/such/page")
 FREE = ("/", "/page.js", "/page.css", "/chart.js", "/icon.svg", "/healthz", "/readyz", "/api/session")
 
 
@@ -162,9 +163,10 @@ def test_our_own_page_may_act(fleet: Fleet) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8090", "127.0.0.1.evil.example", "", "[", "10.0.0.1"])
 def test_on_this_machine_alone_no_foreign_name_is_answered(host: str, fleet: Fleet) -> None:
     with serving(fleet) as client:
-        for path in ("/", "/api/status", "/metrics"):
-            answer = client.get(path, headers={"host": host})
+        for method, path in (*(("GET", path) for path in ANY), ("POST", "/metrics"), ("GET", ACTS[0])):
+            answer = client.request(method, path, headers={"host": host})
             assert answer.status_code in {421, 400}, (path, answer.text)
+            assert answer.status_code == 400 or "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize("host", ["localhost:8090", "127.0.0.1:9", "LOCALHOST", "[::1]:8090"])
@@ -180,7 +182,7 @@ def test_for_other_machines_any_name_will_do(fleet: Fleet) -> None:
 
 def test_every_answer_says_what_may_be_done_with_it(fleet: Fleet) -> None:
     with serving(fleet) as client:
-        for path in (*FREE, *LOOKS, "/no/such/page"):
+        for path in (*FREE, *LOOKS, *ANY):
             headers = client.get(path).headers
             policy = headers["content-security-policy"]
             assert "default-src 'none'" in policy
@@ -226,6 +228,8 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_no_inline_script(fleet: 
         ("/api/dead-letters?reason=A%20B", 400, "bad_reason"),
         ("/api/dead-letters?owner=" + "x" * 300, 400, "bad_owner"),
         ("/api/no-such", 404, "not_found"),
+        ("/api/status/", 404, "not_found"),
+        ("/metrics/?a=b", 404, "not_found"),
         ("/../../etc/passwd", 404, "not_found"),
         ("/%2e%2e/secret", 404, "not_found"),
         ("/page.html", 404, "not_found"),
