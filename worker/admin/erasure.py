@@ -209,7 +209,12 @@ def waiting_words(stored: StoredData) -> str:
     counts = stored.counts()
     entries = many(counts["inbox_entries"] + counts["waiting_entries"], "entry")
     pairs, parked = many(counts["pending_pairs"], "pair"), many(counts["parked_pairs"], "parked pair")
+    first = []
+    if stored.inbox or stored.entries or stored.bulk_entries or stored.pending or stored.late:
+        first.append("contact-sync drain")
+    if stored.parked:  # which drain does not wait for
+        first.append("contact-sync parked retry or bury with --owner")
     return (
         f"{entries}, {pairs}, {parked} and {many(counts['late_marks'], 'late mark')} are waiting and would never be "
-        "delivered: run contact-sync drain first, or add --also-waiting; nothing was removed"
+        f"delivered: run {' and '.join(first)} first, or add --also-waiting; nothing was removed"
     )

@@ -77,6 +77,7 @@ def test_what_waits_is_refused_and_nothing_is_removed(fleet: Fleet) -> None:
     ran = run(fleet, "forget", "1", "--yes")
     assert ran.exit_code == 1
     assert "1 entry, 0 pairs, 0 parked pairs and 0 late marks are waiting and would never be delivered" in ran.stderr
+    assert "run contact-sync drain first, or add --also-waiting" in ran.stderr
     assert len(fleet.dead_letters()) == 1
     fleet.deliver()
     assert run(fleet, "forget", "1", "--yes").exit_code == 0

@@ -182,11 +182,24 @@ def test_a_receipt_of_a_parked_change_says_that_it_waits(fleet: Fleet) -> None:
         assert producer.status_of(receipt) == "confirmed"
 
 
+def test_what_is_said_to_do_before_an_owner_is_forgotten_suffices(fleet: Fleet) -> None:
+    park(fleet, ("1", "9"))
+    fleet.append("1", "2", "upsert", T)
+    both = "run contact-sync drain and contact-sync parked retry or bury with --owner first"
+    assert both in run(fleet, "forget", "1", "--yes").stderr
+    fleet.deliver()
+    assert run(fleet, "drain", "--timeout", "0").exit_code == 0
+    assert "run contact-sync parked retry or bury" in run(fleet, "forget", "1", "--yes").stderr
+    run(fleet, "parked", "bury", "--owner", "1")
+    assert run(fleet, "forget", "1", "--yes").exit_code == 0
+
+
 def test_forgetting_an_owner_removes_its_parked_pairs_only_if_told_to(fleet: Fleet) -> None:
     park(fleet, ("1", "9"))
     ran = run(fleet, "forget", "1", "--yes")
     assert ran.exit_code == 1
     assert "1 parked pair" in ran.stderr
+    assert "run contact-sync parked retry or bury with --owner first, or add --also-waiting" in ran.stderr
     assert told(fleet, "forget", "1", "--yes", "--also-waiting")["removed"]["parked_pairs"] == 1
     assert told(fleet, "parked", "list") == []
     assert told(fleet, "status")["waiting_changes"] == 0
