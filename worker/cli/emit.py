@@ -18,7 +18,7 @@ from producers.emit import emit_lines, parse_line, read_lines
 from producers.send.pressure import BulkPacer
 from producers.send.stamp import Stamper
 from worker.cli.path import PathName
-from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_failure
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, redis_failure, say
 
 if TYPE_CHECKING:
     import io
@@ -68,10 +68,10 @@ def emit(*, file: BinaryIO, unsent: Path | None, lane: Lane | None) -> None:
         wait = BulkPacer(producer.load, _tell).wait
         result = emit_lines(lines, producer, _report_bad, lambda _: None, lane=lane, before_bulk=wait)
         if result.not_accepted is None:
-            click.echo(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}", err=True)
+            say(f"contact-sync: changes accepted: {result.sent:,}; bad lines: {result.bad:,}")
         else:
             failure = redis_failure(settings.redis_url, result.not_accepted.cause)
-            click.echo(f"contact-sync: {failure}; changes accepted: {result.sent:,}", err=True)
+            say(f"contact-sync: {failure}; changes accepted: {result.sent:,}")
             where = "standard output" if unsent is None else str(unsent)
             left = _write_rest(rest_file, result, result.not_accepted, lines, lane)
             raise Failure(
@@ -90,11 +90,11 @@ def _readable(lines: Iterator[bytes | None]) -> Iterator[bytes | None]:
 
 
 def _tell(line: str) -> None:
-    click.echo(f"contact-sync: {line}", err=True)
+    say(f"contact-sync: {line}")
 
 
 def _report_bad(number: int, rule: str) -> None:
-    click.echo(f"line {number}: {rule}", err=True)
+    say(f"line {number}: {rule}")
 
 
 @contextmanager

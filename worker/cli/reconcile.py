@@ -24,7 +24,7 @@ from worker.admin.status import foreign_keys, read_status, reconcile_types
 from worker.cli.duration import Duration
 from worker.cli.number import Number
 from worker.cli.path import PathName
-from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, session
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, echo_json, printable, redis_failure, say, session
 from worker.cli.user_id import USER_ID
 from worker.config.settings import load_worker_settings
 from worker.core.numbers import many, were
@@ -401,7 +401,7 @@ def _measure(done: dict[str, Any], read: Callable[[], Status], before: Status, w
 
 
 def _tell_of_wait(line: str) -> None:
-    click.echo(f"contact-sync: {line}", err=True)
+    say(f"contact-sync: {line}")
 
 
 @reconcile_command.command(epilog=_HISTORY_EPILOG)
@@ -468,9 +468,9 @@ class _Rejects:
     def take(self, reject: Reject) -> None:
         self._count += 1
         if self._count <= _SHOWN_REJECTS:
-            click.echo(f"line {reject.line}: {reject.field} {reject.rule}", err=True)
+            say(f"line {reject.line}: {reject.field} {reject.rule}")
         elif self._count == _SHOWN_REJECTS + 1:
-            click.echo("more rows are rejected: --rejects FILE lists them all", err=True)
+            say("more rows are rejected: --rejects FILE lists them all")
         if self._file is not None:
             self._file.write(orjson.dumps(reject._asdict()).decode() + "\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
@@ -47,7 +48,19 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line."""
-        click.echo(f"contact-sync: {self.message.translate(_BYTES)}", file=file or sys.stderr)
+        line = f"contact-sync: {self.message.translate(_BYTES)}"
+        if file is None:
+            say(line)
+        else:
+            click.echo(line, file=file)
+
+
+def say(line: str) -> None:
+    """Prints a line on standard error. If nobody can read it, this and the rest is discarded: the work goes on."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it stays open until the process ends
 
 
 @contextmanager

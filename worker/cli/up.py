@@ -20,7 +20,7 @@ from producers.nodes.connect import is_cluster
 from producers.settings import variable_of
 from worker.cli.interrupts import EXIT_INTERRUPTED, Interrupts, noting_interrupts
 from worker.cli.path import PathName
-from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure
+from worker.cli.session import EXIT_FAILED, EXIT_USAGE, Failure, say
 from worker.cli.up_backup import back_up, restore
 from worker.config.settings import load_worker_settings
 from worker.local.cluster import EmbeddedCluster
@@ -280,7 +280,7 @@ class Restarted:
         self._restarts = 0 if self._clock() - self._started > STEADY_SECONDS else self._restarts + 1
         if self._restarts > RESTARTS_MAX:
             raise Failure(f"the worker ended with status {status}, {self._restarts} times in a row", EXIT_FAILED)
-        click.echo(f"contact-sync: the worker ended with status {status}; starting another", err=True)
+        say(f"contact-sync: the worker ended with status {status}; starting another")
         self.close()
         self._worker, self._started = self._start(), self._clock()
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -128,3 +128,34 @@ def test_nothing_is_sent_if_what_is_not_accepted_has_nowhere_to_go(fleet: Fleet)
     ran = subprocess.run(shell, env=environ, input=change, stderr=subprocess.PIPE, text=True, check=False)
     assert (ran.returncode, "standard output is closed" in ran.stderr) == (2, True), ran.stderr
     assert fleet.backlog() == 0
+
+
+def said_to_nobody(fleet: Fleet, *args: str, given: str, **overrides: Any) -> int:
+    """How a command ends whose standard error nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    environ = {"PATH": os.environ["PATH"], **fleet.environment(**overrides)}
+    try:
+        ran = subprocess.run(
+            [COMMAND, *args], env=environ, input=given, stdout=subprocess.PIPE, stderr=writer, text=True, check=False
+        )
+    finally:
+        os.close(writer)
+    return ran.returncode
+
+
+def test_a_bad_line_that_nobody_is_told_of_keeps_no_good_line_back(fleet: Fleet, tmp_path: Path) -> None:
+    many = [lines({"owner": "1", "contact": str(n), "op": "upsert"}) if n % 1_000 else "bad\n" for n in range(1, 5_001)]
+    assert said_to_nobody(fleet, "emit", given="".join(many)) == 1
+    assert fleet.backlog() == 4_995
+    unsent = tmp_path / "unsent.jsonl"
+    away = {"redis_url": "redis://127.0.0.1:1/0"}
+    assert said_to_nobody(fleet, "emit", "--unsent", str(unsent), given="".join(many), **away) == 1
+    assert len(unsent.read_text().splitlines()) == 4_995
+
+
+def test_a_command_ends_with_the_same_status_if_nobody_is_told_why(fleet: Fleet) -> None:
+    assert said_to_nobody(fleet, "emit", given="", wait_replicas="many") == 2
+    rows = "owner,contact\n1,\n1,2\n"
+    assert said_to_nobody(fleet, "reconcile", "-", given=rows) == 1
+    assert fleet.backlog() == 1
