@@ -65,7 +65,7 @@ def drain(*, timeout_seconds: float | None, ignore_late: bool) -> None:
         click.echo(f"drained; left out: {late}", err=True)
     if last.parked:
         pairs = f"{many(last.parked, 'pair')} {are(last.parked)}"
-        click.echo(f"{pairs} parked, refused with an unknown code: contact-sync parked list", err=True)
+        click.echo(f"{pairs} parked, refused by the endpoint: contact-sync parked list", err=True)
 
 
 def _why(end: str, last: Status, timeout_seconds: float | None) -> str:

@@ -159,7 +159,7 @@ def _why(erased: Erased) -> str:
     left = erased.left
     parts = [_left_words(left)]
     if left.parked_pairs:
-        parts.append("the endpoint refuses some with an unknown code (contact-sync parked list)")
+        parts.append("the endpoint refuses some, which are parked (contact-sync parked list)")
     if left.dead_letters:
         parts.append("the endpoint refuses some for good (contact-sync dead-letters list): fix that first")
     if left.late_marks:

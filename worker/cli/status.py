@@ -160,7 +160,7 @@ def _dead(found: Status) -> str:
 
 def _parked(found: Status) -> str:
     pairs = f"{many(found.parked, 'pair')} {are(found.parked)}"
-    return f"{pairs} refused with an unknown code: contact-sync parked list"
+    return f"{pairs} refused by the endpoint: contact-sync parked list"
 
 
 def _done(totals: Mapping[str, int]) -> list[tuple[str, str]]:

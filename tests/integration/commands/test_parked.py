@@ -130,10 +130,23 @@ def test_status_counts_parked_pairs_and_neither_age_nor_drain_waits_for_them(fle
     found = told(fleet, "status")
     assert (found["parked"], found["pending_pairs"], found["oldest_seconds"]) == (1, 0, None)
     assert found["endpoint"]["state"] == "ok"
-    assert "1 pair is refused with an unknown code: contact-sync parked list" in run(fleet, "status").stdout
+    assert "1 pair is refused by the endpoint: contact-sync parked list" in run(fleet, "status").stdout
     drained = run(fleet, "drain", "--timeout", "0")
     assert drained.exit_code == 0
-    assert "1 pair is parked, refused with an unknown code: contact-sync parked list" in drained.stderr
+    assert "1 pair is parked, refused by the endpoint: contact-sync parked list" in drained.stderr
+
+
+def test_what_is_parked_for_want_of_room_is_not_said_to_be_refused_with_an_unknown_code(fleet: Fleet) -> None:
+    p = fleet.partition("1")
+    fleet.client.hset(fleet.keys.dead(p), mapping={f"{p}-old{i}": b"{}" for i in range(DEAD_CAP)})
+    fleet.stand_in.settings(poisoned=["9"])
+    fleet.append("1", "9", "upsert", T)
+    fleet.deliver()
+    assert told(fleet, "status")["parked"] == 1
+    for command in ("status", "drain"):
+        said = run(fleet, command).output
+        assert "parked list" in said
+        assert "unknown code" not in said
 
 
 def test_explain_says_since_when_why_and_when_a_parked_pair_is_tried_next(fleet: Fleet) -> None:

@@ -83,7 +83,7 @@ function verdictOf({status, lost_words: lost, retry_seconds: retry}) {
   if (blocked) return ["warn", blocked.message, `To do: ${blocked.todo}`];
   if (oldest !== null && !status.worker_awake) return ["bad", `No worker is running; ${waits}`, "Start one: contact-sync worker"];
   if (oldest !== null && oldest >= OLD_SECONDS) return ["warn", `Contacts are late: ${waits}`, "The endpoint is ok: check the workers. contact-sync health shows whether they make progress."];
-  if (oldest === null && status.parked) return ["good", `All changes are delivered except ${many(status.parked, "parked pair")}`, "The endpoint refuses these with an unknown code; they are tried again by themselves. For what to do, see docs/how-to/endpoint.md."];
+  if (oldest === null && status.parked) return ["good", `All changes are delivered except ${many(status.parked, "parked pair")}`, "The endpoint refuses these; they are tried again by themselves. For what to do, see docs/how-to/endpoint.md."];
   if (oldest === null) return ["good", "All changes are delivered", status.worker_awake ? "" : "No worker is running."];
   return ["good", `Changes are being delivered: ${waits}`, ""];
 }
