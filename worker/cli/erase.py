@@ -190,6 +190,8 @@ def _verify(namespace: Namespace, file: IO[bytes], inbox_map: InboxMap | None, *
     name = getattr(file, "name", "-")
     try:
         said = orjson.loads(file.read(_RECEIPT_MAX_BYTES))
+    except OSError as error:
+        raise Failure(f"--verify: {name} cannot be read: {error.strerror or error}") from None
     except orjson.JSONDecodeError:
         said = None
     if not isinstance(said, dict) or not {"user_hash", "complete", "seal"} <= said.keys():

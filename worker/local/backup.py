@@ -129,7 +129,7 @@ def check_restorable(file: Path, data_dir: Path) -> None:
         if data_dir.exists() and any(data_dir.iterdir()):
             raise BackupError(f"{data_dir} is not empty: move it away, or name another directory")
     except OSError as error:
-        raise BackupError(f"{error.filename} cannot be read: {error.strerror}") from None
+        raise BackupError(f"{error.filename or file} cannot be read: {error.strerror}") from None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,6 @@ from worker.store.partitions import Partitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 USER = "person-to-erase"
 
@@ -326,6 +326,13 @@ def test_what_is_no_receipt_is_told_in_one_line(fleet: Fleet, tmp_path: Path, te
     ran = erase(fleet, "--verify", str(file))
     assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
     assert "is not a receipt" in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that cannot be read is /proc/self/mem")
+def test_a_receipt_that_cannot_be_read_is_named_in_one_line(fleet: Fleet) -> None:
+    ran = erase(fleet, "--verify", "/proc/self/mem")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "contact-sync: --verify: /proc/self/mem cannot be read: Input/output error\n"
 
 
 def test_the_receipt_says_what_a_ledger_may_have_forgotten(fleet: Fleet) -> None:

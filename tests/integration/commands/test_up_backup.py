@@ -176,6 +176,12 @@ def refused(machine: Machine, *args: str, **variables: str) -> str:
     return ran.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that cannot be read is /proc/self/mem")
+def test_a_backup_that_cannot_be_read_is_named(machine: Machine) -> None:
+    line = refused(machine, "--data", "data", "--restore", "/proc/self/mem")
+    assert "/proc/self/mem cannot be read: Input/output error" in line
+
+
 def test_what_cannot_be_done_is_one_line_and_changes_nothing(machine: Machine) -> None:
     directory = machine.directory
     (directory / "nonsense").write_text("nonsense", encoding="utf-8")
