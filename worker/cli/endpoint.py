@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from worker.cli.host import named
 from worker.cli.interrupts import EXIT_INTERRUPTED
 from worker.cli.number import Number
 from worker.cli.path import PathName
@@ -33,7 +34,7 @@ Example:
     show_default=True,
     help="Port to listen on; 0 takes a free one.",
 )
-@click.option("--host", default=LOCALHOST, show_default=True, help="Address to listen on.")
+@click.option("--host", callback=named, default=LOCALHOST, show_default=True, help="Address to listen on.")
 @click.option("--key-id", help=f"Id of the key to accept.  [default: {KEY_ID}, or {DEFAULT_KEY}]")
 @click.option(
     "--key-secret-file",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from producers.settings import load_settings, variable_of
+from worker.cli.host import named
 from worker.cli.interrupts import EXIT_INTERRUPTED
 from worker.cli.session import EXIT_USAGE, Failure
 from worker.config.listen import LOCALHOST, is_loopback_host
@@ -22,7 +23,13 @@ Example:
 
 
 @click.command("serve", epilog=_EPILOG)
-@click.option("--host", default=LOCALHOST, show_default=True, help="Address to listen on; other machines need a token.")
+@click.option(
+    "--host",
+    callback=named,
+    default=LOCALHOST,
+    show_default=True,
+    help="Address to listen on; other machines need a token.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

@@ -376,6 +376,16 @@ def test_a_host_that_is_no_name_is_one_line(fleet: Fleet) -> None:
         assert (process.wait(30), said.count("\n")) == (1, 1), said
 
 
+@pytest.mark.parametrize("line", ["endpoint", "serve"])
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_is_not_every_address_but_wrong_usage(line: str, host: str, fleet: Fleet) -> None:
+    with running(fleet.environment(), line, "--port", "0", "--host", host, "--quiet") as process:
+        assert process.wait(30) == 2
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert said == "contact-sync: --host is empty: name an address, such as 127.0.0.1, or 0.0.0.0 for all\n"
+
+
 def test_an_output_that_is_open_for_reading_alone_is_one_line(fleet: Fleet) -> None:
     with (
         open(os.devnull, "rb") as nothing,  # noqa: PTH123 - a plain descriptor is the case
