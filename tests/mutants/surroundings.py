@@ -325,7 +325,14 @@ SURROUNDINGS: Final = (
     Mutant(
         "hint_of_a_closed_connection_is_acknowledged",
         "a worker ends as it acknowledges a hint that it took over a connection which is closed",
-        (Patch("worker/process/app.py", "    if not channel.closed:\n", "    if channel:\n"),),
+        (Patch("worker/process/app.py", "    if channel.closed:\n", "    if not channel:\n"),),
+        integration=("tests/integration/worker/test_beside_another_app.py",),
+        simulated=False,
+    ),
+    Mutant(
+        "refused_acknowledgement_takes_a_place",
+        "a worker takes no further hint once Redis has refused to acknowledge as many as it takes at once",
+        (Patch("worker/process/app.py", "        QoS.ack(channel.qos, delivery_tag)\n", ""),),
         integration=("tests/integration/worker/test_beside_another_app.py",),
         simulated=False,
     ),

@@ -15,6 +15,7 @@ import structlog
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel, Transport
+from kombu.transport.virtual import QoS
 
 from producers.contract.errors import ContactSyncError, SettingsError
 from producers.settings import variable_of
@@ -68,7 +69,7 @@ def create_app() -> Celery:
     for variable in _FOREIGN_VARIABLES:
         os.environ.pop(variable, None)
     _reconnect_on_refused_commands()
-    _leave_hints_of_a_closed_connection()
+    _keep_consuming_whatever_becomes_of_hints()
     BrokerCredentials.function = settings.redis_credentials or ""
     # Without fixups: Celery's own one loads the Django settings of whatever app shares our environment.
     app = Celery("contact-sync", fixups=[])
@@ -111,22 +112,28 @@ def _reconnect_on_refused_commands() -> None:
         Transport.connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
 
-def _leave_hints_of_a_closed_connection() -> None:
+def _keep_consuming_whatever_becomes_of_hints() -> None:
     """Stops kombu from giving back, or acknowledging, the hints that a worker held as its connection was lost.
 
     For either, kombu asks the closed connection for the broker's address, and the whole worker ends. They are given
-    back after the visibility timeout, and the ticker has left others long before.
+    back after the visibility timeout, and the ticker has left others long before. So is a hint whose acknowledgement
+    Redis refuses, and its place is free all the same: kombu takes no further hint while all places are taken.
     """
     Channel.do_restore = False
-    Channel.basic_ack = _acknowledge_if_open  # type: ignore[assignment, method-assign] # kombu has no option
+    Channel.basic_ack = _acknowledge  # type: ignore[assignment, method-assign] # kombu has no option
 
 
-def _acknowledge_if_open(channel: AnyChannel, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - as kombu calls it
-    if not channel.closed:
-        _acknowledge(channel, delivery_tag, multiple)
+def _acknowledge(channel: AnyChannel, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - as kombu calls it
+    if channel.closed:
+        return
+    try:
+        _ACKNOWLEDGE(channel, delivery_tag, multiple)
+    except redis.ResponseError:
+        QoS.ack(channel.qos, delivery_tag)
+        raise
 
 
-_acknowledge: Final = Channel.basic_ack
+_ACKNOWLEDGE: Final = Channel.basic_ack
 
 
 def _options(settings: WorkerSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from kombu import Connection
 from tests.support.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tests.support.fleet import Fleet
@@ -77,8 +77,44 @@ def test_a_hint_that_is_held_as_the_broker_goes_does_not_end_the_worker(process_
         "queue.channel.close()",
         "message.ack()  # as Celery does once it is connected again, if it had begun the task before",
     )
-    environ = process_fleet.environment()
+    run_beside(process_fleet, held)
+
+
+def test_a_hint_whose_acknowledgement_redis_refuses_takes_no_place(process_fleet: Fleet) -> None:
+    """A worker whose places were all taken so never heard of another hint, and was ended by its watchdog."""
+    url = process_fleet.settings().celery_broker_url
+    refused = (
+        "import redis",
+        "from kombu import Connection",
+        "import worker.celery",
+        f"connection = Connection({url!r})",
+        f"queue = connection.SimpleQueue('{process_fleet.keys.namespace}-refused')",
+        "queue.channel.basic_qos(0, 1, False)",
+        "queue.put({})",
+        "message = queue.get(timeout=10)",
+        "assert not queue.channel.qos.can_consume()",
+        f"server = redis.Redis.from_url({process_fleet.settings().broker_url!r})",
+        "server.config_set('min-replicas-to-write', 1)",
+        "try:",
+        "    message.ack()",
+        "except redis.ResponseError as error:",
+        "    assert 'NOREPLICAS' in str(error)",
+        "else:",
+        "    raise AssertionError('it was not refused')",
+        "finally:",
+        "    server.config_set('min-replicas-to-write', 0)",
+        "assert queue.channel.qos.can_consume()",
+    )
+    run_beside(process_fleet, refused)
+
+
+def run_beside(fleet: Fleet, lines: Iterable[str]) -> None:
+    """Runs Python with the worker's app."""
     ran = subprocess.run(
-        [sys.executable, "-c", "\n".join(held)], env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-c", "\n".join(lines)],
+        env=fleet.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
