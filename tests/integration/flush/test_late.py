@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fleet import ONCE_SECONDS, T
+from tests.support.fleet import T, run_once
 from tests.support.waiting import wait_until
 from worker.store.scripts import CLAIM
 
@@ -25,7 +25,7 @@ def in_flight(fleet: Fleet, worker: Runtime) -> Iterator[Future[int]]:
     fleet.stand_in.faults({"kind": "hang", "times": 1})
     before = fleet.stand_in.counts()["requests"]
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(worker.flusher.run, ONCE_SECONDS)
+        run = pool.submit(run_once, worker.flusher)
         wait_until(lambda: fleet.stand_in.counts()["requests"] > before, what="the request is out")
         try:
             yield run
@@ -122,7 +122,7 @@ def test_a_worker_whose_lease_passed_to_another_changes_no_state_and_says_what_i
     fleet.append("1", "2", "upsert", T)
     with in_flight(fleet, fleet.first) as run:
         expire(fleet)
-        assert fleet.worker().flusher.run(ONCE_SECONDS) == 1  # confirms the same pair
+        assert run_once(fleet.worker().flusher) == 1  # confirms the same pair
         fleet.append("1", "2", "delete", T + 1)
         before = (fleet.backlog(), fleet.pending(), fleet.remembered(), fleet.totals(), fleet.leases())
         fleet.stand_in.remove_faults()
@@ -208,7 +208,7 @@ def test_what_came_after_the_takeover_is_confirmed_once(fleet: Fleet) -> None:
     fleet.append("1", "2", "upsert", T)
     with in_flight(fleet, fleet.first) as run:
         expire(fleet)
-        fleet.worker().flusher.run(ONCE_SECONDS)
+        run_once(fleet.worker().flusher)
         fleet.stand_in.remove_faults()
         run.result()
     known_ms = int(fleet.client.hget(fleet.keys.partition(p), "late_to") or 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fleet import ONCE_SECONDS, PARTITIONS, T
+from tests.support.fleet import PARTITIONS, T, run_once
 from tests.support.waiting import wait_until
 from worker.core.backlog import ABSORB_ENTRIES, ABSORB_READ
 
@@ -110,7 +110,7 @@ def test_requests_that_fail_at_once_are_one_attempt(fleet: Fleet) -> None:
         for p in range(PARTITIONS):
             # One change after the other, so that each worker finds one partition that nobody works on.
             fleet.append(owners[p], "x", "upsert", T)
-            runs.append(pool.submit(fleet.worker().flusher.run, ONCE_SECONDS))
+            runs.append(pool.submit(run_once, fleet.worker().flusher))
             wait_until(lambda out=p + 1: fleet.stand_in.counts()["in_flight"] == out, what="one more is out")  # type: ignore[misc] # mypy: default of a lambda
         fleet.stand_in.reset()  # closes every connection without an answer
         assert [run.result() for run in runs] == [1] * PARTITIONS
@@ -124,7 +124,7 @@ def test_a_request_that_was_sent_before_the_gate_closed_does_not_reopen_it(fleet
     fleet.stand_in.faults({"kind": "hang", "times": 1})
     fleet.append("1", "2", "upsert", T)
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(fleet.first.flusher.run, ONCE_SECONDS)
+        run = pool.submit(run_once, fleet.first.flusher)
         wait_until(lambda: fleet.stand_in.counts()["in_flight"] == 1, what="the request is out")
         fleet.worker().gate.report(0, what, delay_seconds=60, reason="endpoint_refuses", error="HTTP 404")
         fleet.stand_in.remove_faults()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fleet import ONCE_SECONDS, T
+from tests.support.fleet import T, run_once
 from tests.support.waiting import wait_until
 from worker.core.codec import Unreadable
 from worker.store.dead_letters import DeadLetters, Wanted
@@ -147,7 +147,7 @@ def test_the_request_of_a_worker_that_was_lost_is_followed_by_a_delete(fleet: Fl
     fleet.append("u", "2", "upsert", T)
     worker, other = fleet.worker(), fleet.worker()
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(worker.flusher.run, ONCE_SECONDS)
+        run = pool.submit(run_once, worker.flusher)
         wait_until(lambda: fleet.stand_in.counts()["requests"], what="the request is out")
         fleet.client.delete(fleet.keys.lease(fleet.partition("u")))  # it stands still for longer than its lease
         erased(fleet, "u")
