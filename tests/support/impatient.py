@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from worker.celery import app
 from worker.process.watchdog import ConsumerWatchdog
 
@@ -10,7 +12,7 @@ class ImpatientWatchdog(ConsumerWatchdog):
     """Waits far shorter than anything else here takes to end or to restart."""
 
     check_seconds = 0.25
-    stalled_seconds = 3.0
+    stalled_seconds = float(os.environ.get("STALLED_SECONDS", "3"))
     reconnect_seconds = 12.0
 
 
