@@ -16,9 +16,9 @@ from producers.django.settings import read_settings
 from producers.producer import ContactProducer
 from producers.relay.forward import COLUMNS, DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
 from producers.relay.lane import LANES, NO_LANE
-from producers.relay.sqlite_text import reading_any_text
 from producers.send.pressure import BulkPermit
 from producers.send.transport import connect
+from producers.sqlite_text import reading_any_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,8 @@ from producers.contract.errors import ContactSyncError
 from producers.outbox.tables import CHANGES, LANE_LOCKS, fill_lanes, lacks_delivery_lane
 from producers.relay.forward import DELIVERY_LANE, Relayed, Waiting, forward_all, send_rows, take_rows
 from producers.relay.lane import LANES, NO_LANE
-from producers.relay.sqlite_text import reading_any_text
 from producers.send.pressure import BulkPermit
+from producers.sqlite_text import reading_any_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

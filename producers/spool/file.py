@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from producers.contract.errors import SettingsError
+from producers.sqlite_text import any_text
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -128,7 +129,7 @@ def busy(error: Exception) -> bool:
 def _connect(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     # Text that is not UTF-8 would make its whole page unreadable; so its row is set aside like any other invalid one.
-    connection.text_factory = _text
+    connection.text_factory = any_text
     try:
         connection.execute("BEGIN IMMEDIATE")
         _prepare(connection, path, namespace)
@@ -143,10 +144,6 @@ def _connect(path: Path, namespace: str, max_bytes: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, namespace: str) -> None:

@@ -291,7 +291,7 @@ SURROUNDINGS: Final = (
     Mutant(
         "one_bad_row_blocks_a_spool",
         "a row of the spool whose text is not UTF-8 makes every other row unreadable",
-        (Patch("producers/spool/file.py", "    connection.text_factory = _text\n", ""),),
+        (Patch("producers/spool/file.py", "    connection.text_factory = any_text\n", ""),),
         unit=("tests/unit/producers/spool/test_drain.py", "tests/fuzz/test_fuzz.py"),
         simulated=False,
     ),

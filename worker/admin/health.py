@@ -171,11 +171,11 @@ def _settled(found: Status, bound_seconds: float) -> Health | None:  # noqa: PLR
         held: Reason = "paused" if gate.paused_ms else "endpoint_held"
         reason: Reason = held if gate.state == "held" else "endpoint_backing_off"
         return Health(reason, f"{_gate(gate)}; {waited}", oldest)
+    if name := _stuck_partitions(found, bound_seconds):
+        return Health(name, f"{every[name].message}; {waited}", oldest)
     if gate.rate and gate.rate < _SLOW_A_SECOND and gate.wait_ms:
         goes = f"{gate.rate:g} requests a second let the next one out in {in_words(gate.wait_ms / 1000)}"
         return Health("progress", f"{waited}, and {goes}", oldest)
-    if name := _stuck_partitions(found, bound_seconds):
-        return Health(name, f"{every[name].message}; {waited}", oldest)
     return None
 
 

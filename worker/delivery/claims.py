@@ -43,8 +43,8 @@ SCAN_SHARE: Final = 10
 """That time is at least this many times as long as the scan took, which grows with the number of partitions."""
 
 TURN_SECONDS: Final = 1.0
-"""Longest time that a run waits for the scan of another. While Redis hangs, the last of many runs would else wait as
-many times as long as a round trip may take, and a stop with it."""
+"""Longest time that a run waits for the scan of another. While Redis hangs, the last of many runs would otherwise
+wait for the timeouts of all before it, and a stop with it."""
 
 TRIES: Final = 4
 """How often partitions are claimed for one request, if other processes were quicker."""

@@ -127,13 +127,13 @@ def _acknowledge(channel: AnyChannel, delivery_tag: str, multiple: bool = False)
     if channel.closed:
         return
     try:
-        _ACKNOWLEDGE(channel, delivery_tag, multiple)
+        _BASIC_ACK(channel, delivery_tag, multiple)
     except redis.ResponseError:
         QoS.ack(channel.qos, delivery_tag)
         raise
 
 
-_ACKNOWLEDGE: Final = Channel.basic_ack
+_BASIC_ACK: Final = Channel.basic_ack
 
 
 def _options(settings: WorkerSettings) -> dict[str, Any]:

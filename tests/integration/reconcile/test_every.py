@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet
     from tests.support.waiting import WaitUntil
 
+QUIET: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+
 
 def test_of_two_that_are_due_one_runs_and_the_other_goes_on_when_it_is_killed(
     fleet: Fleet, tmp_path: Path, wait_until: WaitUntil
@@ -26,12 +28,11 @@ def test_of_two_that_are_due_one_runs_and_the_other_goes_on_when_it_is_killed(
     source = tmp_path / "contacts.csv"
     source.write_text("owner,contact\n1,2\n")
     line = ("reconcile", str(source), "--every", "2s")
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
 
     def runs() -> int:
         return len(past_runs(fleet.namespace))
 
-    with running(fleet.environment(), *line, **quiet) as one, running(fleet.environment(), *line, **quiet):
+    with running(fleet.environment(), *line, **QUIET) as one, running(fleet.environment(), *line, **QUIET):
         wait_until(lambda: runs() >= 3, seconds=40, what="it was run three times")
         began = sorted(each["as_of"] for each in past_runs(fleet.namespace))
         assert all(later - earlier > 900 for earlier, later in pairwise(began))
@@ -65,8 +66,8 @@ def test_what_makes_no_sense_again_and_again_is_wrong_usage(fleet: Fleet, option
 )
 def test_what_no_time_mends_ends_it(fleet: Fleet, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
     (tmp_path / "contacts.csv").write_text("owner,contact\n1,2\n")
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "cwd": tmp_path}
-    with running(fleet.environment(), "reconcile", "contacts.csv", *options, "--every", "1h", **quiet) as process:
+    line = ("reconcile", "contacts.csv", *options, "--every", "1h")
+    with running(fleet.environment(), *line, cwd=tmp_path, **QUIET) as process:
         assert process.wait(20) == 2
         assert process.stderr is not None
         line = process.stderr.read()
@@ -79,12 +80,11 @@ def test_a_source_that_is_absent_is_said_when_it_is_due_then_less_and_less_often
     source = tmp_path / "contacts.csv"
     source.write_text("owner,contact\n1,2\n")
     line = ("reconcile", str(source), "--every", "4s")
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    with running(fleet.environment(), *line, **quiet):
+    with running(fleet.environment(), *line, **QUIET):
         wait_until(lambda: len(past_runs(fleet.namespace)) == 1, seconds=30, what="it was run")
     source.unlink()
     turn = int(fleet.client.hget(fleet.keys.reconcile, f"every {source}"))
-    with running(fleet.environment(), *line, **quiet) as process:
+    with running(fleet.environment(), *line, **QUIET) as process:
         assert process.stderr is not None
         times = []
         for _ in range(3):

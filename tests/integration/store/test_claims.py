@@ -28,7 +28,7 @@ class Counted:
         self.scans = 0
         self.ahead = 0.0
         self.meanwhile: threading.Thread | None = None
-        self.patience: float | None = 0.3
+        self.patience: float | None = None
         self._scanner = scanner
         self._takes = takes_seconds
 
@@ -95,28 +95,28 @@ def test_a_scan_that_takes_long_is_used_for_longer(fleet: Fleet) -> None:
     assert scanner.scans == 2
 
 
-def test_a_run_that_wants_to_scan_while_another_does_takes_what_that_one_found(fleet: Fleet) -> None:
+def both_claimed(fleet: Fleet, patience: float | None) -> tuple[set[int], set[int], int]:
+    """What two runs of a process claim, the second of which begins within the first one's scan; and how many scans."""
     fleet.change(partitions=64, batch_size=4, in_flight=16)
     fleet.append_many((str(owner), "2", "upsert", None) for owner in range(2_000))
     claims, scanner = claims_of(fleet)
     theirs: list[set[int]] = []
-    scanner.meanwhile = threading.Thread(target=lambda: theirs.append(claimed(claims)))
+    scanner.meanwhile, scanner.patience = threading.Thread(target=lambda: theirs.append(claimed(claims))), patience
     ours = claimed(claims)
     scanner.meanwhile.join()
-    assert not ours & theirs[0]
-    assert scanner.scans == 1
+    return ours, theirs[0], scanner.scans
+
+
+def test_a_run_that_wants_to_scan_while_another_does_takes_what_that_one_found(fleet: Fleet) -> None:
+    ours, theirs, scans = both_claimed(fleet, patience=0.3)
+    assert not ours & theirs
+    assert scans == 1
 
 
 def test_a_run_does_not_wait_for_one_whose_scan_does_not_end(fleet: Fleet) -> None:
-    fleet.change(partitions=64, batch_size=4, in_flight=16)
-    fleet.append_many((str(owner), "2", "upsert", None) for owner in range(2_000))
-    claims, scanner = claims_of(fleet)
-    theirs: list[set[int]] = []
-    scanner.meanwhile = threading.Thread(target=lambda: theirs.append(claimed(claims)))
-    scanner.patience = None
-    claimed(claims)
-    assert theirs[0]
-    assert scanner.scans == 2
+    _, theirs, scans = both_claimed(fleet, patience=None)
+    assert theirs
+    assert scans == 2
 
 
 def test_a_rate_that_leaves_no_time_for_it_lets_no_request_scan_for_itself(fleet: Fleet) -> None:

@@ -19,12 +19,13 @@ def reading_any_text(connection: Any) -> Iterator[None]:
     if not hasattr(connection, "text_factory"):
         yield
         return
-    before, connection.text_factory = connection.text_factory, _any_text
+    before, connection.text_factory = connection.text_factory, any_text
     try:
         yield
     finally:
         connection.text_factory = before
 
 
-def _any_text(raw: bytes) -> str:
+def any_text(raw: bytes) -> str:
+    """The text of a column, in which each byte that is not UTF-8 is a character that no id may hold."""
     return raw.decode("utf-8", "surrogateescape")
