@@ -70,8 +70,8 @@ def test_what_no_time_mends_ends_it(fleet: Fleet, tmp_path: Path, options: tuple
     with running(fleet.environment(), *line, cwd=tmp_path, **QUIET) as process:
         assert process.wait(20) == 2
         assert process.stderr is not None
-        line = process.stderr.read()
-        assert (said in line, line.count("\n")) == (True, 1), line
+        heard = process.stderr.read()
+        assert (said in heard, heard.count("\n")) == (True, 1), heard
 
 
 def test_a_source_that_is_absent_is_said_when_it_is_due_then_less_and_less_often_and_read_when_it_comes(
